@@ -1,0 +1,52 @@
+"""The errors that geoseg raises for foreseeable failures.
+
+One root to catch, and still the builtin that a caller expects::
+
+    GeosegError                     exit code 2
+    ├── UnreadableScene             (OSError)     a scene or window that GDAL cannot read
+    ├── InvalidModel                (ValueError)  a model folder, card or file that is wrong or unsafe
+    ├── InvalidOption               (ValueError)  options that contradict each other or the input
+    ├── UnwritableOutput            (OSError)     an output that exists, or that cannot be written
+    ├── BackendUnavailable          (RuntimeError) a backend or device that this machine lacks
+    └── OutOfDeviceMemory           (MemoryError) a batch that did not fit on the device
+
+Every message is one line that names the thing and says what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class GeosegError(Exception):
+    """Root of all errors that geoseg raises on purpose.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command line exits with: 2, bad input or usage.
+    """
+
+    exit_code = 2
+
+
+class UnreadableScene(GeosegError, OSError):
+    """A scene, or a window of it, that cannot be read."""
+
+
+class InvalidModel(GeosegError, ValueError):
+    """A model folder, card or weights file that is wrong, incomplete or unsafe."""
+
+
+class InvalidOption(GeosegError, ValueError):
+    """Options that contradict each other or do not fit the input."""
+
+
+class UnwritableOutput(GeosegError, OSError):
+    """An output that exists already, has no known format, or cannot be written."""
+
+
+class BackendUnavailable(GeosegError, RuntimeError):
+    """A backend or device that is not available on this machine."""
+
+
+class OutOfDeviceMemory(GeosegError, MemoryError):
+    """A batch that did not fit into the device's memory; a smaller one may."""

@@ -1,0 +1,139 @@
+"""Writing so that a name never stands for a half-written file, and telling files apart.
+
+Everything that geoseg writes goes through `replacing`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from geoseg.errors import UnwritableOutput
+
+_SIDECARS = ("-journal", "-wal", "-shm", ".aux.xml")
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; rename it to `path` on success.
+
+    The temporary name keeps the suffix (drivers look at it), is hidden and short, so that names of
+    255 bytes still work. On any exception, Ctrl-C included, the temporary file or folder and the
+    sidecars that GDAL or SQLite left beside it are removed and `path` stays as it was.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a folder where the caller makes the temporary path a folder.
+    overwrite : bool
+        False: an existing `path` is never replaced, even one that appeared meanwhile.
+
+    Raises
+    ------
+    UnwritableOutput
+        If the folder is missing or not writable, or `path` exists and `overwrite` is False.
+    """
+    check_writable(path, overwrite=overwrite)
+    temporary = path.parent / f".{secrets.token_hex(6)}.tmp{path.suffix}"
+    try:
+        yield temporary
+        _sync(temporary)
+        _publish(temporary, path, overwrite)
+        _sync(path.parent)
+    finally:
+        _remove(temporary)
+        for sidecar in _SIDECARS:
+            _remove(temporary.with_name(temporary.name + sidecar))
+
+
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Check, before any work is done, that `path` can be written.
+
+    Raises
+    ------
+    UnwritableOutput
+        If the folder is missing or not writable, `path` is a folder where a file belongs, or it
+        exists and `overwrite` is False.
+    """
+    if not path.parent.is_dir():
+        raise UnwritableOutput(f"{path}: the folder {path.parent} does not exist")
+    if path.exists() and not overwrite:
+        raise UnwritableOutput(f"{path}: exists already; give --overwrite to replace it")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UnwritableOutput(f"{path}: the folder {path.parent} is not writable")
+
+
+def fingerprint(path: Path, *, sample: int = 1 << 20) -> str:
+    """Return a short digest that changes when a file's content is replaced.
+
+    Size, modification time and the first and last `sample` bytes are hashed: a scene of 100 GB is
+    told from its next version without being read.
+    """
+    status = path.stat()
+    digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode())
+    with path.open("rb") as file:
+        digest.update(file.read(sample))
+        if status.st_size > sample:
+            file.seek(max(sample, status.st_size - sample))
+            digest.update(file.read(sample))
+    return digest.hexdigest()[:32]
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a whole file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _publish(temporary: Path, path: Path, overwrite: bool) -> None:
+    if not overwrite:
+        # A hard link fails if the name exists: nobody's file is lost to a race.
+        if temporary.is_dir() or not _link(temporary, path):
+            if path.exists():
+                raise UnwritableOutput(f"{path}: exists already; give --overwrite to replace it")
+            temporary.rename(path)
+        return
+    if path.is_dir() and not path.is_symlink():
+        retired = path.parent / f".{secrets.token_hex(6)}.old"
+        path.rename(retired)
+        temporary.rename(path)
+        _remove(retired)
+        return
+    temporary.replace(path)
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        message = f"{path}: exists already; give --overwrite to replace it"
+        raise UnwritableOutput(message) from error
+    except OSError:  # a file system without hard links
+        return False
+    return True
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir():
+        for child in path.iterdir():
+            if child.is_file():
+                _sync(child)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems cannot sync a folder
+        pass
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
