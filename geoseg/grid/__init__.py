@@ -1,1 +1,21 @@
+"""Tiles, blocks, weights and exact overlap-add: pixels and numpy only."""
 
+from geoseg.grid.classes import classify
+from geoseg.grid.overlap_add import Contribution, accumulate, blend, share_window, split
+from geoseg.grid.tiles import HALO, ONE, Axis, BlockIndex, Taper, Tile, TileGrid
+
+__all__ = [
+    "HALO",
+    "ONE",
+    "Axis",
+    "BlockIndex",
+    "Contribution",
+    "Taper",
+    "Tile",
+    "TileGrid",
+    "accumulate",
+    "blend",
+    "classify",
+    "share_window",
+    "split",
+]

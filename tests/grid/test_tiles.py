@@ -1,0 +1,88 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from geoseg.grid import ONE, Axis, Taper, TileGrid
+from tests.strategies import axes, tapers, tile_grids
+
+
+@given(axes(), tapers)
+def test_weights_sum_to_one_exactly_at_every_pixel(axis: Axis, taper: Taper) -> None:
+    total = np.zeros(axis.n, np.int64)
+    for tile, weight in enumerate(axis.weights(taper)):
+        start = axis.start(tile)
+        inside = min(axis.size, axis.n - start)
+        total[start : start + inside] += weight[:inside]
+        assert not weight[inside:].any()
+    assert (total == ONE).all()
+
+
+@given(axes())
+def test_tiles_cover_the_axis_and_stay_inside_it(axis: Axis) -> None:
+    starts = [axis.start(i) for i in range(len(axis))]
+    assert starts[0] == 0
+    assert all(0 < b - a <= axis.stride for a, b in itertools.pairwise(starts))
+    if axis.n >= axis.size:
+        assert starts[-1] + axis.size == axis.n
+    else:
+        assert len(axis) == 1
+
+
+@given(axes())
+def test_there_is_no_tile_too_many(axis: Axis) -> None:
+    if len(axis) > 1:
+        assert (len(axis) - 2) * axis.stride + axis.size < axis.n
+
+
+@given(tile_grids())
+def test_every_tile_belongs_to_one_block(grid: TileGrid) -> None:
+    tiles = [tile[:2] for block in grid.blocks() for tile in grid.tiles(block)]
+    assert len(tiles) == len(set(tiles)) == len(grid.rows) * len(grid.cols)
+
+
+@given(tile_grids())
+def test_cores_and_regions_partition_the_grid(grid: TileGrid) -> None:
+    for part in (grid.core, grid.region):
+        hits = np.zeros(grid.window.shape, int)
+        for block in grid.blocks():
+            hits[part(block).within(grid.window)] += 1
+        assert (hits == 1).all()
+
+
+@given(tile_grids())
+def test_what_a_block_contributes_falls_into_its_followers(grid: TileGrid) -> None:
+    for block in grid.blocks():
+        extent = grid.extent(block)
+        reached = np.zeros(grid.window.shape, bool)
+        for taker in grid.followers(block):
+            assert block in set(grid.leaders(taker))
+            reached[grid.core(taker).within(grid.window)] = True
+        assert reached[extent.within(grid.window)].all()
+
+
+@given(tile_grids())
+def test_a_field_reaches_one_pixel_before_its_region_and_two_beyond(grid: TileGrid) -> None:
+    for block in grid.blocks():
+        field, region = grid.field(block), grid.region(block)
+        assert field.row == max(0, region.row - 1)
+        assert field.col == max(0, region.col - 1)
+        assert field.row_stop == min(grid.rows.n, region.row_stop + 2)
+        assert field.col_stop == min(grid.cols.n, region.col_stop + 2)
+
+
+@given(tile_grids())
+def test_a_field_lies_in_the_cores_of_its_leaders(grid: TileGrid) -> None:
+    for block in grid.blocks():
+        covered = np.zeros(grid.window.shape, bool)
+        for leader in grid.leaders(block):
+            core = grid.core(leader)
+            covered[core.within(grid.window)] = True
+        assert covered[grid.field(block).within(grid.window)].all()
+
+
+@pytest.mark.parametrize(("n", "size", "overlap"), [(0, 8, 0), (5, 4, 0), (20, 10, 6), (20, 10, -1)])
+def test_impossible_axes_are_refused(n: int, size: int, overlap: int) -> None:
+    with pytest.raises(ValueError, match=r"overlap|needs"):
+        Axis(n, size, overlap)

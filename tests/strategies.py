@@ -1,0 +1,23 @@
+"""Hypothesis strategies that several rooms share."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from geoseg.grid import Axis, Taper, TileGrid
+
+tapers: st.SearchStrategy[Taper] = st.sampled_from(("hann", "linear", "flat"))
+
+
+@st.composite
+def axes(draw: st.DrawFn, max_n: int = 200) -> Axis:
+    size = draw(st.integers(8, 40))
+    return Axis(draw(st.integers(1, max_n)), size, draw(st.integers(0, size // 2)))
+
+
+@st.composite
+def tile_grids(draw: st.DrawFn, max_n: int = 90) -> TileGrid:
+    size = draw(st.integers(8, 24))
+    overlap = draw(st.integers(0, size // 2))
+    rows, cols = (Axis(draw(st.integers(1, max_n)), size, overlap) for _ in range(2))
+    return TileGrid(rows, cols, draw(st.integers(1, 4)), draw(tapers))
