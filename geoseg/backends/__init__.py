@@ -1,1 +1,1 @@
-
+"""One predictor for each runtime that models are run with."""

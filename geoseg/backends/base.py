@@ -1,0 +1,203 @@
+"""What every backend offers, and the arithmetic they share: numpy only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import InvalidModel, OutOfDeviceMemory
+from geoseg.values import CERTAIN
+
+Activation = Literal["sigmoid", "softmax", "probability"]
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Normalized tiles in, class probabilities out; safe to call from several threads.
+
+    Attributes
+    ----------
+    name : str
+        Runtime and precision, e.g. ``openvino bf16``.
+    device : str
+        ``cpu``, ``cuda``, ``cuda:1`` …
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def device(self) -> str: ...  # noqa: D102
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """Map ``(n, bands, rows, cols)`` to ``(n, channels, rows, cols)``, `CERTAIN` being 1.
+
+        Raises
+        ------
+        OutOfDeviceMemory
+            If the batch does not fit on the device; a smaller one may.
+        """
+        ...
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 1 / (1 + exp(-x)) in float32, written with tanh, which cannot overflow."""
+    half = np.float32(0.5)
+    return np.asarray(half + half * np.tanh(half * logits), np.float32)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the softmax over axis 1 in float32, shifted by the maximum so that nothing overflows."""
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which `quantize` reports
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+def quantize(probabilities: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return probabilities on the integer scale: clipped to 0 … 1, rounded half to even.
+
+    Raises
+    ------
+    InvalidModel
+        If a value is NaN: it would become a confident 0.
+    """
+    scaled: NDArray[np.float32] = np.rint(np.clip(probabilities, 0, 1) * np.float32(CERTAIN))
+    if np.isnan(scaled).any():
+        raise InvalidModel("the model gives NaN: its weights are damaged, or overflow on this backend")
+    return scaled.astype(np.uint16)
+
+
+ACTIVATIONS: dict[Activation, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "sigmoid": sigmoid,
+    "softmax": softmax,
+    "probability": lambda probabilities: probabilities,
+}
+"""How the output of a network becomes probabilities; ``probability``: it does so itself."""
+
+
+def to_probabilities(output: NDArray[np.float32], activation: Activation) -> NDArray[np.uint16]:
+    """Apply the activation to ``(n, channels, rows, cols)`` and quantize."""
+    return quantize(ACTIVATIONS[activation](output))
+
+
+def to_network(batch: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a batch in the dtype of a network's input; integers are rounded and clipped."""
+    if dtype.kind != "u":
+        return np.ascontiguousarray(batch, dtype)
+    limit = np.iinfo(dtype).max
+    return np.ascontiguousarray(np.rint(np.clip(batch, 0, limit)), dtype)
+
+
+class BatchSize:
+    """The number of tiles a forward pass, shared by threads; it only ever shrinks.
+
+    Parameters
+    ----------
+    value : int
+        Tiles a batch to begin with, 1 or more.
+    """
+
+    def __init__(self, value: int) -> None:
+        if value < 1:
+            raise ValueError(f"a batch has at least 1 tile, not {value}")
+        self._lock = threading.Lock()
+        self.value = value
+
+    def shrink(self, failed: int) -> None:
+        """Go to at most half of a batch of `failed` tiles that did not fit."""
+        with self._lock:
+            self.value = max(1, min(self.value, failed // 2))
+
+
+def predict_batches(predictor: Predictor, tiles: NDArray[np.float32], batch: BatchSize) -> NDArray[np.uint16]:
+    """Predict any number of tiles in batches that fit on the device.
+
+    A batch that does not fit is halved, down to 1, and `batch` remembers the size for later calls.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Called once for each batch.
+    tiles : ndarray of float32, shape (n, bands, rows, cols)
+        At least one tile.
+    batch : BatchSize
+        Largest batch to try; shrinks where the device's memory asks for it.
+
+    Returns
+    -------
+    ndarray of uint16, shape (n, channels, rows, cols)
+
+    Raises
+    ------
+    OutOfDeviceMemory
+        If not even a single tile fits.
+    """
+    parts: list[NDArray[np.uint16]] = []
+    done = 0
+    while done < len(tiles):
+        part = tiles[done : done + batch.value]
+        try:
+            parts.append(predictor(part))
+        except OutOfDeviceMemory as error:
+            if len(part) == 1:
+                size = f"{tiles.shape[2]} × {tiles.shape[3]}"
+                message = (
+                    f"{predictor.device}: not even one tile of {size} pixels fits into memory; "
+                    "choose a smaller --tile or --device cpu"
+                )
+                raise OutOfDeviceMemory(message) from error
+            batch.shrink(len(part))
+        else:
+            done += len(part)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class PointwisePredictor:
+    """A model of pure numpy that looks at single pixels: tiling cannot change its result.
+
+    Channel k is band k (modulo the number of bands) clipped to 0 … 1.
+    """
+
+    channels: int = 1
+    name: str = "pointwise numpy"
+    device: str = "cpu"
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """Map the bands to probabilities."""
+        return quantize(batch[:, np.arange(self.channels) % batch.shape[1]])
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePredictor:
+    """A model of pure numpy that exposes mistakes in tiling and blending.
+
+    Its result depends on the pixel, on its place in the tile and on the whole tile's content, and
+    differs between overlapping tiles: a wrong weight, offset or missing tile shows.
+    """
+
+    channels: int = 1
+    name: str = "reference numpy"
+    device: str = "cpu"
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """Map each tile on its own, so that batches cannot change the result."""
+        return np.stack([self._tile(tile) for tile in batch])
+
+    def _tile(self, tile: NDArray[np.float32]) -> NDArray[np.uint16]:
+        rows, cols = np.indices(tile.shape[1:], dtype=np.float64)
+        place = 0.37 * rows / tile.shape[1] + 0.23 * cols / tile.shape[2]
+        content = tile.astype(np.float64).mean()
+        waves = [
+            0.5 + 0.5 * np.sin(3 * tile[k % len(tile)].astype(np.float64) + 5 * place + 7 * content + k)
+            for k in range(self.channels)
+        ]
+        return quantize(np.stack(waves).astype(np.float32))
+
+
+_conforming: tuple[type[Predictor], ...] = (PointwisePredictor, ReferencePredictor)

@@ -1,0 +1,143 @@
+"""Models on the CPU through OpenVINO: ONNX files and OpenVINO IR."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from geoseg.backends.base import Activation, Predictor, to_network, to_probabilities
+from geoseg.errors import InvalidModel
+
+Precision = Literal["auto", "bf16", "f32"]
+
+
+class OpenVinoPredictor:
+    """Runs tiles one by one on a pool of requests that use all threads.
+
+    Each tile is its own inference: its result cannot depend on the batch that it comes in.
+
+    Parameters
+    ----------
+    path : Path
+        ``.onnx``, or ``.xml`` with its ``.bin`` beside it.
+    activation : str
+        Applied to the first output, in float32.
+    precision : str
+        ``auto``: bf16 where the CPU computes in it, else f32.
+    threads : int, optional
+        CPU threads; None: all that the process may use.
+
+    Raises
+    ------
+    InvalidModel
+        If OpenVINO cannot read or compile the model.
+    """
+
+    device = "cpu"
+
+    def __init__(
+        self,
+        path: Path,
+        activation: Activation,
+        *,
+        precision: Precision = "auto",
+        threads: int | None = None,
+    ) -> None:
+        core = openvino.Core()
+        if precision == "auto":
+            precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+        self.name = f"openvino {precision}"
+        self._path = path
+        self._activation = activation
+        self._core = core
+        self._config: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "THROUGHPUT",
+        }
+        if threads is not None:
+            self._config["INFERENCE_NUM_THREADS"] = threads
+        self._pools: dict[tuple[int, ...], _Pool] = {}
+        self._lock = threading.Lock()
+        self._read()  # a file that cannot be read is reported here, not by the first tile
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """Predict a batch; see `geoseg.backends.base.Predictor`."""
+        outputs = self._pool(batch.shape[1:]).run(batch)
+        return to_probabilities(outputs, self._activation)
+
+    def _pool(self, shape: tuple[int, ...]) -> _Pool:
+        with self._lock:
+            if shape not in self._pools:
+                self._pools[shape] = self._compile(shape)
+            return self._pools[shape]
+
+    def _read(self) -> Any:
+        try:
+            return self._core.read_model(str(self._path))
+        except RuntimeError as error:
+            raise InvalidModel(f"{self._path}: OpenVINO cannot read it: {_reason(error)}") from error
+
+    def _compile(self, shape: tuple[int, ...]) -> _Pool:
+        model = self._read()
+        try:
+            # Fixed shapes run faster than dynamic ones, and take less memory.
+            model.reshape([1, *shape])
+            return _Pool(self._core.compile_model(model, "CPU", self._config))
+        except RuntimeError as error:
+            message = f"{self._path}: OpenVINO cannot run it on tiles of {shape}: {_reason(error)}"
+            raise InvalidModel(message) from error
+
+
+class _Pool:
+    """The requests of one compiled model, lent to whichever thread comes."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._dtype = compiled.inputs[0].get_element_type().to_dtype()
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
+            self._idle.put(compiled.create_infer_request())
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        tiles = to_network(batch, self._dtype)
+        outputs: list[NDArray[np.float32]] = []
+        running: list[Any] = []
+        for index in range(len(tiles)):
+            request = self._lend(running, outputs)
+            request.start_async({0: tiles[index : index + 1]}, share_inputs=True)
+            running.append(request)
+        while running:
+            outputs.append(self._finish(running))
+        return np.stack(outputs)
+
+    def _lend(self, running: list[Any], outputs: list[NDArray[np.float32]]) -> Any:
+        """Take an idle request; wait for another thread's only while holding none (no deadlock)."""
+        while running:
+            try:
+                return self._idle.get_nowait()
+            except queue.Empty:
+                outputs.append(self._finish(running))
+        return self._idle.get()
+
+    def _finish(self, running: list[Any]) -> NDArray[np.float32]:
+        request = running.pop(0)
+        try:
+            request.wait()
+            return np.array(request.get_output_tensor(0).data[0], np.float32)
+        finally:
+            self._idle.put(request)
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return the one line of OpenVINO's message that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (telling or lines or [type(error).__name__])[0][:300]
+
+
+_conforming: type[Predictor] = OpenVinoPredictor

@@ -1,0 +1,111 @@
+"""What a model wants to be fed, and how pixels of a scene become that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.values import Patch
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """The input of a model: bands in order, their dtype, and the normalization.
+
+    Parameters
+    ----------
+    bands : tuple of str
+        Names in the order of the model's channels, e.g. ``("red", "green", "blue")``.
+    dtype : str
+        NumPy name of the dtype whose value range the model was trained on, e.g. ``uint8``.
+    scale : float
+        Factor applied to pixel values first, e.g. 1/255.
+    mean, std : tuple of float
+        Per band, in scaled units: the model sees ``(pixel * scale - mean) / std``.
+    """
+
+    bands: tuple[str, ...]
+    dtype: str
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.bands) == len(self.mean) == len(self.std) > 0:
+            raise ValueError(f"bands, mean and std need one entry a band: {self}")
+        if not all(value > 0 and np.isfinite(value) for value in (self.scale, *self.std)):
+            raise ValueError(f"scale and std must be finite and above 0: {self}")
+
+    def prepare(self, patch: Patch) -> NDArray[np.float32]:
+        """Fill invalid pixels, scale and normalize: what the network sees.
+
+        Valid pixels depend on nothing but themselves; invalid ones are filled from the valid
+        pixels of the same patch (`fill_invalid`), so that nodata does not poison neighbours.
+
+        Parameters
+        ----------
+        patch : Patch
+            Pixels ``(bands, rows, cols)`` with the bands in the order of `bands`.
+
+        Returns
+        -------
+        ndarray of float32, shape (bands, rows, cols)
+            Finite wherever the valid pixels are. 0 (the mean) where a patch has no valid pixel.
+
+        Raises
+        ------
+        ValueError
+            If the patch has another number of bands.
+        """
+        if patch.pixels.shape[0] != len(self.bands):
+            raise ValueError(f"{patch.pixels.shape[0]} bands for a model of {len(self.bands)}: {self.bands}")
+        if not patch.valid.any():
+            return np.zeros(patch.pixels.shape, np.float32)
+        out = fill_invalid(patch.pixels, patch.valid)
+        if self.scale != 1:
+            out *= np.float32(self.scale)
+        out -= np.array(self.mean, np.float32)[:, None, None]
+        out /= np.array(self.std, np.float32)[:, None, None]
+        return out
+
+
+def fill_invalid(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return pixels as float32 with the invalid ones filled from valid ones near by.
+
+    Pull-push: averages of valid pixels are pulled up a pyramid, 2 × 2 at a time, and each invalid
+    pixel takes the value of the finest level that has one (Gortler et al., The Lumigraph, 1996).
+    A filled value lies between the smallest and the largest valid one of its band.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (bands, rows, cols)
+        Any real dtype; what invalid pixels hold, NaN and infinity included, does not matter.
+    valid : ndarray of bool, shape (rows, cols)
+        At least one True.
+    """
+    if valid.all():
+        return pixels.astype(np.float32)
+    known = np.where(valid, pixels, 0).astype(np.float32)
+    return _pull_push(known.astype(np.float64), valid).astype(np.float32)
+
+
+def _pull_push(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    if valid.all() or valid.size == 1:
+        return values
+    rows, cols = valid.shape
+    odd = (rows % 2, cols % 2)
+    padded = np.pad(values, ((0, 0), (0, odd[0]), (0, odd[1])))
+    weight = np.pad(valid, ((0, odd[0]), (0, odd[1])))
+    count = _quads(weight.astype(np.float64))
+    # 0 at invalid pixels and sums of at most four: a constant scene stays constant to the bit.
+    coarse = _quads(padded) / np.maximum(count, 1)
+    filled = _pull_push(coarse, count > 0)
+    spread = filled.repeat(2, axis=1).repeat(2, axis=2)[:, :rows, :cols]
+    return np.where(valid, values, spread)
+
+
+def _quads(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum each 2 × 2 square of the last two axes."""
+    return values[..., ::2, ::2] + values[..., 1::2, ::2] + values[..., ::2, 1::2] + values[..., 1::2, 1::2]
