@@ -1,1 +1,1 @@
-
+"""Scenes and rasters: the only door to GDAL's raster side."""

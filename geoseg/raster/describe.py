@@ -1,0 +1,312 @@
+"""What a raster is: values that describe a scene, made from an open dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from xml.sax.saxutils import escape
+
+import numpy as np
+import rasterio
+from rasterio.enums import MaskFlags
+
+from geoseg.errors import UnreadableScene
+from geoseg.raster.resolution import ground_resolution
+from geoseg.raster.source import Source, opened
+from geoseg.raster.validity import stored_nodata
+from geoseg.values import GeoBox
+
+BLOCK_LIMIT = 1 << 30
+"""Largest block in bytes, unpacked, that is read: GDAL holds a block whole, however small the window."""
+
+PIXEL_LIMIT = 10**14
+"""More pixels than this are taken for a damaged or hostile header (all land at 0.3 m has 1.7e15)."""
+
+Palette = tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """One band that holds an image (alpha is not one).
+
+    Parameters
+    ----------
+    index : int
+        Number in the file, from 1. A palette counts as three bands 1, 2, 3: red, green, blue.
+    dtype : str
+        Of the stored values; ``uint8`` for a palette.
+    nodata : float or None
+        Declared value for "no data", on the stored values; of a palette, the index.
+    scale, offset : float
+        Declared: value = stored * scale + offset.
+    color : str
+        Colour interpretation as rasterio names it: red, green, blue, nir, gray, undefined …
+    description : str
+        From the file; empty where there is none.
+    """
+
+    index: int
+    dtype: str
+    nodata: float | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    color: str = "undefined"
+    description: str = ""
+
+    @property
+    def read_dtype(self) -> str:
+        """Dtype of what `geoseg.raster.scene.read_patch` returns: float32 where a scale is declared."""
+        return "float32" if (self.scale, self.offset) != (1.0, 0.0) else self.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class SceneInfo:
+    """A scene as geoseg sees it: frozen, picklable, nothing open.
+
+    Parameters
+    ----------
+    uri : str
+        Absolute path, or GDAL's path for a URL.
+    driver : str
+        GDAL's driver for it.
+    geobox : GeoBox
+        Size, transform and CRS (WKT2); of ground control points, the grid that they imply. Without
+        a CRS the transform is kept (pixel coordinates where the file has none).
+    bands : tuple of Band
+        Image bands, without alpha.
+    alpha : tuple of int
+        Numbers of the alpha bands.
+    mask : {"none", "dataset", "bands"}
+        One mask for all bands (in the file or ``.msk``), or one for each.
+    palette : tuple of (red, green, blue, alpha) or None
+        Colours of the indices of a paletted band.
+    warped : bool
+        Placed by ground control points only: read through a warped view.
+    block_shape : tuple of int
+        (rows, cols) of the file's blocks.
+    overviews : tuple of (height, width)
+        Overviews that can stand in for the scene, finest first.
+    resolution : tuple of float or None
+        Metres on the ground along columns and rows at the centre; None where unknown.
+    fingerprint : str
+        Changes when the content changes.
+    warnings : tuple of str
+        What a user should know, one line each.
+    """
+
+    uri: str
+    driver: str
+    geobox: GeoBox
+    bands: tuple[Band, ...]
+    alpha: tuple[int, ...]
+    mask: Literal["none", "dataset", "bands"]
+    palette: Palette | None
+    warped: bool
+    block_shape: tuple[int, int]
+    overviews: tuple[tuple[int, int], ...]
+    resolution: tuple[float, float] | None
+    fingerprint: str
+    warnings: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """File name, or last part of the URL, for messages."""
+        return self.uri.rstrip("/").rpartition("/")[2]
+
+    @property
+    def stored_bands(self) -> tuple[Band, ...]:
+        """The image bands as the file stores them: one where there is a palette."""
+        return self.bands[:1] if self.palette else self.bands
+
+    @property
+    def validity(self) -> tuple[str, ...]:
+        """Where validity comes from: nodata, mask, alpha, palette, NaN; empty if all is data."""
+        nodata = all(stored_nodata(b.nodata, self._dtype(b)) is not None for b in self.stored_bands)
+        sources = {
+            "nodata": nodata,
+            "mask": self.mask != "none",
+            "alpha": bool(self.alpha),
+            "palette": any(color[3] == 0 for color in self.palette or ()),
+            "NaN": any(np.dtype(band.dtype).kind == "f" for band in self.bands),
+        }
+        return tuple(name for name, present in sources.items() if present)
+
+    def _dtype(self, band: Band) -> str:
+        return "uint16" if self.palette else band.dtype
+
+
+def describe(dataset: rasterio.DatasetReader, source: Source, fingerprint: str, warped: bool) -> SceneInfo:
+    """Describe an open scene.
+
+    Parameters
+    ----------
+    dataset : DatasetReader
+        Open at full resolution.
+    source : Source
+        Where it came from.
+    fingerprint : str
+        Handed through.
+    warped : bool
+        Whether `dataset` is the warped view of a scene with ground control points.
+
+    Raises
+    ------
+    UnreadableScene
+        If geoseg cannot work on such a raster; the message says why and what to do.
+    """
+    check_readable(dataset, source.name)
+    geobox, warnings = _geobox(dataset, source.name, warped)
+    mask = _mask(dataset)
+    palette = _palette(dataset)
+    overviews = () if warped else _overviews(dataset, source, mask)
+    if not overviews and not warped and dataset.overviews(1):
+        warnings.append("its overviews do not carry its mask and are not used; rebuild them to read faster")
+    bands = _bands(dataset, palette)
+    warnings += _nodata_warnings(bands, palette)
+    if len(dataset.subdatasets) > 1:
+        warnings.append(f"holds {len(dataset.subdatasets)} images; only the first is read")
+    resolution = ground_resolution(geobox)
+    if geobox.crs is not None and resolution is None:
+        warnings.append("its CRS has no place on the Earth here: resolution and areas are unknown")
+    return SceneInfo(
+        uri=source.uri,
+        driver=dataset.driver if not warped else source.drivers[0],
+        geobox=geobox,
+        bands=bands,
+        alpha=tuple(i for i, color in _colors(dataset) if color == "alpha"),
+        mask=mask,
+        palette=palette,
+        warped=warped,
+        block_shape=dataset.block_shapes[0],
+        overviews=overviews,
+        resolution=resolution,
+        fingerprint=fingerprint,
+        warnings=tuple(warnings),
+    )
+
+
+def check_readable(dataset: rasterio.DatasetReader, name: str) -> None:
+    """Check, before a pixel is read, that reading is possible and will not exhaust the memory.
+
+    Raises
+    ------
+    UnreadableScene
+        For complex numbers, no image bands, absurd sizes, huge blocks, or a raster that only has RPCs.
+    """
+    if all(color == "alpha" for _, color in _colors(dataset)):
+        raise UnreadableScene(f"{name}: has no image bands")
+    if dataset.width * dataset.height > PIXEL_LIMIT:
+        raise UnreadableScene(f"{name}: claims {dataset.width} x {dataset.height} pixels; is it damaged?")
+    if any("complex" in dtype for dtype in dataset.dtypes):
+        raise UnreadableScene(f"{name}: holds complex numbers; make an amplitude image of it first")
+    rows, cols = dataset.block_shapes[0]
+    pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
+    interleaved = dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
+    block = rows * cols * (pixel if interleaved else np.dtype(dataset.dtypes[0]).itemsize)
+    if block > BLOCK_LIMIT:
+        raise UnreadableScene(
+            f"{name}: its blocks of {cols} x {rows} pixels take {block / 2**30:.1f} GiB each; "
+            f"re-tile it: gdal_translate -of COG {name} tiled.tif"
+        )
+    if dataset.rpcs is not None and dataset.crs is None and not dataset.gcps[0]:
+        raise UnreadableScene(f"{name}: has only RPCs; orthorectify it first: gdalwarp -rpc {name} ortho.tif")
+
+
+def _geobox(dataset: rasterio.DatasetReader, name: str, warped: bool) -> tuple[GeoBox, list[str]]:
+    transform = tuple(dataset.transform)[:6]
+    a, b, _, d, e, _ = transform
+    if not np.isfinite(transform).all() or a * e == b * d:
+        raise UnreadableScene(f"{name}: its transform {transform} maps pixels to nowhere")
+    crs = dataset.crs.to_wkt(version="WKT2_2019") if dataset.crs else None
+    warnings = []
+    if warped:
+        warnings.append(f"placed by {len(dataset.src_dataset.gcps[0])} ground control points only")
+    elif crs is None:
+        warnings.append("has no CRS: coordinates are as in the file, areas in metres unknown")
+    elif dataset.transform.is_identity:
+        # Nobody's pixels measure 1 unit southward from the origin: the transform was never written.
+        # Coordinates in that CRS would be wrong, an error would keep people from the pixels.
+        crs = None
+        warnings.append("has a CRS but no transform: not georeferenced, coordinates are pixels")
+    return GeoBox(dataset.height, dataset.width, transform, crs), warnings
+
+
+def _colors(dataset: rasterio.DatasetReader) -> list[tuple[int, str]]:
+    return [(i, color.name) for i, color in zip(dataset.indexes, dataset.colorinterp, strict=True)]
+
+
+def _bands(dataset: rasterio.DatasetReader, palette: Palette | None) -> tuple[Band, ...]:
+    image = [(i, color) for i, color in _colors(dataset) if color != "alpha"]
+    if palette is not None:
+        nodata = dataset.nodatavals[image[0][0] - 1]
+        rgb = ("red", "green", "blue")
+        return tuple(Band(i, "uint8", nodata, color=color) for i, color in enumerate(rgb, 1))
+    return tuple(
+        Band(
+            index=i,
+            dtype=dataset.dtypes[i - 1],
+            nodata=dataset.nodatavals[i - 1],
+            scale=float(dataset.scales[i - 1]),
+            offset=float(dataset.offsets[i - 1]),
+            color=color,
+            description=dataset.descriptions[i - 1] or "",
+        )
+        for i, color in image
+    )
+
+
+def _palette(dataset: rasterio.DatasetReader) -> Palette | None:
+    image = [i for i, color in _colors(dataset) if color != "alpha"]
+    if len(image) != 1 or dataset.colorinterp[image[0] - 1].name != "palette":
+        return None
+    colors = dataset.colormap(image[0])
+    size = 256 if dataset.dtypes[image[0] - 1] == "uint8" else 65536
+    return tuple(colors.get(index, (0, 0, 0, 255)) for index in range(size))
+
+
+def _mask(dataset: rasterio.DatasetReader) -> Literal["none", "dataset", "bands"]:
+    flags = [dataset.mask_flag_enums[i - 1] for i, color in _colors(dataset) if color != "alpha"]
+    if any(MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag for flag in flags):
+        return "dataset"
+    return "bands" if any(not flag for flag in flags) else "none"
+
+
+def _nodata_warnings(bands: tuple[Band, ...], palette: Palette | None) -> list[str]:
+    if palette is not None:
+        return []
+    useless = {
+        (band.nodata, band.dtype)
+        for band in bands
+        if band.nodata is not None and stored_nodata(band.nodata, band.dtype) is None
+    }
+    return [f"declares nodata {value:g}, which {dtype} cannot hold" for value, dtype in sorted(useless)]
+
+
+def _overviews(
+    dataset: rasterio.DatasetReader, source: Source, mask: Literal["none", "dataset", "bands"]
+) -> tuple[tuple[int, int], ...]:
+    factors = dataset.overviews(1)
+    if mask == "bands":
+        return ()
+    if mask == "dataset" and factors and not _mask_has_overviews(dataset, source):
+        return ()
+    sizes = []
+    for level in range(len(factors)):
+        with opened(source.uri, (dataset.driver,), overview=level) as overview:
+            sizes.append(overview.shape)
+    return tuple(sizes)
+
+
+def _mask_has_overviews(dataset: rasterio.DatasetReader, source: Source) -> bool:
+    # GDAL reports the same flags either way, and "all valid" where a mask has no overview. A view of
+    # the mask as if it were a band tells.
+    height, width = dataset.shape
+    whole = f'xOff="0" yOff="0" xSize="{width}" ySize="{height}"'
+    view = (
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><VRTRasterBand dataType="Byte" band="1">'
+        f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(source.uri)}</SourceFilename>'
+        f"<SourceBand>mask,1</SourceBand><SrcRect {whole}/><DstRect {whole}/>"
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    with opened(view, ("VRT",)) as mask:
+        return bool(mask.overviews(1))

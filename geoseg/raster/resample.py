@@ -1,0 +1,157 @@
+"""Resampling onto another number of pixels over the same ground: pure numpy.
+
+Separable area average where the grid is coarser than the source, bilinear where it is finer. Every
+output pixel is computed from absolute grid coordinates by the same operations in the same order, so it
+has the same bits through whatever window it is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SLAB = 1 << 18
+"""Source pixels resampled at a time: few enough that the partial sums stay in the cache."""
+
+# A pixel is valid if at least half of what it is made of is: then the valid area neither grows nor
+# shrinks on average. The tolerance makes an exact half count in spite of rounding.
+_HALF = np.float32(0.5 - 1e-5)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Taps:
+    """What each output pixel along one axis is made of.
+
+    Parameters
+    ----------
+    index : ndarray of int64, shape (n, taps)
+        Pixels of the source axis.
+    weight : ndarray of float32, shape (n, taps)
+        Non-negative, sums to 1.
+    """
+
+    index: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    @property
+    def start(self) -> int:
+        """First source pixel that is needed."""
+        return int(self.index.min())
+
+    @property
+    def stop(self) -> int:
+        """The source pixel after the last that is needed."""
+        return int(self.index.max()) + 1
+
+
+def taps(start: int, stop: int, size: int, source: int) -> Taps:
+    """Return the taps of output pixels ``start … stop - 1`` of an axis of `size` pixels over `source`.
+
+    Area average if ``size < source``, else bilinear (centre to centre; the outermost source pixel
+    continues outward). Weights come from integers, so they are exact up to their rounding to float32.
+    """
+    output = np.arange(start, stop, dtype=np.int64)[:, None]
+    if size < source:
+        # In units of 1/size of a source pixel: output i covers [i·source, (i+1)·source).
+        index = output * source // size + np.arange(-(-source // size) + 1)
+        low = np.maximum(index * size, output * source)
+        high = np.minimum((index + 1) * size, (output + 1) * source)
+        weight = np.maximum(high - low, 0) / source
+    elif size == source:
+        index, weight = output, np.ones((stop - start, 1))
+    else:
+        # The centre of output i lies at ((2i + 1)·source - size) / (2·size) source pixel centres.
+        below, rest = np.divmod((2 * output + 1) * source - size, 2 * size)
+        index = below + np.arange(2)
+        weight = np.hstack([1 - rest / (2 * size), rest / (2 * size)])
+    return Taps(np.clip(index, 0, source - 1), weight.astype(np.float32))
+
+
+def nearest(start: int, stop: int, size: int, source: int) -> NDArray[np.int64]:
+    """Return the source pixel under the centre of each output pixel ``start … stop - 1``."""
+    output = np.arange(start, stop, dtype=np.int64)
+    return np.asarray((2 * output + 1) * source // (2 * size))
+
+
+def resample(
+    pixels: NDArray[np.generic], valid: NDArray[np.bool_], rows: Taps, cols: Taps
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Resample a window of the source; invalid pixels never contribute.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (bands, rows, cols)
+        The source from ``rows.start, cols.start`` on.
+    valid : ndarray of bool, shape (rows, cols)
+        Which of them are data.
+    rows, cols : Taps
+        From `taps`.
+
+    Returns
+    -------
+    values : ndarray of float32 (float64 for 32-bit integers and wider), shape (bands, n rows, n cols)
+        Weighted mean of the valid pixels, 0 where the output is invalid.
+    valid : ndarray of bool, shape (n rows, n cols)
+        True where valid pixels hold at least half of the weight.
+    """
+    kind = np.result_type(pixels.dtype, np.float32)
+    count = len(rows.index)
+    values = np.empty((len(pixels), count, len(cols.index)), kind)
+    covered = np.empty(values.shape[1:], bool)
+    slab = max(1, _SLAB * count // max(1, pixels.shape[1] * pixels.shape[2]))
+    for top in range(0, count, slab):
+        part = slice(top, min(top + slab, count))
+        index = rows.index[part]
+        first, last = int(index.min()), int(index.max()) + 1
+        source = slice(first - rows.start, last - rows.start)
+        strip = Taps(index - first, rows.weight[part])
+        across = Taps(cols.index - cols.start, cols.weight)
+        values[:, part], covered[part] = _slab(pixels[:, source], valid[source], strip, across, kind)
+    return values, covered
+
+
+def restore(values: NDArray[np.generic], dtype: np.dtype[np.generic] | str) -> NDArray[np.generic]:
+    """Round resampled values back to the dtype of the file."""
+    kind = np.dtype(dtype)
+    if kind.kind not in "iu":
+        return values.astype(kind, copy=False)
+    limits = np.iinfo(kind)
+    return np.asarray(np.rint(values).clip(limits.min, limits.max), kind)
+
+
+def _slab(
+    pixels: NDArray[np.generic],
+    valid: NDArray[np.bool_],
+    rows: Taps,
+    cols: Taps,
+    kind: np.dtype[np.generic],
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    # Without a hole the weight is a product of two sums; computed by the same operations as the
+    # general case, so that both give the same bits.
+    whole = bool(valid.all())
+    cover = np.ones((1, valid.shape[0], 1), kind) if whole else valid[None].astype(kind)
+    weight = _along_rows(cover, rows)
+    weight = _along_cols(np.broadcast_to(weight, (*weight.shape[:2], valid.shape[1])), cols)[0]
+    data = pixels if whole else np.where(valid, pixels, pixels.dtype.type(0))
+    total = _along_cols(_along_rows(data, rows), cols)
+    covered = weight >= _HALF
+    values = np.divide(total, weight, out=np.zeros_like(total), where=covered)
+    return values, covered
+
+
+def _along_rows(source: NDArray[np.generic], taps: Taps) -> NDArray[np.generic]:
+    shape = (len(source), len(taps.index), source.shape[2])
+    kind = np.result_type(source.dtype, np.float32)
+    total, term = np.zeros(shape, kind), np.empty(shape, kind)
+    for tap in range(taps.index.shape[1]):
+        weight = taps.weight[:, tap, None].astype(kind)
+        np.multiply(source[:, taps.index[:, tap]], weight, out=term)
+        total += term
+    return total
+
+
+def _along_cols(source: NDArray[np.generic], taps: Taps) -> NDArray[np.generic]:
+    turned = np.ascontiguousarray(source.transpose(0, 2, 1))
+    return _along_rows(turned, taps).transpose(0, 2, 1)

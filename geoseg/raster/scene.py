@@ -1,0 +1,274 @@
+"""Scenes: open one, read windows of it with their validity."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.windows
+from numpy.typing import NDArray
+
+from geoseg import files
+from geoseg.raster.describe import Band, SceneInfo, check_readable, describe
+from geoseg.raster.drivers import is_remote
+from geoseg.raster.resample import resample, restore, taps
+from geoseg.raster.source import Source, opened, resolve, translating
+from geoseg.raster.validity import is_nodata, validity
+from geoseg.values import GeoBox, Patch, Window
+
+__all__ = ["Band", "SceneInfo", "open_scene", "read_patch", "read_validity", "sample"]
+
+_STRIP = 1 << 24
+"""Source pixels of each band that are held at a time while a window is shrunk."""
+
+
+def open_scene(source: str | os.PathLike[str]) -> SceneInfo:
+    """Look at a scene and describe it.
+
+    Parameters
+    ----------
+    source : str or path
+        A file that GDAL reads (GeoTIFF, JPEG 2000, PNG, JPEG, Erdas Imagine, ENVI, NITF, WebP, BMP,
+        or a VRT that is a plain mosaic of files in its own folder), or a URL (http, https, s3, gs,
+        az). Of a URL, files beside it (``.msk``, ``.ovr``, ``.aux.xml``) are not looked for.
+
+    Raises
+    ------
+    UnreadableScene
+        If it cannot be read, or geoseg cannot work on it; one line that says what to do.
+    """
+    origin = resolve(source)
+    with translating(origin.name):
+        with opened(origin.uri, origin.drivers) as dataset:
+            check_readable(dataset, origin.name)
+            fingerprint = _fingerprint(dataset, origin)
+            points, crs = dataset.gcps
+            if not (points and crs and dataset.crs is None):
+                return describe(dataset, origin, fingerprint, warped=False)
+        with opened(origin.uri, origin.drivers, warped=True) as view:
+            return describe(view, origin, fingerprint, warped=True)
+
+
+def read_patch(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[int]) -> Patch:
+    """Read pixels and validity over a window of the working grid.
+
+    A grid pixel has the same bits through whatever window it is read. Every call opens and closes a
+    dataset of its own: safe from any thread and process.
+
+    Parameters
+    ----------
+    scene : SceneInfo
+        From `open_scene`.
+    window : Window
+        Pixels of `grid`, wholly inside it.
+    grid : GeoBox
+        ``scene.geobox``, or ``scene.geobox.resized(height, width)``: then the scene is averaged over
+        each pixel (interpolated bilinearly where the grid is finer), from the coarsest overview that
+        is no coarser than the grid. Invalid pixels never contribute; a grid pixel is valid where at
+        least half of its weight is.
+    bands : sequence of int
+        Numbers of image bands, from 1.
+
+    Returns
+    -------
+    Patch
+        Pixels in the dtype of the file, in the order of `bands`; float32 where a scale is declared.
+        Invalid pixels are 0.
+
+    Raises
+    ------
+    UnreadableScene
+        If the data is missing or damaged.
+    ValueError
+        If the window or a band is not in the grid, or the grid is not over the scene's ground.
+    """
+    _check_request(scene, window, grid, bands)
+    dtype = np.result_type(*(_band(scene, band).read_dtype for band in bands))
+    pixels = np.zeros((len(bands), *window.shape), dtype)
+    valid = np.zeros(window.shape, bool)
+    if pixels.size == 0:
+        return Patch(pixels, valid)
+    level, size = _choose_overview(scene, grid)
+    with translating(scene.uri), _opened(scene, level) as dataset:
+        for part in _strips(window, grid, size):
+            rows = taps(part.row, part.row_stop, grid.height, size[0])
+            cols = taps(part.col, part.col_stop, grid.width, size[1])
+            source = Window(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
+            values, known = _read(dataset, scene, source, bands)
+            if size != (grid.height, grid.width):
+                values, known = resample(values, known, rows, cols)
+            place = part.within(window)
+            pixels[:, *place] = _finish(values, known, scene, bands, dtype)
+            valid[place] = known
+    return Patch(pixels, valid)
+
+
+def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDArray[np.bool_]:
+    """Read the validity alone, at full resolution; the same as `read_patch` on ``scene.geobox``.
+
+    Cheaper where the validity does not depend on the pixels, and free where all is data.
+    """
+    _check_request(scene, window, scene.geobox, bands)
+    if not scene.validity or not window.height or not window.width:
+        return np.ones(window.shape, bool)
+    with translating(scene.uri), _opened(scene, None) as dataset:
+        return _read(dataset, scene, window, bands)[1]
+
+
+def sample(scene: SceneInfo, bands: Sequence[int], *, budget: int = 1 << 22) -> Iterator[Patch]:
+    """Yield patches that stand for the whole scene, always the same ones.
+
+    The whole scene if it has at most `budget` pixels, else the finest overview that has, else windows
+    of 256 x 256 pixels spread evenly over the coarsest overview (or the scene), `budget` in all.
+    """
+    shapes = [(scene.geobox.height, scene.geobox.width), *scene.overviews]
+    small = [shape for shape in shapes if shape[0] * shape[1] <= budget]
+    height, width = small[0] if small else shapes[-1]
+    grid = scene.geobox.resized(height, width)
+    if small:
+        yield read_patch(scene, grid.window, grid, bands)
+        return
+    side = 256
+    for row, col in _lattice(height, width, side, budget // side**2):
+        window = Window(row, col, side, side).intersection(grid.window)
+        yield read_patch(scene, window, grid, bands)
+
+
+def _lattice(height: int, width: int, side: int, count: int) -> Iterator[tuple[int, int]]:
+    down = min(-(-height // side), max(1, round((count * height / width) ** 0.5), -(-count * side // width)))
+    across = min(-(-width // side), max(1, count // down))
+    for i in range(down):
+        for j in range(across):
+            yield (
+                max(0, (2 * i + 1) * height // (2 * down) - side // 2),
+                max(0, (2 * j + 1) * width // (2 * across) - side // 2),
+            )
+
+
+def _fingerprint(dataset: rasterio.DatasetReader, source: Source) -> str:
+    if is_remote(source.uri):
+        facts = (source.uri, dataset.profile, dataset.tags())
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+    # GDAL names the masks, overviews, metadata and mosaic parts that it reads along with the file.
+    names = sorted({source.uri, *(name for name in dataset.files if os.path.isfile(name))})
+    digests = [files.fingerprint(Path(name), sample=1 << 16) for name in names]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:32]
+
+
+def _opened(scene: SceneInfo, level: int | None) -> AbstractContextManager[rasterio.DatasetReader]:
+    identity = scene.geobox.transform == (1, 0, 0, 0, 1, 0)
+    return opened(scene.uri, (scene.driver,), overview=level, warped=scene.warped, quiet=identity)
+
+
+def _check_request(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[int]) -> None:
+    window.within(grid.window)
+    if grid != scene.geobox and grid != scene.geobox.resized(grid.height, grid.width):
+        raise ValueError("the grid does not cover the same ground as the scene")
+    if not bands:
+        raise ValueError("no bands to read")
+    for band in bands:
+        _band(scene, band)
+
+
+def _band(scene: SceneInfo, index: int) -> Band:
+    for band in scene.bands:
+        if band.index == index:
+            return band
+    raise ValueError(f"{scene.name} has no image band {index}")
+
+
+def _choose_overview(scene: SceneInfo, grid: GeoBox) -> tuple[int | None, tuple[int, int]]:
+    chosen: tuple[int | None, tuple[int, int]] = (None, (scene.geobox.height, scene.geobox.width))
+    for level, (height, width) in enumerate(scene.overviews):
+        if height >= grid.height and width >= grid.width:
+            chosen = (level, (height, width))
+    return chosen
+
+
+def _strips(window: Window, grid: GeoBox, size: tuple[int, int]) -> Iterator[Window]:
+    pixels_a_row = window.width * (size[1] / grid.width) * (size[0] / grid.height)
+    height = max(1, int(_STRIP / max(1.0, pixels_a_row)))
+    for row in range(window.row, window.row_stop, height):
+        yield Window(row, window.col, min(height, window.row_stop - row), window.width)
+
+
+def _read(
+    dataset: rasterio.DatasetReader, scene: SceneInfo, window: Window, bands: Sequence[int]
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Return stored values (a palette's colours) and validity over a window of the open dataset."""
+    frame = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+    if scene.palette is None:
+        stored = _stored(dataset, [*bands], frame)
+        return stored, _validity(dataset, scene, frame, stored, [*bands])
+    band = next(i for i in dataset.indexes if i not in scene.alpha)
+    index = _stored(dataset, [band], frame)
+    colors = np.array(scene.palette, np.uint8)
+    known = _validity(dataset, scene, frame, index, [band])
+    known &= colors[:, 3][index[0]] != 0
+    return np.stack([colors[:, i - 1][index[0]] for i in bands]), known
+
+
+def _stored(
+    dataset: rasterio.DatasetReader, bands: list[int], frame: rasterio.windows.Window
+) -> NDArray[np.generic]:
+    dtype = np.result_type(*(dataset.dtypes[i - 1] for i in bands))
+    return np.asarray(dataset.read(bands, window=frame, out_dtype=dtype))
+
+
+def _validity(
+    dataset: rasterio.DatasetReader,
+    scene: SceneInfo,
+    frame: rasterio.windows.Window,
+    stored: NDArray[np.generic],
+    bands: list[int],
+) -> NDArray[np.bool_]:
+    mask = alpha = None
+    if scene.mask == "dataset":
+        mask = dataset.read_masks(1, window=frame)
+    elif scene.mask == "bands":
+        # A band's own mask is a statement about that band, unlike a nodata value met by chance: any
+        # band that is used and masked makes the pixel invalid.
+        mask = dataset.read_masks(bands, window=frame)
+    if scene.alpha:
+        alpha = dataset.read([*scene.alpha], window=frame)
+    valid = validity(stored, nodata=(), mask=mask, alpha=alpha)
+    return valid & ~_is_nodata(dataset, scene, frame, stored, bands)
+
+
+def _is_nodata(
+    dataset: rasterio.DatasetReader,
+    scene: SceneInfo,
+    frame: rasterio.windows.Window,
+    stored: NDArray[np.generic],
+    bands: list[int],
+) -> NDArray[np.bool_]:
+    values = dataset.nodatavals
+    absent = is_nodata(stored, [values[i - 1] for i in bands])
+    image = [1] if scene.palette else [band.index for band in scene.bands]
+    for other in image:
+        # The other bands are read only where the bands in use leave it open.
+        if other not in bands and absent.any():
+            absent &= is_nodata(_stored(dataset, [other], frame), [values[other - 1]])
+    return absent
+
+
+def _finish(
+    values: NDArray[np.generic],
+    valid: NDArray[np.bool_],
+    scene: SceneInfo,
+    bands: Sequence[int],
+    dtype: np.dtype[np.generic],
+) -> NDArray[np.generic]:
+    chosen = [_band(scene, index) for index in bands]
+    if any(band.read_dtype != band.dtype for band in chosen):
+        scale = np.array([band.scale for band in chosen])[:, None, None]
+        offset = np.array([band.offset for band in chosen])[:, None, None]
+        values = (values * scale + offset).astype(np.float32)
+    finished = restore(values, dtype)
+    finished[:, ~valid] = 0
+    return finished

@@ -1,0 +1,281 @@
+"""The only door through which GDAL opens what geoseg reads.
+
+Everything that decides what GDAL may do stands here: which driver opens a file, what lies beside it,
+the configuration of every read, and how GDAL's exceptions become one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import rasterio
+from rasterio._env import set_proj_data_search_path
+from rasterio.enums import Resampling
+from rasterio.env import GDALDataFinder, PROJDataFinder, set_gdal_config
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.vrt import WarpedVRT
+
+from geoseg.errors import UnreadableScene
+from geoseg.raster.drivers import (
+    HEAD,
+    REMOTE_DRIVERS,
+    SOURCE_DRIVERS,
+    VRT_LIMIT,
+    driver_of,
+    is_remote,
+    remote_uri,
+    vrt_sources,
+)
+
+_CONFIGURATION = {
+    "GDAL_VRT_ENABLE_PYTHON": "NO",  # code in a VRT is never run
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",  # else the rest of a truncated JPEG is grey
+}
+_LOCAL = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",  # else .msk, .ovr and .aux.xml are not seen
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # a local file has no business on the network
+}
+_REMOTE = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_CONNECTTIMEOUT": "30",
+}
+_silence = threading.Lock()
+
+BLOCK_CACHE = 256 << 20
+"""Bytes that GDAL may keep of the blocks of open files; its default is 5 % of the machine's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that is safe to hand to GDAL.
+
+    Parameters
+    ----------
+    uri : str
+        Absolute path, or a ``/vsi…`` path for a URL.
+    drivers : tuple of str
+        Drivers to try, in order; one for a local file.
+    name : str
+        What the user called it, for messages.
+    """
+
+    uri: str
+    drivers: tuple[str, ...]
+    name: str
+
+
+def resolve(source: str | os.PathLike[str]) -> Source:
+    """Decide whether and how a scene may be opened; nothing is opened by GDAL on its own account yet.
+
+    Raises
+    ------
+    UnreadableScene
+        If it does not exist, is no regular file, is of no known format, or refers to anything that
+        the user did not name (a VRT's raw bands, code, URLs, files elsewhere; an overview elsewhere).
+    """
+    name = os.fspath(source)
+    remote = remote_uri(name)
+    if remote is not None:
+        return Source(remote, REMOTE_DRIVERS, name)
+    path = Path(os.path.abspath(name))
+    if str(path).startswith("/vsi"):
+        raise UnreadableScene(f"{name}: GDAL's virtual paths are not accepted; give a file or a URL")
+    driver = _local_driver(path, name)
+    if driver == "VRT":
+        _check_vrt(path, name)
+    _check_company(path, driver, name)
+    return Source(str(path), (driver,), name)
+
+
+@contextlib.contextmanager
+def environment(uri: str) -> Iterator[None]:
+    """Set GDAL up for reading or writing `uri`, with the data files that belong to this GDAL."""
+    options = {**_CONFIGURATION, **(_REMOTE if is_remote(uri) else _LOCAL)}
+    # A PROJ_DATA or GDAL_DATA of another installation (conda, QGIS) breaks the wheel's own libraries.
+    gdal_data, proj_data = GDALDataFinder().search_wheel(), PROJDataFinder().search_wheel()
+    if gdal_data:
+        options["GDAL_DATA"] = gdal_data
+    if proj_data and ("PROJ_DATA" in os.environ or "PROJ_LIB" in os.environ):
+        set_proj_data_search_path(proj_data)
+    if "GDAL_CACHEMAX" not in os.environ:
+        set_gdal_config("GDAL_CACHEMAX", BLOCK_CACHE)  # of the process; an Env would undo it at its end
+    with rasterio.Env(**options):
+        yield
+
+
+@contextlib.contextmanager
+def translating(name: str) -> Iterator[None]:
+    """Turn what rasterio and GDAL raise into `UnreadableScene`: one line with the innermost reason."""
+    try:
+        yield
+    except UnreadableScene:
+        raise
+    except (RasterioError, OSError) as error:
+        raise UnreadableScene(f"{name}: cannot be read ({_reason(error)})") from error
+
+
+@contextlib.contextmanager
+def opened(
+    uri: str,
+    drivers: tuple[str, ...],
+    *,
+    overview: int | None = None,
+    warped: bool = False,
+    quiet: bool = True,
+) -> Iterator[rasterio.DatasetReader]:
+    """Open a raster for reading; every call opens and closes a dataset of its own.
+
+    Parameters
+    ----------
+    uri, drivers
+        From `resolve`.
+    overview : int or None
+        Overview to read instead of full resolution, 0 is the first.
+    warped : bool
+        View a raster that has only ground control points on the regular grid that they imply.
+    quiet : bool
+        Silence rasterio's warning about missing georeference. Warnings are global state, so only one
+        thread at a time can open quietly.
+
+    Raises
+    ------
+    rasterio.errors.RasterioError
+        To be wrapped by `translating`.
+    """
+    options = {} if overview is None else {"overview_level": overview}
+    with environment(uri), contextlib.ExitStack() as stack:
+        if quiet:
+            with _silence, warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                dataset = stack.enter_context(_open(uri, drivers, options))
+        else:
+            dataset = stack.enter_context(_open(uri, drivers, options))
+        yield stack.enter_context(_warped(dataset)) if warped else dataset
+
+
+def _open(uri: str, drivers: tuple[str, ...], options: dict[str, int]) -> rasterio.DatasetReader:
+    for driver in drivers[:-1]:
+        with contextlib.suppress(RasterioError):
+            return rasterio.open(uri, driver=driver, sharing=False, **options)
+    return rasterio.open(uri, driver=drivers[-1], sharing=False, **options)
+
+
+def _warped(dataset: rasterio.DatasetReader) -> WarpedVRT:
+    crs = dataset.gcps[1]
+    palette = dataset.colorinterp[0].name == "palette"
+    has_alpha = any(color.name == "alpha" for color in dataset.colorinterp)
+    return WarpedVRT(
+        dataset,
+        src_crs=crs,
+        crs=crs,
+        resampling=Resampling.nearest if palette else Resampling.bilinear,
+        add_alpha=dataset.nodata is None and not has_alpha,
+        tolerance=0,  # exact positions: a pixel is the same through any window
+    )
+
+
+def _local_driver(path: Path, name: str) -> str:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UnreadableScene(f"{name}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise UnreadableScene(f"{name}: {_reason(error)}") from error
+    if not stat.S_ISREG(mode):
+        raise UnreadableScene(f"{name}: is not a regular file")
+    head = _head(path, name)
+    driver = driver_of(head) or _envi(path)
+    if driver is None:
+        raise UnreadableScene(f"{name}: not a raster that GDAL can read")
+    return driver
+
+
+def _head(path: Path, name: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except OSError as error:
+        raise UnreadableScene(f"{name}: {_reason(error)}") from error
+
+
+def _envi(path: Path) -> str | None:
+    # The only accepted format without a signature: plain numbers, described by a header beside them.
+    headers = (path.with_name(path.name + ".hdr"), path.with_suffix(".hdr"))
+    named = any(header.is_file() and _head(header, str(header)).startswith(b"ENVI") for header in headers)
+    return "ENVI" if named else None
+
+
+def _check_vrt(path: Path, name: str) -> None:
+    with path.open("rb") as file:
+        content = file.read(VRT_LIMIT + 1)
+    try:
+        for source in vrt_sources(content):
+            _check_vrt_source(path.parent, source)
+    except (ValueError, UnreadableScene) as error:
+        advice = "make a GeoTIFF of it with gdal_translate if you trust it"
+        raise UnreadableScene(f"{name}: a VRT with {error}, which is not accepted; {advice}") from error
+
+
+def _check_vrt_source(folder: Path, source: str) -> None:
+    path = folder / source
+    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+    if not inside:
+        raise ValueError(f"the source {source}, which is outside its folder")
+    try:
+        driver = _local_driver(path, source)
+    except UnreadableScene as error:
+        raise ValueError(f"the source {error}") from error
+    if driver not in SOURCE_DRIVERS:
+        raise ValueError(f"the {driver} source {source}")
+    _check_company(path, driver, f"the source {source}")
+
+
+def _check_company(path: Path, driver: str, name: str) -> None:
+    """Check the masks and overviews beside a file, and that none points at an overview elsewhere.
+
+    GDAL opens ``.msk`` and ``.ovr`` files with any driver, and the file that a metadata item
+    OVERVIEW_FILE names, wherever that is: each could be a VRT that reads or calls anything.
+    """
+    prefix = path.name.lower() + "."
+    with os.scandir(path.parent) as entries:
+        beside = [Path(entry.path) for entry in entries if entry.name.lower().startswith(prefix)]
+    company = [file for file in beside if file.suffix.lower() in {".msk", ".ovr"}]
+    for file in company:
+        if _local_driver(file, str(file)) != "GTiff":
+            raise UnreadableScene(f"{name}: {file.name} beside it is not a TIFF; remove it")
+    for file, driver_name in ((path, driver), *((file, "GTiff") for file in company)):
+        with (
+            _recognizing(file.name if file in company else name),
+            opened(str(file), (driver_name,)) as raster,
+        ):
+            if "OVERVIEW_FILE" in raster.tags(ns="OVERVIEWS"):
+                raise UnreadableScene(
+                    f"{name}: {file.name} refers to an overview in another file; remove that"
+                )
+
+
+@contextlib.contextmanager
+def _recognizing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except RasterioError as error:
+        reason = _reason(error)
+        detail = "" if "not recognized" in reason else f" ({reason})"
+        raise UnreadableScene(f"{name}: not a raster that GDAL can read{detail}") from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+        error = inner
+    return " ".join(str(error).split()) or type(error).__name__
