@@ -99,6 +99,11 @@ class GeoBox:
     crs: str | None
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.height, self.width
+
+    @property
     def window(self) -> Window:
         """The whole grid as a window."""
         return Window(0, 0, self.height, self.width)

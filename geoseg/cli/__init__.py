@@ -1,1 +1,89 @@
+"""The command line: thin shells over functions, messages and exit codes.
 
+Exit codes: 0 done; 1 done in part; 2 bad input or usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from geoseg.errors import GeosegError
+
+_COMMANDS = {
+    "predict": "Segment a scene and write georeferenced polygons.",
+    "info": "Show what geoseg sees in a scene.",
+    "models": "List, show and check models.",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"geoseg.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(package_name="geoseg", prog_name="geoseg")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+def cli() -> None:
+    """Make maps from pictures: segment large GeoTIFFs seamlessly and vectorize them."""
+
+
+def main() -> None:
+    """Run the command line and exit with the code that the contract names."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    debug = "--debug" in sys.argv
+    try:
+        code = cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("geoseg: interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except GeosegError as error:
+        if debug:
+            raise
+        click.echo(f"geoseg: error: {one_line(error)}", err=True)
+        return error.exit_code
+    except MemoryError:
+        if debug:
+            raise
+        click.echo("geoseg: error: out of memory; give a smaller --max-memory or --tile", err=True)
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line."""
+    return " ".join(str(error).split())
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,50 @@
+"""``geoseg predict``: one scene to polygons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from geoseg.cli.options import predict_options
+from geoseg.prediction.options import PredictOptions
+
+
+@click.command()
+@click.argument("scene")
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Polygons: .gpkg, .fgb, .parquet, .geojson, .geojsonl or .shp.",
+)
+@predict_options
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+def predict(scene: str, out: Path, as_json: bool, quiet: bool, **options: Any) -> int:
+    r"""Segment SCENE and write georeferenced polygons.
+
+    SCENE is any raster that GDAL reads: a file, or a URL that you trust.
+
+    \b
+    Examples:
+      geoseg predict scene.tif --out buildings.gpkg
+      geoseg predict scene.tif --out roofs.parquet --aoi district.gpkg --threshold 0.4
+      geoseg predict scene.tif --out land.gpkg --model models/mine --raster land.tif
+    """
+    from geoseg.cli.progress import ProgressDisplay
+    from geoseg.prediction.run import predict_scene
+
+    chosen = PredictOptions(**options)
+    with ProgressDisplay(quiet=quiet) as display:
+        report = predict_scene(scene, out, chosen, on_event=display)
+    if not quiet:
+        display.summarize(report)
+    if as_json:
+        click.echo(json.dumps(report.as_json()))
+    return report.exit_code

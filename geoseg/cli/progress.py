@@ -1,0 +1,142 @@
+"""What a user sees while a scene is worked, and the summary after it: all on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from geoseg.prediction.report import Planned
+
+if TYPE_CHECKING:
+    from geoseg.prediction.plan import Plan
+    from geoseg.prediction.report import Event, Progress, RunReport
+
+LINE_SECONDS = 10.0
+"""Where stderr is no terminal: a line of progress this often."""
+
+
+class ProgressDisplay:
+    """A live bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._live = sys.stderr.isatty() and not quiet
+        self._bar: Any = None
+        self._task: Any = None
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event of the run."""
+        if isinstance(event, Planned):
+            self._begin(event.plan, event.blocks_known)
+        else:
+            self._update(event)
+
+    def _begin(self, plan: Plan, blocks_known: int) -> None:
+        if self._quiet:
+            return
+        if blocks_known:
+            click.echo(
+                f"geoseg: going on where the last run stopped ({blocks_known} blocks are done)", err=True
+            )
+        for warning in plan.warnings:
+            click.echo(f"geoseg: warning: {plan.scene.name}: {warning}", err=True)
+        if not self._live:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} blocks"),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        rows, cols = plan.tiles.block_shape
+        self._task = self._bar.add_task(plan.scene.name, total=rows * cols, speed="")
+        self._bar.start()
+
+    def _update(self, progress: Progress) -> None:
+        speed = progress.pixels / 1e6 / max(progress.seconds, 1e-9)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress.blocks, speed=f"{speed:.1f} MPix/s")
+        elif not self._quiet and time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            left = progress.seconds * (progress.pixels_total / max(progress.pixels, 1) - 1)
+            click.echo(
+                f"geoseg: {progress.blocks}/{progress.blocks_total} blocks, {speed:.1f} MPix/s, "
+                f"about {_duration(left)} left",
+                err=True,
+            )
+
+    def summarize(self, report: RunReport) -> None:
+        """Print what was done, one fact a line."""
+        for line in summary(report):
+            click.echo(line, err=True)
+
+
+def summary(report: RunReport) -> list[str]:
+    """Return the closing summary as lines of text."""
+    plan = report.plan
+    area = "" if report.area_m2 is None else f", {_area(report.area_m2)}"
+    speed = report.pixels / 1e6 / max(report.seconds, 1e-9)
+    lines = [
+        f"{report.features:,} features{area}",
+        f"coverage   {report.coverage:.1%} of the scene has a prediction",
+        f"model      {plan.model_name} on {plan.precision}",
+        f"grid       {plan.grid.width} × {plan.grid.height} px"
+        f"{_resampled(plan)}, {report.tally.inferred} tiles inferred, {report.tally.skipped} empty skipped",
+        f"time       {_duration(report.seconds)}, {speed:.2f} MPix/s",
+        f"memory     {report.peak_memory / 1e6:,.0f} MB at most",
+        *(f"wrote      {path}" for path in report.files),
+    ]
+    if plan.stretch is not None:
+        pairs = ", ".join(f"{low:g}–{high:g}" for low, high in plan.stretch)
+        lines.insert(4, f"stretch    {pairs} to 0–255")
+    if report.failures:
+        count = len(report.failures)
+        lines.append(f"NOT DONE   {count} tile{'s' if count > 1 else ''} could not be read:")
+        lines += [
+            f"    rows {window.row}–{window.row_stop}, columns {window.col}–{window.col_stop}: {reason}"
+            for window, reason in ((failure.window, failure.reason) for failure in report.failures[:5])
+        ]
+        if count > 5:
+            lines.append(f"    and {count - 5} more (--json lists them)")
+    return lines
+
+
+def _resampled(plan: Plan) -> str:
+    if plan.grid.shape == plan.scene.geobox.shape:
+        return ""
+    return f" (resampled from {plan.scene.geobox.width} × {plan.scene.geobox.height})"
+
+
+def _area(square_metres: float) -> str:
+    if square_metres >= 1e6:
+        return f"{square_metres / 1e6:,.2f} km²"
+    return f"{square_metres:,.0f} m²"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,253 @@
+"""What happens to one block: read, infer, blend, trace. The same functions in any scheduler.
+
+Every function here is pure but for reading the scene, so that a block can be done again after a
+worker died, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.backends.base import BatchSize, Predictor, predict_batches
+from geoseg.errors import UnreadableScene
+from geoseg.grid import BlockIndex, Contribution, Tile, TileGrid, accumulate, blend, split
+from geoseg.models.inputs import InputSpec
+from geoseg.prediction.plan import Plan
+from geoseg.values import Patch, ProbabilityBlock, Window
+from geoseg.vector.trace import Pieces, trace
+
+Reader = Callable[[Window], Patch]
+"""Reads a window of the working grid; the window lies inside the grid."""
+
+
+class Stopped(Exception):
+    """The run was stopped from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A tile that could not be read: its window in the working grid, and why."""
+
+    window: Window
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was done, summed over blocks.
+
+    Parameters
+    ----------
+    inferred, skipped : int
+        Tiles that the model saw, and tiles without a valid pixel that it did not need to see.
+    valid_pixels, class_pixels : int
+        Pixels of the working grid with a probability, and those of them in a class.
+    failures : tuple of Failure
+    """
+
+    inferred: int = 0
+    skipped: int = 0
+    valid_pixels: int = 0
+    class_pixels: int = 0
+    failures: tuple[Failure, ...] = ()
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.inferred + other.inferred,
+            self.skipped + other.skipped,
+            self.valid_pixels + other.valid_pixels,
+            self.class_pixels + other.class_pixels,
+            self.failures + other.failures,
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Inferred:
+    """A block's contribution and the tally of its tiles."""
+
+    contribution: Contribution
+    tally: Tally
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Strip:
+    """What one block adds to a neighbour's core: sums, and the tiles missing from them."""
+
+    giver: BlockIndex
+    sums: NDArray[np.uint32]
+    missing: tuple[Tile, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BlockResult:
+    """What leaves the graph for the sinks.
+
+    Parameters
+    ----------
+    pieces : Pieces
+        Traced polygons of the block's region.
+    raster : ProbabilityBlock or None
+        The block's core, where a raster is wanted.
+    """
+
+    block: BlockIndex
+    pieces: Pieces
+    raster: ProbabilityBlock | None
+    tally: Tally
+
+
+def infer_block(
+    plan: Plan,
+    block: BlockIndex,
+    read: Reader,
+    predict: Predictor,
+    batch: BatchSize,
+    stopped: Callable[[], bool] | None = None,
+) -> Inferred:
+    """Read a block's pixels, infer its tiles in batches and sum their weighted probabilities.
+
+    Parameters
+    ----------
+    batch : BatchSize
+        Tiles in one forward pass; shrinks where the device's memory asks for it.
+    stopped : callable, optional
+        Asked between batches; True raises `Stopped`.
+    """
+    grid = plan.tiles
+    extent = grid.extent(block)
+    patch, failures = read_surviving(grid, block, read)
+    broken = {failure.window for failure in failures}
+    sums = np.zeros((len(plan.rule.channels), *extent.shape), np.uint32)
+    missing = tuple(tile for tile in grid.tiles(block) if tile.window.intersection(extent) in broken)
+    wanted = [
+        tile
+        for tile in grid.tiles(block)
+        if tile not in missing and patch.valid[tile.window.intersection(extent).within(extent)].any()
+    ]
+    done = 0
+    while wanted_left := wanted[done:]:
+        if stopped is not None and stopped():
+            raise Stopped
+        chosen = wanted_left[: batch.value]
+        done += len(chosen)
+        inputs = np.stack([prepare(plan.inputs, cut(patch, extent, tile), plan.stretch) for tile in chosen])
+        for tile, values in zip(chosen, predict_batches(predict, inputs, batch), strict=True):
+            accumulate(sums, extent, grid, tile, values)
+    core = patch.valid[grid.core(block).within(extent)].copy()
+    contribution = Contribution(block, split(sums, grid, block), core, missing)
+    skipped = sum(1 for _ in grid.tiles(block)) - len(wanted) - len(missing)
+    return Inferred(contribution, Tally(len(wanted), skipped, failures=failures))
+
+
+def read_surviving(grid: TileGrid, block: BlockIndex, read: Reader) -> tuple[Patch, tuple[Failure, ...]]:
+    """Read a block in one go; where that fails, tile by tile, so that one bad spot costs one tile."""
+    extent = grid.extent(block)
+    try:
+        return read(extent), ()
+    except UnreadableScene:
+        pass
+    pixels: NDArray[np.generic] | None = None
+    valid = np.zeros(extent.shape, bool)
+    failures = []
+    for tile in grid.tiles(block):
+        window = tile.window.intersection(extent)
+        try:
+            patch = read(window)
+        except UnreadableScene as error:
+            failures.append(Failure(window, str(error)))
+            continue
+        if pixels is None:
+            pixels = np.zeros((len(patch.pixels), *extent.shape), patch.pixels.dtype)
+        rows, cols = window.within(extent)
+        pixels[:, rows, cols] = patch.pixels
+        valid[rows, cols] = patch.valid
+    if pixels is None:
+        pixels = np.zeros((1, *extent.shape), np.uint8)
+    return Patch(pixels, valid), tuple(failures)
+
+
+def cut(patch: Patch, extent: Window, tile: Tile) -> Patch:
+    """Cut a tile out of a block's pixels; where the grid is smaller than a tile, reflect it."""
+    inside = tile.window.intersection(extent)
+    rows, cols = inside.within(extent)
+    beyond = ((0, tile.window.height - inside.height), (0, tile.window.width - inside.width))
+    pixels, valid = patch.pixels[:, rows, cols], patch.valid[rows, cols]
+    if any(after for _, after in beyond):
+        pixels = np.pad(pixels, ((0, 0), *beyond), mode="reflect")
+        valid = np.pad(valid, beyond, mode="reflect")
+    return Patch(pixels, valid)
+
+
+def prepare(
+    inputs: InputSpec, patch: Patch, stretch: tuple[tuple[float, float], ...] | None
+) -> NDArray[np.float32]:
+    """Turn a tile's pixels into the model's input: stretch, fill, scale, normalize."""
+    if stretch is not None:
+        from geoseg.raster.stretch import apply_stretch
+
+        patch = replace(patch, pixels=apply_stretch(patch.pixels, stretch))
+    return inputs.prepare(patch)
+
+
+def take_strip(inferred: Inferred, taker: BlockIndex) -> Strip:
+    """Return what a block hands to a neighbour, so that the block itself can be let go."""
+    contribution = inferred.contribution
+    return Strip(contribution.block, contribution.shares[taker], contribution.missing)
+
+
+def blend_block(
+    plan: Plan, block: BlockIndex, inferred: Inferred, strips: Sequence[Strip]
+) -> ProbabilityBlock:
+    """Blend a block's core from its own sums and its neighbours' strips."""
+    own = take_strip(inferred, block)
+    shares = [own, *strips]
+    return blend(
+        plan.tiles,
+        block,
+        [(share.giver, share.sums) for share in shares],
+        inferred.contribution.valid,
+        [tile for share in shares for tile in share.missing],
+    )
+
+
+def take_margin(plan: Plan, blended: ProbabilityBlock, taker: BlockIndex) -> ProbabilityBlock:
+    """Return the last rows and columns of a blended core that a neighbour needs for tracing."""
+    return crop(blended, blended.window.intersection(plan.tiles.field(taker)))
+
+
+def finish_block(
+    plan: Plan,
+    block: BlockIndex,
+    blended: ProbabilityBlock,
+    margins: Sequence[ProbabilityBlock],
+    tally: Tally,
+) -> BlockResult:
+    """Trace a block, once the margins of its upper and left neighbours are there."""
+    field = assemble(plan.tiles.field(block), [blended, *margins])
+    grid = plan.tiles.window
+    pieces = trace(field, plan.tiles.region(block), grid.shape, plan.rule, plan.outline)
+    tally += Tally(
+        valid_pixels=int(blended.valid.sum()), class_pixels=int(np.count_nonzero(plan.classify(blended)))
+    )
+    return BlockResult(block, pieces, blended if plan.wants_raster else None, tally)
+
+
+def crop(block: ProbabilityBlock, window: Window) -> ProbabilityBlock:
+    """Return a copy of part of a block."""
+    rows, cols = window.within(block.window)
+    return ProbabilityBlock(window, block.values[:, rows, cols].copy(), block.valid[rows, cols].copy())
+
+
+def assemble(window: Window, parts: Sequence[ProbabilityBlock]) -> ProbabilityBlock:
+    """Put parts together that cover `window`, each pixel by one of them."""
+    values = np.zeros((len(parts[0].values), *window.shape), np.uint16)
+    valid = np.zeros(window.shape, bool)
+    for part in parts:
+        rows, cols = part.window.within(window)
+        values[:, rows, cols] = part.values
+        valid[rows, cols] = part.valid
+    return ProbabilityBlock(window, values, valid)

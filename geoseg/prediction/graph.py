@@ -1,0 +1,225 @@
+"""The dask graph: blocks as tasks, a bounded number of them in flight.
+
+The wiring of a block is written once (`_Wiring`) and submitted in two ways. On threads it becomes
+one dask graph over the whole scene, in which a block may start only after the block some places
+before it has been delivered: back-pressure as edges of the graph. On a cluster it becomes futures,
+block by block, a bounded number ahead of the sinks. Results come in the order of the blocks.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from geoseg.backends.base import BatchSize, Predictor
+from geoseg.grid import BlockIndex
+from geoseg.prediction.blocks import (
+    BlockResult,
+    Inferred,
+    Reader,
+    Tally,
+    blend_block,
+    finish_block,
+    infer_block,
+    take_margin,
+    take_strip,
+)
+from geoseg.prediction.journal import Journal
+from geoseg.prediction.plan import Plan
+
+Submit = Callable[..., Any]
+"""``submit(function, *arguments, key=…)`` returns a node that other nodes take as an argument."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How to do the blocks of a plan; travels to the workers.
+
+    Parameters
+    ----------
+    read : Reader
+        Opens the scene itself, on whichever worker it runs.
+    load : callable
+        Returns the predictor; loads it once per process.
+    batch : int
+        Tiles in one forward pass.
+    journal : Journal or None
+        Where inferred blocks are kept.
+    """
+
+    plan: Plan
+    read: Reader
+    load: Callable[[], Predictor]
+    batch: int
+    journal: Journal | None = None
+
+    def keeping(self, journal: Journal | None) -> Work:
+        """Return the same work with a journal of what was inferred."""
+        return replace(self, journal=journal)
+
+
+def run_on_threads(work: Work, threads: int, in_flight: int) -> Iterator[BlockResult]:
+    """Yield the result of every block, worked by dask's threaded scheduler.
+
+    Parameters
+    ----------
+    threads : int
+        Threads of the scheduler.
+    in_flight : int
+        Blocks that may be begun before the first of them has been taken from this iterator.
+    """
+    stop = threading.Event()
+    results: queue.Queue[BlockResult | BaseException | None] = queue.Queue(maxsize=1)
+    runner = threading.Thread(
+        target=_run_graph, args=(work, threads, in_flight, results, stop), name="geoseg-graph", daemon=True
+    )
+    runner.start()
+    try:
+        while (item := results.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        runner.join()
+
+
+def _run_graph(
+    work: Work,
+    threads: int,
+    in_flight: int,
+    results: queue.Queue[BlockResult | BaseException | None],
+    stop: threading.Event,
+) -> None:
+    def deliver(result: BlockResult, _previous: None) -> None:
+        _put(results, result, stop)
+
+    try:
+        import dask
+        from dask.delayed import delayed
+
+        def submit(function: Callable[..., Any], *arguments: Any, key: str) -> Any:
+            return delayed(function, pure=False, traverse=True)(*arguments, dask_key_name=key)
+
+        wiring = _Wiring(work, submit, stop.is_set)
+        delivered: list[Any] = []
+        for number, block in enumerate(work.plan.tiles.blocks()):
+            after = delivered[number - in_flight] if number >= in_flight else None
+            result = wiring.add(block, after)
+            previous = delivered[-1] if delivered else None
+            delivered.append(submit(deliver, result, previous, key=_key("deliver", block)))
+        dask.compute(delivered[-1], scheduler="threads", num_workers=threads, optimize_graph=False)
+        _put(results, None, stop)
+    except BaseException as error:  # handed to the thread that waits for results
+        _put(results, error, stop)
+
+
+def _put(results: queue.Queue[Any], item: Any, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            results.put(item, timeout=0.1)
+        except queue.Full:
+            continue
+        return
+
+
+def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False) -> Iterator[BlockResult]:
+    """Yield the result of every block, worked by a dask.distributed cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    in_flight : int
+        Blocks that may be submitted before the first of them has been taken from this iterator.
+    gpu : bool
+        Ask for one unit of the resource ``GPU`` for each inference.
+    """
+    shared = client.scatter(work, broadcast=True)
+
+    def submit(function: Callable[..., Any], *arguments: Any, key: str) -> Any:
+        resources = {"GPU": 1} if gpu and function is _infer else None
+        return client.submit(function, *arguments, key=key, pure=False, resources=resources)
+
+    wiring = _Wiring(work, submit, None, shared=shared)
+    waiting: deque[Any] = deque()
+    try:
+        for block in work.plan.tiles.blocks():
+            waiting.append(wiring.add(block))
+            if len(waiting) >= in_flight:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        client.cancel(list(waiting), force=True)
+
+
+class _Wiring:
+    """Adds the tasks of one block after the other, and keeps what later blocks will take."""
+
+    def __init__(
+        self, work: Work, submit: Submit, stopped: Callable[[], bool] | None, shared: Any = None
+    ) -> None:
+        self._tiles = work.plan.tiles
+        self._work = work if shared is None else shared
+        self._submit = submit
+        self._stopped = stopped
+        self._strips: dict[tuple[BlockIndex, BlockIndex], Any] = {}
+        self._margins: dict[tuple[BlockIndex, BlockIndex], Any] = {}
+
+    def add(self, block: BlockIndex, after: Any = None) -> Any:
+        """Submit a block and return the node of its result; blocks come row by row."""
+        submit, work = self._submit, self._work
+        followers = [taker for taker in self._tiles.followers(block) if taker != block]
+        leaders = [giver for giver in self._tiles.leaders(block) if giver != block]
+        inferred = submit(_infer, work, block, self._stopped, after, key=_key("infer", block))
+        tally = submit(_tally, inferred, key=_key("tally", block))
+        for taker in followers:
+            self._strips[block, taker] = submit(take_strip, inferred, taker, key=_key("strip", block, taker))
+        strips = [self._strips.pop((giver, block)) for giver in leaders]
+        blended = submit(_blend, work, block, inferred, strips, key=_key("blend", block))
+        for taker in followers:
+            key = _key("margin", block, taker)
+            self._margins[block, taker] = submit(_margin, work, blended, taker, key=key)
+        margins = [self._margins.pop((giver, block)) for giver in leaders]
+        return submit(_finish, work, block, blended, margins, tally, key=_key("result", block))
+
+
+def _key(name: str, *blocks: BlockIndex) -> str:
+    return "-".join([f"geoseg_{name}", *(f"{block.row}_{block.col}" for block in blocks)])
+
+
+def _infer(work: Work, block: BlockIndex, stopped: Callable[[], bool] | None, _after: None) -> Inferred:
+    if work.journal is not None and (known := work.journal.load(work.plan.tiles, block)):
+        return known
+    batch = _batch_size(work.plan.digest, work.batch)
+    inferred = infer_block(work.plan, block, work.read, work.load(), batch, stopped)
+    if work.journal is not None and not inferred.tally.failures:
+        work.journal.store(inferred)
+    return inferred
+
+
+@lru_cache(maxsize=8)
+def _batch_size(_digest: str, tiles: int) -> BatchSize:
+    """Return the batch size of a run in this process: it remembers what did not fit."""
+    return BatchSize(tiles)
+
+
+def _tally(inferred: Inferred) -> Tally:
+    return inferred.tally
+
+
+def _blend(work: Work, block: BlockIndex, inferred: Inferred, strips: list[Any]) -> Any:
+    return blend_block(work.plan, block, inferred, strips)
+
+
+def _margin(work: Work, blended: Any, taker: BlockIndex) -> Any:
+    return take_margin(work.plan, blended, taker)
+
+
+def _finish(work: Work, block: BlockIndex, blended: Any, margins: list[Any], tally: Tally) -> BlockResult:
+    return finish_block(work.plan, block, blended, margins, tally)

@@ -1,0 +1,121 @@
+"""Keeping what was inferred, so that a killed run goes on where it was.
+
+Inference is what costs; blending, tracing and writing are repeated in no time and give the same
+result from the same sums. A journal is therefore a folder beside the output with one record for
+each block whose tiles have been inferred. It belongs to one plan; a record counts only once it
+bears its own name (it was written, synced and renamed) and its checksums hold.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.files import replacing
+from geoseg.grid import BlockIndex, Contribution, TileGrid, share_window
+from geoseg.prediction.blocks import Failure, Inferred, Tally
+from geoseg.values import Window
+
+_HEADER = "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Records of inferred blocks in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    folder: Path
+
+    @classmethod
+    def beside(cls, out: Path) -> Journal:
+        """Return the journal that belongs to an output file."""
+        return cls(out.parent / f".{out.name}.geoseg")
+
+    def begin(self, digest: str) -> int:
+        """Make the folder ready for a plan and return how many blocks it knows already.
+
+        Records of another plan are thrown away: they cannot be mixed with this one's.
+        """
+        header = self.folder / _HEADER
+        try:
+            known = json.loads(header.read_text(encoding="utf-8")).get("digest")
+        except (OSError, ValueError, AttributeError):
+            known = None
+        if known != digest:
+            self.remove()
+            self.folder.mkdir()
+            with replacing(header) as path:
+                path.write_text(json.dumps({"digest": digest}), encoding="utf-8")
+        return sum(1 for _ in self.folder.glob("[0-9]*.npz"))
+
+    def remove(self) -> None:
+        """Delete the journal."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def store(self, inferred: Inferred) -> None:
+        """Keep a block; silently not, where the folder cannot be reached (a worker elsewhere)."""
+        if not self.folder.is_dir():
+            return
+        contribution = inferred.contribution
+        facts = {
+            "tally": asdict(inferred.tally),
+            "missing": [tile[:2] for tile in contribution.missing],
+            "takers": list(contribution.shares),
+            "channels": len(contribution.shares[contribution.block]),
+        }
+        arrays = {f"share{i}": _pack(sums) for i, sums in enumerate(contribution.shares.values())}
+        arrays["valid"] = np.packbits(contribution.valid)
+        arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        with replacing(self._path(contribution.block)) as path, path.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    def load(self, grid: TileGrid, block: BlockIndex) -> Inferred | None:
+        """Return a block's record; None where there is none or its checksums fail."""
+        try:
+            with np.load(self._path(block), allow_pickle=False) as record:
+                return _unpack_record(record, grid, block)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None
+
+    def _path(self, block: BlockIndex) -> Path:
+        return self.folder / f"{block.row}_{block.col}.npz"
+
+
+def _unpack_record(record: np.lib.npyio.NpzFile, grid: TileGrid, block: BlockIndex) -> Inferred:
+    facts = json.loads(record["facts"].tobytes())
+    shares = {}
+    for i, (row, col) in enumerate(facts["takers"]):
+        taker = BlockIndex(row, col)
+        shape = (facts["channels"], *share_window(grid, block, taker).shape)
+        shares[taker] = _unpack(record[f"share{i}"], shape)
+    core = grid.core(block)
+    valid = np.unpackbits(record["valid"], count=core.height * core.width).astype(bool)
+    missing = tuple(grid.tile(row, col) for row, col in facts["missing"])
+    tally = facts["tally"]
+    failures = tuple(
+        Failure(Window(**failure["window"]), failure["reason"]) for failure in tally.pop("failures")
+    )
+    contribution = Contribution(block, shares, valid.reshape(core.shape), missing)
+    return Inferred(contribution, Tally(**tally, failures=failures))
+
+
+def _pack(sums: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """Compress: the four bytes of all numbers are grouped, since the upper ones hardly vary."""
+    grouped = np.ascontiguousarray(sums.reshape(-1).view(np.uint8).reshape(-1, 4).T)
+    return np.frombuffer(zlib.compress(grouped.data, level=1), np.uint8)
+
+
+def _unpack(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint32]:
+    grouped = np.frombuffer(zlib.decompress(packed.data), np.uint8).reshape(4, -1)
+    return np.ascontiguousarray(grouped.T).view(np.uint32).reshape(shape)

@@ -1,0 +1,345 @@
+"""Deciding everything that fixes an output bit, before a pixel is read. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import InvalidOption
+from geoseg.grid import Axis, TileGrid, classify
+from geoseg.models.card import ModelCard
+from geoseg.models.inputs import InputSpec
+from geoseg.prediction.options import AUTO, Limits, PredictOptions
+from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema, ProbabilityBlock
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+    from geoseg.raster.describe import Band, SceneInfo
+
+SAME_RESOLUTION = 0.05
+"""A scene this close to the model's resolution (relative) is taken as it is, not resampled."""
+
+COARSE = 2.0
+TOO_COARSE = 4.0
+"""Beyond this many times the coarsest resolution that the model was trained at: warned, refused."""
+
+BLOCK_PIXELS = 2048
+"""Largest side of a block; bigger ones save nothing and wait longer for the first polygon."""
+
+DEFAULT_MEMORY = 2 * 10**9
+BLOCKS_IN_MEMORY = 4
+"""Blocks that the memory estimate assumes to be alive at once."""
+
+TILE_MULTIPLE = 32
+"""What the encoders of the field divide a tile by."""
+
+NOISE_PIXELS = 25
+"""The default of --min-area, in pixels of the working grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that fixes the output of a run; equal plans give equal results.
+
+    Parameters
+    ----------
+    scene : SceneInfo
+    bands : tuple of int
+        Bands to read, counted from 1, in the model's order.
+    stretch : tuple of (low, high) or None
+        Per band; None: values go to the model as they are.
+    grid : GeoBox
+        The working grid.
+    tiles : TileGrid
+        Its tiles and blocks.
+    aoi : shapely geometry or None
+        Area of interest in pixel coordinates of the working grid.
+    model_name, model_digest : str
+    inputs : InputSpec
+    classes : tuple of ClassInfo
+    rule : ClassRule
+    outline : {"smooth", "pixel"}
+    simplify_m : float
+        Metres (pixels, for a scene without CRS).
+    min_area_m2 : float
+        Square metres (square pixels, for a scene without CRS).
+    crs : str or None
+        CRS of the polygons; None: that of the scene.
+    precision : str
+        Backend and precision, which fix the last bits of a probability.
+    wants_raster : bool
+        Whether blended blocks are handed out.
+    warnings : tuple of str
+        What a user should know before trusting the result.
+    """
+
+    scene: SceneInfo
+    bands: tuple[int, ...]
+    stretch: tuple[Limits, ...] | None
+    grid: GeoBox
+    tiles: TileGrid
+    aoi: BaseGeometry | None
+    model_name: str
+    model_digest: str
+    inputs: InputSpec
+    classes: tuple[ClassInfo, ...]
+    rule: ClassRule
+    outline: Literal["smooth", "pixel"]
+    simplify_m: float
+    min_area_m2: float
+    crs: str | None
+    precision: str
+    wants_raster: bool
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that fixes the result: two runs with the same digest may be mixed."""
+        facts = {
+            field.name: _canonical(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name not in {"scene", "warnings"}
+        }
+        facts["scene"] = self.scene.fingerprint
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The resolved options, for the summary and the layer's metadata."""
+        return {
+            "bands": list(self.bands),
+            "stretch": None if self.stretch is None else [list(pair) for pair in self.stretch],
+            "tile": self.tiles.rows.size,
+            "overlap": self.tiles.rows.overlap,
+            "threshold": self.rule.threshold,
+            "outline": self.outline,
+            "simplify_m": self.simplify_m,
+            "min_area_m2": self.min_area_m2,
+            "backend": self.precision,
+        }
+
+    @property
+    def schema(self) -> LayerSchema:
+        """What the sinks need to know."""
+        return LayerSchema(self.model_name, self.crs or self.grid.crs, self.classes)
+
+    def classify(self, block: ProbabilityBlock) -> NDArray[np.uint8]:
+        """Return the class ids of a block; 0 where there is none."""
+        return classify(block.values, self.rule)
+
+
+def _canonical(value: Any) -> Any:
+    if hasattr(value, "wkb_hex"):
+        return value.wkb_hex
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_canonical(part) for part in value]
+    return value
+
+
+def working_grid(geobox: GeoBox, resolution: tuple[float, float] | None, wanted: float | None) -> GeoBox:
+    """Return the grid to work on: the scene's own, or the same ground at the model's resolution.
+
+    Parameters
+    ----------
+    resolution : (float, float) or None
+        Metres a pixel of the scene measures along its columns and rows; None: unknown.
+    wanted : float or None
+        Metres a pixel of the model measures; None: any.
+    """
+    if resolution is None or wanted is None:
+        return geobox
+    factors = [size / wanted for size in resolution]
+    if all(abs(factor - 1) <= SAME_RESOLUTION for factor in factors):
+        return geobox
+    width, height = (
+        max(1, round(pixels * factor))
+        for pixels, factor in zip((geobox.width, geobox.height), factors, strict=True)
+    )
+    return geobox.resized(height, width)
+
+
+def choose_bands(scene: SceneInfo, wanted: Sequence[str], bands: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the scene's bands for the model's, in the model's order.
+
+    In order of precedence: what the user named; the bands whose colour interpretation is the
+    model's band name; all bands in file order where the scene has as many as the model.
+
+    Raises
+    ------
+    InvalidOption
+        If the scene has no such bands, or it is not clear which they are.
+    """
+    need, have = len(wanted), len(scene.bands)
+    names = ", ".join(wanted)
+    if bands is not None:
+        if len(bands) != need or max(bands) > have:
+            raise InvalidOption(f"{scene.name}: --bands must name {need} of its {have} bands (for {names})")
+        return bands
+    if have < need:
+        raise InvalidOption(
+            f"{scene.name}: has {_count(have, 'band')}, the model needs {need} ({names}); "
+            "choose a model for such imagery"
+        )
+    colors = {band.color: band.index for band in reversed(scene.bands)}
+    if all(name in colors for name in wanted):
+        return tuple(colors[name] for name in wanted)
+    if have == need:
+        return tuple(band.index for band in scene.bands)
+    raise InvalidOption(
+        f"{scene.name}: has {have} bands without colours; say which are {names}, such as --bands 3,2,1"
+    )
+
+
+def needs_stretch(scene_bands: Sequence[Band], inputs: InputSpec, name: str) -> bool:
+    """Whether values of the scene must be mapped to the model's range.
+
+    Raises
+    ------
+    InvalidOption
+        If they must, but the model's range is not the 8-bit one that a stretch maps to.
+    """
+    if all(band.read_dtype == inputs.dtype for band in scene_bands):
+        return False
+    if inputs.dtype == "uint8":
+        return True
+    raise InvalidOption(
+        f"{name}: is {scene_bands[0].read_dtype}, the model was trained on {inputs.dtype}; "
+        "give --stretch none to feed the values as they are"
+    )
+
+
+def make_plan(
+    scene: SceneInfo,
+    card: ModelCard,
+    options: PredictOptions,
+    *,
+    grid: GeoBox,
+    bands: tuple[int, ...],
+    stretch: tuple[Limits, ...] | None,
+    aoi: BaseGeometry | None,
+    precision: str,
+) -> Plan:
+    """Resolve every option that is ``auto`` and decide grid, tiles and blocks.
+
+    Raises
+    ------
+    InvalidOption
+        If the options, the scene and the model do not fit together.
+    """
+    warnings = [*scene.warnings, *check_resolution(scene, card)]
+    pixel_m = 1.0 if scene.resolution is None else _pixel_size(scene, grid)
+    tile = card.tile if options.tile == AUTO else options.tile
+    overlap = min(card.overlap, tile // 2) if options.overlap == AUTO else options.overlap
+    threshold = card.threshold if options.threshold == AUTO else options.threshold
+    simplify = (
+        (0.5 * pixel_m if options.outline == "smooth" else 0.0)
+        if options.simplify == AUTO
+        else options.simplify
+    )
+    min_area = NOISE_PIXELS * pixel_m**2 if options.min_area == AUTO else options.min_area
+    return Plan(
+        scene=scene,
+        bands=bands,
+        stretch=stretch,
+        grid=grid,
+        tiles=_tile_grid(grid, tile, overlap, card, scene, options),
+        aoi=aoi,
+        model_name=card.name,
+        model_digest=card.digest,
+        inputs=card.inputs,
+        classes=card.classes,
+        rule=ClassRule(card.channels, threshold),
+        outline=options.outline,
+        simplify_m=simplify,
+        min_area_m2=min_area,
+        crs=options.crs,
+        precision=precision,
+        wants_raster=options.raster is not None,
+        warnings=tuple(warnings),
+    )
+
+
+def check_resolution(scene: SceneInfo, card: ModelCard) -> tuple[str, ...]:
+    """Return warnings about a scene whose resolution is not what the model was trained at.
+
+    Raises
+    ------
+    InvalidOption
+        If the scene is so coarse that the model cannot see its objects.
+    """
+    if scene.resolution is None or card.resolution_m is None:
+        return ()
+    finest, coarsest = card.resolution_range or (card.resolution_m, card.resolution_m)
+    pixel = max(scene.resolution)
+    trained = f"model {card.name} was trained at {finest:g} to {coarsest:g} m"
+    if pixel > TOO_COARSE * coarsest:
+        raise InvalidOption(
+            f"{scene.name}: its pixels measure {pixel:.3g} m, {trained}; it would see nothing"
+        )
+    if pixel > COARSE * coarsest:
+        return (f"pixels measure {pixel:.3g} m, {trained}: expect poor results",)
+    return ()
+
+
+def _pixel_size(scene: SceneInfo, grid: GeoBox) -> float:
+    across, down = scene.resolution or (1.0, 1.0)
+    return math.sqrt(across * scene.geobox.width / grid.width * down * scene.geobox.height / grid.height)
+
+
+def _tile_grid(
+    grid: GeoBox, tile: int, overlap: int, card: ModelCard, scene: SceneInfo, options: PredictOptions
+) -> TileGrid:
+    if card.fixed_tile and tile != card.tile:
+        raise InvalidOption(f"--tile {tile}: model {card.name} takes tiles of {card.tile} only")
+    if tile % TILE_MULTIPLE or tile < 2 * TILE_MULTIPLE:
+        raise InvalidOption(
+            f"--tile {tile}: must be a multiple of {TILE_MULTIPLE}, {2 * TILE_MULTIPLE} or more"
+        )
+    if not 0 <= overlap <= tile // 2:
+        raise InvalidOption(f"--overlap {overlap}: must lie within 0 and half the tile of {tile}")
+    rows, cols = Axis(grid.height, tile, overlap), Axis(grid.width, tile, overlap)
+    budget = DEFAULT_MEMORY if options.max_memory == AUTO else options.max_memory
+    pixel = _bytes_per_pixel(len(card.channels), len(card.inputs.bands), scene, grid)
+    return TileGrid(rows, cols, choose_block(rows.stride, overlap, pixel, budget))
+
+
+def choose_block(stride: int, overlap: int, bytes_per_pixel: float, budget: int) -> int:
+    """Return the tiles along a side of a block: as many as the budget and `BLOCK_PIXELS` allow.
+
+    Raises
+    ------
+    InvalidOption
+        If not even blocks of one tile fit into the budget; names the smallest that would do.
+    """
+
+    def cost(tiles: int) -> float:
+        return (tiles * stride + overlap) ** 2 * bytes_per_pixel * BLOCKS_IN_MEMORY
+
+    if cost(1) > budget:
+        raise InvalidOption(f"--max-memory: needs {math.ceil(cost(1) / 1e6)} MB for blocks of a single tile")
+    tiles = 1
+    while (tiles + 1) * stride <= BLOCK_PIXELS and cost(tiles + 1) <= budget:
+        tiles += 1
+    return tiles
+
+
+def _bytes_per_pixel(channels: int, bands: int, scene: SceneInfo, grid: GeoBox) -> float:
+    """Estimate the memory of a block for each of its pixels: sums, blends, pixels read, tracing."""
+    shrink = max(1.0, scene.geobox.width * scene.geobox.height / (grid.width * grid.height))
+    read = bands * np.dtype(scene.bands[0].read_dtype).itemsize
+    return 12 * channels + read * (1 + shrink) + 12 * bands + 24
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,135 @@
+"""What a run tells while it goes and when it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from geoseg.prediction.blocks import Failure, Tally
+from geoseg.prediction.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A run is about to begin.
+
+    Parameters
+    ----------
+    plan : Plan
+    blocks_known : int
+        Blocks that an interrupted run of the same plan has inferred already.
+    """
+
+    plan: Plan
+    blocks_known: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    blocks: int
+    blocks_total: int
+    pixels: int
+    pixels_total: int
+    seconds: float
+
+    @classmethod
+    def begin(cls, plan: Plan) -> Progress:
+        """Return the state before the first block."""
+        down, across = plan.tiles.block_shape
+        return cls(0, down * across, 0, plan.grid.height * plan.grid.width, 0.0)
+
+    def after(self, pixels: int, seconds: float) -> Progress:
+        """Return the state after one more block of so many pixels."""
+        return Progress(self.blocks + 1, self.blocks_total, self.pixels + pixels, self.pixels_total, seconds)
+
+
+Event = Planned | Progress
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did.
+
+    Parameters
+    ----------
+    plan : Plan
+    features : int
+        Polygons written.
+    area_m2 : float or None
+        Their geodesic area; None without a CRS.
+    tally : Tally
+    files : tuple of str
+        What was written.
+    seconds : float
+        Wall time from the first look at the scene to the last file in place.
+    peak_memory : int
+        Largest resident size of this process in bytes.
+    """
+
+    plan: Plan
+    features: int
+    area_m2: float | None
+    tally: Tally
+    files: tuple[str, ...]
+    seconds: float = 0.0
+    peak_memory: int = 0
+
+    def closed(self, seconds: float, peak_memory: int) -> RunReport:
+        """Return the report with what is known only when the files are in place."""
+        return dataclasses.replace(self, seconds=seconds, peak_memory=peak_memory)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the working grid."""
+        return self.plan.grid.height * self.plan.grid.width
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Tiles that could not be read."""
+        return self.tally.failures
+
+    @property
+    def coverage(self) -> float:
+        """Share of the working grid's pixels that have a probability, 0 … 1."""
+        return self.tally.valid_pixels / self.pixels
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 done in part."""
+        return 1 if self.failures else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the summary as plain values."""
+        plan = self.plan
+        return {
+            "scene": plan.scene.uri,
+            "model": plan.model_name,
+            "model_digest": plan.model_digest,
+            "plan_digest": plan.digest,
+            "features": self.features,
+            "area_m2": self.area_m2,
+            "coverage": round(self.coverage, 6),
+            "tiles": {"inferred": self.tally.inferred, "skipped": self.tally.skipped},
+            "failed": [
+                {"window": list(dataclasses.astuple(failure.window)), "reason": failure.reason}
+                for failure in self.failures
+            ],
+            "seconds": round(self.seconds, 3),
+            "megapixels_per_second": round(self.pixels / 1e6 / max(self.seconds, 1e-9), 3),
+            "peak_memory_bytes": self.peak_memory,
+            "files": list(self.files),
+            "options": plan.options,
+            "warnings": list(plan.warnings),
+            "exit_code": self.exit_code,
+        }
+
+
+def peak_memory() -> int:
+    """Return the largest resident size this process had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

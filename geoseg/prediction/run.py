@@ -1,0 +1,217 @@
+"""Running a prediction: a scene, a model and options become files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from geoseg.errors import InvalidOption
+from geoseg.files import check_writable
+from geoseg.prediction.blocks import BlockResult, Tally
+from geoseg.prediction.graph import Work
+from geoseg.prediction.journal import Journal
+from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.plan import Plan
+from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
+from geoseg.prediction.resources import Resources, results
+from geoseg.prediction.survey import survey
+from geoseg.values import ProbabilityBlock
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+    from geoseg.vector.trace import Piece
+
+
+class FeatureSink(Protocol):
+    """Where finished polygons go."""
+
+    def write(self, features: GeoDataFrame) -> None:
+        """Take a batch of features."""
+
+
+class BlockSink(Protocol):
+    """Where blended probabilities go."""
+
+    def write(self, block: ProbabilityBlock) -> None:
+        """Take a block; blocks are disjoint."""
+
+
+def ignore(_event: Event) -> None:
+    """Do nothing with an event."""
+
+
+def predict_scene(
+    source: str | os.PathLike[str],
+    out: Path,
+    options: PredictOptions,
+    on_event: Callable[[Event], None] = ignore,
+) -> RunReport:
+    """Predict one scene and write its polygons.
+
+    Parameters
+    ----------
+    source : path or URL
+        Any raster that GDAL reads.
+    out : Path
+        Vector file; its suffix names the format.
+    options : PredictOptions
+    on_event : callable
+        Called with `Planned` before the work, and with `Progress` after every block.
+
+    Returns
+    -------
+    RunReport
+        Tiles that could not be read are named in it; everything else was done.
+
+    Raises
+    ------
+    GeosegError
+        For every foreseeable failure, before any work where that is possible.
+    """
+    from geoseg.vector.sink import VectorSink, check_vector_path
+
+    started = time.monotonic()
+    check_vector_path(out, overwrite=options.overwrite)
+    check_raster_path(options)
+    work, resources = survey(source, options)
+    plan = work.plan
+    journal = Journal.beside(out) if options.resume else None
+    known = journal.begin(plan.digest) if journal else 0
+    on_event(Planned(plan, known))
+    with contextlib.ExitStack() as stack:
+        vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
+        raster = stack.enter_context(_raster_sink(plan, options))
+        features, area, tally = run_plan(work.keeping(journal), resources, vector, raster, on_event)
+        report = RunReport(plan, features, area, tally, files=_files(out, options))
+        vector.set_metadata(layer_metadata(report))
+    if journal is not None:
+        journal.remove()
+    return report.closed(time.monotonic() - started, peak_memory())
+
+
+def check_raster_path(options: PredictOptions) -> None:
+    """Refuse, before any work, a raster that cannot be written.
+
+    Raises
+    ------
+    InvalidOption
+        If the suffix is not that of a GeoTIFF.
+    UnwritableOutput
+        If the folder is missing or not writable, or the file exists.
+    """
+    if options.raster is None:
+        return
+    if options.raster.suffix.lower() not in {".tif", ".tiff"}:
+        raise InvalidOption(f"{options.raster}: --raster writes a GeoTIFF; its name must end in .tif")
+    check_writable(options.raster, overwrite=options.overwrite)
+
+
+def run_plan(
+    work: Work,
+    resources: Resources,
+    vector: FeatureSink,
+    raster: BlockSink | None,
+    on_event: Callable[[Event], None] = ignore,
+) -> tuple[int, float | None, Tally]:
+    """Work all blocks of a plan and feed the sinks as they come in.
+
+    Returns
+    -------
+    features : int
+        Polygons written.
+    area_m2 : float or None
+        Their area; None without a CRS.
+    tally : Tally
+    """
+    from geoseg.vector.join import Joiner
+
+    plan = work.plan
+    started = time.monotonic()
+    joiner = Joiner(plan.tiles.window.shape)
+    shaper = _Shaper(plan, vector)
+    tally, progress = Tally(), Progress.begin(plan)
+    with results(work, resources) as stream:
+        for result in stream:
+            shaper.add(joiner.add(result.pieces))
+            if raster is not None and result.raster is not None:
+                raster.write(result.raster)
+            tally += result.tally
+            progress = progress.after(_core_pixels(plan, result), time.monotonic() - started)
+            on_event(progress)
+    joiner.finish()
+    shaper.flush()
+    return shaper.features, shaper.area_m2, tally
+
+
+def layer_metadata(report: RunReport) -> dict[str, str]:
+    """Return what a layer should say about how it came to be."""
+    facts = report.as_json()
+    keys = ("scene", "model", "model_digest", "plan_digest", "coverage", "failed", "warnings", "options")
+    return {
+        f"geoseg_{key}": facts[key] if isinstance(facts[key], str) else json.dumps(facts[key]) for key in keys
+    }
+
+
+class _Shaper:
+    """Collects complete pieces into batches, shapes each and writes it."""
+
+    BATCH = 5000
+
+    def __init__(self, plan: Plan, sink: FeatureSink) -> None:
+        self._plan = plan
+        self._sink = sink
+        self._waiting: list[Piece] = []
+        self.features = 0
+        self.area_m2: float | None = None if plan.grid.crs is None else 0.0
+
+    def add(self, pieces: list[Piece]) -> None:
+        self._waiting.extend(pieces)
+        if len(self._waiting) >= self.BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        from geoseg.vector.shape import finish
+
+        if not self._waiting:
+            return
+        plan = self._plan
+        features = finish(self._waiting, plan.grid, plan.shape_rules, plan.schema)
+        self._waiting = []
+        if len(features):
+            self._sink.write(features)
+            self.features += len(features)
+            if self.area_m2 is not None:
+                self.area_m2 += float(features["area_m2"].sum())
+
+
+def _core_pixels(plan: Plan, result: BlockResult) -> int:
+    height, width = plan.tiles.core(result.block).shape
+    return height * width
+
+
+def _files(out: Path, options: PredictOptions) -> tuple[str, ...]:
+    return (str(out),) if options.raster is None else (str(out), str(options.raster))
+
+
+def _raster_sink(plan: Plan, options: PredictOptions) -> contextlib.AbstractContextManager[BlockSink | None]:
+    if options.raster is None:
+        return contextlib.nullcontext()
+    from geoseg.raster.sink import RasterSink
+
+    sink: contextlib.AbstractContextManager[BlockSink] = RasterSink(
+        options.raster,
+        plan.grid,
+        scene=plan.scene,
+        schema=plan.schema,
+        rule=plan.rule,
+        content=options.raster_content,
+        resolution=options.raster_resolution,
+        overwrite=options.overwrite,
+    )
+    return sink

@@ -1,0 +1,96 @@
+"""Looking at a scene and a model once, before the work: what they are, and what a plan needs of them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from geoseg.prediction.graph import Work
+from geoseg.prediction.options import Limits, PredictOptions
+from geoseg.prediction.plan import Plan, choose_bands, make_plan, needs_stretch, working_grid
+from geoseg.prediction.resources import Resources
+from geoseg.values import GeoBox, Patch, Window
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+    from geoseg.models.card import ModelCard
+    from geoseg.raster.describe import SceneInfo
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReader:
+    """Reads windows of a plan's working grid; opens the scene itself on whichever worker it runs."""
+
+    plan: Plan
+
+    def __call__(self, window: Window) -> Patch:
+        """Read pixels and validity, the area of interest included.
+
+        Raises
+        ------
+        UnreadableScene
+            If the scene is broken in there.
+        """
+        from geoseg.raster.aoi import aoi_mask
+        from geoseg.raster.scene import read_patch
+
+        plan = self.plan
+        patch = read_patch(plan.scene, window, plan.grid, plan.bands)
+        if plan.aoi is None:
+            return patch
+        return Patch(patch.pixels, patch.valid & aoi_mask(plan.aoi, window))
+
+
+def survey(source: str | os.PathLike[str], options: PredictOptions) -> tuple[Work, Resources]:
+    """Open scene and model, look at the scene once, and decide everything.
+
+    Raises
+    ------
+    GeosegError
+        If the scene, the model and the options cannot be read or do not fit together.
+    """
+    from geoseg.backends.select import settle
+    from geoseg.models.bundle import find_model
+    from geoseg.raster.scene import open_scene
+
+    scene = open_scene(source)
+    bundle = find_model(options.model)
+    card = bundle.card
+    bands = choose_bands(scene, card.inputs.bands, options.bands)
+    grid = working_grid(scene.geobox, scene.resolution, card.resolution_m)
+    aoi = _aoi(grid, options)
+    stretch = _stretch(scene, card, bands, options)
+    recipe = settle(bundle, backend=options.backend, device=options.device, threads=None)
+    predictor = recipe.load()
+    plan = make_plan(
+        scene, card, options, grid=grid, bands=bands, stretch=stretch, aoi=aoi, precision=predictor.name
+    )
+    resources = Resources.detect(options, plan.tiles.rows.size, predictor.device)
+    return Work(plan, PlanReader(plan), recipe.load, resources.batch), resources
+
+
+def _aoi(grid: GeoBox, options: PredictOptions) -> BaseGeometry | None:
+    from geoseg.raster.aoi import bbox_aoi, read_aoi
+
+    if options.aoi is not None:
+        return read_aoi(options.aoi, grid)
+    if options.bbox is not None:
+        return bbox_aoi(*options.bbox, grid)
+    return None
+
+
+def _stretch(
+    scene: SceneInfo, card: ModelCard, bands: tuple[int, ...], options: PredictOptions
+) -> tuple[Limits, ...] | None:
+    if options.stretch == "none":
+        return None
+    if options.stretch != "auto":
+        return (options.stretch,) * len(bands)
+    chosen = [band for band in scene.bands if band.index in bands]
+    if not needs_stretch(chosen, card.inputs, scene.name):
+        return None
+    from geoseg.raster.stretch import estimate_stretch
+
+    return estimate_stretch(scene, bands)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from geoseg.errors import UnwritableOutput
+from geoseg.files import check_writable, fingerprint, replacing
+
+
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "out.gpkg"
+    with replacing(target) as path:
+        assert path.suffix == ".gpkg"
+        path.write_text("half")
+        assert not target.exists()
+    assert target.read_text() == "half"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_after_a_failure_everything_is_as_it_was(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "out.gpkg"
+    target.write_text("old")
+    with pytest.raises(error), replacing(target) as path:
+        path.write_text("new")
+        path.with_name(path.name + "-journal").write_text("left by SQLite")
+        raise error
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_existing_file_is_kept_unless_asked(tmp_path: Path) -> None:
+    target = tmp_path / "out.gpkg"
+    target.write_text("old")
+    with pytest.raises(UnwritableOutput, match="exists already"), replacing(target, overwrite=False):
+        pass
+    assert target.read_text() == "old"
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "out.gpkg"
+    with pytest.raises(UnwritableOutput, match="exists already"), replacing(target, overwrite=False) as path:
+        path.write_text("new")
+        target.write_text("somebody else's")
+    assert target.read_text() == "somebody else's"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for number in (1, 2):
+        with replacing(target) as path:
+            path.mkdir()
+            (path / f"file{number}").write_text("x")
+    assert [path.name for path in target.iterdir()] == ["file2"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_names_as_long_as_the_system_takes_them_work(tmp_path: Path) -> None:
+    target = tmp_path / ("a" * 250 + ".gpkg")
+    with replacing(target) as path:
+        path.write_text("x")
+    assert target.exists()
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnwritableOutput, match="does not exist"):
+        check_writable(tmp_path / "missing" / "out.gpkg", overwrite=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UnwritableOutput, match="not writable"):
+        check_writable(tmp_path / "out.gpkg", overwrite=True)
+
+
+def test_a_fingerprint_tells_versions_of_a_file_apart(tmp_path: Path) -> None:
+    path = tmp_path / "scene.tif"
+    path.write_bytes(b"a" * 5000)
+    os.utime(path, ns=(1, 1))
+    first = fingerprint(path, sample=100)
+    assert fingerprint(path, sample=100) == first
+    path.write_bytes(b"a" * 4999 + b"b")
+    os.utime(path, ns=(1, 1))
+    assert fingerprint(path, sample=100) != first

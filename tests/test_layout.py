@@ -1,0 +1,95 @@
+"""What the architecture promises about imports, checked by reading and by running."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "geoseg"
+
+# From top to bottom; rooms on one line do not know each other.
+LAYERS = (
+    {"__main__"},
+    {"cli"},
+    {"training"},
+    {"prediction"},
+    {"backends"},
+    {"models"},
+    {"vector", "raster"},
+    {"metrics", "grid"},
+    {"files", "values"},
+    {"errors"},
+)
+ANYWHERE = {"testing", "__init__"}
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def level(name: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if name in layer)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "geoseg"}
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_rooms_below(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if own in ANYWHERE:
+        return
+    for name in imports(path):
+        other = room(name)
+        assert other == own or level(other) > level(own), f"{own} must not import {name}"
+
+
+def test_every_room_has_its_place() -> None:
+    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES}
+    assert rooms - ANYWHERE == set.union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_dask_is_known_to_the_graph_alone(path: Path) -> None:
+    if path.relative_to(PACKAGE).as_posix() in {"prediction/graph.py", "prediction/resources.py"}:
+        return
+    words = {
+        node.names[0].name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)
+    }
+    words |= {
+        node.module or ""
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert not {word.split(".")[0] for word in words} & {"dask", "distributed"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys\n"
+        f"sys.argv = ['geoseg', *{arguments!r}]\n"
+        "from geoseg.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "heavy = {'torch', 'openvino', 'onnxruntime', 'rasterio', 'geopandas', 'pandas', 'shapely', 'dask'}\n"
+        "loaded = heavy & {name.split('.')[0] for name in sys.modules}\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
