@@ -6,7 +6,6 @@ code or calls out to a network. So every file is opened with the one driver that
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
@@ -47,15 +46,14 @@ _PREFIXES = {
 _REMOTE_FOLDERS = ("/vsicurl/http://", "/vsicurl/https://", "/vsis3/", "/vsigs/", "/vsiaz/")
 
 # What gdalbuildvrt and gdal_translate write for a plain mosaic; anything else is refused.
-_VRT_ELEMENTS = frozenset(
-    re.findall(
-        r"\w+",
-        "vrtdataset srs geotransform gcplist gcp metadata mdi vrtrasterband description unittype offset scale "
-        "colorinterp nodatavalue hidenodatavalue colortable entry categorynames category simplesource "
-        "complexsource sourcefilename sourceband sourceproperties srcrect dstrect nodata scaleoffset "
-        "scaleratio lut colortablecomponent usemaskband maskband overviewlist overview blockxsize blockysize",
-    )
-)
+_VRT_ELEMENTS = {
+    "vrtdataset", "srs", "geotransform", "gcplist", "gcp", "metadata", "mdi", "vrtrasterband",
+    "description", "unittype", "offset", "scale", "colorinterp", "nodatavalue", "hidenodatavalue",
+    "colortable", "entry", "categorynames", "category", "simplesource", "complexsource", "sourcefilename",
+    "sourceband", "sourceproperties", "srcrect", "dstrect", "nodata", "scaleoffset", "scaleratio", "lut",
+    "colortablecomponent", "usemaskband", "maskband", "overviewlist", "overview", "blockxsize",
+    "blockysize",
+}  # fmt: skip
 _VRT_SUBCLASSES = frozenset({"", "vrtdataset", "vrtrasterband", "vrtsourcedrasterband"})
 _VRT_DOMAINS = frozenset({"", "image_structure", "rpc"})
 

@@ -48,10 +48,12 @@ def apply_stretch(pixels: NDArray[np.generic], limits: Sequence[tuple[float, flo
     -------
     ndarray of float32, shape (bands, rows, cols)
     """
-    stretched = np.empty(pixels.shape, np.float32)
-    for band, (low, high), target in zip(pixels, limits, stretched, strict=True):
-        span = max(high - low, np.finfo(np.float32).tiny)
-        target[:] = np.clip((band.astype(np.float64) - low) / span, 0, 1) * 255
+    low, high = np.array(limits, np.float32).T[:, :, None, None]
+    stretched = pixels.astype(np.float32)
+    stretched -= low
+    stretched /= np.maximum(high - low, np.float32(1e-20))
+    np.clip(stretched, 0, 1, out=stretched)
+    stretched *= 255
     return stretched
 
 

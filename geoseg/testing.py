@@ -1,0 +1,124 @@
+"""Small real files and checks for tests, here and in projects that build on geoseg."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.values import Transform
+
+ValidityKind = Literal["none", "nodata", "nan", "mask", "msk", "alpha"]
+
+NORTH_UP: Transform = (0.3, 0.0, 500_000.0, 0.0, -0.3, 5_000_000.0)
+"""0.3 m pixels in UTM, the transform of `make_scene` unless told otherwise."""
+
+
+def make_scene(  # noqa: PLR0913 (a test names what it needs, the rest has defaults)
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] = (64, 64),
+    bands: int = 3,
+    dtype: str = "uint8",
+    transform: Transform | None = NORTH_UP,
+    crs: str | None = "EPSG:32633",
+    validity: ValidityKind = "none",
+    valid: NDArray[np.bool_] | None = None,
+    nodata: float = 0,
+    pixels: NDArray[np.generic] | None = None,
+    overviews: tuple[int, ...] = (),
+    block: int | None = None,
+    **creation: Any,
+) -> Path:
+    """Write a small GeoTIFF and return its path.
+
+    Parameters
+    ----------
+    path : str or path
+        File to write.
+    size : (height, width)
+        In pixels; ignored where `pixels` are given.
+    bands, dtype
+        Of the image, without alpha; ignored where `pixels` are given.
+    transform : Transform or None
+        None writes none: pixel coordinates.
+    crs : str or None
+        Anything that rasterio understands.
+    validity : {"none", "nodata", "nan", "mask", "msk", "alpha"}
+        How the file says which pixels are data: not at all; a nodata tag; NaN without a tag (floats);
+        a mask in the file; a mask beside it; an alpha band after the image.
+    valid : ndarray of bool, shape (rows, cols), optional
+        Which pixels are data. Default: all but the upper left triangle over a third of each axis.
+    nodata : float
+        The value for ``validity="nodata"``; valid pixels that have it in all bands are moved off it.
+    pixels : ndarray, shape (bands, rows, cols), optional
+        Default: a smooth pattern that differs from pixel to pixel and from band to band.
+    overviews : tuple of int
+        Factors, averaged.
+    block : int, optional
+        Side of the tiles, a multiple of 16; default: strips.
+    **creation
+        Creation options of GDAL's GTiff driver, e.g. ``compress="deflate"``.
+    """
+    import rasterio
+    from rasterio.enums import Resampling
+    from rasterio.errors import NotGeoreferencedWarning
+
+    image = _pattern(bands, *size, dtype) if pixels is None else pixels.copy()
+    known = _all_but_a_corner(*image.shape[1:]) if valid is None else valid
+    image, tag = _encode(image, known, validity, nodata)
+    if block:
+        creation |= {"tiled": True, "blockxsize": block, "blockysize": block}
+    if validity == "alpha":
+        creation |= {"alpha": "yes"} | ({"photometric": "rgb"} if len(image) == 4 else {})
+    profile = {
+        "driver": "GTiff",
+        "count": len(image),
+        "height": image.shape[1],
+        "width": image.shape[2],
+        "dtype": image.dtype.name,
+        "crs": crs,
+        "transform": None if transform is None else rasterio.Affine(*transform),
+        "nodata": tag,
+    }
+    with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=validity == "mask"):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **profile, **creation) as dataset:
+            dataset.write(image)
+            if validity in {"mask", "msk"}:
+                dataset.write_mask(known)
+        if overviews:
+            with rasterio.open(path, "r+") as dataset:
+                dataset.build_overviews(overviews, Resampling.average)
+    return Path(path)
+
+
+def _all_but_a_corner(height: int, width: int) -> NDArray[np.bool_]:
+    rows, cols = np.mgrid[:height, :width]
+    return np.asarray(3 * rows / height + 3 * cols / width >= 1)
+
+
+def _pattern(bands: int, height: int, width: int, dtype: str) -> NDArray[np.generic]:
+    band, row, col = np.ogrid[:bands, :height, :width]
+    wave = 120 + 50 * np.sin(col / 7 + band) + 50 * np.cos(row / 5 - band) + (row * 7 + col * 3) % 11
+    return np.asarray(wave.astype(dtype))
+
+
+def _encode(
+    image: NDArray[np.generic], known: NDArray[np.bool_], validity: ValidityKind, nodata: float
+) -> tuple[NDArray[np.generic], float | None]:
+    """Write validity into the pixels; return them and the nodata tag."""
+    if validity == "nodata":
+        clash = known & np.all(image == nodata, axis=0)
+        image[0, clash] += 1
+        image[:, ~known] = nodata
+        return image, nodata
+    if validity == "nan":
+        image[:, ~known] = np.nan
+    if validity == "alpha":
+        image = np.concatenate([image, np.where(known, 255, 0)[None].astype(image.dtype)])
+    return image, None
