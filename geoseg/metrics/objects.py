@@ -1,0 +1,114 @@
+"""Which predicted polygon is which true one, and how many found no partner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.metrics.pixels import Confusion
+
+_TIE = 1e-12
+"""Overlaps closer than this count as equal, so that rounding does not decide who is matched."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ObjectMatch:
+    """A one-to-one matching of predicted and true polygons.
+
+    Parameters
+    ----------
+    predicted, truth : ndarray of int64, shape (matches,)
+        Index of either partner in the arrays that were matched, ordered by `predicted`.
+    iou : ndarray of float64, shape (matches,)
+        Intersection over union of each pair.
+    counts : Confusion
+        Matches, predictions without a partner, true polygons without a partner.
+    """
+
+    predicted: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    iou: NDArray[np.float64]
+    counts: Confusion
+
+    @property
+    def precision(self) -> float:
+        """Share of the predicted polygons that have a partner; NaN if there are none."""
+        return self.counts.precision
+
+    @property
+    def recall(self) -> float:
+        """Share of the true polygons that have a partner; NaN if there are none."""
+        return self.counts.recall
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; NaN if there are no polygons at all."""
+        return self.counts.f1
+
+
+def match_objects(
+    predicted: NDArray[np.object_], truth: NDArray[np.object_], threshold: float = 0.5
+) -> ObjectMatch:
+    """Match polygons one to one, the pairs of largest IoU first.
+
+    Parameters
+    ----------
+    predicted, truth : array of shapely (Multi)Polygon, shape (n,) and (m,)
+        Valid geometries in one CRS, whose units are the same along both axes or nearly so: IoU is
+        a ratio of planar areas.
+    threshold : float
+        In (0, 1]. A pair counts from this IoU on (``>=``).
+
+    Returns
+    -------
+    ObjectMatch
+        At thresholds above 0.5 each polygon of two sets without overlaps within them has at most
+        one candidate, so that the greedy matching is the only one and the largest. Below, equal
+        IoU goes to the pair of lower indices (predicted first).
+
+    Raises
+    ------
+    ValueError
+        If `threshold` is not in (0, 1], or a geometry is missing, empty or not valid (its area
+        would be wrong).
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold {threshold} is not in (0, 1]")
+    predicted, truth = _checked(predicted, "predicted"), _checked(truth, "truth")
+    i, j, iou = overlaps(predicted, truth)
+    candidates = np.flatnonzero(iou >= threshold - _TIE)
+    order = candidates[np.lexsort((j[candidates], i[candidates], -np.round(iou[candidates] / _TIE)))]
+    free_i, free_j = np.ones(len(predicted), bool), np.ones(len(truth), bool)
+    chosen = []
+    for pair in order:
+        if free_i[i[pair]] and free_j[j[pair]]:
+            free_i[i[pair]] = free_j[j[pair]] = False
+            chosen.append(pair)
+    pairs = np.array(sorted(chosen, key=lambda pair: int(i[pair])), dtype=np.int64)
+    counts = Confusion(len(pairs), len(predicted) - len(pairs), len(truth) - len(pairs))
+    return ObjectMatch(i[pairs], j[pairs], iou[pairs], counts)
+
+
+def overlaps(
+    first: NDArray[np.object_], second: NDArray[np.object_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return all pairs that share area: index in either array, and intersection over union."""
+    tree = shapely.STRtree(second)
+    pairs = np.asarray(tree.query(first, predicate="intersects"), dtype=np.int64).reshape(2, -1)
+    i, j = pairs
+    shared = shapely.area(shapely.intersection(first[i], second[j]))
+    union = shapely.area(first)[i] + shapely.area(second)[j] - shared
+    kept = shared > 0
+    return i[kept], j[kept], shared[kept] / union[kept]
+
+
+def _checked(geometries: NDArray[np.object_], name: str) -> NDArray[np.object_]:
+    array = np.asarray(geometries, dtype=object)
+    bad = shapely.is_missing(array) | shapely.is_empty(array) | ~shapely.is_valid(array)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"{name}[{first}] is missing, empty or not valid; repair it first")
+    return array
