@@ -1,1 +1,68 @@
-"""geoseg."""
+"""Maps from pictures: large GeoTIFFs become georeferenced polygons, seamlessly.
+
+>>> import geoseg
+>>> buildings = geoseg.predict("scene.tif")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoseg.errors import GeosegError
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+__all__ = ["GeosegError", "predict"]
+__version__ = version("geoseg")
+
+
+def predict(
+    scene: str | os.PathLike[str],
+    *,
+    model: str = "buildings",
+    out: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> GeoDataFrame:
+    """Segment a scene and return its polygons.
+
+    Parameters
+    ----------
+    scene : path or URL
+        Any raster that GDAL reads.
+    model : str
+        Name of a model, a model folder, or an ONNX file.
+    out : path, optional
+        Also keep the polygons in this file: .gpkg, .fgb, .parquet, .geojson, .geojsonl or .shp.
+    **options
+        Fields of `geoseg.prediction.options.PredictOptions`, such as ``threshold=0.4``.
+
+    Returns
+    -------
+    GeoDataFrame
+        One row a polygon: id, class, class_name, confidence (mean probability, 0 … 1), area_m2 and
+        perimeter_m (geodesic), touches_edge, touches_nodata, geometry (in the scene's CRS).
+
+    Raises
+    ------
+    GeosegError
+        If the scene, the model or the options cannot be used, or tiles of the scene cannot be read:
+        a table with holes would look complete.
+    """
+    import pyogrio
+
+    from geoseg.prediction.options import PredictOptions
+    from geoseg.prediction.run import predict_scene
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "polygons.gpkg" if out is None else Path(out)
+        report = predict_scene(scene, path, PredictOptions(model=model, **options))
+        if report.failures:
+            first = report.failures[0]
+            raise GeosegError(f"{len(report.failures)} tiles could not be read, the first: {first.reason}")
+        features: GeoDataFrame = pyogrio.read_dataframe(path)
+    return features

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from geoseg.backends.base import BatchSize, ReferencePredictor
+from geoseg.grid import BlockIndex
+from geoseg.prediction.blocks import infer_block
+from geoseg.prediction.graph import Work, run_on_threads
+from geoseg.prediction.journal import Journal
+from tests.plans import ArrayReader, Load, make_test_plan
+
+SHAPE = (60, 75)
+
+
+def reader(seed: int = 0) -> ArrayReader:
+    pixels = np.random.default_rng(seed).random((1, *SHAPE)).astype(np.float32)
+    return ArrayReader(pixels, pixels[0] > 0.1)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 100), st.sampled_from([1, 3]))
+def test_a_record_gives_back_what_was_stored(tmp_path_factory: object, seed: int, channels: int) -> None:
+    folder = Path(tmp_path_factory.mktemp("journal"))  # type: ignore[attr-defined]
+    plan = make_test_plan(SHAPE, channels=channels)
+    journal = Journal(folder / "journal")
+    journal.begin(plan.digest)
+    for block in plan.tiles.blocks():
+        inferred = infer_block(plan, block, reader(seed), ReferencePredictor(channels), BatchSize(2))
+        journal.store(inferred)
+        again = journal.load(plan.tiles, block)
+        assert again is not None
+        assert again.tally == inferred.tally
+        assert (again.contribution.valid == inferred.contribution.valid).all()
+        for taker, sums in inferred.contribution.shares.items():
+            assert (again.contribution.shares[taker] == sums).all()
+
+
+def stored(tmp_path: Path) -> tuple[Journal, BlockIndex]:
+    plan = make_test_plan(SHAPE)
+    journal = Journal.beside(tmp_path / "out.gpkg")
+    assert journal.begin(plan.digest) == 0
+    block = next(plan.tiles.blocks())
+    journal.store(infer_block(plan, block, reader(), ReferencePredictor(), BatchSize(2)))
+    return journal, block
+
+
+def test_a_damaged_record_is_not_believed(tmp_path: Path) -> None:
+    journal, block = stored(tmp_path)
+    grid = make_test_plan(SHAPE).tiles
+    (record,) = journal.folder.glob("*.npz")
+    whole = record.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:2000] + b"\xff" + whole[2001:], b""):
+        record.write_bytes(damaged)
+        assert journal.load(grid, block) is None
+    record.write_bytes(whole)
+    assert journal.load(grid, block) is not None
+
+
+def test_records_of_another_plan_are_thrown_away(tmp_path: Path) -> None:
+    journal, _ = stored(tmp_path)
+    assert journal.begin(make_test_plan(SHAPE).digest) == 1
+    assert journal.begin(make_test_plan(SHAPE, taper="linear").digest) == 0
+    assert not list(journal.folder.glob("*.npz"))
+
+
+class Counting(ReferencePredictor):
+    """Counts its tiles."""
+
+    seen = 0
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+        Counting.seen += len(batch)
+        return super().__call__(batch)
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    plan = make_test_plan(SHAPE, block=1)
+    journal = Journal.beside(tmp_path / "out.gpkg")
+    journal.begin(plan.digest)
+    work = Work(plan, reader(), Load(Counting()), 2, journal)
+    whole = [result.raster.values for result in run_on_threads(work.keeping(None), 2, 3) if result.raster]
+    tiles = Counting.seen
+    Counting.seen = 0
+    first = run_on_threads(work, 2, 3)
+    for _ in range(7):
+        next(first)
+    first.close()  # type: ignore[attr-defined]
+    before = Counting.seen
+    assert 7 <= before < tiles
+    again = [result.raster.values for result in run_on_threads(work, 2, 3) if result.raster]
+    assert Counting.seen == tiles
+    assert all((a == b).all() for a, b in zip(whole, again, strict=True))
