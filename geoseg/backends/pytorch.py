@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from geoseg.backends import architectures
 from geoseg.backends.base import Activation, Predictor, to_probabilities
-from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
+from geoseg.errors import BackendUnavailable, OutOfDeviceMemory
 
 _ALLOCATION = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
@@ -27,8 +24,8 @@ class PyTorchPredictor:
 
     Parameters
     ----------
-    weights, config : Path
-        ``model.safetensors`` and ``config.json``; the latter is data, see `architectures.build`.
+    folder : Path
+        With ``model.safetensors`` and ``config.json``; see `geoseg.backends.architectures.load`.
     activation : str
         Applied to the output, in float32.
     device : str
@@ -45,13 +42,7 @@ class PyTorchPredictor:
     """
 
     def __init__(
-        self,
-        weights: Path,
-        config: Path,
-        activation: Activation,
-        *,
-        device: str = "cpu",
-        threads: int | None = None,
+        self, folder: Path, activation: Activation, *, device: str = "cpu", threads: int | None = None
     ) -> None:
         self._device = _find_device(device)
         self.device = device
@@ -60,7 +51,7 @@ class PyTorchPredictor:
         self._activation = activation
         if threads is not None:
             torch.set_num_threads(threads)
-        network = _load(weights, config).eval().requires_grad_(False)
+        network = architectures.load(folder).eval().requires_grad_(False)
         self._network = network.to(self._device).to(memory_format=torch.channels_last)
         self._lock = threading.Lock()
 
@@ -100,22 +91,6 @@ def _find_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise BackendUnavailable(f"device {name}: geoseg runs on cpu and cuda")
     return device
-
-
-def _load(weights: Path, config: Path) -> torch.nn.Module:
-    try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InvalidModel(f"{config}: is no JSON: {error}") from error
-    network = architectures.build(settings)
-    try:
-        network.load_state_dict(load_file(weights))
-    except SafetensorError as error:
-        raise InvalidModel(f"{weights}: is no safetensors file: {error}") from error
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InvalidModel(f"{weights}: does not fit the architecture in {config.name}: {reason}") from error
-    return network
 
 
 _conforming: type[Predictor] = PyTorchPredictor

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from geoseg.backends.base import Predictor
 from geoseg.errors import BackendUnavailable, InvalidModel
-from geoseg.models.bundle import CONFIG, IR, ONNX, WEIGHTS, Bundle, find_model
+from geoseg.models.bundle import IR, ONNX, WEIGHTS, Bundle, find_model
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -159,9 +159,8 @@ def _load(recipe: PredictorRecipe) -> Predictor:
     activation = bundle.card.activation
     predictor: Predictor
     if recipe.backend == "pytorch":
-        weights, config = bundle.files[WEIGHTS], bundle.files[CONFIG]
         predictor = module.PyTorchPredictor(
-            weights, config, activation, device=recipe.device, threads=recipe.threads
+            bundle.path, activation, device=recipe.device, threads=recipe.threads
         )
     elif recipe.backend == "onnx":
         predictor = module.OnnxPredictor(bundle.files[ONNX], activation, threads=recipe.threads)

@@ -94,10 +94,10 @@ def find_model(name_or_path: str) -> Bundle:
         raise InvalidModel(f"{path}: {_HOW}")
     if path.is_file():
         refuse_pickle(path)
+        if path.name in (CARD, WEIGHTS, CONFIG) or _in_folder(path):
+            raise InvalidModel(f"{path}: give its folder, {path.parent}")
         if path.suffix.lower() == ".onnx":
             return _load_onnx(path)
-        if path.name in (CARD, WEIGHTS, CONFIG):
-            raise InvalidModel(f"{path}: give its folder, {path.parent}")
         raise InvalidModel(f"{path}: not a model; geoseg reads ONNX files and model folders")
     if _HUB_NAME.fullmatch(name_or_path) and not path.parent.is_dir():
         return load_folder(_download(name_or_path))
@@ -187,6 +187,11 @@ def _load_onnx(path: Path) -> Bundle:
     checksums = {name: files.sha256(path.parent / name) for name in externals}
     checksums[ONNX] = files.sha256(path)
     return Bundle(path, card_of(document, checksums), document, {ONNX: path})
+
+
+def _in_folder(path: Path) -> bool:
+    """Return whether an ONNX file is part of a model folder, whose card must not be passed over."""
+    return path.name == ONNX and (path.parent / CARD).is_file()
 
 
 def _check_complete(folder: Path, found: Mapping[str, Path]) -> None:

@@ -141,10 +141,15 @@ def parse_document(text: bytes | str, source: str) -> CardDocument:
         raise InvalidModel(f"{source}: {_explain(error)}") from error
 
 
+def to_json(document: CardDocument) -> str:
+    """Return the card as JSON text, as it was read or made."""
+    data = json.loads(document.model_dump_json(by_alias=True, exclude_unset=True))
+    return json.dumps(data, indent=2, ensure_ascii=False)
+
+
 def write_document(document: CardDocument, path: Path) -> None:
     """Write the card as JSON; use `geoseg.models.bundle.save_bundle` for a whole model."""
-    data = json.loads(document.model_dump_json(by_alias=True, exclude_unset=True))
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(to_json(document) + "\n", encoding="utf-8")
 
 
 def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
@@ -313,12 +318,12 @@ def _output_json(head: Head, size: int) -> dict[str, object]:
 
 
 def _explain(error: ValidationError) -> str:
-    """One line on the first mistake: field, what is wrong, how many more there are."""
+    """One printable line on the first mistake: field, what is wrong, how many more there are."""
     first, *more = error.errors(include_url=False, include_input=False)
     path = [str(part) for part in first["loc"]]
     if path and path[0] == "properties":
         path = path[1:]
-    message = " ".join(first["msg"].removeprefix("Value error, ").split())
     where = f"{'.'.join(path)[:200]}: " if path else ""
     rest = f" (and {len(more)} more)" if more else ""
-    return f"{where}{message}{rest}"
+    line = f"{where}{first['msg'].removeprefix('Value error, ')}{rest}"
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in line).split())

@@ -41,7 +41,7 @@ def external_files(path: Path) -> tuple[str, ...]:
     except (ValueError, IndexError) as error:
         raise InvalidModel(f"{path}: is no ONNX file: {error}") from error
     for name in names:
-        if name != Path(name).name or name == ".." or "\\" in name:
+        if name != Path(name).name or name in ("", "..") or "\\" in name:
             raise InvalidModel(f"{path}: wants to read weights from {name!r}, outside its own folder")
         if not (path.parent / name).is_file():
             raise InvalidModel(f"{path}: its weights are in {name}, which is not beside it")

@@ -97,5 +97,5 @@ def test_another_number_of_bands_is_an_error() -> None:
     ],
 )
 def test_a_spec_that_makes_no_sense_is_refused(bands, scale, mean, std) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match="need|must"):
+    with pytest.raises(ValueError, match=r"need|must"):
         InputSpec(bands, "uint8", scale, mean, std)

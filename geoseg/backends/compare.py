@@ -1,0 +1,114 @@
+"""Checking that a model gives the same result on every backend that this machine has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.backends.select import Backend, backends_of, cuda_available, load_predictor
+from geoseg.errors import BackendUnavailable, GeosegError
+from geoseg.models.bundle import Bundle
+from geoseg.models.inputs import InputSpec
+from geoseg.values import CERTAIN, Patch
+
+EXACT = 1e-3
+"""Largest difference in probability between two backends that both compute in float32."""
+
+REDUCED = 0.05
+"""Largest share of samples that reduced precision (bf16, INT8) may move across one half."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendReport:
+    """How one backend did on the test tile.
+
+    Parameters
+    ----------
+    backend, device : str
+        As asked for.
+    name : str
+        What ran, e.g. ``openvino bf16``; empty if nothing did.
+    difference : float
+        Largest difference in probability from the first backend that computes in float32.
+    moved : float
+        Share of samples on the other side of probability one half.
+    problem : str
+        What is wrong; empty if nothing is.
+    missing : bool
+        True: this machine lacks the backend, which is no fault of the model.
+    """
+
+    backend: str
+    device: str
+    name: str = ""
+    difference: float = 0.0
+    moved: float = 0.0
+    problem: str = ""
+    missing: bool = False
+
+
+def compare_backends(bundle: Bundle) -> tuple[BackendReport, ...]:
+    """Run a probe tile on every backend that the model has files for, and compare the results."""
+    tile = probe_tile(bundle.card.inputs, bundle.card.tile)[None]
+    pairs: list[tuple[Backend, str]] = [(backend, "cpu") for backend in backends_of(bundle)]
+    if "pytorch" in backends_of(bundle) and cuda_available():
+        pairs.append(("pytorch", "cuda"))
+    reports: list[BackendReport] = []
+    outputs: list[NDArray[np.uint16] | None] = []
+    for backend, device in pairs:
+        report, output = _run(bundle, backend, device, tile)
+        reports.append(report)
+        outputs.append(output)
+    names = [report.name for report in reports]
+    exact = [output for name, output in zip(names, outputs, strict=True) if name.endswith("f32")]
+    reference = next((output for output in [*exact, *outputs] if output is not None), None)
+    return tuple(
+        report if output is None or reference is None else _judge(report, output, reference)
+        for report, output in zip(reports, outputs, strict=True)
+    )
+
+
+def probe_tile(inputs: InputSpec, size: int) -> NDArray[np.float32]:
+    """Return a prepared tile ``(bands, size, size)``: a sloping ground with noise and bright boxes."""
+    random = np.random.default_rng(7)
+    rows, cols = np.indices((size, size)) / size
+    ground = 0.3 + 0.3 * rows + 0.1 * np.sin(9 * cols) + random.normal(0, 0.03, (size, size))
+    for _ in range(12):
+        top, left = random.integers(0, size - 16, 2)
+        height, width = random.integers(8, max(9, size // 6), 2)
+        ground[top : top + height, left : left + width] = random.uniform(0.1, 0.95)
+    high = np.iinfo(inputs.dtype).max if np.dtype(inputs.dtype).kind in "iu" else 1.0
+    tint = random.uniform(0.8, 1.0, (len(inputs.bands), 1, 1))
+    pixels = (np.clip(ground, 0, 1) * tint * high).astype(inputs.dtype)
+    return inputs.prepare(Patch(pixels, np.ones((size, size), bool)))
+
+
+def _run(
+    bundle: Bundle, backend: Backend, device: str, tile: NDArray[np.float32]
+) -> tuple[BackendReport, NDArray[np.uint16] | None]:
+    try:
+        predictor = load_predictor(bundle, backend=backend, device=device)
+        output = predictor(tile)
+    except GeosegError as error:
+        missing = isinstance(error, BackendUnavailable)
+        return BackendReport(backend, device, problem=str(error), missing=missing), None
+    report = BackendReport(backend, device, predictor.name)
+    expected = (1, len(bundle.card.channels), *tile.shape[2:])
+    if output.shape != expected:
+        problem = f"gives {output.shape}, the card says {expected}"
+        return BackendReport(backend, device, predictor.name, problem=problem), None
+    return report, output
+
+
+def _judge(report: BackendReport, output: NDArray[np.uint16], reference: NDArray[np.uint16]) -> BackendReport:
+    difference = float(np.abs(output.astype(np.int64) - reference).max()) / CERTAIN
+    moved = float(((output > CERTAIN // 2) != (reference > CERTAIN // 2)).mean())
+    exact = report.name.endswith("f32")
+    problem = ""
+    if exact and difference > EXACT:
+        problem = f"differs by {difference:.4f} in probability"
+    elif moved > REDUCED:
+        problem = f"{moved:.1%} of the samples change sides of one half"
+    return BackendReport(report.backend, report.device, report.name, difference, moved, problem)
