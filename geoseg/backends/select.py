@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import shutil
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Backend = Literal["openvino", "onnx", "pytorch"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 _log = logging.getLogger("geoseg")
 _lock = threading.Lock()
 
@@ -37,7 +39,7 @@ class PredictorRecipe:
     Parameters
     ----------
     model : str
-        Name or path of the model, as `find_model` takes it; the workers need to see it too.
+        Path of the model; the workers need to see it too.
     digest : str
         Digest that the model's card must have there.
     backend : str
@@ -46,6 +48,8 @@ class PredictorRecipe:
         ``cpu``, ``cuda`` or ``cuda:N``.
     threads : int or None
         CPU threads of one predictor; None: the backend's own choice.
+    name : str
+        `Predictor.name` that it must have, as other precision gives other bits; empty: any.
     """
 
     model: str
@@ -53,6 +57,7 @@ class PredictorRecipe:
     backend: Backend
     device: str
     threads: int | None = None
+    name: str = ""
 
     def load(self) -> Predictor:
         """Load the predictor, or return the one that this process already has.
@@ -62,10 +67,16 @@ class PredictorRecipe:
         InvalidModel
             If the model is wrong, or not the same as where the recipe was made.
         BackendUnavailable
-            If this machine lacks the backend or the device.
+            If this machine lacks the backend, the device, or the precision.
         """
         with _lock:
-            return _load(self)
+            predictor = _load(replace(self, name=""))
+        if self.name not in ("", predictor.name):
+            raise BackendUnavailable(
+                f"this worker computes in {predictor.name}, the run was planned for {self.name}; "
+                "choose another --backend, or workers of one kind"
+            )
+        return predictor
 
 
 def load_predictor(
@@ -91,20 +102,38 @@ def load_predictor(
     InvalidModel
         If the model cannot be run.
     """
-    recipe = make_recipe(bundle, backend=backend, device=device, threads=threads)
+    return settle(bundle, backend=backend, device=device, threads=threads).load()
+
+
+def settle(
+    bundle: Bundle, *, backend: str = "auto", device: str = "auto", threads: int | None = None
+) -> PredictorRecipe:
+    """Decide on backend and device by loading the model; the recipe gives the same anywhere.
+
+    Parameters and errors are those of `load_predictor`.
+    """
+    recipe = choose(bundle, backend=backend, device=device, threads=threads)
     try:
-        return recipe.load()
+        predictor = recipe.load()
     except InvalidModel as error:
         if backend != "auto" or recipe.backend != "openvino" or ONNX not in bundle.files:
             raise
         _log.warning("%s; using ONNX Runtime", error)
-        return make_recipe(bundle, backend="onnx", device="cpu", threads=threads).load()
+        recipe = choose(bundle, backend="onnx", device="cpu", threads=threads)
+        predictor = recipe.load()
+    return replace(recipe, name=predictor.name)
 
 
-def make_recipe(
+def choose(
     bundle: Bundle, *, backend: str = "auto", device: str = "auto", threads: int | None = None
 ) -> PredictorRecipe:
-    """Decide on backend and device without loading anything; see `load_predictor`."""
+    """Choose backend and device by the rule of this module, without loading anything.
+
+    Raises
+    ------
+    BackendUnavailable
+        If there is no such backend or device, or the model has no file for it.
+    """
     runnable = backends_of(bundle)
     if backend not in ("auto", *BACKENDS):
         raise BackendUnavailable(f"backend {backend}: is none of auto, {', '.join(BACKENDS)}")
@@ -112,18 +141,17 @@ def make_recipe(
         raise BackendUnavailable(
             f"backend {backend}: {bundle.path} has no file for it; it runs on {', '.join(runnable)}"
         )
-    if not (device in ("auto", "cpu", "cuda") or device.startswith("cuda:")):
+    if not _DEVICE.fullmatch(device):
         raise BackendUnavailable(f"device {device}: is none of auto, cpu, cuda, cuda:N")
-    if device.startswith("cuda") and (backend not in ("auto", "pytorch") or "pytorch" not in runnable):
+    gpu = backend in ("auto", "pytorch") and "pytorch" in runnable
+    if device.startswith("cuda") and not gpu:
         raise BackendUnavailable(f"device {device}: only the pytorch backend runs there, with {WEIGHTS}")
+    if device.startswith("cuda") and not cuda_available():
+        raise BackendUnavailable(f"device {device}: this machine has no NVIDIA GPU that PyTorch can use")
     if device == "auto":
-        gpu = backend in ("auto", "pytorch") and "pytorch" in runnable and cuda_available()
-        device = "cuda" if gpu else "cpu"
-    chosen: Backend
-    if backend == "auto":
-        chosen = "pytorch" if device.startswith("cuda") else runnable[0]
-    else:
-        chosen = next(name for name in BACKENDS if name == backend)
+        device = "cuda" if gpu and cuda_available() else "cpu"
+    preferred = "pytorch" if device.startswith("cuda") else runnable[0]
+    chosen = next(name for name in BACKENDS if name == (preferred if backend == "auto" else backend))
     return PredictorRecipe(str(bundle.path.absolute()), bundle.card.digest, chosen, device, threads)
 
 
