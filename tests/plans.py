@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from geoseg.vector.join import Joiner
 from numpy.typing import NDArray
 
 from geoseg.backends.base import Predictor
@@ -19,7 +18,8 @@ from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources, results
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, ClassRule, GeoBox, Patch, Window
-from geoseg.vector.trace import Piece
+from geoseg.vector.join import Joiner
+from geoseg.vector.pieces import Piece
 
 CLASSES = (ClassInfo(1, "one", (200, 60, 60)), ClassInfo(2, "two", (60, 200, 60)))
 

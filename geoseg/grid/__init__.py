@@ -1,7 +1,7 @@
 """Tiles, blocks, weights and exact overlap-add: pixels and numpy only."""
 
 from geoseg.grid.classes import classify
-from geoseg.grid.overlap_add import Contribution, accumulate, blend, share_window, split
+from geoseg.grid.overlap_add import Share, accumulate, blend, share_window, split
 from geoseg.grid.tiles import HALO, ONE, Axis, BlockIndex, Taper, Tile, TileGrid
 
 __all__ = [
@@ -9,7 +9,7 @@ __all__ = [
     "ONE",
     "Axis",
     "BlockIndex",
-    "Contribution",
+    "Share",
     "Taper",
     "Tile",
     "TileGrid",

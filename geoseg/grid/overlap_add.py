@@ -7,7 +7,7 @@ the blended probability, the same bit for bit whatever was added first and in wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,23 +20,23 @@ Sums = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Contribution:
-    """What the tiles of one block add up to.
+class Share:
+    """What the tiles of one block add to one core, over the pixels that they reach of it.
 
     Parameters
     ----------
-    block : BlockIndex
-    shares : mapping of BlockIndex to ndarray of uint32, shape (channels, rows, cols)
-        For the block itself and each follower: the sums over the pixels of that block's core that
-        this block's tiles reach (see `share_window`).
-    valid : ndarray of bool, shape of the core
-        Validity of the block's own core.
+    giver : BlockIndex
+        The block whose tiles these are.
+    sums : ndarray of uint32, shape (channels, rows, cols)
+        Weighted sums over `share_window`.
+    valid : ndarray of bool, shape (rows, cols)
+        Pixels that the giver read and found valid.
     missing : tuple of Tile
-        Tiles that could not be read; their weights are missing from the sums.
+        Tiles of the giver that could not be read; their weights are missing from the sums.
     """
 
-    block: BlockIndex
-    shares: Mapping[BlockIndex, Sums]
+    giver: BlockIndex
+    sums: Sums
     valid: NDArray[np.bool_]
     missing: tuple[Tile, ...] = ()
 
@@ -64,27 +64,32 @@ def accumulate(sums: Sums, extent: Window, grid: TileGrid, tile: Tile, values: N
         channel[rows, cols] += weight * tile_values[: inside.height, : inside.width]
 
 
-def split(sums: Sums, grid: TileGrid, block: BlockIndex) -> dict[BlockIndex, Sums]:
-    """Cut a block's sums into the shares of the cores they fall into.
+def split(
+    sums: Sums, valid: NDArray[np.bool_], grid: TileGrid, block: BlockIndex, missing: tuple[Tile, ...] = ()
+) -> dict[BlockIndex, Share]:
+    """Cut a block's sums into the shares of the cores they fall into, by the core's block.
 
     Shares are copies, so that a strip kept for a neighbour does not keep the whole block alive.
+
+    Parameters
+    ----------
+    sums : ndarray of uint32, shape (channels, rows, cols)
+        Over the block's extent.
+    valid : ndarray of bool, shape (rows, cols)
+        Over the block's extent.
+    missing : tuple of Tile
+        Tiles of the block that could not be read.
     """
     extent = grid.extent(block)
     shares = {}
     for taker in grid.followers(block):
-        window = share_window(grid, block, taker)
-        rows, cols = window.within(extent)
-        shares[taker] = np.ascontiguousarray(sums[:, rows, cols])
+        rows, cols = share_window(grid, block, taker).within(extent)
+        own = np.ascontiguousarray(sums[:, rows, cols])
+        shares[taker] = Share(block, own, valid[rows, cols].copy(), missing)
     return shares
 
 
-def blend(
-    grid: TileGrid,
-    block: BlockIndex,
-    shares: Iterable[tuple[BlockIndex, Sums]],
-    valid: NDArray[np.bool_],
-    missing: Iterable[Tile] = (),
-) -> ProbabilityBlock:
+def blend(grid: TileGrid, block: BlockIndex, shares: Sequence[Share]) -> ProbabilityBlock:
     """Blend all shares of a block's core.
 
     Where a tile is missing, the sum is divided by the weights that are there; a pixel that no tile
@@ -93,27 +98,23 @@ def blend(
 
     Parameters
     ----------
-    shares : iterable of (BlockIndex, ndarray of uint32)
-        The giver and its share, for every leader of the block; any order.
-    valid : ndarray of bool, shape of the core
-    missing : iterable of Tile
-        Missing tiles of all leaders.
+    shares : sequence of Share
+        One from every leader of the block, in any order.
     """
     core = grid.core(block)
-    total: Sums | None = None
-    for giver, sums in shares:
-        if total is None:
-            total = np.zeros((len(sums), *core.shape), np.uint32)
-        rows, cols = share_window(grid, giver, block).within(core)
-        total[:, rows, cols] += sums
-    if total is None:
-        raise ValueError(f"{block} got no shares")
-    divisor = _divisor(grid, core, missing)
+    total: Sums = np.zeros((len(shares[0].sums), *core.shape), np.uint32)
+    valid = np.zeros(core.shape, bool)
+    for share in shares:
+        rows, cols = share_window(grid, share.giver, block).within(core)
+        total[:, rows, cols] += share.sums
+        # Givers agree on what they both read; where one could not read, another may know.
+        valid[rows, cols] |= share.valid
+    divisor = _divisor(grid, core, [tile for share in shares for tile in share.missing])
     if divisor is None:
         total += np.uint32(ONE * ONE // 2)
         total >>= np.uint32(16)
     else:
-        valid = valid & (divisor > 0)
+        valid &= divisor > 0
         total += divisor // 2
         np.floor_divide(total, np.maximum(divisor, 1), out=total)
     values = total.astype(np.uint16)
@@ -121,7 +122,7 @@ def blend(
     return ProbabilityBlock(core, values, valid)
 
 
-def _divisor(grid: TileGrid, core: Window, missing: Iterable[Tile]) -> Sums | None:
+def _divisor(grid: TileGrid, core: Window, missing: Sequence[Tile]) -> Sums | None:
     """Return the weights that are there, or None where no tile of the core is missing."""
     divisor: Sums | None = None
     for tile in missing:

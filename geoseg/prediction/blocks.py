@@ -6,7 +6,7 @@ worker died, with the same result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from geoseg.backends.base import BatchSize, Predictor, predict_batches
 from geoseg.errors import UnreadableScene
-from geoseg.grid import BlockIndex, Contribution, Tile, TileGrid, accumulate, blend, split
+from geoseg.grid import BlockIndex, Share, Tile, TileGrid, accumulate, blend, split
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.plan import Plan
 from geoseg.values import Patch, ProbabilityBlock, Window
-from geoseg.vector.trace import Pieces, trace
+from geoseg.vector.pieces import Pieces
+from geoseg.vector.trace import trace
 
 Reader = Callable[[Window], Patch]
 """Reads a window of the working grid; the window lies inside the grid."""
@@ -67,19 +68,10 @@ class Tally:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Inferred:
-    """A block's contribution and the tally of its tiles."""
+    """What a block's tiles add to its own core and to each follower's, and their tally."""
 
-    contribution: Contribution
+    shares: Mapping[BlockIndex, Share]
     tally: Tally
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Strip:
-    """What one block adds to a neighbour's core: sums, and the tiles missing from them."""
-
-    giver: BlockIndex
-    sums: NDArray[np.uint32]
-    missing: tuple[Tile, ...]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -137,10 +129,10 @@ def infer_block(
         inputs = np.stack([prepare(plan.inputs, cut(patch, extent, tile), plan.stretch) for tile in chosen])
         for tile, values in zip(chosen, predict_batches(predict, inputs, batch), strict=True):
             accumulate(sums, extent, grid, tile, values)
-    core = patch.valid[grid.core(block).within(extent)].copy()
-    contribution = Contribution(block, split(sums, grid, block), core, missing)
     skipped = sum(1 for _ in grid.tiles(block)) - len(wanted) - len(missing)
-    return Inferred(contribution, Tally(len(wanted), skipped, failures=failures))
+    return Inferred(
+        split(sums, patch.valid, grid, block, missing), Tally(len(wanted), skipped, failures=failures)
+    )
 
 
 def read_surviving(grid: TileGrid, block: BlockIndex, read: Reader) -> tuple[Patch, tuple[Failure, ...]]:
@@ -193,25 +185,16 @@ def prepare(
     return inputs.prepare(patch)
 
 
-def take_strip(inferred: Inferred, taker: BlockIndex) -> Strip:
+def take_share(inferred: Inferred, taker: BlockIndex) -> Share:
     """Return what a block hands to a neighbour, so that the block itself can be let go."""
-    contribution = inferred.contribution
-    return Strip(contribution.block, contribution.shares[taker], contribution.missing)
+    return inferred.shares[taker]
 
 
 def blend_block(
-    plan: Plan, block: BlockIndex, inferred: Inferred, strips: Sequence[Strip]
+    plan: Plan, block: BlockIndex, inferred: Inferred, strips: Sequence[Share]
 ) -> ProbabilityBlock:
     """Blend a block's core from its own sums and its neighbours' strips."""
-    own = take_strip(inferred, block)
-    shares = [own, *strips]
-    return blend(
-        plan.tiles,
-        block,
-        [(share.giver, share.sums) for share in shares],
-        inferred.contribution.valid,
-        [tile for share in shares for tile in share.missing],
-    )
+    return blend(plan.tiles, block, [inferred.shares[block], *strips])
 
 
 def take_margin(plan: Plan, blended: ProbabilityBlock, taker: BlockIndex) -> ProbabilityBlock:

@@ -27,7 +27,7 @@ from geoseg.prediction.blocks import (
     finish_block,
     infer_block,
     take_margin,
-    take_strip,
+    take_share,
 )
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
@@ -179,7 +179,7 @@ class _Wiring:
         inferred = submit(_infer, work, block, self._stopped, after, key=_key("infer", block))
         tally = submit(_tally, inferred, key=_key("tally", block))
         for taker in followers:
-            self._strips[block, taker] = submit(take_strip, inferred, taker, key=_key("strip", block, taker))
+            self._strips[block, taker] = submit(take_share, inferred, taker, key=_key("strip", block, taker))
         strips = [self._strips.pop((giver, block)) for giver in leaders]
         blended = submit(_blend, work, block, inferred, strips, key=_key("blend", block))
         for taker in followers:
@@ -198,7 +198,7 @@ def _infer(work: Work, block: BlockIndex, stopped: Callable[[], bool] | None, _a
         return known
     batch = _batch_size(work.plan.digest, work.batch)
     inferred = infer_block(work.plan, block, work.read, work.load(), batch, stopped)
-    if work.journal is not None and not inferred.tally.failures:
+    if work.journal is not None:
         work.journal.store(inferred)
     return inferred
 

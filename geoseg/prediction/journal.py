@@ -12,16 +12,15 @@ import json
 import shutil
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.files import replacing
-from geoseg.grid import BlockIndex, Contribution, TileGrid, share_window
-from geoseg.prediction.blocks import Failure, Inferred, Tally
-from geoseg.values import Window
+from geoseg.grid import BlockIndex, Share, TileGrid, share_window
+from geoseg.prediction.blocks import Inferred, Tally
 
 _HEADER = "plan.json"
 
@@ -64,20 +63,25 @@ class Journal:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def store(self, inferred: Inferred) -> None:
-        """Keep a block; silently not, where the folder cannot be reached (a worker elsewhere)."""
-        if not self.folder.is_dir():
+        """Keep a block.
+
+        Not one with tiles that could not be read: they may be readable next time. Nor, silently,
+        where the folder cannot be reached: a worker elsewhere.
+        """
+        if inferred.tally.failures or not self.folder.is_dir():
             return
-        contribution = inferred.contribution
+        shares = inferred.shares
+        block = next(iter(shares.values())).giver
         facts = {
-            "tally": asdict(inferred.tally),
-            "missing": [tile[:2] for tile in contribution.missing],
-            "takers": list(contribution.shares),
-            "channels": len(contribution.shares[contribution.block]),
+            "inferred": inferred.tally.inferred,
+            "skipped": inferred.tally.skipped,
+            "takers": list(shares),
+            "channels": len(shares[block].sums),
         }
-        arrays = {f"share{i}": _pack(sums) for i, sums in enumerate(contribution.shares.values())}
-        arrays["valid"] = np.packbits(contribution.valid)
+        arrays = {f"sums{i}": _pack(share.sums) for i, share in enumerate(shares.values())}
+        arrays |= {f"valid{i}": np.packbits(share.valid) for i, share in enumerate(shares.values())}
         arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-        with replacing(self._path(contribution.block)) as path, path.open("wb") as file:
+        with replacing(self._path(block)) as path, path.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
     def load(self, grid: TileGrid, block: BlockIndex) -> Inferred | None:
@@ -97,17 +101,11 @@ def _unpack_record(record: np.lib.npyio.NpzFile, grid: TileGrid, block: BlockInd
     shares = {}
     for i, (row, col) in enumerate(facts["takers"]):
         taker = BlockIndex(row, col)
-        shape = (facts["channels"], *share_window(grid, block, taker).shape)
-        shares[taker] = _unpack(record[f"share{i}"], shape)
-    core = grid.core(block)
-    valid = np.unpackbits(record["valid"], count=core.height * core.width).astype(bool)
-    missing = tuple(grid.tile(row, col) for row, col in facts["missing"])
-    tally = facts["tally"]
-    failures = tuple(
-        Failure(Window(**failure["window"]), failure["reason"]) for failure in tally.pop("failures")
-    )
-    contribution = Contribution(block, shares, valid.reshape(core.shape), missing)
-    return Inferred(contribution, Tally(**tally, failures=failures))
+        height, width = share_window(grid, block, taker).shape
+        sums = _unpack(record[f"sums{i}"], (facts["channels"], height, width))
+        valid = np.unpackbits(record[f"valid{i}"], count=height * width).astype(bool)
+        shares[taker] = Share(block, sums, valid.reshape(height, width))
+    return Inferred(shares, Tally(facts["inferred"], facts["skipped"]))
 
 
 def _pack(sums: NDArray[np.uint32]) -> NDArray[np.uint8]:

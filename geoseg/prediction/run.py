@@ -25,7 +25,7 @@ from geoseg.values import ProbabilityBlock
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-    from geoseg.vector.trace import Piece
+    from geoseg.vector.pieces import Piece
 
 
 class FeatureSink(Protocol):

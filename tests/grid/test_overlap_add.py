@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geoseg.grid import BlockIndex, Contribution, Tile, TileGrid, accumulate, blend, split
+from geoseg.grid import BlockIndex, Share, Tile, TileGrid, accumulate, blend, split
 from geoseg.values import CERTAIN
 from tests.strategies import tile_grids
 
@@ -27,7 +27,7 @@ def by_place(tile: Tile) -> NDArray[np.uint16]:
 
 def contribute(
     grid: TileGrid, block: BlockIndex, model: Model, missing: Iterable[tuple[int, int]] = ()
-) -> Contribution:
+) -> dict[BlockIndex, Share]:
     extent = grid.extent(block)
     channels = len(model(grid.tile(0, 0)))
     sums = np.zeros((channels, *extent.shape), np.uint32)
@@ -35,7 +35,7 @@ def contribute(
     for tile in grid.tiles(block):
         if tile not in gone:
             accumulate(sums, extent, grid, tile, model(tile))
-    return Contribution(block, split(sums, grid, block), np.ones(grid.core(block).shape, bool), tuple(gone))
+    return split(sums, np.ones(extent.shape, bool), grid, block, tuple(gone))
 
 
 def blend_all(
@@ -45,14 +45,7 @@ def blend_all(
     values = np.zeros((len(model(grid.tile(0, 0))), *grid.window.shape), np.uint16)
     valid = np.zeros(grid.window.shape, bool)
     for block in grid.blocks():
-        leaders = list(grid.leaders(block))
-        result = blend(
-            grid,
-            block,
-            [(leader, parts[leader].shares[block]) for leader in leaders],
-            parts[block].valid,
-            [tile for leader in leaders for tile in parts[leader].missing],
-        )
+        result = blend(grid, block, [parts[leader][block] for leader in grid.leaders(block)])
         rows, cols = result.window.within(grid.window)
         values[:, rows, cols] = result.values
         valid[rows, cols] = result.valid

@@ -35,9 +35,9 @@ def test_a_record_gives_back_what_was_stored(tmp_path_factory: object, seed: int
         again = journal.load(plan.tiles, block)
         assert again is not None
         assert again.tally == inferred.tally
-        assert (again.contribution.valid == inferred.contribution.valid).all()
-        for taker, sums in inferred.contribution.shares.items():
-            assert (again.contribution.shares[taker] == sums).all()
+        for taker, share in inferred.shares.items():
+            assert (again.shares[taker].sums == share.sums).all()
+            assert (again.shares[taker].valid == share.valid).all()
 
 
 def stored(tmp_path: Path) -> tuple[Journal, BlockIndex]:

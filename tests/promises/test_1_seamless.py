@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from geoseg.backends.base import PointwisePredictor, ReferencePredictor
 from geoseg.prediction.resources import Resources
-from geoseg.testing import assert_same_polygons
 from tests.plans import ArrayReader, Outcome, make_test_plan, run_to_arrays
 from tests.strategies import tapers
 
@@ -167,4 +166,3 @@ def test_a_cluster_of_processes_gives_the_same_bits(outline: Literal["smooth", "
     )
     assert (here.values == there.values).all()
     assert key(here) == key(there)
-    assert_same_polygons([p.polygon for p in here.pieces], [p.polygon for p in there.pieces])
