@@ -30,10 +30,13 @@ class Taps:
         Pixels of the source axis.
     weight : ndarray of float32, shape (n, taps)
         Non-negative, sums to 1.
+    nearest : ndarray of int64, shape (n,)
+        The source pixel under the centre of each output pixel.
     """
 
     index: NDArray[np.int64]
     weight: NDArray[np.float32]
+    nearest: NDArray[np.int64]
 
     @property
     def start(self) -> int:
@@ -66,13 +69,8 @@ def taps(start: int, stop: int, size: int, source: int) -> Taps:
         below, rest = np.divmod((2 * output + 1) * source - size, 2 * size)
         index = below + np.arange(2)
         weight = np.hstack([1 - rest / (2 * size), rest / (2 * size)])
-    return Taps(np.clip(index, 0, source - 1), weight.astype(np.float32))
-
-
-def nearest(start: int, stop: int, size: int, source: int) -> NDArray[np.int64]:
-    """Return the source pixel under the centre of each output pixel ``start … stop - 1``."""
-    output = np.arange(start, stop, dtype=np.int64)
-    return np.asarray((2 * output + 1) * source // (2 * size))
+    nearest = ((2 * output + 1) * source // (2 * size))[:, 0]
+    return Taps(np.clip(index, 0, source - 1), weight.astype(np.float32), nearest)
 
 
 def resample(
@@ -103,12 +101,9 @@ def resample(
     slab = max(1, _SLAB * count // max(1, pixels.shape[1] * pixels.shape[2]))
     for top in range(0, count, slab):
         part = slice(top, min(top + slab, count))
-        index = rows.index[part]
-        first, last = int(index.min()), int(index.max()) + 1
-        source = slice(first - rows.start, last - rows.start)
-        strip = Taps(index - first, rows.weight[part])
-        across = Taps(cols.index - cols.start, cols.weight)
-        values[:, part], covered[part] = _slab(pixels[:, source], valid[source], strip, across, kind)
+        strip = Taps(rows.index[part], rows.weight[part], rows.nearest[part])
+        source = slice(strip.start - rows.start, strip.stop - rows.start)
+        values[:, part], covered[part] = _slab(pixels[:, source], valid[source], strip, cols, kind)
     return values, covered
 
 
@@ -145,9 +140,10 @@ def _along_rows(source: NDArray[np.generic], taps: Taps) -> NDArray[np.generic]:
     shape = (len(source), len(taps.index), source.shape[2])
     kind = np.result_type(source.dtype, np.float32)
     total, term = np.zeros(shape, kind), np.empty(shape, kind)
-    for tap in range(taps.index.shape[1]):
+    index = taps.index - taps.start
+    for tap in range(index.shape[1]):
         weight = taps.weight[:, tap, None].astype(kind)
-        np.multiply(source[:, taps.index[:, tap]], weight, out=term)
+        np.multiply(source[:, index[:, tap]], weight, out=term)
         total += term
     return total
 

@@ -113,6 +113,17 @@ def environment(uri: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Silence rasterio's warning about missing georeference; geoseg says it in its own words.
+
+    Warnings are state of the whole process, so only one thread can be inside at a time.
+    """
+    with _silence, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextlib.contextmanager
 def translating(name: str) -> Iterator[None]:
     """Turn what rasterio and GDAL raise into `UnreadableScene`: one line with the innermost reason."""
     try:
@@ -120,7 +131,7 @@ def translating(name: str) -> Iterator[None]:
     except UnreadableScene:
         raise
     except (RasterioError, OSError) as error:
-        raise UnreadableScene(f"{name}: cannot be read ({_reason(error)})") from error
+        raise UnreadableScene(f"{name}: cannot be read ({reason_of(error)})") from error
 
 
 @contextlib.contextmanager
@@ -143,8 +154,7 @@ def opened(
     warped : bool
         View a raster that has only ground control points on the regular grid that they imply.
     quiet : bool
-        Silence rasterio's warning about missing georeference. Warnings are global state, so only one
-        thread at a time can open quietly.
+        Open `quietly`.
 
     Raises
     ------
@@ -153,11 +163,7 @@ def opened(
     """
     options = {} if overview is None else {"overview_level": overview}
     with environment(uri), contextlib.ExitStack() as stack:
-        if quiet:
-            with _silence, warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                dataset = stack.enter_context(_open(uri, drivers, options))
-        else:
+        with quietly() if quiet else contextlib.nullcontext():
             dataset = stack.enter_context(_open(uri, drivers, options))
         yield stack.enter_context(_warped(dataset)) if warped else dataset
 
@@ -189,7 +195,7 @@ def _local_driver(path: Path, name: str) -> str:
     except FileNotFoundError:
         raise UnreadableScene(f"{name}: no such file") from None
     except (OSError, ValueError) as error:
-        raise UnreadableScene(f"{name}: {_reason(error)}") from error
+        raise UnreadableScene(f"{name}: {reason_of(error)}") from error
     if not stat.S_ISREG(mode):
         raise UnreadableScene(f"{name}: is not a regular file")
     head = _head(path, name)
@@ -204,7 +210,7 @@ def _head(path: Path, name: str) -> bytes:
         with path.open("rb") as file:
             return file.read(HEAD)
     except OSError as error:
-        raise UnreadableScene(f"{name}: {_reason(error)}") from error
+        raise UnreadableScene(f"{name}: {reason_of(error)}") from error
 
 
 def _envi(path: Path) -> str | None:
@@ -268,12 +274,13 @@ def _recognizing(name: str) -> Iterator[None]:
     try:
         yield
     except RasterioError as error:
-        reason = _reason(error)
+        reason = reason_of(error)
         detail = "" if "not recognized" in reason else f" ({reason})"
         raise UnreadableScene(f"{name}: not a raster that GDAL can read{detail}") from error
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return the innermost message of a chain of exceptions as one line: GDAL's own reason comes last."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):

@@ -1,0 +1,198 @@
+"""Areas of interest: from a file or a box to a mask of pixels."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPoint
+from shapely.geometry.base import BaseGeometry
+
+from geoseg.errors import InvalidOption
+from geoseg.values import GeoBox, Window
+
+if TYPE_CHECKING:
+    import pyproj
+
+_LEAF = 32
+"""Side in pixels of the squares that are tested pixel by pixel."""
+
+_STEPS = 512
+"""Edges get a vertex at least every scene diagonal / `_STEPS` before they are reprojected."""
+
+# The formats that are plain data. Others (OGR VRT, GML with a remote schema) can refer to URLs.
+_SIGNATURES = (b"SQLite format 3\0", b"fgb\x03", b"PAR1", b"\0\0\x27\x0a")
+
+
+def read_aoi(path: str | os.PathLike[str], geobox: GeoBox) -> BaseGeometry:
+    """Read the areas of a vector file and return their union in pixel coordinates.
+
+    Parameters
+    ----------
+    path : str or path
+        GeoPackage, FlatGeobuf, GeoParquet, GeoJSON, Shapefile or KML; the first layer.
+    geobox : GeoBox
+        Grid whose pixel coordinates (col, row) are wanted; it needs a CRS.
+
+    Returns
+    -------
+    BaseGeometry
+        Polygon or MultiPolygon, cut to the grid. Edges that become curves in the grid's CRS are
+        followed.
+
+    Raises
+    ------
+    InvalidOption
+        If the file cannot be read, has no CRS or no areas, or they miss the grid.
+    """
+    name = os.fspath(path)
+    if geobox.crs is None:
+        raise InvalidOption(f"{name}: the scene has no CRS, so an area of interest cannot be placed in it")
+    areas, crs = _read(Path(name), name)
+    if areas.is_empty:
+        raise InvalidOption(f"{name}: holds no polygons")
+    return _cut(_to_pixels(areas, crs, geobox, name), geobox, name)
+
+
+def bbox_aoi(west: float, south: float, east: float, north: float, geobox: GeoBox) -> BaseGeometry:
+    """Return a box, given in the CRS of the grid, in pixel coordinates of the grid.
+
+    Raises
+    ------
+    InvalidOption
+        If the box is empty or misses the grid.
+    """
+    name = f"--bbox {west:g} {south:g} {east:g} {north:g}"
+    if not (west < east and south < north):
+        raise InvalidOption(f"{name}: must be WEST SOUTH EAST NORTH with WEST < EAST and SOUTH < NORTH")
+    box = shapely.box(west, south, east, north)
+    return _cut(shapely.transform(box, geobox.to_pixels), geobox, name)
+
+
+def aoi_mask(geometry: BaseGeometry, window: Window) -> NDArray[np.bool_]:
+    """Return True where a pixel's centre lies inside the geometry, shape ``window.shape``.
+
+    A pixel gets the same answer through any window: whole squares are decided by exact predicates on
+    their pixel centres, the squares on the outline pixel by pixel.
+
+    Parameters
+    ----------
+    geometry : BaseGeometry
+        Polygon or MultiPolygon in pixel coordinates of the grid.
+    window : Window
+        Pixels of the grid.
+    """
+    shapely.prepare(geometry)
+    inside = np.zeros(window.shape, bool)
+    squares = [window] if window.height and window.width else []
+    while squares:
+        square = squares.pop()
+        centers = shapely.box(
+            square.col + 0.5, square.row + 0.5, square.col_stop - 0.5, square.row_stop - 0.5
+        )
+        if shapely.contains_properly(geometry, centers):
+            inside[square.within(window)] = True
+        elif max(square.shape) <= _LEAF:
+            row, col = np.mgrid[square.row : square.row_stop, square.col : square.col_stop]
+            inside[square.within(window)] = shapely.contains_xy(geometry, col + 0.5, row + 0.5)
+        elif shapely.intersects(geometry, centers):
+            squares += _quarters(square)
+    return inside
+
+
+def _quarters(square: Window) -> list[Window]:
+    rows = (square.row, square.row + square.height // 2, square.row_stop)
+    cols = (square.col, square.col + square.width // 2, square.col_stop)
+    quarters = [
+        Window(rows[i], cols[j], rows[i + 1] - rows[i], cols[j + 1] - cols[j]) for i in (0, 1) for j in (0, 1)
+    ]
+    return [quarter for quarter in quarters if quarter.height and quarter.width]
+
+
+def _read(path: Path, name: str) -> tuple[BaseGeometry, pyproj.CRS]:
+    import pyproj
+
+    head = _check_file(path, name)
+    try:
+        geometries, crs = _read_parquet(path) if head.startswith(b"PAR1") else _read_vector(path)
+    except Exception as error:  # pyogrio, pyarrow and geopandas each raise their own
+        reason = " ".join(str(error).split())
+        raise InvalidOption(f"{name}: cannot be read as a vector file ({reason})") from error
+    if crs is None:
+        raise InvalidOption(f"{name}: has no CRS; write it again with one")
+    areal = [part for part in geometries if part is not None and part.geom_type.endswith("Polygon")]
+    return shapely.union_all(shapely.make_valid(areal)), pyproj.CRS.from_user_input(crs)
+
+
+def _check_file(path: Path, name: str) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidOption(f"{name}: is not a regular file")
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
+        raise InvalidOption(f"{name}: {reason}") from None
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not (head.startswith(_SIGNATURES) or text.startswith(b"{") or b"<kml" in head):
+        raise InvalidOption(f"{name}: is not a vector file of a format that geoseg reads")
+    return head
+
+
+def _read_parquet(path: Path) -> tuple[NDArray[np.object_], object]:
+    import geopandas
+
+    frame = geopandas.read_parquet(path, columns=["geometry"])
+    return np.asarray(frame.geometry.array), frame.crs
+
+
+def _read_vector(path: Path) -> tuple[NDArray[np.object_], object]:
+    import pyogrio
+
+    meta, _, geometries, _ = pyogrio.raw.read(path.absolute(), layer=0, columns=[], force_2d=True)
+    return shapely.from_wkb(geometries), meta["crs"]
+
+
+def _to_pixels(areas: BaseGeometry, crs: pyproj.CRS, geobox: GeoBox, name: str) -> BaseGeometry:
+    import pyproj
+
+    target = pyproj.CRS.from_user_input(geobox.crs)
+    if crs.equals(target, ignore_axis_order=True):
+        return shapely.transform(areas, geobox.to_pixels)
+    forward = pyproj.Transformer.from_crs(crs, target, always_xy=True)
+    ground = _ground_in(geobox, pyproj.Transformer.from_crs(target, crs, always_xy=True))
+    if not np.isfinite(ground.bounds).all():
+        raise InvalidOption(f"{name}: the scene has no place in its CRS ({crs.name})")
+    # Only the neighbourhood of the scene is carried over: elsewhere the projection may be undefined.
+    west, south, east, north = ground.bounds
+    reach = max(east - west, north - south)
+    near = shapely.intersection(areas, ground.envelope.buffer(reach / 8, join_style="mitre"))
+    dense = shapely.segmentize(near, reach / _STEPS)
+
+    def place(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return geobox.to_pixels(np.column_stack(forward.transform(points[:, 0], points[:, 1])))
+
+    placed = shapely.transform(dense, place)
+    if not (placed.is_empty or np.isfinite(placed.bounds).all()):
+        raise InvalidOption(f"{name}: reaches where the scene's CRS ({target.name}) is not defined")
+    return shapely.make_valid(placed)
+
+
+def _ground_in(geobox: GeoBox, backward: pyproj.Transformer) -> BaseGeometry:
+    outline = shapely.segmentize(shapely.box(0, 0, geobox.width, geobox.height), geobox.width / 64)
+    corners = geobox.to_crs(shapely.get_coordinates(outline))
+    x, y = backward.transform(corners[:, 0], corners[:, 1])
+    return MultiPoint(np.column_stack([x, y]))
+
+
+def _cut(areas: BaseGeometry, geobox: GeoBox, name: str) -> BaseGeometry:
+    inside = shapely.intersection(areas, shapely.box(0, 0, geobox.width, geobox.height))
+    parts = [part for part in shapely.get_parts(shapely.get_parts(inside)) if part.geom_type == "Polygon"]
+    if not parts:
+        raise InvalidOption(f"{name}: lies outside the scene")
+    return shapely.union_all(parts)

@@ -1,0 +1,98 @@
+"""How probabilities and classes are stored in a raster: pure functions over arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.grid.classes import classify
+from geoseg.raster.resample import Taps, resample, restore
+from geoseg.values import CERTAIN, ClassRule, ProbabilityBlock
+
+Content = Literal["probability", "probability-float32", "class"]
+
+STEPS = 250
+"""Stored value of probability 1 in 8 bits; the file declares the scale 1 / `STEPS`."""
+
+NODATA = 255
+"""Stored value of "no data" in 8 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What a raster output holds.
+
+    Parameters
+    ----------
+    content : {"probability", "probability-float32", "class"}
+        One band for each class: uint8 in steps of 1/250 with nodata 255, or float32 in 0 … 1 with
+        nodata NaN. Or one band of class ids as uint8, 0 the background, nodata 255.
+    rule : ClassRule
+        What the channels stand for; background channels are not stored as probabilities.
+    """
+
+    content: Content
+    rule: ClassRule
+
+    @property
+    def dtype(self) -> str:
+        """Of the stored values."""
+        return "float32" if self.content == "probability-float32" else "uint8"
+
+    @property
+    def nodata(self) -> float:
+        """Stored where there is no value."""
+        return float("nan") if self.content == "probability-float32" else NODATA
+
+    @property
+    def scale(self) -> float:
+        """Value = stored * scale."""
+        return 1 / STEPS if self.content == "probability" else 1.0
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels that are stored, one band each; empty for classes, which are one band."""
+        if self.content == "class":
+            return ()
+        return tuple(i for i, class_id in enumerate(self.rule.channels) if class_id != 0)
+
+    @property
+    def count(self) -> int:
+        """Bands that are stored."""
+        return len(self.channels) or 1
+
+    def encode(self, block: ProbabilityBlock) -> NDArray[np.generic]:
+        """Return what is stored for a block, shape (count, rows, cols)."""
+        if self.content == "class":
+            return self.fill(classify(block.values, self.rule)[None], block.valid)
+        values = block.values[[*self.channels]]
+        if self.content == "probability":
+            steps = (values.astype(np.uint32) * STEPS + CERTAIN // 2) // CERTAIN
+            return self.fill(steps.astype(np.uint8), block.valid)
+        return self.fill(values.astype(np.float32) / np.float32(CERTAIN), block.valid)
+
+    def fill(self, stored: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.generic]:
+        """Return stored values, shape (count, rows, cols), with nodata where they are not valid."""
+        return np.where(valid, stored, stored.dtype.type(self.nodata))
+
+    def valid(self, stored: NDArray[np.generic]) -> NDArray[np.bool_]:
+        """Return True where stored values are not nodata, shape (rows, cols)."""
+        return np.asarray(~np.isnan(stored[0]) if self.dtype == "float32" else stored[0] != NODATA)
+
+    def resample(self, stored: NDArray[np.generic], rows: Taps, cols: Taps) -> NDArray[np.generic]:
+        """Return stored values on another grid: means of probabilities, of classes the nearest.
+
+        Parameters
+        ----------
+        stored : ndarray, shape (count, rows, cols)
+            From ``rows.start, cols.start`` on.
+        rows, cols : Taps
+            What the output pixels are made of.
+        """
+        if self.content == "class":
+            return stored[:, (rows.nearest - rows.start)[:, None], cols.nearest - cols.start]
+        values, valid = resample(stored, self.valid(stored), rows, cols)
+        return self.fill(restore(values, self.dtype), valid)

@@ -1,0 +1,230 @@
+"""Probabilities or classes as a Cloud Optimized GeoTIFF, streamed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import rasterio
+import rasterio.shutil
+import rasterio.windows
+from rasterio.errors import RasterioError
+
+from geoseg import files
+from geoseg.errors import InvalidOption, UnwritableOutput
+from geoseg.raster.encoding import NODATA, Content, Encoding
+from geoseg.raster.resample import taps
+from geoseg.raster.scene import SceneInfo, read_validity
+from geoseg.raster.source import environment, quietly, reason_of
+from geoseg.values import ClassRule, GeoBox, LayerSchema, ProbabilityBlock, Window
+
+_TILE = 512
+_STEP = 2 * _TILE
+
+
+@dataclass(eq=False)
+class RasterSink:
+    """Writes blocks of probabilities, in any order, and publishes a COG when all went well.
+
+    A context manager: the file appears under its name at the end, complete, or not at all. Meanwhile
+    the blocks lie in a sparse temporary file beside it. Blocks that are never written stay nodata.
+    Class maps carry a colour table and the names of the classes as metadata ``CLASS_<id>``.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.tif`` or ``.tiff``.
+    grid : GeoBox
+        The working grid, that of the blocks.
+    scene : SceneInfo
+        What the grid was made from.
+    schema : LayerSchema
+        Classes with names and colours; metadata that becomes the file's.
+    rule : ClassRule
+        What the channels stand for.
+    content : {"probability", "probability-float32", "class"}
+        What to write and how, see `Encoding`.
+    resolution : {"scene", "model"}
+        On the scene's own grid, masked with its full-resolution validity, or on the working grid.
+    overwrite : bool
+        Whether an existing file may be replaced.
+    bands : sequence of int, optional
+        Bands of the scene that were used (a pixel is invalid where one of them is not finite).
+        Default: all.
+
+    Raises
+    ------
+    UnwritableOutput
+        If the name, the folder or an existing file forbids it (on entering), or writing failed.
+    InvalidOption
+        If a class has the id of nodata.
+    """
+
+    path: Path
+    grid: GeoBox
+    _: KW_ONLY
+    scene: SceneInfo
+    schema: LayerSchema
+    rule: ClassRule
+    content: Content = "probability"
+    resolution: Literal["scene", "model"] = "scene"
+    overwrite: bool = False
+    bands: Sequence[int] | None = None
+    _encoding: Encoding = field(init=False)
+    _stack: contextlib.ExitStack = field(init=False)
+    _temporary: Path = field(init=False)
+    _work: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.path.suffix.lower() not in {".tif", ".tiff"}:
+            raise UnwritableOutput(f"{self.path}: a raster output must end in .tif")
+        if self.content == "class" and NODATA in self.rule.channels:
+            raise InvalidOption(f"{self.path}: class {NODATA} is what nodata is called in a class raster")
+        self._encoding = Encoding(self.content, self.rule)
+
+    def __enter__(self) -> RasterSink:
+        with contextlib.ExitStack() as stack:
+            self._temporary = stack.enter_context(files.replacing(self.path, overwrite=self.overwrite))
+            stack.callback(_remove_parts, self._temporary)
+            self._work = stack.enter_context(self._create("blocks", self.grid))
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, block: ProbabilityBlock) -> None:
+        """Write a block; its window lies in the grid and overlaps none written before.
+
+        Not safe for several threads at once.
+
+        Raises
+        ------
+        UnwritableOutput
+            If the disk is full, or on another write error.
+        ValueError
+            If the window reaches outside the grid.
+        """
+        block.window.within(self.grid.window)
+        if block.valid.any():
+            with self._translating():
+                self._work.write(self._encoding.encode(block), window=_frame(block.window))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._stack.__exit__(kind, error, traceback)
+            return
+        with self._stack, self._translating():
+            self._work.close()
+            source = self._part("blocks")
+            if self.resolution == "scene" and self.grid != self.scene.geobox:
+                source = self._onto_scene(source)
+            self._optimize(source)
+
+    def _onto_scene(self, blocks: Path) -> Path:
+        """Resample the written blocks, window by window, onto the scene's own grid."""
+        box = self.scene.geobox
+        bands = self.bands or [band.index for band in self.scene.bands]
+        with (
+            rasterio.open(blocks) as source,
+            self._create("scene", box, compress="deflate", zlevel=1) as target,
+        ):
+            for window in _windows(box):
+                rows = taps(window.row, window.row_stop, box.height, self.grid.height)
+                cols = taps(window.col, window.col_stop, box.width, self.grid.width)
+                height, width = rows.stop - rows.start, cols.stop - cols.start
+                stored = source.read(window=_frame(Window(rows.start, cols.start, height, width)))
+                if self._encoding.valid(stored).any():
+                    stored = self._encoding.resample(stored, rows, cols)
+                    stored = self._encoding.fill(stored, read_validity(self.scene, window, bands))
+                    target.write(stored, window=_frame(window))
+        return self._part("scene")
+
+    def _optimize(self, source: Path) -> None:
+        classes = self.content == "class"
+        with environment(str(source)), quietly():
+            rasterio.shutil.copy(
+                source,
+                self._temporary,
+                driver="COG",
+                blocksize=_TILE,
+                compress="DEFLATE",
+                predictor="NO" if classes else "YES",
+                overview_resampling="MODE" if classes else "AVERAGE",
+                bigtiff="IF_SAFER",
+                num_threads="ALL_CPUS",
+                sparse_ok=True,
+            )
+
+    @contextlib.contextmanager
+    def _create(self, part: str, box: GeoBox, **options: Any) -> Iterator[rasterio.io.DatasetWriter]:
+        encoding = self._encoding
+        profile = {
+            "driver": "GTiff",
+            "height": box.height,
+            "width": box.width,
+            "count": encoding.count,
+            "dtype": encoding.dtype,
+            "crs": box.crs,
+            "transform": rasterio.Affine(*box.transform),
+            "nodata": encoding.nodata,
+            "tiled": True,
+            "blockxsize": _TILE,
+            "blockysize": _TILE,
+            "bigtiff": True,
+            "sparse_ok": True,
+        }
+        with self._translating(), environment(str(self.path)), quietly():
+            dataset = rasterio.open(self._part(part), "w", **profile, **options)
+        with dataset:
+            self._annotate(dataset)
+            yield dataset
+
+    def _annotate(self, dataset: rasterio.io.DatasetWriter) -> None:
+        names = {info.id: info.name for info in self.schema.classes}
+        dataset.update_tags(**self.schema.metadata)
+        if self.content == "class":
+            dataset.update_tags(**{f"CLASS_{class_id}": name for class_id, name in names.items()})
+            dataset.write_colormap(1, _colormap(self.schema))
+            return
+        dataset.scales = (self._encoding.scale,) * dataset.count
+        for band, channel in enumerate(self._encoding.channels, 1):
+            class_id = self.rule.channels[channel]
+            dataset.set_band_description(band, names.get(class_id, f"class {class_id}"))
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except RasterioError as error:
+            raise UnwritableOutput(f"{self.path}: cannot be written ({reason_of(error)})") from error
+
+    def _part(self, name: str) -> Path:
+        return self._temporary.with_name(f"{self._temporary.stem}.{name}.tif")
+
+
+def _remove_parts(temporary: Path) -> None:
+    for part in temporary.parent.glob(f"{temporary.stem}.*"):
+        if part != temporary:
+            part.unlink(missing_ok=True)
+
+
+def _colormap(schema: LayerSchema) -> dict[int, tuple[int, int, int, int]]:
+    colors = {info.id: (*info.color, 255) for info in schema.classes}
+    return {0: (0, 0, 0, 0), NODATA: (0, 0, 0, 0)} | colors
+
+
+def _windows(box: GeoBox) -> Iterator[Window]:
+    for row in range(0, box.height, _STEP):
+        for col in range(0, box.width, _STEP):
+            yield Window(row, col, _STEP, _STEP).intersection(box.window)
+
+
+def _frame(window: Window) -> rasterio.windows.Window:
+    return rasterio.windows.Window(window.col, window.row, window.width, window.height)
