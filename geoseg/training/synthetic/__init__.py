@@ -19,7 +19,7 @@ from geoseg.training.synthetic.canvas import Canvas
 from geoseg.training.synthetic.districts import DISTRICTS
 from geoseg.training.synthetic.layout import pieces_of
 from geoseg.training.synthetic.plants import paint_hedges, paint_plants, paint_rows, paint_vehicles
-from geoseg.training.synthetic.roofs import paint_building
+from geoseg.training.synthetic.roofs import paint_building, paint_fixture
 from geoseg.training.synthetic.sensor import draw_sensor, expose
 from geoseg.training.synthetic.site import Site
 from geoseg.training.synthetic.style import Style, draw_style
@@ -86,6 +86,8 @@ def _paint(canvas: Canvas, site: Site, style: Style) -> None:
     paint_hedges(canvas, site.hedges, style.sun)
     for number, building in enumerate(site.buildings):
         paint_building(canvas, building, style.sun, number)
+    for thing in site.clutter:
+        paint_fixture(canvas, thing, style.sun)
     paint_vehicles(canvas, site.vehicles, style.sun)
     paint_plants(canvas, site.plants, style.sun, len(site.plants))
 

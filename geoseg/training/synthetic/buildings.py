@@ -56,7 +56,7 @@ def house(rng: np.random.Generator, style: Style, frame: Frame, width: float, de
     return Building(tuple(parts), dormers, _roof_things(rng, frame, rects[0], parts[0]))
 
 
-def hall(rng: np.random.Generator, frame: Frame, width: float, depth: float) -> Building:
+def hall(rng: np.random.Generator, style: Style, frame: Frame, width: float, depth: float) -> Building:
     """Draw an industrial hall: flat, shallow gable, sawtooth or several naves, with roof lights."""
     wall = rng.uniform(5, 11)
     box = (-width / 2, -depth / 2, width / 2, depth / 2)
@@ -97,7 +97,7 @@ def slab(rng: np.random.Generator, style: Style, frame: Frame, width: float, dep
     return Building(tuple(parts), (), _boxes(rng, frame, box, int(width / 8)))
 
 
-def shack(rng: np.random.Generator, frame: Frame, width: float, depth: float) -> Building:
+def shack(rng: np.random.Generator, style: Style, frame: Frame, width: float, depth: float) -> Building:
     """Draw a small dwelling of sheet metal or concrete, lean-to or gable."""
     box = (-width / 2, -depth / 2, width / 2, depth / 2)
     if rng.random() < 0.25:

@@ -8,7 +8,7 @@ stands just outside still throws its shadow in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ Color = NDArray[np.float32]
 
 def srgb(red: float, green: float, blue: float) -> Color:
     """Return the linear reflectance that shows as the 8-bit colour given (gamma 2.2)."""
-    return (np.array([red, green, blue], np.float32) / 255) ** np.float32(2.2)
+    return np.asarray((np.array([red, green, blue]) / 255) ** 2.2, np.float32)
 
 
 class Sun(NamedTuple):
@@ -63,7 +63,7 @@ class Cut(NamedTuple):
     y: Field
 
     @property
-    def index(self) -> tuple[slice, slice]:
+    def area(self) -> tuple[slice, slice]:
         """What selects the window in an array (rows, cols)."""
         return self.rows, self.cols
 
@@ -135,10 +135,9 @@ class Canvas:
 
     def burn(self, polygons: Sequence[shapely.Polygon], values: Sequence[int]) -> NDArray[np.int32]:
         """Rasterize `polygons` (metres) in order; samples in none are 0."""
-        to_samples: Callable[[NDArray[np.float64]], NDArray[np.float64]] = lambda points: (
-            points * self.scale + self.margin
+        shapes = shapely.transform(
+            np.array(polygons, dtype=object), lambda points: points * self.scale + self.margin
         )
-        shapes = shapely.transform(np.array(polygons, dtype=object), to_samples)
         pairs = [(shape, value) for shape, value in zip(shapes, values, strict=True) if not shape.is_empty]
         if not pairs:
             return np.zeros(self.height.shape, np.int32)
@@ -176,7 +175,7 @@ def shadow(height: Field, sun: Sun, scale: float) -> Field:
         reach *= 2
     horizon -= height
     horizon -= np.float32(0.12)
-    return np.clip(horizon * np.float32(2.5), 0, 1)
+    return np.asarray(np.clip(horizon * np.float32(2.5), 0, 1), np.float32)
 
 
 def openness(height: Field, scale: float) -> Field:
@@ -185,7 +184,8 @@ def openness(height: Field, scale: float) -> Field:
     coarse = height[::step, ::step]
     around = blur(coarse, 3.0)
     seen = np.repeat(np.repeat(around, step, axis=0), step, axis=1)[: height.shape[0], : height.shape[1]]
-    return np.clip(1 - np.maximum(seen - height, 0) * np.float32(0.11), np.float32(0.35), 1)
+    open_sky = 1 - np.maximum(seen - height, 0) * np.float32(0.11)
+    return np.asarray(np.clip(open_sky, 0.35, 1), np.float32)
 
 
 def _shifted(

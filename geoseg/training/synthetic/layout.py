@@ -82,8 +82,8 @@ def divide(
     """
     if land.area <= area * rng.uniform(0.75, 1.5):
         return [land], []
-    line = _crossing(rng, bounding_box(land), bend)
-    pieces = [piece for piece in split(land, line).geoms if piece.area > 1]
+    line = crossing(rng, bounding_box(land), bend)
+    pieces = pieces_of(split(land, line))
     if len(pieces) < 2:
         return [land], []
     cut = line.intersection(land)
@@ -104,26 +104,40 @@ def parcels(rng: np.random.Generator, block: shapely.Polygon, area: float) -> li
     return [_parcel(piece, border) for piece in pieces if piece.area > area * 0.15]
 
 
-def strips(block: shapely.Polygon, widths: Points, depth: float) -> list[NDArray[np.float64]]:
-    """Return quadrilaterals `depth` deep side by side along the straight runs of a block's border.
+def strips(block: shapely.Polygon, widths: Points, depth: float) -> list[Points]:
+    """Return quadrilaterals `depth` deep side by side along a block's border, bends included.
 
-    Corners (4, 2): edge 0 on the street, edges 1 and 3 shared with the neighbours.
+    Corners (4, 2): edge 0 on the street, edges 1 and 3 shared with the neighbours. The border is cut
+    into runs at its corners; each run begins behind the last house of the one before.
     """
-    corners = shapely.get_coordinates(ccw(block.simplify(1.0)).exterior)
+    corners = shapely.get_coordinates(shapely.simplify(ccw(block).exterior, 0.4))[:-1]
+    steps = np.roll(corners, -1, axis=0) - corners
+    headings = np.arctan2(steps[:, 1], steps[:, 0])
+    turns = (headings - np.roll(headings, 1) + math.pi) % (2 * math.pi) - math.pi
+    breaks = np.flatnonzero(np.abs(turns) > math.radians(28))
     quads = []
-    taken = 0
-    for start, stop in zip(corners[:-1], corners[1:], strict=True):
-        run = float(np.hypot(*(stop - start)))
-        along = (stop - start) / max(run, 1e-9)
-        away = np.array([-along[1], along[0]])
-        left = depth + 1.0
-        while left + 4 < run - depth - 1:
-            right = min(left + widths[taken % len(widths)], run - depth - 1)
-            taken += 1
-            near = np.array([start + along * left, start + along * right])
-            quads.append(np.vstack([near, near[::-1] + away * depth]))
-            left = right
+    for first, last in zip(breaks, np.roll(breaks, -1), strict=True):
+        stop = last if last > first else last + len(corners)
+        run = shapely.LineString(corners[np.arange(first, stop + 1) % len(corners)])
+        quads += _row(run, widths, depth)
     return quads
+
+
+def _row(run: shapely.LineString, widths: Points, depth: float) -> list[Points]:
+    """Return quadrilaterals along one run; neighbours share their corners exactly."""
+    room = run.length - depth - 0.5
+    if room < 5:
+        return []
+    sizes = np.resize(widths, math.ceil(room / widths.min()))
+    ends = np.cumsum(sizes)
+    count = max(1, int(np.argmin(np.abs(ends - room))) + 1)
+    stops = run.length - room + np.concatenate([[0.0], ends[:count] * (room / ends[count - 1])])
+    near = shapely.get_coordinates(shapely.line_interpolate_point(run, stops))
+    ahead = shapely.get_coordinates(shapely.line_interpolate_point(run, np.minimum(stops + 1.5, run.length)))
+    behind = shapely.get_coordinates(shapely.line_interpolate_point(run, stops - 1.5))
+    tangents = (ahead - behind) / np.hypot(*(ahead - behind).T)[:, None]
+    far = near + depth * np.column_stack([-tangents[:, 1], tangents[:, 0]])
+    return [np.array([near[i], near[i + 1], far[i + 1], far[i]]) for i in range(count)]
 
 
 def ccw(polygon: shapely.Polygon) -> shapely.Polygon:
@@ -138,7 +152,15 @@ def pieces_of(geometry: shapely.Geometry, area: float = 1.0) -> list[shapely.Pol
     return [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon" and part.area > area]
 
 
-def _crossing(rng: np.random.Generator, box: Box, bend: float) -> shapely.LineString:
+def blob(rng: np.random.Generator, center: Points, radius: float) -> shapely.Polygon:
+    """Return a rounded shape of about `radius` metres, such as a pond's."""
+    turn = np.linspace(0, 2 * math.pi, 24, endpoint=False)
+    phases = rng.uniform(0, 6, 2)
+    away = radius * (1 + 0.25 * np.sin(2 * turn + phases[0]) + 0.15 * np.sin(3 * turn + phases[1]))
+    return shapely.Polygon(center + np.column_stack([away * np.cos(turn), away * np.sin(turn)]))
+
+
+def crossing(rng: np.random.Generator, box: Box, bend: float) -> shapely.LineString:
     """Return a line across the longer side of a box, near its middle, swinging up to `bend` of 12 %."""
     normal = np.array([-box.axis[1], box.axis[0]])
     tilt = bend * rng.uniform(-0.35, 0.35)

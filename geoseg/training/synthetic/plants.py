@@ -10,7 +10,15 @@ import numpy as np
 
 from geoseg.training.synthetic.canvas import Canvas, Sun, srgb
 from geoseg.training.synthetic.noise import Field, blur
-from geoseg.training.synthetic.roofs import Building, Fixture, Part, Skin, paint_building, paint_fixture
+from geoseg.training.synthetic.roofs import (
+    Building,
+    Fixture,
+    Part,
+    Points,
+    Skin,
+    paint_building,
+    paint_fixture,
+)
 from geoseg.training.synthetic.site import Hedge, Plant, Rows, Vehicle
 
 _VARIANTS = 5
@@ -103,11 +111,11 @@ def paint_hedges(canvas: Canvas, hedges: Sequence[Hedge], sun: Sun) -> None:
     heights = np.array([hedge.height for hedge in hedges], np.float32)
     rough = np.array([hedge.rough for hedge in hedges], np.float32)
     colors = np.array([hedge.color for hedge in hedges], np.float32).reshape(-1, 3)
-    grain = canvas.grain[rows, cols]
-    tops = np.maximum(heights[which] + rough[which] * grain, np.float32(0.2))
+    tops = np.maximum(heights[which] + rough[which] * canvas.grain[rows, cols], np.float32(0.2))
     above = tops > canvas.height[rows, cols]
-    rows, cols, which, grain, tops = (part[above] for part in (rows, cols, which, grain, tops))
-    canvas.height[rows, cols] = tops
+    rows, cols, which = rows[above], cols[above], which[above]
+    grain = canvas.grain[rows, cols]
+    canvas.height[rows, cols] = tops[above]
     canvas.light[rows, cols] = sun.z
     canvas.albedo[:, rows, cols] = (colors[which] * (1 + (0.1 + 0.4 * rough[which]) * grain)[:, None]).T
 
@@ -121,43 +129,39 @@ def paint_rows(canvas: Canvas, fields: Sequence[Rows], sun: Sun) -> None:
             continue
         away = cut.x * np.float32(-field.along[1]) + cut.y * np.float32(field.along[0])
         along = cut.x * np.float32(field.along[0]) + cut.y * np.float32(field.along[1])
-        wobble = np.float32(0.04 * field.spacing) * canvas.mottle[cut.index]
+        wobble = np.float32(0.04 * field.spacing) * canvas.mottle[cut.area]
         phase = ((away + wobble) / np.float32(field.spacing)) % 1
         row = np.floor(away / np.float32(field.spacing))
-        gap = 0.12 * np.sin(along * np.float32(2.1) + row * 7) + 0.14 * canvas.mottle[cut.index]
-        half = np.float32(field.share / 2) * (1 + gap + np.float32(0.16) * canvas.grain[cut.index])
+        gap = 0.12 * np.sin(along * np.float32(2.1) + row * 7) + 0.14 * canvas.mottle[cut.area]
+        half = np.float32(field.share / 2) * (1 + gap + np.float32(0.16) * canvas.grain[cut.area])
         side = np.abs(phase - 0.5)
-        shown = (side < half) & (index[cut.index] == number) & (canvas.height[cut.index] < 0.3)
+        shown = (side < half) & (index[cut.area] == number) & (canvas.height[cut.area] < 0.3)
         hump = np.sqrt(np.maximum(1 - (side / np.maximum(half, 1e-3)) ** 2, 0))
-        tone = (0.75 + 0.3 * hump) * (1 + 0.14 * canvas.grain[cut.index] + 0.06 * canvas.patch[cut.index])
+        tone = (0.75 + 0.3 * hump) * (1 + 0.14 * canvas.grain[cut.area] + 0.06 * canvas.patch[cut.area])
         canvas.albedo[:, cut.rows, cut.cols][:, shown] = field.color[:, None] * tone[shown]
-        canvas.height[cut.index][shown] = np.float32(field.height) * hump[shown]
+        canvas.height[cut.area][shown] = np.float32(field.height) * hump[shown]
 
 
 def paint_vehicles(canvas: Canvas, vehicles: Sequence[Vehicle], sun: Sun) -> None:
     """Paint cars with their windows, lorries and containers."""
+    glass = srgb(36, 42, 48)
     for number, vehicle in enumerate(vehicles):
-        along = vehicle.along
-        away = np.array([-along[1], along[0]])
-        frame = np.stack([along, away])
-        skin = Skin(vehicle.color, vehicle.color, (50.0, 50.0), 0.0, 0.0, 0.1)
-
-        def ring(
-            left: float, right: float, half: float, vehicle: Vehicle = vehicle, frame: Field = frame
-        ) -> Field:
-            corners = np.array([[left, -half], [right, -half], [right, half], [left, half]])
-            return vehicle.middle + corners @ frame
-
         half, side = vehicle.length / 2, vehicle.breadth / 2
-        body = Part(ring(-half, half, side), (False,) * 4, vehicle.height * 0.6, 0, 0, skin)
+        skin = Skin(vehicle.color, vehicle.color, (50.0, 50.0), 0.0, 0.0, 0.1)
+        body = Part(_ring(vehicle, -half, half, side), (False,) * 4, vehicle.height * 0.6, 0, 0, skin)
         paint_building(canvas, Building((body,)), sun, number)
         if vehicle.length > 5.5:
-            paint_fixture(
-                canvas, Fixture(ring(-half, half - 2.0, side), vehicle.color, vehicle.height * 0.4), sun
-            )
+            load = _ring(vehicle, -half, half - 2.0, side)
+            paint_fixture(canvas, Fixture(load, vehicle.color, vehicle.height * 0.4), sun)
             continue
-        glass = srgb(36, 42, 48)
+        cabin = _ring(vehicle, -half * 0.85, half * 0.42, side * 0.86)
+        paint_fixture(canvas, Fixture(cabin, glass, vehicle.height * 0.4), sun)
         paint_fixture(
-            canvas, Fixture(ring(-half * 0.85, half * 0.42, side * 0.86), glass, vehicle.height * 0.4), sun
+            canvas, Fixture(_ring(vehicle, -half * 0.6, half * 0.12, side * 0.8), vehicle.color), sun
         )
-        paint_fixture(canvas, Fixture(ring(-half * 0.6, half * 0.12, side * 0.8), vehicle.color), sun)
+
+
+def _ring(vehicle: Vehicle, back: float, front: float, side: float) -> Points:
+    axes = np.stack([vehicle.along, [-vehicle.along[1], vehicle.along[0]]])
+    corners = np.array([[back, -side], [front, -side], [front, side], [back, side]])
+    return np.asarray(vehicle.middle + corners @ axes, np.float64)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from geoseg.training.synthetic.canvas import Canvas, Color, Cut, Sun
 from geoseg.training.synthetic.noise import Field
@@ -104,7 +105,7 @@ class Building(NamedTuple):
     fixtures: tuple[Fixture, ...] = ()
 
     @property
-    def footprint(self) -> shapely.Polygon:
+    def footprint(self) -> BaseGeometry:
         """The union of the pieces, in metres."""
         if len(self.parts) == 1:
             return shapely.Polygon(self.parts[0].ring)
@@ -133,12 +134,12 @@ def paint_fixture(canvas: Canvas, fixture: Fixture, sun: Sun) -> None:
     if fixture.grid:
         across = np.minimum(distance[0] % fixture.grid, distance[1] % fixture.grid)[inside]
         color += np.where(across < 0.06 + 0.3 / canvas.scale, np.float32(0.12), np.float32(0))
-    color *= 1 + np.float32(0.05) * canvas.grain[cut.index][inside]
+    color *= 1 + np.float32(0.05) * canvas.grain[cut.area][inside]
     canvas.albedo[:, cut.rows, cut.cols][:, inside] = color
     if fixture.rise:
-        base = float(np.median(canvas.height[cut.index][inside]))
-        canvas.height[cut.index][inside] = base + fixture.rise
-        canvas.light[cut.index][inside] = sun.z
+        base = float(np.median(canvas.height[cut.area][inside]))
+        canvas.height[cut.area][inside] = base + fixture.rise
+        canvas.light[cut.area][inside] = sun.z
 
 
 def _paint_part(canvas: Canvas, part: Part, sun: Sun, table: Field) -> None:
@@ -151,7 +152,7 @@ def _paint_part(canvas: Canvas, part: Part, sun: Sun, table: Field) -> None:
     height = np.float32(part.wall) + np.minimum(rise * np.float32(part.slope), np.float32(part.cap))
     rim = (edge < 0.4) if part.skin.rim is not None else np.zeros_like(edge, bool)
     height += np.where(rim, np.float32(0.5), np.float32(0))
-    shown = (edge >= 0) & (height > canvas.height[cut.index])
+    shown = (edge >= 0) & (height > canvas.height[cut.area])
     if not shown.any():
         return
     light = _facet_light(part, normals, sun)[facet]
@@ -161,8 +162,8 @@ def _paint_part(canvas: Canvas, part: Part, sun: Sun, table: Field) -> None:
     if part.skin.rim is not None:
         color[:, rim[shown]] = part.skin.rim[:, None]
     canvas.albedo[:, cut.rows, cut.cols][:, shown] = color
-    canvas.height[cut.index][shown] = height[shown]
-    canvas.light[cut.index][shown] = light[shown]
+    canvas.height[cut.area][shown] = height[shown]
+    canvas.light[cut.area][shown] = light[shown]
 
 
 def _bounds(ring: Points) -> tuple[float, float, float, float]:
@@ -216,7 +217,7 @@ def _texture(
             np.abs(along / np.float32(skin.cell[0]) - column - np.float32(0.5)) > 0.5 - 0.05 / skin.cell[0]
         )
         shade -= np.where(joint, np.float32(skin.seam), np.float32(0))
-    weather = canvas.mottle[cut.index][shown] + np.float32(0.6) * canvas.patch[cut.index][shown]
+    weather = canvas.mottle[cut.area][shown] + np.float32(0.6) * canvas.patch[cut.area][shown]
     shade *= 1 + np.float32(0.22 * skin.stain) * weather
-    shade *= 1 + np.float32(0.05) * canvas.grain[cut.index][shown]
+    shade *= 1 + np.float32(0.05) * canvas.grain[cut.area][shown]
     return np.asarray(color * np.maximum(shade, np.float32(0.2)), np.float32)

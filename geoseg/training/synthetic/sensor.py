@@ -49,12 +49,12 @@ def draw_sensor(rng: np.random.Generator) -> Sensor:
     cast = np.exp(0.045 * rng.standard_normal(3))
     return Sensor(
         sky=rng.uniform(0.10, 0.26),
-        haze=float(rng.beta(1.2, 9)),
+        haze=float(rng.beta(1.0, 14)),
         sigma=rng.uniform(0.25, 0.75),
         sharpen=float(max(0.0, rng.uniform(-0.4, 0.8))),
-        gain=float(np.exp(rng.normal(0.0, 0.22))),
+        gain=float(np.exp(rng.normal(0.12, 0.22))),
         gamma=rng.uniform(0.85, 1.15),
-        saturation=rng.uniform(0.6, 1.2),
+        saturation=rng.uniform(0.55, 1.15),
         cast=(float(cast[0]), float(cast[1]), float(cast[2])),
         noise=rng.uniform(0.8, 4.0),
     )
@@ -100,4 +100,4 @@ def _develop(picture: NDArray[np.float32], sensor: Sensor, rng: np.random.Genera
     common = rng.standard_normal(shape, dtype=np.float32)
     level = np.float32(sensor.noise) * (0.5 + np.sqrt(tone / np.float32(255)) / math.sqrt(2))
     tone += level * (np.float32(0.6) * grain + np.float32(0.8) * common)
-    return np.clip(np.rint(tone), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(tone), 0, 255), np.uint8)

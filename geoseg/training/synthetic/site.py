@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from geoseg.training.synthetic.canvas import Color, Material, srgb
 from geoseg.training.synthetic.layout import Points, Street, pieces_of
-from geoseg.training.synthetic.roofs import Building
+from geoseg.training.synthetic.roofs import Building, Fixture
 from geoseg.training.synthetic.style import Style, vary
 
 WHITE = Material(srgb(214, 214, 208), 0.05, 0.10, 0.0)
@@ -69,14 +70,22 @@ class Cover(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Site:
-    """Everything that stands and lies in a world, in metres."""
+    """Everything that stands and lies in a world, in metres.
 
+    Parameters
+    ----------
+    extent : shapely.Polygon
+        The picture and a strip around it: what lies outside need not be built.
+    """
+
+    extent: shapely.Polygon
     covers: list[Cover] = field(default_factory=list)
     buildings: list[Building] = field(default_factory=list)
     plants: list[Plant] = field(default_factory=list)
     vehicles: list[Vehicle] = field(default_factory=list)
     rows: list[Rows] = field(default_factory=list)
     hedges: list[Hedge] = field(default_factory=list)
+    clutter: list[Fixture] = field(default_factory=list)
 
     def cover(self, land: shapely.Geometry, material: Material, layer: int = 1) -> None:
         """Lay `material` on the polygons of `land`."""
@@ -95,7 +104,7 @@ def tree(rng: np.random.Generator, style: Style, x: float, y: float, size: float
     return Plant(x, y, radius, radius * rng.uniform(1.6, 2.6), kind, vary(rng, color, 0.22))
 
 
-def scatter(rng: np.random.Generator, land: shapely.Polygon, per_m2: float) -> Points:
+def scatter(rng: np.random.Generator, land: BaseGeometry, per_m2: float) -> Points:
     """Return random points (n, 2) in a polygon, `per_m2` of them on average."""
     if land.is_empty or per_m2 <= 0:
         return np.zeros((0, 2))
@@ -108,13 +117,18 @@ def scatter(rng: np.random.Generator, land: shapely.Polygon, per_m2: float) -> P
 
 def pave(rng: np.random.Generator, site: Site, style: Style, streets: list[Street]) -> None:
     """Lay streets with sidewalks, kerbs, markings and traffic."""
-    tarred = [street for street in streets if street.kind != "dirt"]
+    tarred = [street for street in streets if street.kind in ("town", "lane")]
     walk = Material(vary(rng, srgb(168, 164, 156), 0.1), 0.06, 0.05, 0.04)
     curb = Material(vary(rng, srgb(190, 188, 182), 0.08), 0.05, 0.03, 0.0)
     path = Material(vary(rng, style.soil * np.float32(1.1), 0.1), 0.08, 0.10, 0.06)
+    water = Material(vary(rng, srgb(62, 78, 74), 0.25), 0.03, 0.04, 0.06)
     for street in streets:
         if street.kind == "dirt":
             site.cover(street.line.buffer(street.width / 2), path, 3)
+        if street.kind == "river":
+            site.cover(street.line.buffer(street.width / 2 + 1.2), path, 2)
+            site.cover(street.line.buffer(street.width / 2), water, 2)
+    _round_corners(site, tarred, walk, Material(style.asphalt, 0.06, 0.06, 0.05))
     for street in tarred:
         if street.kind == "town":
             site.cover(street.line.buffer(street.width / 2 + 2.0), walk, 4)
@@ -125,6 +139,17 @@ def pave(rng: np.random.Generator, site: Site, style: Style, streets: list[Stree
     for street in tarred:
         _mark(rng, site, street)
         _drive(rng, site, street)
+        if rng.random() < style.lush * (0.7 if street.kind == "town" else 0.3):
+            _line_with_trees(rng, site, style, street)
+
+
+def _round_corners(site: Site, streets: list[Street], walk: Material, tar: Material) -> None:
+    """Fill the corners of junctions: closing with a disc rounds what is concave."""
+    paved = shapely.union_all([street.line.buffer(street.width / 2) for street in streets])
+    round_ = paved.buffer(4.5).buffer(-4.5)
+    if any(street.kind == "town" for street in streets):
+        site.cover(round_.difference(paved).buffer(1.5), walk, 4)
+    site.cover(round_.difference(paved).buffer(0.1), tar, 6)
 
 
 def ribbon(
@@ -143,7 +168,8 @@ def ribbon(
     near, far, along = near[keep], far[keep], along[keep] / lengths[keep, None]
     normal = np.column_stack([-along[:, 1], along[:, 0]])
     inner, outer = normal * (aside - breadth / 2), normal * (aside + breadth / 2)
-    return list(shapely.polygons(np.stack([near + inner, far + inner, far + outer, near + outer], axis=1)))
+    corners = np.stack([near + inner, far + inner, far + outer, near + outer], axis=1)
+    return [shapely.Polygon(ring) for ring in corners]
 
 
 def _mark(rng: np.random.Generator, site: Site, street: Street) -> None:
@@ -184,6 +210,15 @@ def _drive(rng: np.random.Generator, site: Site, street: Street) -> None:
         along = (there - here) / max(math.dist(here, there), 1e-6)
         aside = side * (street.width / 2 - 1.1 if parked else street.width / 4)
         site.vehicles.append(car(rng, here + aside * np.array([-along[1], along[0]]), along * side))
+
+
+def _line_with_trees(rng: np.random.Generator, site: Site, style: Style, street: Street) -> None:
+    size = rng.uniform(1.8, 3.2)
+    stops = np.arange(rng.uniform(2, 8), street.line.length - 2, rng.uniform(7, 16))
+    for side in (-1, 1):
+        for spot in ribbon(street.line, stops, 1.0, side * (street.width / 2 + 1.3), 1.0):
+            if rng.random() < 0.8:
+                site.plants.append(tree(rng, style, spot.centroid.x, spot.centroid.y, size))
 
 
 def car(rng: np.random.Generator, middle: Points, along: Points) -> Vehicle:

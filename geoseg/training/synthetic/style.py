@@ -65,7 +65,7 @@ class Style(NamedTuple):
 
 def draw_style(rng: np.random.Generator) -> Style:
     """Draw the look of a world."""
-    sun = Sun.at(rng.uniform(0, 2 * math.pi), math.radians(rng.uniform(28, 66)))
+    sun = Sun.at(rng.uniform(0, 2 * math.pi), math.radians(rng.uniform(32, 66)))
     favourite = rng.dirichlet([0.8, 0.5, 0.7, 0.35, 0.3])
     return Style(
         sun=sun,
