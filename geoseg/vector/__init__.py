@@ -1,1 +1,1 @@
-
+"""Polygons: trace, join, shape, measure, write."""

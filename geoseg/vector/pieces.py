@@ -1,0 +1,126 @@
+"""What tracing hands to joining: polygons that are whole, and parts that reach a seam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+NO_PIXEL = np.iinfo(np.int64).max
+"""``Evidence.first_pixel`` of a part without pixels: the identity of the minimum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known about the pixels of a piece; adding it up is associative and commutative.
+
+    Parameters
+    ----------
+    pixels : int
+        Number of pixels whose centre lies in the piece.
+    probability_sum : int
+        Sum of their probabilities, 65535 is certain.
+    first_pixel : int
+        Smallest ``row * grid width + col`` of them: an id that no block size changes.
+    touches_edge : bool
+        One of them lies in the first or last row or column of the grid.
+    touches_nodata : bool
+        One of them has an invalid pixel of the grid among its eight neighbours.
+    """
+
+    pixels: int = 0
+    probability_sum: int = 0
+    first_pixel: int = NO_PIXEL
+    touches_edge: bool = False
+    touches_nodata: bool = False
+
+    def __add__(self, other: Evidence) -> Evidence:
+        """Return the evidence of both pieces together."""
+        return Evidence(
+            self.pixels + other.pixels,
+            self.probability_sum + other.probability_sum,
+            min(self.first_pixel, other.first_pixel),
+            self.touches_edge or other.touches_edge,
+            self.touches_nodata or other.touches_nodata,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A whole polygon of one class.
+
+    Parameters
+    ----------
+    label : int
+        Class id.
+    polygon : shapely.Polygon
+        In pixel coordinates (col, row); shell counter-clockwise in the (col, row) plane.
+    evidence : Evidence
+    """
+
+    label: int
+    polygon: shapely.Polygon
+    evidence: Evidence
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Arc:
+    """A stretch of outline from one seam point to another, the piece on its left.
+
+    Parameters
+    ----------
+    start, end : int
+        Keys of the grid edges on a seam where the arc begins and ends: another arc of the same
+        polygon ends and begins there, in the neighbouring region.
+    points : ndarray of float64, shape (n, 2)
+        Vertices as (col, row), without the end point. The start point is among them where it is a
+        vertex of the whole outline.
+    """
+
+    start: int
+    end: int
+    points: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class OpenPiece:
+    """A part of a polygon that goes on beyond a seam.
+
+    Parameters
+    ----------
+    label : int
+        Class id.
+    evidence : Evidence
+        Of the pixels that the region owns.
+    rings : tuple of ndarray, each of shape (n, 2)
+        Outlines that are closed already, the piece on their left.
+    arcs : tuple of Arc
+        Outlines that go on beyond a seam.
+    contacts : tuple of int
+        Keys of the stretches of seam that the part covers; the part on the other side of the seam
+        has the same key.
+    """
+
+    label: int
+    evidence: Evidence
+    rings: tuple[NDArray[np.float64], ...]
+    arcs: tuple[Arc, ...]
+    contacts: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Pieces:
+    """What one region holds.
+
+    Parameters
+    ----------
+    whole : tuple of Piece
+        Polygons that touch no seam.
+    parts : tuple of OpenPiece
+        Parts that have to be joined.
+    """
+
+    whole: tuple[Piece, ...]
+    parts: tuple[OpenPiece, ...]

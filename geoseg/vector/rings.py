@@ -1,0 +1,164 @@
+"""Cycles of half-edges, and rings that become valid polygons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.vector.samples import Floats, Index
+
+
+def cycles(successor: Index, rank: Index) -> tuple[Index, Index]:
+    """Find the cycles of a permutation and where each element lies in its cycle.
+
+    Pointer doubling (Wyllie, 1979): after k rounds every element knows the best of the 2^k elements
+    that follow it.
+
+    Parameters
+    ----------
+    successor : ndarray of int, shape (n,)
+        The element after each element.
+    rank : ndarray of int, shape (n,)
+        Distinct; the element of smallest rank leads its cycle.
+
+    Returns
+    -------
+    leader : ndarray of int64, shape (n,)
+        Rank of the leader of each element's cycle.
+    ahead : ndarray of int64, shape (n,)
+        Steps from each element on to its leader.
+    """
+    leader, hop, step = rank.astype(np.int32), successor.astype(np.int32), 1
+    ahead = np.zeros(len(leader), np.int32)
+    while len(leader):
+        other = leader[hop]
+        closer = other < leader
+        if not closer.any():
+            break
+        ahead = np.where(closer, ahead[hop] + np.int32(step), ahead)
+        leader = np.minimum(leader, other)
+        hop = hop[hop]
+        step *= 2
+    return leader.astype(np.int64), ahead.astype(np.int64)
+
+
+def components(n: int, pairs: tuple[Index, Index]) -> Index:
+    """Find the connected components of a graph and number them from 0.
+
+    Parameters
+    ----------
+    n : int
+        Number of nodes.
+    pairs : tuple of two ndarray of int
+        The two ends of each link.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Component of every node, in the order of their first nodes.
+    """
+    label = np.arange(n)
+    one, two = pairs
+    while len(one):
+        one, two = label[one], label[two]
+        apart = one != two
+        one, two = one[apart], two[apart]
+        np.minimum.at(label, np.maximum(one, two), np.minimum(one, two))
+        while True:
+            shorter = label[label]
+            if np.array_equal(shorter, label):
+                break
+            label = shorter
+    return np.unique(label, return_inverse=True)[1].astype(np.int64)
+
+
+def make_polygons(rings: Floats, starts: Index, owner: Index) -> NDArray[np.object_]:
+    """Build valid polygons from rings that may touch themselves in points.
+
+    Parameters
+    ----------
+    rings : ndarray of float64, shape (n, 2)
+        Vertices of all rings one after the other, each ring once around without repeating its first
+        vertex; the inside on the left.
+    starts : ndarray of int, shape (m,)
+        Where each ring begins.
+    owner : ndarray of int, shape (m,)
+        Number of the polygon each ring belongs to, from 0 without gaps, not decreasing. Every
+        polygon has a connected inside.
+
+    Returns
+    -------
+    ndarray of shapely.Polygon
+    """
+    if len(starts) == 0:
+        return np.empty(0, object)
+    rings, starts, owner = _split_touching(rings, starts, owner)
+    sizes = np.diff(starts, append=len(rings))
+    shell = _signed_area(rings, starts, sizes) > 0
+    order = np.lexsort((~shell, owner))
+    closed = sizes[order] + 1
+    ends = np.cumsum(closed)
+    ring = np.repeat(order, closed)
+    step = np.arange(ends[-1]) - np.repeat(ends - closed, closed)
+    points = rings[starts[ring] + step % sizes[ring]]
+    offsets = np.concatenate([[0], ends])
+    polygons = np.searchsorted(owner[order], np.arange(owner.max() + 2))
+    built: NDArray[np.object_] = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON, points, (offsets, polygons)
+    )
+    return built
+
+
+def _signed_area(rings: Floats, starts: Index, sizes: Index) -> Floats:
+    """Return twice the area of each ring, positive where it runs counter-clockwise."""
+    local = rings - np.repeat(rings[starts], sizes, axis=0)
+    after = np.arange(1, len(rings) + 1)
+    after[starts + sizes - 1] = starts
+    cross = local[:, 0] * local[after, 1] - local[after, 0] * local[:, 1]
+    return np.asarray(np.add.reduceat(cross, starts))
+
+
+def _split_touching(rings: Floats, starts: Index, owner: Index) -> tuple[Floats, Index, Index]:
+    """Split rings that visit a point twice, which OGC polygons may not."""
+    sizes = np.diff(starts, append=len(rings))
+    # Only corners of pixels, at integers, can be visited twice: other vertices lie on one side each.
+    corner = np.flatnonzero((rings == np.floor(rings)).all(axis=1))
+    ring = np.repeat(np.arange(len(starts)), sizes)[corner]
+    x, y = rings[corner].T.astype(np.int64)
+    order = np.lexsort((x, y, ring))
+    touching = np.zeros(len(starts), bool)
+    again = (np.diff(x[order]) == 0) & (np.diff(y[order]) == 0) & (np.diff(ring[order]) == 0)
+    touching[ring[order][1:][again]] = True
+    if not touching.any():
+        return rings, starts, owner
+    kept = np.repeat(~touching, sizes)
+    loops: list[Floats] = []
+    owners: list[int] = []
+    for number in np.flatnonzero(touching):
+        parts = _loops(rings[starts[number] : starts[number] + sizes[number]])
+        loops.extend(parts)
+        owners.extend([owner[number]] * len(parts))
+    lengths = np.concatenate([sizes[~touching], [len(loop) for loop in loops]])
+    begin = np.cumsum(lengths) - lengths
+    return np.concatenate([rings[kept], *loops]), begin, np.concatenate([owner[~touching], owners])
+
+
+def _loops(ring: Floats) -> Sequence[Floats]:
+    """Split one ring at every point that it visits twice."""
+    loops: list[Floats] = []
+    path: list[tuple[float, ...]] = []
+    place: dict[tuple[float, ...], int] = {}
+    for point in map(tuple, ring.tolist()):
+        if point in place:
+            first = place[point]
+            loops.append(np.array(path[first:]))
+            for passed in path[first + 1 :]:
+                del place[passed]
+            del path[first + 1 :]
+        else:
+            place[point] = len(path)
+            path.append(point)
+    return [*loops, np.array(path)]

@@ -1,0 +1,171 @@
+"""From traced pieces to features: simplified, measured, in the CRS of the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.errors import InvalidOption
+from geoseg.values import CERTAIN, GeoBox, LayerSchema
+from geoseg.vector.measure import measure
+from geoseg.vector.pieces import Piece
+from geoseg.vector.simplify import simplify_apart, simplify_shared
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+COLUMNS = {
+    "id": "int64",
+    "class": "int32",
+    "class_name": "str",
+    "confidence": "float64",
+    "area_m2": "float64",
+    "perimeter_m": "float64",
+    "touches_edge": "bool",
+    "touches_nodata": "bool",
+}
+"""Attributes of a feature, in order, with their pandas dtypes; the geometry comes last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeRules:
+    """How polygons are shaped.
+
+    Parameters
+    ----------
+    simplify_m : float
+        Tolerance of simplification in metres, 0 for none. Pixels without a CRS.
+    min_area_m2 : float
+        Smaller polygons are left out: geodesic square metres, or square pixels without a CRS.
+    metres_per_pixel : float
+        Ground sample distance of the grid; 1 without a CRS.
+    """
+
+    simplify_m: float = 0.0
+    min_area_m2: float = 0.0
+    metres_per_pixel: float = 1.0
+
+
+def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: LayerSchema) -> GeoDataFrame:
+    """Turn pieces into features of the layer.
+
+    Each feature depends on its piece alone, so batches may be cut anywhere.
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+        Whole polygons in pixel coordinates.
+    grid : GeoBox
+        The grid that they were traced on.
+    rules : ShapeRules
+    schema : LayerSchema
+        Its CRS is that of the result; polygons are reprojected where it is not that of `grid`.
+
+    Returns
+    -------
+    GeoDataFrame
+        One polygon a row, rings as OGC and RFC 7946 want them (shells counter-clockwise), with the
+        columns of `COLUMNS`: ``id`` is the first pixel of the polygon on the grid, ``confidence``
+        its mean probability, areas and lengths are geodesic (NaN without a CRS).
+
+    Raises
+    ------
+    InvalidOption
+        If the CRS of the layer cannot hold the polygons.
+    """
+    polygons = np.array([piece.polygon for piece in pieces], dtype=object)
+    polygons = _simplify(polygons, rules, several=len(schema.classes) > 1)
+    area, perimeter = measure(polygons, grid)
+    size = np.where(np.isnan(area), shapely.area(polygons), area)
+    kept = np.flatnonzero(size >= rules.min_area_m2).tolist()
+    names = {info.id: info.name for info in schema.classes}
+    evidence = [pieces[i].evidence for i in kept]
+    labels = [pieces[i].label for i in kept]
+    pixels = np.array([e.pixels for e in evidence], np.float64)
+    columns = (
+        [e.first_pixel for e in evidence],
+        labels,
+        [names[label] for label in labels],
+        np.array([e.probability_sum for e in evidence], np.float64) / pixels / CERTAIN,
+        area[kept],
+        perimeter[kept],
+        [e.touches_edge for e in evidence],
+        [e.touches_nodata for e in evidence],
+    )
+    return _frame(columns, _place(polygons[kept], grid, schema.crs), schema.crs)
+
+
+def no_features(schema: LayerSchema) -> GeoDataFrame:
+    """Return a layer without features, with all its columns."""
+    return _frame(([],) * len(COLUMNS), np.empty(0, object), schema.crs)
+
+
+def _frame(columns: Sequence[object], polygons: NDArray[np.object_], crs: str | None) -> GeoDataFrame:
+    """Build the table; a polygon that had to be repaired into several has several rows."""
+    import geopandas
+    import pandas
+
+    data = {
+        name: pandas.Series(values, dtype=dtype)
+        for (name, dtype), values in zip(COLUMNS.items(), columns, strict=True)
+    }
+    frame = geopandas.GeoDataFrame(data, geometry=polygons, crs=crs)
+    if (shapely.get_type_id(polygons) == shapely.GeometryType.POLYGON).all():
+        return frame
+    return frame.explode(ignore_index=True)
+
+
+def _simplify(polygons: NDArray[np.object_], rules: ShapeRules, *, several: bool) -> NDArray[np.object_]:
+    polygons = shapely.normalize(polygons)
+    tolerance = rules.simplify_m / rules.metres_per_pixel
+    if tolerance == 0:
+        return polygons
+    return (simplify_shared if several else simplify_apart)(polygons, tolerance)
+
+
+def _place(polygons: NDArray[np.object_], grid: GeoBox, crs: str | None) -> NDArray[np.object_]:
+    """Map polygons from pixels to the layer's CRS; make them valid and turn their rings."""
+    placed = shapely.transform(polygons, grid.to_crs)
+    if crs != grid.crs:
+        placed = _reproject(placed, grid.crs, crs)
+    broken = ~shapely.is_valid(placed)
+    placed[broken] = [_repair(polygon) for polygon in placed[broken]]
+    turned: NDArray[np.object_] = shapely.orient_polygons(placed)
+    return turned
+
+
+def _repair(polygon: shapely.Polygon) -> shapely.Geometry:
+    """Make a polygon valid that rounding or reprojection has folded, without lines and points."""
+    return shapely.make_valid(polygon, method="structure", keep_collapsed=False)
+
+
+def _reproject(polygons: NDArray[np.object_], source: str | None, target: str | None) -> NDArray[np.object_]:
+    """Reproject vertices; polygons across the antimeridian go on beyond 180 degrees."""
+    from pyproj import CRS, Transformer
+
+    if source is None or target is None:
+        raise InvalidOption("--crs: the scene has no CRS, so its polygons cannot be reprojected")
+    goal = CRS.from_user_input(target)
+    change = Transformer.from_crs(CRS.from_user_input(source), goal, always_xy=True)
+
+    def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack(change.transform(points[:, 0], points[:, 1]))
+
+    moved: NDArray[np.object_] = shapely.transform(polygons, move)
+    bounds = shapely.bounds(moved)
+    if not np.isfinite(bounds).all():
+        raise InvalidOption(f"--crs {goal.name}: parts of the scene lie outside of where it is defined")
+    if goal.is_geographic:
+        across = bounds[:, 2] - bounds[:, 0] > 180
+        moved[across] = shapely.transform(moved[across], _unwrap)
+    return moved
+
+
+def _unwrap(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move western longitudes to beyond 180 degrees."""
+    return np.column_stack([points[:, 0] + np.where(points[:, 0] < 0, 360.0, 0.0), points[:, 1]])

@@ -1,0 +1,217 @@
+"""From probabilities to outlines, one region at a time.
+
+The regions partition the grid. What a region returns depends only on the pixels of the region and
+those next to it, and the parts that reach a seam meet those of the neighbouring region in identical
+points, so `geoseg.vector.join.Joiner` puts together what tracing the whole scene at once would give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.values import ClassRule, ProbabilityBlock, Window
+from geoseg.vector.cells import Cells, cross_cells, crossings
+from geoseg.vector.census import Runs, count, find_runs
+from geoseg.vector.halfedges import HalfEdges, link
+from geoseg.vector.perimeter import find_contacts, seam_keys
+from geoseg.vector.pieces import Arc, Evidence, OpenPiece, Piece, Pieces
+from geoseg.vector.rings import components, make_polygons
+from geoseg.vector.samples import Floats, Index, Samples, take_samples
+
+__all__ = ["Pieces", "trace"]
+
+Outline = Literal["smooth", "pixel"]
+
+
+def trace(
+    block: ProbabilityBlock,
+    region: Window,
+    grid_shape: tuple[int, int],
+    rule: ClassRule,
+    outline: Outline = "smooth",
+) -> Pieces:
+    """Trace the outlines of all classes in one region.
+
+    Parameters
+    ----------
+    block : ProbabilityBlock
+        Must cover the region and, where the grid goes on, one pixel more on every side.
+    region : Window
+        The pixels that this call owns. The regions of all calls partition the grid by rows and
+        columns; every one of them has to be traced, also where nothing is valid.
+    grid_shape : tuple of int
+        Rows and columns of the grid.
+    rule : ClassRule
+        Which class a pixel has.
+    outline : {"smooth", "pixel"}
+        Where the interpolated probabilities cross, or along the exact edges of pixels. Pixels are
+        connected over their edges, not their corners.
+
+    Returns
+    -------
+    Pieces
+        In pixel coordinates (col, row).
+    """
+    samples = take_samples(block, region, grid_shape, rule)
+    smooth = outline == "smooth"
+    cells = cross_cells(samples, smooth=smooth)
+    edges = link(samples, cells)
+    runs = find_runs(samples)
+    ring = _rings_before(samples, cells, edges, runs)
+    piece = components(edges.rings + 1, (ring, _rings_behind(samples, cells, edges, runs, ring)))
+    evidence = count(samples, runs, piece[ring], block, region, grid_shape)
+    labels = np.zeros(len(evidence), np.int64)
+    labels[piece[ring]] = samples.labels[runs.row, runs.first]
+    contacts = find_contacts(samples, region, grid_shape)
+    touched = piece[edges.ring_at(samples, contacts.row, contacts.col)]
+    chains = _chains(samples, cells, edges, piece, smooth=smooth)
+    is_open = np.zeros(len(evidence), bool)
+    is_open[touched] = True
+    return Pieces(
+        _whole(chains, is_open, labels, evidence),
+        _parts(chains, np.flatnonzero(is_open), labels, evidence, (touched, contacts.key)),
+    )
+
+
+def _rings_before(samples: Samples, cells: Cells, edges: HalfEdges, runs: Runs) -> Index:
+    """Return the ring at the left end of each run."""
+    rows = samples.labels.shape[0]
+    outer = (runs.row == 0) | (runs.row == rows - 1) | (runs.first == 0)
+    ring = np.empty(len(runs.row), np.int64)
+    ring[outer] = edges.ring_at(samples, runs.row[outer], runs.first[outer])
+    row, first = runs.row[~outer], runs.first[~outer]
+    ring[~outer] = edges.ring[edges.at(cells, (row - 1) * samples.stride + first - 1, 2)]
+    return ring
+
+
+def _rings_behind(samples: Samples, cells: Cells, edges: HalfEdges, runs: Runs, before: Index) -> Index:
+    """Return the ring at the right end of each run: it bounds the same piece as the one before it."""
+    rows, cols = samples.labels.shape
+    ring = before.copy()
+    inner = (runs.row > 0) & (runs.row < rows - 1)
+    outer = inner & (runs.last == cols - 1)
+    ring[outer] = edges.ring_at(samples, runs.row[outer], runs.last[outer])
+    inner &= ~outer
+    ring[inner] = edges.ring[edges.at(cells, runs.row[inner] * cols + runs.last[inner], 0)]
+    return ring
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Chains:
+    """Rings, and arcs between seams, in the order of the pieces they bound.
+
+    ``vertices[starts[i] : starts[i + 1]]`` are those of chain `i`; `begin` and `end` are the keys of
+    its seam points, -1 for a ring.
+    """
+
+    vertices: Floats
+    starts: Index
+    piece: Index
+    begin: Index
+    end: Index
+
+
+def _chains(samples: Samples, cells: Cells, edges: HalfEdges, piece: Index, *, smooth: bool) -> _Chains:
+    """Put half-edges in order and collect their vertices."""
+    order = _order(edges, piece)
+    place, points = _vertices(samples, cells, edges, smooth=smooth)
+    lengths = np.bincount(place, minlength=len(order))[order]
+    offsets = np.cumsum(lengths) - lengths
+    base = np.empty(len(order), np.int64)
+    base[order] = offsets
+    ordinal = np.arange(len(place)) - np.searchsorted(place, place)
+    vertices = np.empty_like(points)
+    vertices[base[place] + ordinal] = points
+
+    ring = edges.ring[order]
+    heads = edges.starts_at[order] >= 0
+    heads[:1] = True
+    heads[1:] |= ring[1:] != ring[:-1]
+    first = np.flatnonzero(heads)
+    tails = order[np.append(first[1:], len(order)) - 1] if len(order) else order
+    index, first_edge = cells.index[edges.cell], order[first]
+    begin = np.where(
+        edges.starts_at[first_edge] >= 0, seam_keys(samples, index[first_edge], edges.side[first_edge]), -1
+    )
+    end = np.where(edges.ends_at[tails] >= 0, seam_keys(samples, index[tails], edges.goal[tails]), -1)
+    starts = np.append(offsets[first], len(points))
+    return _Chains(vertices, starts, piece[ring[first]], begin, end)
+
+
+def _order(edges: HalfEdges, piece: Index) -> Index:
+    """Return the half-edges piece by piece, ring by ring, in the direction of the ring."""
+    sizes = np.bincount(edges.ring, minlength=edges.rings)
+    by_piece = np.argsort(piece[: edges.rings], kind="stable")
+    offsets = np.empty(edges.rings, np.int64)
+    offsets[by_piece] = np.cumsum(sizes[by_piece]) - sizes[by_piece]
+    size = sizes[edges.ring]
+    order = np.empty(len(edges.ring), np.int64)
+    order[offsets[edges.ring] + (size - edges.ahead) % size] = np.arange(len(order))
+    return order
+
+
+def _vertices(samples: Samples, cells: Cells, edges: HalfEdges, *, smooth: bool) -> tuple[Index, Floats]:
+    """Return the vertices of all half-edges, each with its half-edge: start point, then inner ones.
+
+    The start is a vertex only where probabilities were interpolated: the middle of a pixel's edge
+    lies on a straight line.
+    """
+    owner = edges.number[cells.via.owner]
+    inner = owner >= 0
+    place, points = owner[inner], cells.via.points[inner]
+    if not smooth:
+        return place, points
+    corners = cells.corners[edges.cell]
+    lines = np.arange(len(edges.cell))
+    valid = (corners[lines, edges.side] >= 0) & (corners[lines, (edges.side + 1) % 4] >= 0)
+    start = np.flatnonzero(valid)
+    crossed = crossings(samples, cells.index[edges.cell[start]], edges.side[start])[0]
+    place = np.concatenate([start, place])
+    order = np.argsort(place, kind="stable")
+    return place[order], np.concatenate([crossed, points])[order]
+
+
+def _whole(
+    chains: _Chains, is_open: NDArray[np.bool_], labels: Index, evidence: list[Evidence]
+) -> tuple[Piece, ...]:
+    """Build the polygons that touch no seam."""
+    closed = ~is_open[chains.piece]
+    sizes = np.diff(chains.starts)
+    rings = chains.vertices[np.repeat(closed, sizes)]
+    starts = np.cumsum(sizes[closed]) - sizes[closed]
+    pieces = np.flatnonzero(~is_open)
+    owner = np.searchsorted(pieces, chains.piece[closed])
+    polygons = make_polygons(rings, starts, owner)
+    return tuple(
+        Piece(label, polygon, evidence[piece])
+        for piece, label, polygon in zip(pieces.tolist(), labels[pieces].tolist(), polygons, strict=True)
+    )
+
+
+def _parts(
+    chains: _Chains, pieces: Index, labels: Index, evidence: list[Evidence], contacts: tuple[Index, Index]
+) -> tuple[OpenPiece, ...]:
+    """Collect what goes on beyond a seam; vertices are copied so that the others can be let go."""
+    first, stop = np.searchsorted(chains.piece, pieces), np.searchsorted(chains.piece, pieces, side="right")
+    order = np.argsort(contacts[0], kind="stable")
+    touched, keys = contacts[0][order], contacts[1][order]
+    begins, ends = np.searchsorted(touched, pieces), np.searchsorted(touched, pieces, side="right")
+    parts = []
+    for piece, i, j, k, m in zip(*(c.tolist() for c in (pieces, first, stop, begins, ends)), strict=True):
+        rings, arcs = [], []
+        for chain in range(i, j):
+            points = chains.vertices[chains.starts[chain] : chains.starts[chain + 1]].copy()
+            if chains.begin[chain] < 0:
+                rings.append(points)
+            else:
+                arcs.append(Arc(int(chains.begin[chain]), int(chains.end[chain]), points))
+        parts.append(
+            OpenPiece(
+                int(labels[piece]), evidence[piece], tuple(rings), tuple(arcs), tuple(keys[k:m].tolist())
+            )
+        )
+    return tuple(parts)
