@@ -1,1 +1,1 @@
-
+"""Training models on scenes and labels."""

@@ -1,0 +1,70 @@
+"""A tiny labelled collection on disk, and a recipe for it."""
+
+import csv
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+SMALL = {
+    "_model_class": "Unet",
+    "encoder_name": "tu-test_efficientnet",
+    "encoder_depth": 3,
+    "decoder_channels": [16, 8, 8],
+}
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """Nine chips of bright houses on dark ground: two sources, one empty, one place held out."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(9):
+        source = ("town", "village", "forest")[number % 3]
+        mask = np.zeros((80, 96), np.uint8)
+        if source != "forest":
+            row, col = rng.integers(5, 40, 2)
+            mask[row : row + 25, col : col + 25] = 255
+            mask[:4] = 127
+        image = np.where(mask[..., None] == 255, 200, 60) + rng.integers(0, 20, (80, 96, 3))
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / f"{number}.tif")
+        Image.fromarray(mask).save(tmp_path / f"{number}.png")
+        rows.append(
+            {
+                "source": source,
+                "stem": f"{source}_{number}",
+                "image": f"{number}.tif",
+                "mask": f"{number}.png",
+                "gsd_m": 0.3,
+            }
+        )
+    with (tmp_path / "index.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return tmp_path
+
+
+@pytest.fixture
+def recipe_dict():
+    return {
+        "name": "tiny",
+        "seed": 3,
+        "data": ".",
+        "output": "run",
+        "model": SMALL,
+        "draws": {"crop": 32, "weights": {"town": 2}},
+        "optimization": {"batch": 2, "steps": 4, "minutes": 60, "warmup_steps": 2, "threads": 1},
+        "validation": [
+            {"name": "old town", "source": "town", "stems": ["town_0"]},
+            {"name": "wood", "source": "forest", "stems": ["forest_2"]},
+        ],
+    }
+
+
+@pytest.fixture
+def recipe_path(collection, recipe_dict):
+    path = collection / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe_dict))
+    return path
