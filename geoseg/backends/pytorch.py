@@ -62,7 +62,7 @@ class PyTorchPredictor:
         return to_probabilities(outputs, self._activation)
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        tiles = torch.from_numpy(np.ascontiguousarray(batch))
+        tiles = torch.from_numpy(batch.copy())  # PyTorch takes no negative strides and no read-only memory
         try:
             # One forward at a time: threads would only share the device, and double its memory.
             with (
