@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 from scenes import make_scene
-from trivial_model import make_model
+
+from geoseg.testing import make_model
 
 
 def run(arguments: list[str]) -> dict[str, object]:
@@ -36,7 +37,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = make_model(folder / "trivial.onnx")
+        model = make_model(folder / "model", tile=512, overlap=64)
         print(f"{'side px':>8} {'peak MB':>8} {'ratio':>6} {'seconds':>8} {'MPix/s':>7} {'features':>9}")
         for side in options.sides:
             scene = make_scene(folder / "scene.tif", side, side)

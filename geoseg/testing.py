@@ -73,8 +73,6 @@ def make_scene(  # noqa: PLR0913 (a test names what it needs, the rest has defau
     image, tag = _encode(image, known, validity, nodata)
     if block:
         creation |= {"tiled": True, "blockxsize": block, "blockysize": block}
-    if validity == "alpha":
-        creation |= {"alpha": "yes"} | ({"photometric": "rgb"} if len(image) == 4 else {})
     profile = {
         "driver": "GTiff",
         "count": len(image),
@@ -88,6 +86,7 @@ def make_scene(  # noqa: PLR0913 (a test names what it needs, the rest has defau
     with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=validity == "mask"):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, "w", **profile, **creation) as dataset:
+            dataset.colorinterp = _colors(len(image), validity == "alpha")
             dataset.write(image)
             if validity in {"mask", "msk"}:
                 dataset.write_mask(known)
@@ -95,6 +94,55 @@ def make_scene(  # noqa: PLR0913 (a test names what it needs, the rest has defau
             with rasterio.open(path, "r+") as dataset:
                 dataset.build_overviews(overviews, Resampling.average)
     return Path(path)
+
+
+def make_model(folder: str | os.PathLike[str], *, bands: int = 3, tile: int = 64, overlap: int = 16) -> Path:
+    """Write a model folder whose probability is the mean of the bands divided by 255.
+
+    It looks at single pixels, so what it should find in a scene is known: bright is a building. Any
+    resolution suits it. Needs the package ``onnx``.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder to make.
+    bands : int
+        Bands of the input, uint8.
+    tile, overlap : int
+        Pixels.
+    """
+    import tempfile
+
+    import onnx
+    from onnx import TensorProto, helper
+
+    from geoseg.models.bundle import save_bundle
+    from geoseg.models.card import Head, make_document
+    from geoseg.models.inputs import InputSpec
+    from geoseg.values import ClassInfo
+
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", bands, "h", "w"])
+    result = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n", 1, "h", "w"])
+    mean = helper.make_node("ReduceMean", ["image"], ["probability"], axes=[1], keepdims=1)
+    graph = helper.make_graph([mean], "bright", [image], [result])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    names = ("red", "green", "blue", "nir")[:bands] if bands in {3, 4} else tuple(map(str, range(bands)))
+    spec = InputSpec(names, "uint8", 1 / 255, (0.0,) * bands, (1.0,) * bands)
+    head = Head((ClassInfo(1, "building", (228, 87, 46)),), (1,), "probability")
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "model.onnx"
+        onnx.save(model, path)
+        document = make_document("bright", spec, head, tile=tile, overlap=overlap)
+        save_bundle(Path(folder), document, {"model.onnx": path}, overwrite=True)
+    return Path(folder)
+
+
+def _colors(count: int, alpha: bool) -> list[Any]:
+    from rasterio.enums import ColorInterp
+
+    names = ["red", "green", "blue"] if count - alpha >= 3 else ["gray"]
+    names += ["undefined"] * (count - alpha - len(names)) + ["alpha"] * alpha
+    return [ColorInterp[name] for name in names]
 
 
 def _all_but_a_corner(height: int, width: int) -> NDArray[np.bool_]:

@@ -20,6 +20,7 @@ from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, ClassRule, GeoBox, Patch, Window
 from geoseg.vector.join import Joiner
 from geoseg.vector.pieces import Piece
+from geoseg.vector.shape import ShapeRules
 
 CLASSES = (ClassInfo(1, "one", (200, 60, 60)), ClassInfo(2, "two", (60, 200, 60)))
 
@@ -68,8 +69,7 @@ def make_test_plan(
         classes=CLASSES[: max(1, channels - 1)],
         rule=ClassRule(ids, 0.5 if channels == 1 else 0.2),
         outline=outline,
-        simplify_m=0.0,
-        min_area_m2=0.0,
+        shape_rules=ShapeRules(),
         crs=None,
         precision="test",
         wants_raster=True,

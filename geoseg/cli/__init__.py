@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 import click
@@ -48,17 +49,17 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line and exit with the code that the contract names."""
+    """Run the command line of this process and exit with the code that the contract names."""
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
-    sys.exit(_run())
+    sys.exit(run(sys.argv[1:]))
 
 
-def _run() -> int:
-    debug = "--debug" in sys.argv
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; foreseeable failures become one line on stderr."""
     try:
-        code = cli(standalone_mode=False)
+        code = cli(list(arguments), prog_name="geoseg", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -67,22 +68,18 @@ def _run() -> int:
     except click.ClickException as error:
         error.show()
         return 2
-    except GeosegError as error:
-        if debug:
+    except (GeosegError, MemoryError) as error:
+        if "--debug" in arguments:
             raise
-        click.echo(f"geoseg: error: {one_line(error)}", err=True)
-        return error.exit_code
-    except MemoryError:
-        if debug:
-            raise
-        click.echo("geoseg: error: out of memory; give a smaller --max-memory or --tile", err=True)
+        click.echo(f"geoseg: error: {_explain(error)}", err=True)
         return 2
     return code if isinstance(code, int) else 0
 
 
-def one_line(error: BaseException) -> str:
-    """Return an error's message on one line."""
-    return " ".join(str(error).split())
+def _explain(error: GeosegError | MemoryError) -> str:
+    if isinstance(error, GeosegError):
+        return " ".join(str(error).split())
+    return "out of memory; give a smaller --max-memory or --tile"
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

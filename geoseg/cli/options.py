@@ -17,7 +17,7 @@ from geoseg.prediction.options import AUTO, PredictOptions, parse_bands, parse_m
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Parsed(click.ParamType):
+class Parsed(click.ParamType[Any]):
     """A value that a function parses; its `InvalidOption` becomes a usage error."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
@@ -48,7 +48,7 @@ def _or_auto(parse: Callable[[str], Any], what: str) -> Callable[[str], Any]:
     return convert
 
 
-_TYPES: dict[str, click.ParamType] = {
+_TYPES: dict[str, click.ParamType[Any]] = {
     "bands": Parsed("bands", parse_bands),
     "stretch": Parsed("stretch", parse_stretch),
     "max_memory": Parsed("size", _or_auto(parse_memory, "a size")),
@@ -81,7 +81,7 @@ def _decorator(field: dataclasses.Field[Any], hint: Any) -> Callable[[F], F]:
     return click.option(name, type=_TYPES.get(field.name) or _type(hint), metavar=metavar, **shared)
 
 
-def _type(hint: Any) -> click.ParamType:
+def _type(hint: Any) -> click.ParamType[Any]:
     """Return the parameter type of a field's type: a choice, a number, a number or auto, text."""
     if typing.get_origin(hint) is Literal:
         return click.Choice(typing.get_args(hint))

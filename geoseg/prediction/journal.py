@@ -87,7 +87,7 @@ class Journal:
     def load(self, grid: TileGrid, block: BlockIndex) -> Inferred | None:
         """Return a block's record; None where there is none or its checksums fail."""
         try:
-            with np.load(self._path(block), allow_pickle=False) as record:
+            with self._path(block).open("rb") as file, np.load(file, allow_pickle=False) as record:
                 return _unpack_record(record, grid, block)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None

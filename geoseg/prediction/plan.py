@@ -19,6 +19,7 @@ from geoseg.models.card import ModelCard
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.options import AUTO, Limits, PredictOptions
 from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema, ProbabilityBlock
+from geoseg.vector.shape import ShapeRules
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -68,10 +69,8 @@ class Plan:
     classes : tuple of ClassInfo
     rule : ClassRule
     outline : {"smooth", "pixel"}
-    simplify_m : float
-        Metres (pixels, for a scene without CRS).
-    min_area_m2 : float
-        Square metres (square pixels, for a scene without CRS).
+    shape_rules : ShapeRules
+        Simplification and smallest area.
     crs : str or None
         CRS of the polygons; None: that of the scene.
     precision : str
@@ -94,8 +93,7 @@ class Plan:
     classes: tuple[ClassInfo, ...]
     rule: ClassRule
     outline: Literal["smooth", "pixel"]
-    simplify_m: float
-    min_area_m2: float
+    shape_rules: ShapeRules
     crs: str | None
     precision: str
     wants_raster: bool
@@ -122,8 +120,8 @@ class Plan:
             "overlap": self.tiles.rows.overlap,
             "threshold": self.rule.threshold,
             "outline": self.outline,
-            "simplify_m": self.simplify_m,
-            "min_area_m2": self.min_area_m2,
+            "simplify_m": round(self.shape_rules.simplify_m, 6),
+            "min_area_m2": round(self.shape_rules.min_area_m2, 6),
             "backend": self.precision,
         }
 
@@ -219,16 +217,19 @@ def needs_stretch(scene_bands: Sequence[Band], inputs: InputSpec, name: str) -> 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a run looks at a scene; the fields are those of `Plan`."""
+
+    grid: GeoBox
+    bands: tuple[int, ...]
+    stretch: tuple[Limits, ...] | None
+    aoi: BaseGeometry | None
+    crs: str | None
+
+
 def make_plan(
-    scene: SceneInfo,
-    card: ModelCard,
-    options: PredictOptions,
-    *,
-    grid: GeoBox,
-    bands: tuple[int, ...],
-    stretch: tuple[Limits, ...] | None,
-    aoi: BaseGeometry | None,
-    precision: str,
+    scene: SceneInfo, card: ModelCard, options: PredictOptions, view: View, *, precision: str
 ) -> Plan:
     """Resolve every option that is ``auto`` and decide grid, tiles and blocks.
 
@@ -238,36 +239,38 @@ def make_plan(
         If the options, the scene and the model do not fit together.
     """
     warnings = [*scene.warnings, *check_resolution(scene, card)]
-    pixel_m = 1.0 if scene.resolution is None else _pixel_size(scene, grid)
+    pixel_m = 1.0 if scene.resolution is None else _pixel_size(scene, view.grid)
     tile = card.tile if options.tile == AUTO else options.tile
     overlap = min(card.overlap, tile // 2) if options.overlap == AUTO else options.overlap
     threshold = card.threshold if options.threshold == AUTO else options.threshold
-    simplify = (
-        (0.5 * pixel_m if options.outline == "smooth" else 0.0)
-        if options.simplify == AUTO
-        else options.simplify
-    )
-    min_area = NOISE_PIXELS * pixel_m**2 if options.min_area == AUTO else options.min_area
     return Plan(
         scene=scene,
-        bands=bands,
-        stretch=stretch,
-        grid=grid,
-        tiles=_tile_grid(grid, tile, overlap, card, scene, options),
-        aoi=aoi,
+        bands=view.bands,
+        stretch=view.stretch,
+        grid=view.grid,
+        tiles=_tile_grid(view.grid, tile, overlap, card, scene, options),
+        aoi=view.aoi,
         model_name=card.name,
         model_digest=card.digest,
         inputs=card.inputs,
         classes=card.classes,
         rule=ClassRule(card.channels, threshold),
         outline=options.outline,
-        simplify_m=simplify,
-        min_area_m2=min_area,
-        crs=options.crs,
+        shape_rules=_shape_rules(options, pixel_m),
+        crs=view.crs,
         precision=precision,
         wants_raster=options.raster is not None,
         warnings=tuple(warnings),
     )
+
+
+def _shape_rules(options: PredictOptions, pixel_m: float) -> ShapeRules:
+    # Half a pixel takes the tracing's small steps out of a straight wall and moves nothing visibly;
+    # exact pixel edges stay exact unless simplification is asked for.
+    default = 0.5 * pixel_m if options.outline == "smooth" else 0.0
+    simplify = default if options.simplify == AUTO else options.simplify
+    min_area = NOISE_PIXELS * pixel_m**2 if options.min_area == AUTO else options.min_area
+    return ShapeRules(simplify, min_area, pixel_m)
 
 
 def check_resolution(scene: SceneInfo, card: ModelCard) -> tuple[str, ...]:

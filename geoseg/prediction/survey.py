@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from geoseg.errors import InvalidOption
 from geoseg.prediction.graph import Work
 from geoseg.prediction.options import Limits, PredictOptions
-from geoseg.prediction.plan import Plan, choose_bands, make_plan, needs_stretch, working_grid
+from geoseg.prediction.plan import Plan, View, choose_bands, make_plan, needs_stretch, working_grid
 from geoseg.prediction.resources import Resources
 from geoseg.values import GeoBox, Patch, Window
 
@@ -60,13 +61,11 @@ def survey(source: str | os.PathLike[str], options: PredictOptions) -> tuple[Wor
     card = bundle.card
     bands = choose_bands(scene, card.inputs.bands, options.bands)
     grid = working_grid(scene.geobox, scene.resolution, card.resolution_m)
-    aoi = _aoi(grid, options)
-    stretch = _stretch(scene, card, bands, options)
-    recipe = settle(bundle, backend=options.backend, device=options.device, threads=None)
+    crs, aoi = _crs(scene, options), _aoi(grid, options)
+    view = View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)
+    recipe = settle(bundle, backend=options.backend, device=options.device)
     predictor = recipe.load()
-    plan = make_plan(
-        scene, card, options, grid=grid, bands=bands, stretch=stretch, aoi=aoi, precision=predictor.name
-    )
+    plan = make_plan(scene, card, options, view, precision=predictor.name)
     resources = Resources.detect(options, plan.tiles.rows.size, predictor.device)
     return Work(plan, PlanReader(plan), recipe.load, resources.batch), resources
 
@@ -79,6 +78,23 @@ def _aoi(grid: GeoBox, options: PredictOptions) -> BaseGeometry | None:
     if options.bbox is not None:
         return bbox_aoi(*options.bbox, grid)
     return None
+
+
+def _crs(scene: SceneInfo, options: PredictOptions) -> str | None:
+    """Return the CRS that was asked for as WKT2."""
+    if options.crs is None:
+        return None
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    if scene.geobox.crs is None:
+        raise InvalidOption(
+            f"{scene.name}: has no CRS, so its polygons cannot be put into --crs {options.crs}"
+        )
+    try:
+        return CRS.from_user_input(options.crs).to_wkt()
+    except CRSError:
+        raise InvalidOption(f"--crs {options.crs}: not a CRS that PROJ knows, such as EPSG:4326") from None
 
 
 def _stretch(

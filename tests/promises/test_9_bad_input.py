@@ -1,0 +1,230 @@
+"""Promise 9: bad input gets one line, and odd input comes out right."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geoseg.testing import make_scene
+from tests.runs import BRIGHT, DARK, assert_refused, picture, predict
+
+
+def good_scene(folder: Path) -> Path:
+    return make_scene(folder / "scene.tif", pixels=picture((20, 30, 40, 60)))
+
+
+def test_text_that_is_called_tif(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    scene = tmp_path / "scene.tif"
+    scene.write_text("this is not a raster\n")
+    assert_refused(predict(capfd, scene), "scene.tif", "not a raster")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert_refused(predict(capfd, tmp_path / "missing.tif"), "missing.tif", "no such file")
+
+
+def test_an_empty_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "scene.tif").touch()
+    assert_refused(predict(capfd, tmp_path / "scene.tif"), "scene.tif")
+
+
+def test_a_truncated_file_is_done_in_part_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 300, 300)).astype(np.uint8)
+    scene = make_scene(tmp_path / "scene.tif", pixels=pixels, block=64)
+    whole = scene.read_bytes()
+    scene.write_bytes(whole[: len(whole) * 2 // 3])
+    result = predict(capfd, scene)
+    if result.code == 2:  # the directory itself was cut off
+        assert_refused(result, "scene.tif")
+        return
+    assert result.code == 1
+    assert result.summary["failed"]
+    assert result.summary["coverage"] < 1
+    assert "NOT DONE" in result.err
+
+
+def test_one_unreadable_block_costs_its_tiles_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import rasterio
+
+    pixels = picture((10, 10, 20, 20), (300, 300, 40, 40), size=(400, 400))
+    pixels[:, 150:200, 150:200] = np.random.default_rng(0).integers(0, 90, (3, 50, 50))
+    scene = make_scene(
+        tmp_path / "scene.tif", pixels=pixels, block=64, compress="deflate", interleave="pixel"
+    )
+    with rasterio.open(scene) as dataset:
+        offset = int(dataset.tags(1, ns="TIFF")["BLOCK_OFFSET_2_2"])
+    data = bytearray(scene.read_bytes())
+    data[offset : offset + 40] = b"\xff" * 40
+    scene.write_bytes(data)
+    result = predict(capfd, scene)
+    assert result.code == 1, result.err
+    assert len(result.features) == 2
+    assert 0.85 < result.summary["coverage"] < 1
+    for failure in result.summary["failed"]:
+        row, col, height, width = failure["window"]
+        assert row < 192
+        assert row + height > 128
+        assert col < 192
+        assert col + width > 128
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 7)])
+@pytest.mark.parametrize("outline", ["pixel", "smooth"])
+def test_tiny_and_thin_scenes(
+    size: tuple[int, int], outline: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scene = make_scene(tmp_path / "scene.tif", pixels=np.full((3, *size), BRIGHT, np.uint8))
+    result = predict(capfd, scene, "--outline", outline)
+    assert result.code == 0, result.err
+    assert len(result.features) == 1
+    assert result.features.area_m2[0] == pytest.approx(size[0] * size[1] * 0.09, rel=2e-3)
+
+
+def test_a_thin_scene_of_5000(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = np.full((3, 1, 5000), DARK, np.uint8)
+    pixels[:, :, 1000:1010] = BRIGHT
+    scene = make_scene(tmp_path / "scene.tif", pixels=pixels)
+    assert len(predict(capfd, scene).features) == 1
+
+
+def test_one_band_under_an_rgb_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    scene = make_scene(tmp_path / "scene.tif", pixels=picture((20, 30, 40, 60), bands=1))
+    assert_refused(predict(capfd, scene), "1 band", "3")
+
+
+def test_rgb_under_a_four_band_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert_refused(predict(capfd, good_scene(tmp_path), bands=4), "3 bands", "4")
+
+
+def test_four_bands_with_alpha(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    scene = make_scene(tmp_path / "scene.tif", pixels=picture((30, 40, 40, 60)), validity="alpha")
+    assert predict(capfd, scene).features.area_m2.sum() == pytest.approx(40 * 60 * 0.09, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_other_types_are_stretched(dtype: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = picture((20, 30, 40, 60)).astype(dtype) * 10
+    scene = make_scene(tmp_path / "scene.tif", pixels=pixels)
+    result = predict(capfd, scene)
+    assert result.code == 0, result.err
+    assert "stretch" in result.err
+    assert result.features.area_m2.sum() == pytest.approx(40 * 60 * 0.09, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("out.xyz", (".gpkg",)),
+        ("missing/out.gpkg", ("does not exist",)),
+        ("there.gpkg", ("exists already", "--overwrite")),
+    ],
+)
+def test_outputs_are_checked_before_any_work(
+    out: str, words: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there.gpkg").write_text("precious")
+    result = predict(capfd, tmp_path / "no scene is even opened.tif", out=out)
+    assert result.code == 2
+    assert all(word in result.err for word in words), result.err
+    assert len(result.err.splitlines()) == 1
+    assert (tmp_path / "there.gpkg").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "out", ["out.gpkg", "out.fgb", "out.parquet", "out.geojson", "out.geojsonl", "out.shp"]
+)
+@pytest.mark.parametrize("empty", [False, True])
+def test_every_format_is_written(
+    out: str, empty: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pixels = picture() if empty else picture((20, 30, 40, 60), (70, 10, 10, 10))
+    result = predict(capfd, make_scene(tmp_path / "scene.tif", pixels=pixels), out=out)
+    assert result.code == 0, result.err
+    assert result.summary["features"] == (0 if empty else 2)
+    if out.endswith(".parquet"):
+        import geopandas
+
+        features = geopandas.read_parquet(result.path)
+    else:
+        features = result.features
+    assert len(features) == (0 if empty else 2)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    for name in ("model.pth", "model.onnx", "model.safetensors"):
+        (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
+        assert_refused(predict(capfd, good_scene(tmp_path), "--model", tmp_path / name), name)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "nothing"], ("nothing",)),
+        (["--threshold", "2"], ("--threshold",)),
+        (["--tile", "50"], ("--tile",)),
+        (["--overlap", "60", "--tile", "64"], ("--overlap",)),
+        (["--bands", "1,2,9"], ("--bands",)),
+        (["--bands", "1"], ("--bands",)),
+        (["--device", "tpu"], ("tpu",)),
+        (["--max-memory", "1kB"], ("--max-memory",)),
+        (["--aoi", "missing.gpkg"], ("missing.gpkg",)),
+        (["--bbox", "0", "0", "1", "1"], ("outside",)),
+        (["--crs", "EPSG:999999"], ("EPSG:999999",)),
+        (["--raster", "out.png"], ("out.png", ".tif")),
+        (["--scheduler", "tcp://127.0.0.1:1"], ("--scheduler",)),
+    ],
+)
+def test_options_that_do_not_fit(
+    arguments: list[str], words: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert_refused(predict(capfd, good_scene(tmp_path), *arguments), *words)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--threshold", "high"], ["--max-memory", "lots"], ["--tile", "big"], ["--no"]]
+)
+def test_values_that_cannot_be_read_are_usage_errors(
+    arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = predict(capfd, good_scene(tmp_path), *arguments)
+    assert result.code == 2
+    assert arguments[0] in result.err
+    assert "Traceback" not in result.err
+
+
+def test_an_area_of_interest_is_all_that_is_predicted(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import geopandas
+    import rasterio
+    from shapely.geometry import box
+
+    scene = make_scene(
+        tmp_path / "scene.tif", pixels=picture((20, 20, 30, 30), (200, 200, 30, 30), size=(300, 300))
+    )
+    with rasterio.open(scene) as dataset:
+        left, top = dataset.transform * (10, 10)
+        right, bottom = dataset.transform * (100, 100)
+        crs = dataset.crs
+    area = tmp_path / "area.gpkg"
+    geopandas.GeoSeries([box(left, bottom, right, top)], crs=crs).to_crs(4326).to_file(area)
+    whole = predict(capfd, scene)
+    for arguments in (["--aoi", area], ["--bbox", left, bottom, right, top]):
+        result = predict(capfd, scene, *arguments, out="part.gpkg", folder=tmp_path)
+        assert result.code == 0, result.err
+        (tmp_path / "part.gpkg").unlink()
+        assert result.summary["features"] == 1
+        assert result.summary["coverage"] == pytest.approx(90 * 90 / 300**2, rel=0.01)
+        assert result.summary["tiles"]["inferred"] < whole.summary["tiles"]["inferred"]

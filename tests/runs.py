@@ -1,0 +1,99 @@
+"""Whole runs through the command line, in this process, and what they left behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+from numpy.typing import NDArray
+
+from geoseg.cli import run
+from geoseg.testing import make_model
+
+SHARED = Path(__file__).resolve().parents[1] / "../shared/data"
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+DARK, BRIGHT = 40, 230
+COLUMNS = [
+    "id",
+    "class",
+    "class_name",
+    "confidence",
+    "area_m2",
+    "perimeter_m",
+    "touches_edge",
+    "touches_nodata",
+]
+
+
+@cache
+def bright_model(bands: int = 3) -> Path:
+    """A model that calls bright pixels buildings; made once."""
+    return make_model(Path(mkdtemp()) / "bright", bands=bands)
+
+
+def picture(
+    *rectangles: tuple[int, int, int, int], size: tuple[int, int] = (100, 120), bands: int = 3
+) -> NDArray[np.uint8]:
+    """Dark ground with bright rectangles (row, col, height, width)."""
+    pixels = np.full((bands, *size), DARK, np.uint8)
+    for row, col, height, width in rectangles:
+        pixels[:, row : row + height, col : col + width] = BRIGHT
+    return pixels
+
+
+@dataclass(frozen=True)
+class Run:
+    code: int
+    out: str
+    err: str
+    path: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return dict(json.loads(self.out))
+
+    @property
+    def features(self) -> geopandas.GeoDataFrame:
+        return pyogrio.read_dataframe(self.path)
+
+
+def predict(
+    capfd: pytest.CaptureFixture[str],
+    scene: Path | str,
+    *arguments: object,
+    out: str = "out.gpkg",
+    folder: Path | None = None,
+    bands: int = 3,
+) -> Run:
+    """Run ``geoseg predict`` with the bright model, every polygon kept as traced."""
+    path = (folder or Path(scene).parent) / out
+    given = [str(argument) for argument in arguments]
+    if "--model" not in given:
+        given += ["--model", str(bright_model(bands))]
+    defaults = {"--outline": "pixel", "--min-area": "0"}
+    given += [part for name, value in defaults.items() if name not in given for part in (name, value)]
+    capfd.readouterr()
+    code = run(["predict", str(scene), "--out", str(path), "--json", *given])
+    captured = capfd.readouterr()
+    return Run(code, captured.out, captured.err, path)
+
+
+def assert_refused(result: Run, *words: str) -> None:
+    """One line on stderr that names the reason, exit code 2, nothing written."""
+    assert result.code == 2, result.err
+    lines = [line for line in result.err.splitlines() if not line.startswith("geoseg: warning")]
+    assert len(lines) == 1, result.err
+    assert lines[0].startswith("geoseg: error: "), lines
+    for word in words:
+        assert word in lines[0], lines[0]
+    assert not result.path.exists()
+    assert not list(result.path.parent.glob(".*tmp*"))
