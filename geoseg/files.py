@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
     The temporary name keeps the suffix (drivers look at it), is hidden and short, so that names of
     255 bytes still work. On any exception, Ctrl-C included, the temporary file or folder and the
-    sidecars that GDAL or SQLite left beside it are removed and `path` stays as it was.
+    sidecars that GDAL or SQLite left beside it are removed and `path` stays as it was. What a
+    process that was killed left behind is removed by the next one that writes `path`.
 
     Parameters
     ----------
@@ -39,7 +41,8 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         If the folder is missing or not writable, or `path` exists and `overwrite` is False.
     """
     check_writable(path, overwrite=overwrite)
-    temporary = path.parent / f".{secrets.token_hex(6)}.tmp{path.suffix}"
+    _remove_orphans(path)
+    temporary = path.parent / f"{_stem(path)}{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}"
     try:
         yield temporary
         _sync(temporary)
@@ -88,6 +91,29 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a whole file as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stem(path: Path) -> str:
+    """Return how the temporary names of `path` begin on this machine."""
+    return f".{hashlib.sha256(f'{platform.node()} {path.name}'.encode()).hexdigest()[:10]}-"
+
+
+def _remove_orphans(path: Path) -> None:
+    stem = _stem(path)
+    for orphan in path.parent.glob(f"{stem}*"):
+        owner = orphan.name.removeprefix(stem).partition("-")[0]
+        if owner.isdigit() and not _is_running(int(owner)):
+            _remove(orphan)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it runs and belongs to somebody else
+        return True
+    return True
 
 
 def _publish(temporary: Path, path: Path, overwrite: bool) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,21 @@ def test_a_fingerprint_tells_versions_of_a_file_apart(tmp_path: Path) -> None:
     path.write_bytes(b"a" * 4999 + b"b")
     os.utime(path, ns=(1, 1))
     assert fingerprint(path, sample=100) != first
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    target = tmp_path / "out.gpkg"
+    script = (
+        "import os, pathlib, sys\n"
+        "from geoseg.files import replacing\n"
+        "with replacing(pathlib.Path(sys.argv[1])) as path:\n"
+        "    path.write_text('half'); path.with_name(path.name + '-journal').write_text('half')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(target)], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    with replacing(target) as mine, replacing(target) as other:
+        assert mine != other
+        mine.write_text("whole")
+        other.write_text("whole")
+    assert list(tmp_path.iterdir()) == [target]

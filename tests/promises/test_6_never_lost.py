@@ -1,0 +1,94 @@
+"""Promise 6: a run is never lost. Real processes, really killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+
+from geoseg.testing import make_scene
+from tests.runs import bright_model, predict
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Blobs on 3000 × 3000 pixels: some seconds of work in small tiles."""
+    rows, cols = np.indices((3000, 3000), dtype=np.float32)
+    waves = np.sin(rows / 17) * np.cos(cols / 23) + np.sin((rows + cols) / 61)
+    pixels = np.broadcast_to(np.clip(128 + 60 * waves, 0, 255).astype(np.uint8), (3, 3000, 3000))
+    return make_scene(tmp_path_factory.mktemp("scene") / "scene.tif", pixels=pixels, block=256)
+
+
+def command(scene: Path, out: Path) -> list[str]:
+    model = str(bright_model())
+    return [
+        sys.executable, "-m", "geoseg", "predict", str(scene), "--out", str(out), "--model", model, "--json",
+        "--max-memory", "60MB", "--batch", "1",
+    ]  # fmt: skip
+
+
+def start_and_wait_for_records(scene: Path, out: Path, records: int) -> subprocess.Popen[str]:
+    process = subprocess.Popen(command(scene, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    journal = out.parent / f".{out.name}.geoseg"
+    while process.poll() is None and len(list(journal.glob("*.npz"))) < records:
+        time.sleep(0.01)
+    assert process.poll() is None, "the run was over before it could be killed"
+    return process
+
+
+def features(path: Path) -> set[tuple[object, ...]]:
+    table = pyogrio.read_dataframe(path)
+    return {(*row[:-1], row[-1].normalize().wkb) for row in table.itertuples(index=False)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> set[tuple[object, ...]]:
+    out = tmp_path_factory.mktemp("whole") / "out.gpkg"
+    done = subprocess.run(command(scene, out), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["features"] > 100
+    return features(out)
+
+
+def test_a_killed_run_goes_on_and_gives_the_same(
+    scene: Path, undisturbed: set[tuple[object, ...]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.gpkg"
+    for records in (2, 4):
+        process = start_and_wait_for_records(scene, out, records)
+        process.kill()
+        process.communicate()
+        assert not out.exists()
+    done = subprocess.run(command(scene, out), capture_output=True, text=True, check=True)
+    assert "going on where the last run stopped" in done.stderr
+    assert features(out) == undisturbed
+    assert [path for path in tmp_path.iterdir() if not path.name.endswith(".gpkg")] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_no_output_and_says_130(
+    number: signal.Signals, scene: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.gpkg"
+    process = start_and_wait_for_records(scene, out, 1)
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("geoseg: interrupted")
+    assert {path.name for path in tmp_path.iterdir()} <= {".out.gpkg.geoseg"}
+
+
+def test_a_finished_run_leaves_nothing_but_its_output(
+    scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = predict(capfd, scene, "--raster", tmp_path / "p.tif", folder=tmp_path)
+    assert result.code == 0, result.err
+    assert {path.name for path in tmp_path.iterdir()} == {"out.gpkg", "p.tif"}
