@@ -158,11 +158,14 @@ def describe(dataset: rasterio.DatasetReader, source: Source, fingerprint: str, 
     geobox, warnings = _geobox(dataset, source.name, warped)
     mask = _mask(dataset)
     palette = _palette(dataset)
-    overviews = () if warped else _overviews(dataset, source, mask)
-    if not overviews and not warped and dataset.overviews(1):
-        warnings.append("its overviews do not carry its mask and are not used; rebuild them to read faster")
+    overviews = () if warped or mask == "bands" else _overviews(dataset, source)
+    if mask == "dataset" and overviews and not _view(dataset, source, "mask,1"):
+        if _view(dataset, source, "1"):
+            warnings.append(
+                "its overviews do not carry its mask and are not used; rebuild them to read faster"
+            )
+        overviews = ()
     bands = _bands(dataset, palette)
-    warnings += _nodata_warnings(bands, palette)
     if len(dataset.subdatasets) > 1:
         warnings.append(f"holds {len(dataset.subdatasets)} images; only the first is read")
     resolution = ground_resolution(geobox)
@@ -271,42 +274,27 @@ def _mask(dataset: rasterio.DatasetReader) -> Literal["none", "dataset", "bands"
     return "bands" if any(not flag for flag in flags) else "none"
 
 
-def _nodata_warnings(bands: tuple[Band, ...], palette: Palette | None) -> list[str]:
-    if palette is not None:
-        return []
-    useless = {
-        (band.nodata, band.dtype)
-        for band in bands
-        if band.nodata is not None and stored_nodata(band.nodata, band.dtype) is None
-    }
-    return [f"declares nodata {value:g}, which {dtype} cannot hold" for value, dtype in sorted(useless)]
-
-
-def _overviews(
-    dataset: rasterio.DatasetReader, source: Source, mask: Literal["none", "dataset", "bands"]
-) -> tuple[tuple[int, int], ...]:
-    factors = dataset.overviews(1)
-    if mask == "bands":
-        return ()
-    if mask == "dataset" and factors and not _mask_has_overviews(dataset, source):
-        return ()
+def _overviews(dataset: rasterio.DatasetReader, source: Source) -> tuple[tuple[int, int], ...]:
     sizes = []
-    for level in range(len(factors)):
+    for level in range(len(dataset.overviews(1))):
         with opened(source.uri, (dataset.driver,), overview=level) as overview:
             sizes.append(overview.shape)
     return tuple(sizes)
 
 
-def _mask_has_overviews(dataset: rasterio.DatasetReader, source: Source) -> bool:
-    # GDAL reports the same flags either way, and "all valid" where a mask has no overview. A view of
-    # the mask as if it were a band tells.
+def _view(dataset: rasterio.DatasetReader, source: Source, band: str) -> list[int]:
+    """Return the overviews that a mosaic of this band alone would have; small ones are left out.
+
+    GDAL reports the same flags whether or not the overviews carry the mask, and "all valid" where they
+    do not. Looking at the mask as if it were a band tells.
+    """
     height, width = dataset.shape
     whole = f'xOff="0" yOff="0" xSize="{width}" ySize="{height}"'
-    view = (
+    mosaic = (
         f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><VRTRasterBand dataType="Byte" band="1">'
         f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(source.uri)}</SourceFilename>'
-        f"<SourceBand>mask,1</SourceBand><SrcRect {whole}/><DstRect {whole}/>"
+        f"<SourceBand>{band}</SourceBand><SrcRect {whole}/><DstRect {whole}/>"
         "</SimpleSource></VRTRasterBand></VRTDataset>"
     )
-    with opened(view, ("VRT",)) as mask:
-        return bool(mask.overviews(1))
+    with opened(mosaic, ("VRT",)) as view:
+        return list(view.overviews(1))

@@ -36,7 +36,9 @@ from geoseg.raster.drivers import (
 
 _CONFIGURATION = {
     "GDAL_VRT_ENABLE_PYTHON": "NO",  # code in a VRT is never run
-    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",  # else the rest of a truncated JPEG is grey
+    # Else the missing part of a truncated file is read as grey, zeros or whatever the memory held.
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
 }
 _LOCAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",  # else .msk, .ovr and .aux.xml are not seen
@@ -198,8 +200,7 @@ def _local_driver(path: Path, name: str) -> str:
         raise UnreadableScene(f"{name}: {reason_of(error)}") from error
     if not stat.S_ISREG(mode):
         raise UnreadableScene(f"{name}: is not a regular file")
-    head = _head(path, name)
-    driver = driver_of(head) or _envi(path)
+    driver = driver_of(_head(path, name))
     if driver is None:
         raise UnreadableScene(f"{name}: not a raster that GDAL can read")
     return driver
@@ -211,13 +212,6 @@ def _head(path: Path, name: str) -> bytes:
             return file.read(HEAD)
     except OSError as error:
         raise UnreadableScene(f"{name}: {reason_of(error)}") from error
-
-
-def _envi(path: Path) -> str | None:
-    # The only accepted format without a signature: plain numbers, described by a header beside them.
-    headers = (path.with_name(path.name + ".hdr"), path.with_suffix(".hdr"))
-    named = any(header.is_file() and _head(header, str(header)).startswith(b"ENVI") for header in headers)
-    return "ENVI" if named else None
 
 
 def _check_vrt(path: Path, name: str) -> None:
