@@ -60,7 +60,7 @@ def main() -> None:
         "run_MPix_s": megapixels / report.seconds,
         "forward_MPix_s": megapixels / forward,
         "ratio": report.seconds / forward,
-        "peak_memory_MB": report.peak_memory / 1e6,
+        "peak_memory_MB": (report.peak_memory or 0) / 1e6,
     }
     for key, value in row.items():
         print(f"{key:16} {value if isinstance(value, str | int) else f'{value:.3f}'}")

@@ -104,7 +104,7 @@ def summary(report: RunReport) -> list[str]:
         f"grid       {plan.grid.width} × {plan.grid.height} px"
         f"{_resampled(plan)}, {report.tally.inferred} tiles inferred, {report.tally.skipped} empty skipped",
         f"time       {_duration(report.seconds)}, {speed:.2f} MPix/s",
-        f"memory     {report.peak_memory / 1e6:,.0f} MB at most",
+        *([] if report.peak_memory is None else [f"memory     {report.peak_memory / 1e6:,.0f} MB at most"]),
         *(f"wrote      {path}" for path in report.files),
     ]
     if plan.stretch is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import resource
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +66,7 @@ class RunReport:
         What was written.
     seconds : float
         Wall time from the first look at the scene to the last file in place.
-    peak_memory : int
+    peak_memory : int or None
         Largest resident size of this process in bytes.
     """
 
@@ -77,9 +76,9 @@ class RunReport:
     tally: Tally
     files: tuple[str, ...]
     seconds: float = 0.0
-    peak_memory: int = 0
+    peak_memory: int | None = None
 
-    def closed(self, seconds: float, peak_memory: int) -> RunReport:
+    def closed(self, seconds: float, peak_memory: int | None) -> RunReport:
         """Return the report with what is known only when the files are in place."""
         return dataclasses.replace(self, seconds=seconds, peak_memory=peak_memory)
 
@@ -129,7 +128,11 @@ class RunReport:
         }
 
 
-def peak_memory() -> int:
-    """Return the largest resident size this process had, in bytes."""
+def peak_memory() -> int | None:
+    """Return the largest resident size this process had, in bytes; None where it is not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
