@@ -129,23 +129,27 @@ def _simplify(polygons: NDArray[np.object_], rules: ShapeRules, *, several: bool
 
 
 def _place(polygons: NDArray[np.object_], grid: GeoBox, crs: str | None) -> NDArray[np.object_]:
-    """Map polygons from pixels to the layer's CRS; make them valid and turn their rings."""
-    placed = shapely.transform(polygons, grid.to_crs)
-    if crs != grid.crs:
-        placed = _reproject(placed, grid.crs, crs)
-    broken = ~shapely.is_valid(placed)
-    placed[broken] = [_repair(polygon) for polygon in placed[broken]]
-    turned: NDArray[np.object_] = shapely.orient_polygons(placed)
+    """Map polygons from pixels to the layer's CRS."""
+    placed: NDArray[np.object_] = shapely.transform(polygons, grid.to_crs)
+    return settle(placed if crs == grid.crs else reproject(placed, grid.crs, crs))
+
+
+def settle(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Repair polygons that rounding or reprojection has folded; turn shells counter-clockwise."""
+    broken = ~shapely.is_valid(polygons)
+    polygons[broken] = shapely.make_valid(polygons[broken], method="structure", keep_collapsed=False)
+    turned: NDArray[np.object_] = shapely.orient_polygons(polygons)
     return turned
 
 
-def _repair(polygon: shapely.Polygon) -> shapely.Geometry:
-    """Make a polygon valid that rounding or reprojection has folded, without lines and points."""
-    return shapely.make_valid(polygon, method="structure", keep_collapsed=False)
+def reproject(polygons: NDArray[np.object_], source: str | None, target: str | None) -> NDArray[np.object_]:
+    """Reproject vertices; polygons across the antimeridian go on beyond 180 degrees.
 
-
-def _reproject(polygons: NDArray[np.object_], source: str | None, target: str | None) -> NDArray[np.object_]:
-    """Reproject vertices; polygons across the antimeridian go on beyond 180 degrees."""
+    Raises
+    ------
+    InvalidOption
+        If there is no CRS to come from, or the target is not defined there.
+    """
     from pyproj import CRS, Transformer
 
     if source is None or target is None:

@@ -128,11 +128,11 @@ def _simplify_arcs(vertices: Floats, starts: Index, tolerance: float) -> NDArray
     arc = np.repeat(np.arange(len(starts)), ends - starts + 1)
     step = np.arange(len(vertices)) - starts[arc]
     order = np.where(backward[arc], ends[arc] - step, np.arange(len(vertices)))
-    lines: NDArray[np.object_] = shapely.linestrings(vertices[order], indices=arc)
+    lines = np.asarray(shapely.linestrings(vertices[order], indices=arc))
     simplified: NDArray[np.object_] = shapely.simplify(lines, tolerance, preserve_topology=False)
     collapsed = shapely.is_closed(lines) & (shapely.get_num_coordinates(simplified) < 4)
-    simplified = np.where(collapsed, lines, simplified)
-    return np.where(backward, shapely.reverse(simplified), simplified)
+    chosen = np.where(collapsed, lines, simplified)
+    return np.where(backward, shapely.reverse(chosen), chosen)
 
 
 def _after(one: Floats, two: Floats, one_inner: Floats, two_inner: Floats) -> NDArray[np.bool_]:

@@ -1,0 +1,143 @@
+"""Vector files: every format streamed, complete or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from geoseg.errors import UnwritableOutput
+from geoseg.files import check_writable
+from geoseg.values import LayerSchema
+from geoseg.vector.sink.flatgeobuf import write_flatgeobuf
+from geoseg.vector.sink.geojson import write_geojson, write_geojson_lines
+from geoseg.vector.sink.geopackage import write_geopackage
+from geoseg.vector.sink.geoparquet import write_geoparquet
+from geoseg.vector.sink.shapefile import write_shapefile
+from geoseg.vector.sink.target import Target
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+__all__ = ["FORMATS", "VectorSink", "check_vector_path"]
+
+Append = Callable[["GeoDataFrame"], None]
+
+FORMATS: Mapping[str, Callable[[Target], AbstractContextManager[Append]]] = {
+    ".gpkg": write_geopackage,
+    ".fgb": write_flatgeobuf,
+    ".parquet": write_geoparquet,
+    ".geojson": write_geojson,
+    ".geojsonl": write_geojson_lines,
+    ".shp": write_shapefile,
+}
+"""What writes each format, by suffix."""
+
+
+class VectorSink:
+    """A vector file that features are written to in batches.
+
+    A context manager: the file appears under its name when the block is left without an exception,
+    with all columns and the CRS even if nothing was written.
+
+    Parameters
+    ----------
+    path : Path
+        The suffix names the format; see `FORMATS`.
+    schema : LayerSchema
+        Name, CRS and classes of the layer; the CRS is that of the features.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    UnwritableOutput
+        If the path has no known suffix, exists, or cannot be written; or if the format needs a CRS
+        and there is none.
+    """
+
+    def __init__(self, path: Path, schema: LayerSchema, *, overwrite: bool) -> None:
+        check_vector_path(path, overwrite=overwrite)
+        self._metadata = dict(schema.metadata)
+        self._target = Target(path, schema, self._metadata, overwrite)
+        self._stack = ExitStack()
+        self._append: Append | None = None
+
+    def __enter__(self) -> Self:
+        """Begin the file."""
+        with _translated(self._target.path):
+            self._append = self._stack.enter_context(FORMATS[_suffix(self._target.path)](self._target))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Publish the file, or remove what was written if there was an error."""
+        with _translated(self._target.path):
+            self._stack.__exit__(kind, error, trace)
+
+    def write(self, features: GeoDataFrame) -> None:
+        """Write features with the columns that `geoseg.vector.shape.finish` gives them.
+
+        Raises
+        ------
+        UnwritableOutput
+            If the disk is full, for example.
+        """
+        if self._append is None:
+            raise RuntimeError("a VectorSink is written to in a with statement")
+        if len(features):
+            with _translated(self._target.path):
+                self._append(features)
+
+    def set_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Add to the metadata of the layer, which is written last.
+
+        GeoPackage keeps it as layer metadata, GeoParquet as key-value metadata, GeoJSON as a member
+        ``metadata`` of the collection, FlatGeobuf as description; the other formats have no place
+        for it.
+        """
+        self._metadata.update(metadata)
+
+
+def check_vector_path(path: Path, *, overwrite: bool) -> None:
+    """Check, before any work is done, that a vector file can be written.
+
+    Raises
+    ------
+    UnwritableOutput
+        If the suffix is unknown, the folder is missing or not writable, or the file exists.
+    """
+    if _suffix(path) not in FORMATS:
+        known = " ".join(FORMATS)
+        raise UnwritableOutput(f"{path}: no vector format has this extension; choose one of {known}")
+    check_writable(path, overwrite=overwrite)
+    if path.is_dir():
+        raise UnwritableOutput(f"{path}: is a folder; give the name of a file")
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower()
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn the errors of the libraries that write into `UnwritableOutput`."""
+    from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError
+
+    try:
+        yield
+    except (CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, sqlite3.Error) as error:
+        raise UnwritableOutput(f"{path}: cannot be written ({_one_line(error)})") from error
+    except UnwritableOutput:
+        raise
+    except OSError as error:
+        raise UnwritableOutput(f"{path}: cannot be written ({_one_line(error)})") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,79 @@
+"""GeoParquet 1.1: WKB in Parquet, the CRS as PROJJSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from geoseg.files import replacing
+from geoseg.values import LayerSchema
+from geoseg.vector.shape import COLUMNS
+from geoseg.vector.sink.target import Target
+
+if TYPE_CHECKING:
+    import pyarrow
+    from geopandas import GeoDataFrame
+
+_TYPES = {"int64": "int64", "int32": "int32", "float64": "double", "bool": "bool", "str": "string"}
+
+
+@contextlib.contextmanager
+def write_geoparquet(target: Target) -> Iterator[Callable[[GeoDataFrame], None]]:
+    """Write a GeoParquet file, a row group per batch."""
+    from pyarrow import parquet
+
+    bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
+    schema = _schema()
+
+    def append(features: GeoDataFrame) -> None:
+        writer.write_table(_table(features, schema))
+        batch = shapely.total_bounds(features.geometry.to_numpy())
+        np.minimum(bounds[:2], batch[:2], out=bounds[:2])
+        np.maximum(bounds[2:], batch[2:], out=bounds[2:])
+
+    with (
+        replacing(target.path, overwrite=target.overwrite) as path,
+        parquet.ParquetWriter(path, schema, compression="zstd") as writer,
+    ):
+        yield append
+        geo = _geo_metadata(target.schema, bounds.tolist() if np.isfinite(bounds).all() else None)
+        writer.add_key_value_metadata({**target.metadata, "geo": json.dumps(geo)})
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow
+
+    fields = [(name, pyarrow.type_for_alias(_TYPES[dtype])) for name, dtype in COLUMNS.items()]
+    return pyarrow.schema([*fields, ("geometry", pyarrow.binary())])
+
+
+def _table(features: GeoDataFrame, schema: pyarrow.Schema) -> pyarrow.Table:
+    import pyarrow
+
+    columns = [
+        pyarrow.array(features[name].to_numpy(), field.type, from_pandas=True)
+        for name, field in zip(COLUMNS, schema, strict=False)
+    ]
+    geometry = pyarrow.array(shapely.to_wkb(features.geometry.to_numpy()), pyarrow.binary())
+    return pyarrow.Table.from_arrays([*columns, geometry], schema=schema)
+
+
+def _geo_metadata(schema: LayerSchema, bounds: list[float] | None) -> dict[str, Any]:
+    """Return the ``geo`` entry; a missing CRS is ``null``, not the default of longitude and latitude."""
+    from pyproj import CRS
+
+    column: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": ["Polygon"],
+        "crs": None if schema.crs is None else CRS.from_user_input(schema.crs).to_json_dict(),
+        "orientation": "counterclockwise",
+        "edges": "planar",
+    }
+    if bounds is not None:
+        column["bbox"] = bounds
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
