@@ -6,6 +6,7 @@ nothing in a model file is executed.
 
 from __future__ import annotations
 
+import mmap
 import re
 import shutil
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from geoseg import files
 from geoseg.errors import InvalidModel
 from geoseg.models.card import ModelCard, card_of, read_document, write_document
 from geoseg.models.document import Asset, CardDocument
+from geoseg.models.onnx_file import external_locations
 
 CARD = "model.json"
 WEIGHTS = "model.safetensors"
@@ -178,11 +180,10 @@ def refuse_pickle(path: Path) -> None:
 
 
 def _load_onnx(path: Path) -> Bundle:
-    from geoseg.models.onnx_file import external_files
     from geoseg.models.onnx_keys import document_of
 
     _check_size(path)
-    externals = external_files(path)
+    externals = _external_files(path)
     document = document_of(path)
     checksums = {name: files.sha256(path.parent / name) for name in externals}
     checksums[ONNX] = files.sha256(path)
@@ -207,9 +208,7 @@ def _check_file(path: Path) -> None:
     _check_size(path)
     refuse_pickle(path)
     if path.name == ONNX:
-        from geoseg.models.onnx_file import external_files
-
-        unlisted = set(external_files(path)) - set(FILES)
+        unlisted = set(_external_files(path)) - set(FILES)
         if unlisted:
             raise InvalidModel(f"{path}: keeps weights in {min(unlisted)}; only model.onnx.data is allowed")
     if path.name == WEIGHTS:
@@ -217,6 +216,21 @@ def _check_file(path: Path) -> None:
             length, brace = int.from_bytes(file.read(8), "little"), file.read(1)
         if brace != b"{" or length > min(100_000_000, path.stat().st_size):
             raise InvalidModel(f"{path}: is no safetensors file; {_HOW}")
+
+
+def _external_files(path: Path) -> tuple[str, ...]:
+    """Return the files beside an ONNX file that hold weights of it; refuse any elsewhere."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            names = external_locations(data)
+    except ValueError as error:
+        raise InvalidModel(f"{path}: is no ONNX file: {error}") from error
+    for name in names:
+        if name != Path(name).name or name in ("", "..") or "\\" in name:
+            raise InvalidModel(f"{path}: wants to read weights from {name!r}, outside its own folder")
+        if not (path.parent / name).is_file():
+            raise InvalidModel(f"{path}: its weights are in {name}, which is not beside it")
+    return names
 
 
 def _check_size(path: Path) -> None:

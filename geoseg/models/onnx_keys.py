@@ -54,7 +54,7 @@ class Signature:
 
 
 def document_of(path: Path) -> CardDocument:
-    """Make a card for an ONNX file that `geoseg.models.onnx_file.external_files` found harmless.
+    """Make a card for an ONNX file that `geoseg.models.bundle` found harmless.
 
     Without metadata: RGB in 0 … 255 divided by 255 (a uint8 input takes it as it is), tiles of the
     graph's fixed size or 512, the scene's own resolution. Outputs of a trial run that all lie in

@@ -8,11 +8,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Shape = tuple[int | str, ...]
-ANY: Shape = ("n", 3, "h", "w")
 
 
-def write_pointwise(
-    path: Path,
+def write_pointwise(path: Path, **options: Any) -> Path:
+    """Write what `pointwise_bytes` makes."""
+    path.write_bytes(pointwise_bytes(**options))
+    return path
+
+
+def pointwise_bytes(
     *,
     bands: int = 3,
     classes: int = 1,
@@ -20,8 +24,8 @@ def write_pointwise(
     shape: Shape | None = None,
     dtype: int = TensorProto.FLOAT,
     metadata: dict[str, str] | None = None,
-) -> Path:
-    """Write a 1 × 1 convolution with random weights, ended by `end` (e.g. Sigmoid)."""
+) -> bytes:
+    """Make a 1 × 1 convolution with random weights, ended by `end` (e.g. Sigmoid)."""
     random = np.random.default_rng(3)
     weights = random.normal(0, 4, (classes, bands, 1, 1)).astype(np.float32)
     bias = random.normal(0, 1, classes).astype(np.float32)
@@ -40,15 +44,20 @@ def write_pointwise(
         ],
         [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(bias, "b")],
     )
-    return save(graph, path, metadata)
+    return model_bytes(graph, metadata)
 
 
 def save(graph: Any, path: Path, metadata: dict[str, str] | None = None, **options: Any) -> Path:
+    path.write_bytes(model_bytes(graph, metadata, **options))
+    return path
+
+
+def model_bytes(graph: Any, metadata: dict[str, str] | None = None, **options: Any) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, **options)
     for key, value in (metadata or {}).items():
         model.metadata_props.add(key=key, value=value)
-    path.write_bytes(model.SerializeToString())
-    return path
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def external(location: str, name: str = "w") -> TensorProto:

@@ -1,3 +1,4 @@
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -6,14 +7,28 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from geoseg.errors import InvalidModel
-from geoseg.models.onnx_file import external_files
-from tests.models.onnx_graphs import external, outside_in, save, write_pointwise
+from geoseg.models.bundle import find_model
+from geoseg.models.onnx_file import external_locations
+from tests.models.onnx_graphs import external, model_bytes, outside_in, pointwise_bytes, save
 
 PLACES = ["initializer", "attribute", "subgraph", "sparse"]
+POINTWISE = pointwise_bytes()
 
 
-def test_a_file_of_its_own_has_none(tmp_path: Path) -> None:
-    assert external_files(write_pointwise(tmp_path / "m.onnx")) == ()
+def test_a_file_of_its_own_has_none() -> None:
+    assert external_locations(POINTWISE) == ()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_external_weights_are_found_wherever_they_hide(place: str) -> None:
+    assert external_locations(model_bytes(outside_in(place, "m.data"))) == ("m.data",)
+
+
+def test_functions_are_searched() -> None:
+    node = helper.make_node("Constant", [], ["y"], value=external("/etc/passwd"))
+    function = helper.make_function("own", "F", [], ["y"], [node], [helper.make_opsetid("", 17)])
+    data = model_bytes(outside_in("initializer", "m.data"), functions=[function])
+    assert external_locations(data) == ("/etc/passwd", "m.data")
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -23,62 +38,38 @@ def test_a_file_of_its_own_has_none(tmp_path: Path) -> None:
 def test_weights_outside_the_folder_are_refused(tmp_path: Path, place: str, location: str) -> None:
     path = save(outside_in(place, location), tmp_path / "m.onnx")
     with pytest.raises(InvalidModel, match="outside its own folder"):
-        external_files(path)
+        find_model(str(path))
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_weights_beside_the_file_are_found(tmp_path: Path, place: str) -> None:
-    path = save(outside_in(place, "m.data"), tmp_path / "m.onnx")
+def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
+    path = save(outside_in("initializer", "m.data"), tmp_path / "m.onnx")
     with pytest.raises(InvalidModel, match=r"its weights are in m\.data, which is not beside it"):
-        external_files(path)
-    (tmp_path / "m.data").write_bytes(b"\0" * 4)
-    assert external_files(path) == ("m.data",)
+        find_model(str(path))
 
 
-def test_functions_are_searched(tmp_path: Path) -> None:
-    node = helper.make_node("Constant", [], ["y"], value=external("/etc/passwd"))
-    function = helper.make_function("own", "F", [], ["y"], [node], [helper.make_opsetid("", 17)])
-    graph = outside_in("initializer", "m.data")
-    (tmp_path / "m.data").write_bytes(b"\0" * 4)
-    path = save(graph, tmp_path / "m.onnx", functions=[function])
-    with pytest.raises(InvalidModel, match="outside its own folder"):
-        external_files(path)
+@given(st.binary(max_size=300) | st.integers(0, len(POINTWISE)).map(lambda size: POINTWISE[:size]))
+def test_other_bytes_raise_a_value_error_or_nothing(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        external_locations(data)
 
 
-@given(st.binary(max_size=300))
-def test_any_bytes_end_in_one_line_or_nothing(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
-    path = tmp_path_factory.mktemp("any") / "m.onnx"
-    path.write_bytes(content)
-    try:
-        external_files(path)
-    except InvalidModel as error:
-        assert "\n" not in str(error)  # noqa: PT017
+@given(st.integers(0, len(POINTWISE) - 1), st.integers(0, 255))
+def test_a_damaged_byte_raises_a_value_error_or_nothing(at: int, value: int) -> None:
+    with contextlib.suppress(ValueError):
+        external_locations(POINTWISE[:at] + bytes([value]) + POINTWISE[at + 1 :])
 
 
-@given(st.integers(0, 10_000), st.integers(0, 255))
-def test_a_damaged_file_ends_in_one_line_or_nothing(
-    tmp_path_factory: pytest.TempPathFactory, at: int, value: int
-) -> None:
-    path = write_pointwise(tmp_path_factory.mktemp("any") / "m.onnx")
-    content = bytearray(path.read_bytes())
-    content[at % len(content)] = value
-    path.write_bytes(content)
-    try:
-        external_files(path)
-    except InvalidModel as error:
-        assert "\n" not in str(error)  # noqa: PT017
-
-
-def test_nesting_has_an_end(tmp_path: Path) -> None:
+def test_nesting_has_an_end() -> None:
     inner = b""
-    for _ in range(200):  # graph → node → attribute → graph …
+    for _ in range(200):  # graph, in an attribute, of a node, of a graph …
         for number in (6, 5, 1):
-            inner = bytes([number << 3 | 2]) + varint(len(inner)) + inner
-    (tmp_path / "m.onnx").write_bytes(bytes([7 << 3 | 2]) + varint(len(inner)) + inner)
-    with pytest.raises(InvalidModel, match="nested too deeply"):
-        external_files(tmp_path / "m.onnx")
+            inner = field(number, inner)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        external_locations(field(7, inner))
+
+
+def field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + varint(len(content)) + content
 
 
 def varint(value: int) -> bytes:
