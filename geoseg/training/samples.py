@@ -81,7 +81,7 @@ def read_split(data: Path, places: Sequence[Place]) -> Split:
     """
     training: list[Chip] = []
     validation: dict[str, list[Chip]] = {place.name: [] for place in places}
-    for row in _read_index(data / "index.csv"):
+    for row in read_index(data / "index.csv"):
         homes = [place.name for place in places if place.holds(row["source"], row["stem"])]
         (validation[homes[0]] if homes else training).append(_read_chip(data, row))
     for name, chips in validation.items():
@@ -202,7 +202,14 @@ def _by_source(chips: Sequence[Chip]) -> dict[str, list[Chip]]:
     return groups
 
 
-def _read_index(path: Path) -> list[dict[str, str]]:
+def read_index(path: Path) -> list[dict[str, str]]:
+    """Read the rows of an ``index.csv``; image and mask are relative to its folder.
+
+    Raises
+    ------
+    UnreadableScene
+        If it is missing, empty, or lacks a column.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
