@@ -192,7 +192,7 @@ def _ground_in(geobox: GeoBox, backward: pyproj.Transformer) -> BaseGeometry:
 
 def _cut(areas: BaseGeometry, geobox: GeoBox, name: str) -> BaseGeometry:
     inside = shapely.intersection(areas, shapely.box(0, 0, geobox.width, geobox.height))
-    parts = [part for part in shapely.get_parts(shapely.get_parts(inside)) if part.geom_type == "Polygon"]
+    parts = [part for part in shapely.get_parts(shapely.get_parts(inside)) if part.area > 0]
     if not parts:
         raise InvalidOption(f"{name}: lies outside the scene")
     return shapely.union_all(parts)

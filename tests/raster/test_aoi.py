@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+
+import geopandas
+import numpy as np
+import pyproj
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoseg.errors import InvalidOption
+from geoseg.raster.aoi import aoi_mask, bbox_aoi, read_aoi
+from geoseg.testing import NORTH_UP
+from geoseg.values import GeoBox, Window
+
+UTM = GeoBox(200, 300, NORTH_UP, "EPSG:32633")
+ROTATED = GeoBox(200, 300, (0.3, 0.1, 5e5, 0.1, -0.3, 5e6), "EPSG:32633")
+
+
+def on_the_ground(geometry, box):
+    return shapely.transform(geometry, box.to_crs)
+
+
+def write(path, geometry, crs):
+    geopandas.GeoDataFrame({"a": [1]}, geometry=[geometry], crs=crs).to_file(path)
+    return path
+
+
+@pytest.mark.parametrize("box", [UTM, ROTATED], ids=["north-up", "rotated"])
+@pytest.mark.parametrize("name", ["a.gpkg", "a.fgb", "a.shp", "a.geojson", "a.parquet", "a.kml"])
+def test_areas_land_on_their_pixels(tmp_path, box, name):
+    area = shapely.Polygon([(10, 20), (110, 25), (90, 150)])
+    frame = geopandas.GeoDataFrame({"a": [1]}, geometry=[on_the_ground(area, box)], crs=box.crs)
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        frame.to_parquet(path)
+    else:
+        frame.to_file(path, driver="KML" if name.endswith("kml") else None)
+    # An edge that is straight in degrees, as in GeoJSON and KML, bends by some 1e-4 pixels in UTM.
+    tolerance = 0.1 if name.endswith(("json", "kml")) else 1e-3
+    assert read_aoi(path, box).symmetric_difference(area).area < tolerance
+
+
+def test_edges_that_become_curves_are_followed(tmp_path):
+    # A parallel of latitude: in UTM it bends by many pixels within the scene.
+    box = GeoBox(2000, 40_000, (1, 0, 480_000, 0, -1, 6_652_400), "EPSG:32633")
+    path = write(tmp_path / "a.gpkg", shapely.box(13, 60, 17, 61), "EPSG:4326")
+    outline = shapely.get_coordinates(read_aoi(path, box))
+    x, y = box.to_crs(outline).T
+    _, latitude = pyproj.Transformer.from_crs(32633, 4326, always_xy=True).transform(x, y)
+    inner = (outline[:, 1] > 0) & (outline[:, 1] < 2000) & (outline[:, 0] > 0) & (outline[:, 0] < 40_000)
+    assert inner.sum() > 100
+    assert np.abs(latitude[inner] - 60).max() * 111_000 < 0.1
+
+
+def test_areas_are_joined_and_cut_to_the_scene(tmp_path):
+    areas = shapely.MultiPolygon([shapely.box(-50, -50, 20, 20), shapely.box(280, 0, 400, 400)])
+    path = write(tmp_path / "a.gpkg", on_the_ground(areas, UTM), UTM.crs)
+    assert read_aoi(path, UTM).area == pytest.approx(20 * 20 + 20 * 200)
+
+
+def test_a_country_around_the_scene_is_the_scene(tmp_path):
+    path = write(tmp_path / "a.gpkg", shapely.box(-170, -80, 170, 80), "EPSG:4326")
+    assert read_aoi(path, UTM).area == pytest.approx(UTM.height * UTM.width)
+
+
+def test_what_cannot_be_used_gets_one_line(tmp_path):
+    area = shapely.box(10, 10, 20, 20)
+    outside = write(tmp_path / "outside.gpkg", on_the_ground(shapely.box(900, 0, 910, 5), UTM), UTM.crs)
+    touching = write(tmp_path / "touching.gpkg", on_the_ground(shapely.box(300, 0, 310, 5), UTM), UTM.crs)
+    far = write(tmp_path / "far.gpkg", shapely.box(-70, -20, -69, -19), "EPSG:4326")
+    points = write(tmp_path / "points.gpkg", shapely.Point(5e5, 5e6), UTM.crs)
+    empty = tmp_path / "empty.gpkg"
+    geopandas.GeoDataFrame({"a": []}, geometry=[], crs=UTM.crs).to_file(empty, geometry_type="Polygon")
+    text = tmp_path / "text.gpkg"
+    text.write_text("nothing")
+    broken = tmp_path / "broken.gpkg"
+    broken.write_bytes(outside.read_bytes()[:3000])
+    remote = tmp_path / "remote.gpkg"
+    remote.write_text("<OGRVRTDataSource><OGRVRTLayer name='a'/></OGRVRTDataSource>")
+    no_crs = tmp_path / "nocrs.shp"
+    with pytest.warns(UserWarning, match="crs"):
+        geopandas.GeoDataFrame({"a": [1]}, geometry=[area]).to_file(no_crs)
+    expected = {
+        outside: "outside the scene",
+        touching: "outside the scene",
+        far: "outside the scene",
+        points: "no polygons",
+        empty: "no polygons",
+        text: "not a vector file",
+        broken: "cannot be read",
+        remote: "not a vector file",
+        no_crs: "has no CRS",
+        tmp_path / "missing.gpkg": "no such file",
+        tmp_path: "not a regular file",
+    }
+    for path, message in expected.items():
+        with pytest.raises(InvalidOption, match=message) as caught:
+            read_aoi(path, UTM)
+        assert str(caught.value).startswith(str(path))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_scene_without_crs_takes_no_file(tmp_path):
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps(shapely.geometry.mapping(shapely.box(0, 0, 1, 1))))
+    with pytest.raises(InvalidOption, match="scene has no CRS"):
+        read_aoi(path, GeoBox(10, 10, (1, 0, 0, 0, 1, 0), None))
+
+
+def test_a_box_is_in_the_scenes_crs():
+    area = bbox_aoi(5e5 + 3, 5e6 - 6, 5e5 + 9, 5e6 - 3, UTM)
+    assert area.bounds == pytest.approx((10, 10, 30, 20))
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((1, 0, 0, 1), "WEST < EAST"),
+        ((0, 0, 1, 1), "outside the scene"),
+        ((float("nan"), 0, 1, 1), "WEST < EAST"),
+    ],
+)
+def test_boxes_that_make_no_sense(box, message):
+    with pytest.raises(InvalidOption, match=message):
+        bbox_aoi(*box, UTM)
+
+
+halves = st.integers(-20, 280).map(lambda value: value / 2)
+
+
+@given(
+    corners=st.lists(st.tuples(halves, halves), min_size=3, max_size=8),
+    row=st.integers(0, 60),
+    col=st.integers(0, 60),
+    height=st.integers(0, 80),
+    width=st.integers(0, 80),
+)
+def test_a_pixel_is_inside_if_its_centre_is_through_any_window(corners, row, col, height, width):
+    area = shapely.make_valid(shapely.Polygon(corners))
+    rows, cols = np.mgrid[:140, :140] + 0.5
+    expected = shapely.contains_xy(area, cols, rows)
+    window = Window(row, col, height, width)
+    assert np.array_equal(aoi_mask(area, window), expected[window.within(Window(0, 0, 140, 140))])
