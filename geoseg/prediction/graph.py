@@ -112,7 +112,7 @@ def _run_graph(
             after = delivered[number - in_flight] if number >= in_flight else None
             result = wiring.add(block, after)
             previous = delivered[-1] if delivered else None
-            delivered.append(submit(deliver, result, previous, key=_key("deliver", block)))
+            delivered.append(submit(deliver, result, previous, key=f"geoseg_deliver-{block.row}_{block.col}"))
         dask.compute(delivered[-1], scheduler="threads", num_workers=threads, optimize_graph=False)
         _put(results, None, stop)
     except BaseException as error:  # handed to the thread that waits for results
@@ -139,12 +139,13 @@ def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False
     gpu : bool
         Ask for one unit of the resource ``GPU`` for each inference.
     """
-    shared = client.scatter(work, broadcast=True)
 
     def submit(function: Callable[..., Any], *arguments: Any, key: str) -> Any:
         resources = {"GPU": 1} if gpu and function is _infer else None
         return client.submit(function, *arguments, key=key, pure=False, resources=resources)
 
+    # A task, not scattered data: whatever is lost with a worker can be made again.
+    shared = submit(_same, work, key=f"geoseg_work-{work.plan.digest}")
     wiring = _Wiring(work, submit, None, shared=shared)
     waiting: deque[Any] = deque()
     try:
@@ -165,32 +166,36 @@ class _Wiring:
         self, work: Work, submit: Submit, stopped: Callable[[], bool] | None, shared: Any = None
     ) -> None:
         self._tiles = work.plan.tiles
+        self._digest = work.plan.digest[:16]
         self._work = work if shared is None else shared
         self._submit = submit
         self._stopped = stopped
         self._strips: dict[tuple[BlockIndex, BlockIndex], Any] = {}
         self._margins: dict[tuple[BlockIndex, BlockIndex], Any] = {}
 
+    def _key(self, name: str, *blocks: BlockIndex) -> str:
+        # Keys name the plan: a cluster serves several runs at once.
+        places = [f"{block.row}_{block.col}" for block in blocks]
+        return "-".join([f"geoseg_{name}", self._digest, *places])
+
     def add(self, block: BlockIndex, after: Any = None) -> Any:
         """Submit a block and return the node of its result; blocks come row by row."""
         submit, work = self._submit, self._work
         followers = [taker for taker in self._tiles.followers(block) if taker != block]
         leaders = [giver for giver in self._tiles.leaders(block) if giver != block]
-        inferred = submit(_infer, work, block, self._stopped, after, key=_key("infer", block))
-        tally = submit(_tally, inferred, key=_key("tally", block))
+        inferred = submit(_infer, work, block, self._stopped, after, key=self._key("infer", block))
+        tally = submit(_tally, inferred, key=self._key("tally", block))
         for taker in followers:
-            self._strips[block, taker] = submit(take_share, inferred, taker, key=_key("strip", block, taker))
+            self._strips[block, taker] = submit(
+                take_share, inferred, taker, key=self._key("strip", block, taker)
+            )
         strips = [self._strips.pop((giver, block)) for giver in leaders]
-        blended = submit(_blend, work, block, inferred, strips, key=_key("blend", block))
+        blended = submit(_blend, work, block, inferred, strips, key=self._key("blend", block))
         for taker in followers:
-            key = _key("margin", block, taker)
+            key = self._key("margin", block, taker)
             self._margins[block, taker] = submit(_margin, work, blended, taker, key=key)
         margins = [self._margins.pop((giver, block)) for giver in leaders]
-        return submit(_finish, work, block, blended, margins, tally, key=_key("result", block))
-
-
-def _key(name: str, *blocks: BlockIndex) -> str:
-    return "-".join([f"geoseg_{name}", *(f"{block.row}_{block.col}" for block in blocks)])
+        return submit(_finish, work, block, blended, margins, tally, key=self._key("result", block))
 
 
 def _infer(work: Work, block: BlockIndex, stopped: Callable[[], bool] | None, _after: None) -> Inferred:
@@ -207,6 +212,10 @@ def _infer(work: Work, block: BlockIndex, stopped: Callable[[], bool] | None, _a
 def _batch_size(_digest: str, tiles: int) -> BatchSize:
     """Return the batch size of a run in this process: it remembers what did not fit."""
     return BatchSize(tiles)
+
+
+def _same(work: Work) -> Work:
+    return work
 
 
 def _tally(inferred: Inferred) -> Tally:
