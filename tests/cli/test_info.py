@@ -26,7 +26,7 @@ def test_a_scene_in_plain_words(tmp_path):
     assert lines["resolution"].endswith("m on the ground")
     assert lines["validity"] == "75 % of the pixels are data (nodata)"
     assert lines["overviews"] == "32 x 32"
-    assert "1       uint8, red, nodata 0" in run(path).output
+    assert "band 1      uint8, red, nodata 0\n" in run(path).output
 
 
 def test_json_holds_the_same(tmp_path):
