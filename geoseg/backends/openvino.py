@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from pathlib import Path
@@ -68,7 +69,10 @@ class OpenVinoPredictor:
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
         """Predict a batch; see `geoseg.backends.base.Predictor`."""
-        outputs = self._pool(batch.shape[1:]).run(batch)
+        try:
+            outputs = self._pool(batch.shape[1:]).run(batch)
+        except RuntimeError as error:
+            raise InvalidModel(f"{self._path}: OpenVINO cannot run it: {_reason(error)}") from error
         return to_probabilities(outputs, self._activation)
 
     def _pool(self, shape: tuple[int, ...]) -> _Pool:
@@ -85,13 +89,8 @@ class OpenVinoPredictor:
 
     def _compile(self, shape: tuple[int, ...]) -> _Pool:
         model = self._read()
-        try:
-            # Fixed shapes run faster than dynamic ones, and take less memory.
-            model.reshape([1, *shape])
-            return _Pool(self._core.compile_model(model, "CPU", self._config))
-        except RuntimeError as error:
-            message = f"{self._path}: OpenVINO cannot run it on tiles of {shape}: {_reason(error)}"
-            raise InvalidModel(message) from error
+        model.reshape([1, *shape])  # fixed shapes run faster than dynamic ones, and take less memory
+        return _Pool(self._core.compile_model(model, "CPU", self._config))
 
 
 class _Pool:
@@ -107,12 +106,18 @@ class _Pool:
         tiles = to_network(batch, self._dtype)
         outputs: list[NDArray[np.float32]] = []
         running: list[Any] = []
-        for index in range(len(tiles)):
-            request = self._lend(running, outputs)
-            request.start_async({0: tiles[index : index + 1]}, share_inputs=True)
-            running.append(request)
-        while running:
-            outputs.append(self._finish(running))
+        try:
+            for index in range(len(tiles)):
+                request = self._lend(running, outputs)
+                running.append(request)
+                request.start_async({0: tiles[index : index + 1]}, share_inputs=True)
+            while running:
+                outputs.append(self._finish(running))
+        finally:  # after an error no request may stay away, or others would wait for it for ever
+            for request in running:
+                with contextlib.suppress(RuntimeError):
+                    request.wait()
+                self._idle.put(request)
         return np.stack(outputs)
 
     def _lend(self, running: list[Any], outputs: list[NDArray[np.float32]]) -> Any:

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -180,9 +181,15 @@ def refuse_pickle(path: Path) -> None:
 
 
 def _load_onnx(path: Path) -> Bundle:
+    _check_size(path)
+    return _probe_onnx(path, files.fingerprint(path))
+
+
+@lru_cache(maxsize=8)
+def _probe_onnx(path: Path, version: str) -> Bundle:
+    """Run an ONNX file to learn what it is; once for each `version` of it, as that takes a while."""
     from geoseg.models.onnx_keys import document_of
 
-    _check_size(path)
     externals = _external_files(path)
     document = document_of(path)
     checksums = {name: files.sha256(path.parent / name) for name in externals}

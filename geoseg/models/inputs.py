@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,27 +86,31 @@ def fill_invalid(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArr
     valid : ndarray of bool, shape (rows, cols)
         At least one True.
     """
-    if valid.all():
-        return pixels.astype(np.float32)
-    known = np.where(valid, pixels, 0).astype(np.float32)
-    return _pull_push(known.astype(np.float64), valid).astype(np.float32)
+    with np.errstate(over="ignore"):  # whatever an invalid pixel holds
+        out = pixels.astype(np.float32)
+    if not valid.all():
+        out[:, ~valid] = 0
+        _pull_push(out, valid)
+    return out
 
 
-def _pull_push(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    if valid.all() or valid.size == 1:
-        return values
-    rows, cols = valid.shape
-    odd = (rows % 2, cols % 2)
-    padded = np.pad(values, ((0, 0), (0, odd[0]), (0, odd[1])))
-    weight = np.pad(valid, ((0, odd[0]), (0, odd[1])))
-    count = _quads(weight.astype(np.float64))
-    # 0 at invalid pixels and sums of at most four: a constant scene stays constant to the bit.
-    coarse = _quads(padded) / np.maximum(count, 1)
-    filled = _pull_push(coarse, count > 0)
-    spread = filled.repeat(2, axis=1).repeat(2, axis=2)[:, :rows, :cols]
-    return np.where(valid, values, spread)
+def _pull_push(values: NDArray[np.floating[Any]], valid: NDArray[np.bool_]) -> None:
+    """Fill `values` in place; they must be 0 where they are not valid."""
+    rows, cols = np.nonzero(~valid)
+    if len(rows) == 0 or valid.size == 1:
+        return
+    count = _quads(valid)
+    # Sums of at most four float32 are exact in float64: a constant scene stays constant to the bit.
+    coarse = _quads(values) / np.maximum(count, 1)
+    _pull_push(coarse, count > 0)
+    values[:, rows, cols] = coarse[:, rows // 2, cols // 2]
 
 
-def _quads(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum each 2 × 2 square of the last two axes."""
-    return values[..., ::2, ::2] + values[..., 1::2, ::2] + values[..., ::2, 1::2] + values[..., 1::2, 1::2]
+def _quads(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum each 2 × 2 square of the last two axes; beyond an odd edge there is 0."""
+    rows, cols = values.shape[-2:]
+    out = np.zeros((*values.shape[:-2], (rows + 1) // 2, (cols + 1) // 2))
+    for row, col in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        part = values[..., row::2, col::2]
+        out[..., : part.shape[-2], : part.shape[-1]] += part
+    return out

@@ -72,6 +72,19 @@ def test_openvino_takes_tiles_of_any_size_in_turn(binary: Bundle) -> None:
         assert predictor(np.zeros((2, 3, size, size), np.float32)).shape == (2, 1, size, size)
 
 
+def test_an_error_in_openvino_is_one_line_and_leaves_it_usable(binary: Bundle, tiles: Tiles) -> None:
+    predictor = select.load_predictor(binary, backend="openvino")
+    expected = predictor(tiles)
+    for _ in range(5):  # more often than there are requests to lose
+        with pytest.raises(InvalidModel, match="OpenVINO cannot run it") as caught:
+            predictor(np.zeros((3, 5, 64, 64), np.float32))
+        assert "\n" not in str(caught.value)
+        pool = predictor._pool(tiles.shape[1:])  # type: ignore[attr-defined]
+        with pytest.raises(RuntimeError):
+            pool.run(np.zeros((3, 3, 32, 64), np.float32))
+    np.testing.assert_array_equal(predictor(tiles), expected)
+
+
 @pytest.mark.parametrize("backend", select.BACKENDS)
 def test_the_callers_batch_is_left_alone(binary: Bundle, tiles: Tiles, backend: str) -> None:
     predictor = select.load_predictor(binary, backend=backend, device="cpu")

@@ -140,3 +140,11 @@ def test_what_is_no_onnx_file_is_one_line(tmp_path: Path, content: bytes) -> Non
     with pytest.raises(InvalidModel) as caught:
         find_model(str(tmp_path / "m.onnx"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_replaced_file_is_looked_at_again(tmp_path: Path) -> None:
+    path = write_pointwise(tmp_path / "m.onnx")
+    first = find_model(str(path)).card
+    assert find_model(str(path)).card is first
+    write_pointwise(path, end="Sigmoid")
+    assert find_model(str(path)).card.activation == "probability"
