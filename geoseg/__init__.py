@@ -64,5 +64,5 @@ def predict(
         if report.failures:
             first = report.failures[0]
             raise GeosegError(f"{len(report.failures)} tiles could not be read, the first: {first.reason}")
-        features: GeoDataFrame = pyogrio.read_dataframe(path)
+        features: GeoDataFrame = pyogrio.read_dataframe(path, layer=0)
     return features

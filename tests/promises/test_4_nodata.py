@@ -49,8 +49,8 @@ def test_nothing_in_nodata_and_everything_beside_it(
     found = union_all(
         [
             Polygon(
-                [inverse * point for point in polygon.exterior.coords],
-                [[inverse * point for point in ring.coords] for ring in polygon.interiors],
+                [inverse @ point for point in polygon.exterior.coords],
+                [[inverse @ point for point in ring.coords] for ring in polygon.interiors],
             )
             for polygon in features.geometry
         ]

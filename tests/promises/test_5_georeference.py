@@ -20,8 +20,8 @@ ROW, COL, HEIGHT, WIDTH = 20, 30, 40, 60
 RECTANGLE = [(COL, ROW), (COL + WIDTH, ROW), (COL + WIDTH, ROW + HEIGHT), (COL, ROW + HEIGHT)]
 
 UTM = (600000.0, 5200000.0)
-TURNED = Affine.translation(*UTM) * Affine.rotation(30) * Affine.scale(0.3, -0.3)
-SHEARED = Affine.translation(*UTM) * Affine.shear(10, 5) * Affine.scale(0.3, -0.3)
+TURNED = Affine.translation(*UTM) @ Affine.rotation(30) @ Affine.scale(0.3, -0.3)
+SHEARED = Affine.translation(*UTM) @ Affine.shear(10, 5) @ Affine.scale(0.3, -0.3)
 
 
 def coefficients(affine: Affine) -> Transform:
@@ -66,7 +66,7 @@ def test_a_known_rectangle_comes_back_where_it_is(
     polygon = features.geometry[0]
     assert polygon.exterior.is_ccw
     affine = Affine(*transform)
-    pixels = np.array([~affine * point for point in polygon.exterior.coords])
+    pixels = np.array([~affine @ point for point in polygon.exterior.coords])
     in_pixels = Polygon(pixels)
     if outline == "pixel":
         assert in_pixels.symmetric_difference(Polygon(RECTANGLE)).area < 1e-4
@@ -77,7 +77,7 @@ def test_a_known_rectangle_comes_back_where_it_is(
         nearest = [min(math.dist(corner, point) for point in corners) for corner in RECTANGLE]
         assert max(nearest) < 0.1
         assert in_pixels.area == pytest.approx(HEIGHT * WIDTH, rel=0.002)
-    expected = geodesic_area([affine * corner for corner in RECTANGLE], crs)
+    expected = geodesic_area([affine @ corner for corner in RECTANGLE], crs)
     assert features.area_m2[0] == pytest.approx(expected, rel=0.003 if outline == "smooth" else 1e-6)
     assert not features.touches_edge[0]
 
@@ -101,7 +101,7 @@ def test_the_rectangle_is_found_at_another_resolution_too(
     assert result.code == 0, result.err
     with rasterio.open(scene) as dataset:
         pixels = Polygon(
-            [~dataset.transform * point for point in result.features.geometry[0].exterior.coords]
+            [~dataset.transform @ point for point in result.features.geometry[0].exterior.coords]
         )
     corners = pixels.minimum_rotated_rectangle.exterior.coords
     assert max(min(math.dist(corner, point) for point in corners) for corner in RECTANGLE) < 0.1 * 2

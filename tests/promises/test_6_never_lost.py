@@ -45,7 +45,7 @@ def start_and_wait_for_records(scene: Path, out: Path, records: int) -> subproce
 
 
 def features(path: Path) -> set[tuple[object, ...]]:
-    table = pyogrio.read_dataframe(path)
+    table = pyogrio.read_dataframe(path, layer=0)
     return {(*row[:-1], row[-1].normalize().wkb) for row in table.itertuples(index=False)}
 
 

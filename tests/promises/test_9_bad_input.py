@@ -215,8 +215,8 @@ def test_an_area_of_interest_is_all_that_is_predicted(
         tmp_path / "scene.tif", pixels=picture((20, 20, 30, 30), (200, 200, 30, 30), size=(300, 300))
     )
     with rasterio.open(scene) as dataset:
-        left, top = dataset.transform * (10, 10)
-        right, bottom = dataset.transform * (100, 100)
+        left, top = dataset.transform @ (10, 10)
+        right, bottom = dataset.transform @ (100, 100)
         crs = dataset.crs
     area = tmp_path / "area.gpkg"
     geopandas.GeoSeries([box(left, bottom, right, top)], crs=crs).to_crs(4326).to_file(area)
