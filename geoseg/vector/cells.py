@@ -89,12 +89,7 @@ class Via:
 
 def cross_cells(samples: Samples, *, smooth: bool) -> Cells:
     """Find the cells that outlines of classes cross, and how."""
-    index = _find(samples.labels)
-    rows, cols = np.divmod(index, samples.stride)
-    labels = samples.labels
-    corners = np.stack(
-        [labels[rows, cols], labels[rows, cols + 1], labels[rows + 1, cols + 1], labels[rows + 1, cols]], 1
-    )
+    index, corners = _find(samples.labels)
     crossed = corners != np.roll(corners, -1, axis=1)
     target = _PREVIOUS[np.packbits(crossed, axis=1, bitorder="little")[:, 0]]
     if smooth:
@@ -106,8 +101,8 @@ def cross_cells(samples: Samples, *, smooth: bool) -> Cells:
     return Cells(index, corners, crossed, target, via)
 
 
-def _find(labels: NDArray[np.int16]) -> Index:
-    """Return the flat indices of cells with differing corners, one of them a class."""
+def _find(labels: NDArray[np.int16]) -> tuple[Index, NDArray[np.int16]]:
+    """Return the flat indices and corners of cells whose corners differ, one of them a class."""
     across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
     active = np.zeros(labels.shape, bool)
     cells = active[:-1, :-1]
@@ -115,11 +110,10 @@ def _find(labels: NDArray[np.int16]) -> Index:
     cells |= down[:, 1:]
     cells |= down[:, :-1]
     index = np.flatnonzero(active)
-    if labels.min() < 0:
-        flat, stride = labels.ravel(), labels.shape[1]
-        classes = [flat[index + step] > 0 for step in (0, 1, stride, stride + 1)]
-        index = index[np.logical_or.reduce(classes)]
-    return index
+    flat, stride = labels.ravel(), labels.shape[1]
+    corners = np.stack([flat[index + step] for step in (0, 1, stride + 1, stride)], axis=1)
+    bounding = corners.max(axis=1) > 0
+    return (index, corners) if bounding.all() else (index[bounding], corners[bounding])
 
 
 def centers(samples: Samples, cell: Index) -> Floats:
