@@ -131,7 +131,7 @@ def _mean_on(image: np.ndarray, world: World, dx: float, dy: float) -> float:
             for ring in shapely.get_exterior_ring(np.array(world.footprints, dtype=object))
         ]
     )
-    cols, rows = np.floor(points + (dx, dy)).astype(int).T
+    cols, rows = np.floor(points + np.array([dx, dy])).astype(int).T
     height, width = image.shape
     inside = (cols > 3) & (rows > 3) & (cols < width - 4) & (rows < height - 4)
     return float(image[rows[inside], cols[inside]].mean())

@@ -85,7 +85,7 @@ def _paint(canvas: Canvas, site: Site, style: Style) -> None:
     paint_rows(canvas, site.rows, style.sun)
     paint_hedges(canvas, site.hedges, style.sun)
     for number, building in enumerate(site.buildings):
-        paint_building(canvas, building, style.sun, number)
+        paint_building(canvas, building, style.sun, style.lean, number)
     for thing in site.clutter:
         paint_fixture(canvas, thing, style.sun)
     paint_vehicles(canvas, site.vehicles, style.sun)

@@ -9,7 +9,7 @@ import numpy as np
 
 from geoseg.training.synthetic.canvas import srgb
 from geoseg.training.synthetic.roofs import Building, Fixture, Part, Points, Skin
-from geoseg.training.synthetic.style import Style, flat_skin, metal_skin, pick, pitched_skin
+from geoseg.training.synthetic.style import Style, flat_skin, metal_skin, pick, pitched_skin, plaster
 
 _FLAT = (False, False, False, False)
 _HIP = (True, True, True, True)
@@ -51,9 +51,9 @@ def house(rng: np.random.Generator, style: Style, frame: Frame, width: float, de
     if rng.random() < 0.35:
         parts.append(_annex(rng, frame, rects[0], wall, skin))
     if flat:
-        return Building(tuple(parts), (), _boxes(rng, frame, rects[0], int(rng.integers(0, 3))))
+        return Building(tuple(parts), (), _boxes(rng, frame, rects[0], int(rng.integers(0, 3))), plaster(rng))
     dormers = _dormers(rng, frame, rects[0], parts[0]) if slope > 0.55 and rng.random() < 0.35 else ()
-    return Building(tuple(parts), dormers, _roof_things(rng, frame, rects[0], parts[0]))
+    return Building(tuple(parts), dormers, _roof_things(rng, frame, rects[0], parts[0]), plaster(rng))
 
 
 def hall(rng: np.random.Generator, style: Style, frame: Frame, width: float, depth: float) -> Building:
@@ -79,7 +79,7 @@ def hall(rng: np.random.Generator, style: Style, frame: Frame, width: float, dep
     lights = _roof_lights(rng, frame, box) if rng.random() < 0.55 else ()
     boxes = _boxes(rng, frame, box, int(rng.integers(0, 14)) if form == "flat" else 0)
     panels = _panel_field(rng, frame, box) if not lights and rng.random() < 0.25 else ()
-    return Building(tuple(parts), (), lights + panels + (() if panels else boxes))
+    return Building(tuple(parts), (), lights + panels + (() if panels else boxes), plaster(rng))
 
 
 def slab(rng: np.random.Generator, style: Style, frame: Frame, width: float, depth: float) -> Building:
@@ -94,7 +94,7 @@ def slab(rng: np.random.Generator, style: Style, frame: Frame, width: float, dep
         parts.append(_piece(frame, wing, wall, 0.45, skin, flat=flat, hip=True))
     if not flat:
         return Building(tuple(parts), (), _roof_things(rng, frame, box, parts[0]))
-    return Building(tuple(parts), (), _boxes(rng, frame, box, int(width / 8)))
+    return Building(tuple(parts), (), _boxes(rng, frame, box, int(width / 8)), plaster(rng))
 
 
 def shack(rng: np.random.Generator, style: Style, frame: Frame, width: float, depth: float) -> Building:
@@ -137,7 +137,7 @@ def party_house(rng: np.random.Generator, style: Style, ring: Points, wall: floa
     width, depth = float(np.hypot(*along)), float(np.hypot(*(ring[3] - ring[0])))
     box = (-width / 2.6, -depth / 2.6, width / 2.6, depth / 2.6)
     things = _boxes(rng, frame, box, int(rng.integers(0, 4))) if flat else _roof_things(rng, frame, box, part)
-    return Building((part,), (), things)
+    return Building((part,), (), things, plaster(rng))
 
 
 def _plan(rng: np.random.Generator, width: float, depth: float) -> list[Rect]:

@@ -46,12 +46,26 @@ class Sun(NamedTuple):
 
 
 class Material(NamedTuple):
-    """A surface: colour and how strongly it varies from grain to grain, at 1 m and at 10 m."""
+    """A surface.
+
+    Parameters
+    ----------
+    color : Color
+        Its reflectance.
+    grain, mottle, patch : float
+        How strongly it varies from sample to sample, at 1 m and at 10 m.
+    worn : float
+        Share of the surface, 0 … 1, where `under` shows through in patches.
+    under : Color
+        What is under it.
+    """
 
     color: Color
     grain: float = 0.06
     mottle: float = 0.05
     patch: float = 0.05
+    worn: float = 0.0
+    under: Color = np.zeros(3, np.float32)
 
 
 class Cut(NamedTuple):
@@ -146,14 +160,25 @@ class Canvas:
     def cover(self, polygons: Sequence[shapely.Polygon], materials: Sequence[Material]) -> None:
         """Lay materials on the ground; a later polygon covers an earlier one."""
         index = self.burn(polygons, range(len(materials)))
-        strength = np.array([material[1:] for material in materials], np.float32)
+        strength = np.array([material[1:4] for material in materials], np.float32)
         factor = 1 + strength[index, 0] * self.grain
         factor += strength[index, 1] * self.mottle
         factor += strength[index, 2] * self.patch
         np.maximum(factor, np.float32(0.25), out=factor)
         colors = np.array([material.color for material in materials], np.float32)
+        step = np.array([material.under for material in materials], np.float32) - colors
+        bare = self._bare(np.array([material.worn for material in materials], np.float32)[index])
         for band in range(3):
-            np.multiply(colors[index, band], factor, out=self.albedo[band])
+            blend = colors[index, band] + bare * step[index, band]
+            np.multiply(blend, factor, out=self.albedo[band])
+
+    def _bare(self, worn: Field) -> Field:
+        """Return how much of the ground underneath shows, 0 … 1: patches with ragged edges."""
+        pattern = (
+            np.float32(0.55) * self.patch + np.float32(0.7) * self.mottle + np.float32(0.25) * self.grain
+        )
+        pattern -= np.float32(1.9) - np.float32(3.8) * worn
+        return np.where(worn > 0, np.clip(np.float32(0.6) * pattern + np.float32(0.3), 0, 1), np.float32(0))
 
 
 def shadow(height: Field, sun: Sun, scale: float) -> Field:

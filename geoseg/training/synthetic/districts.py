@@ -63,13 +63,13 @@ class District(NamedTuple):
 
 def suburb(rng: Rng, style: Style, site: Site, block: shapely.Polygon) -> None:
     """Detached houses in gardens."""
-    size = rng.uniform(320, 800)
+    size = rng.uniform(280, 750)
     hedged = rng.random()
     trees = (0.002 + 0.012 * style.lush) * rng.uniform(0.5, 1.5)
     for parcel in lots(rng, site, block, size):
         site.cover(parcel.land, lawn(rng, style))
-        width = np.clip(parcel.length - rng.uniform(3, 8), 9, 19)
-        depth = np.clip(parcel.land.area / max(parcel.length, 8) * rng.uniform(0.3, 0.5), 8, 15)
+        width = np.clip(parcel.length - rng.uniform(2.5, 6), 10, 22)
+        depth = np.clip(parcel.land.area / max(parcel.length, 8) * rng.uniform(0.35, 0.6), 9, 17)
         taken = homestead(rng, style, site, parcel, (float(width), float(depth)), _GARAGE)
         free = parcel.land.buffer(-0.8).difference(taken)
         if rng.random() < 0.14 and free.area > 150:
@@ -97,7 +97,7 @@ def village(rng: Rng, style: Style, site: Site, block: shapely.Polygon) -> None:
 
 def informal(rng: Rng, style: Style, site: Site, block: shapely.Polygon) -> None:
     """Small dwellings wall to wall between alleys."""
-    site.cover(block, Material(vary(rng, style.soil, 0.15), 0.09, 0.14, 0.10))
+    site.cover(block.buffer(0.8), Material(vary(rng, style.soil, 0.15), 0.09, 0.14, 0.10))
     size = rng.uniform(40, 120)
     for parcel in lots(rng, site, block, size):
         box = bounding_box(parcel.land)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from geoseg.training.synthetic.canvas import Canvas, Sun, srgb
-from geoseg.training.synthetic.noise import Field, blur
+from geoseg.training.synthetic.noise import Field, blur, smooth_noise
 from geoseg.training.synthetic.roofs import (
     Building,
     Fixture,
@@ -21,7 +21,7 @@ from geoseg.training.synthetic.roofs import (
 )
 from geoseg.training.synthetic.site import Hedge, Plant, Rows, Vehicle
 
-_VARIANTS = 5
+_VARIANTS = 6
 
 
 class Crown(NamedTuple):
@@ -50,37 +50,45 @@ def _size(radius: float) -> int:
 
 
 def _crown(rng: np.random.Generator, plant: Plant, size: int, sun: Sun) -> Crown:
-    axis = (np.arange(-size, size + 1, dtype=np.float32)) / np.float32(size)
-    x, y = axis[None, :], axis[:, None]
-    shape = (len(axis), len(axis))
-    radius = np.hypot(x, y)
-    turn = np.arctan2(y, x)
-    if plant.kind == "conifer":
-        arms = np.cos(turn * rng.integers(6, 11) + rng.uniform(0, 6)) + 0.6 * np.cos(
-            turn * 17 + rng.uniform(0, 6)
-        )
-        height = np.clip(1 - radius * (1 + 0.12 * arms), 0, 1)
-    else:
-        height = np.zeros(shape, np.float32)
-        for _ in range(int(rng.integers(9, 16))):
-            away, angle = 0.62 * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
-            lobe = rng.uniform(0.24, 0.46)
-            bump = 1 - ((x - away * math.cos(angle)) ** 2 + (y - away * math.sin(angle)) ** 2) / lobe**2
-            top = 1 - 0.55 * away**2 - rng.uniform(0, 0.2)
-            height = np.maximum(
-                height, np.where(bump > 0, top - 0.42 * (1 - np.sqrt(np.maximum(bump, 0))), 0)
-            )
-    rough = blur(rng.standard_normal(shape, dtype=np.float32), 0.7)
-    inside = height > 0.02
+    axis = np.arange(-size, size + 1, dtype=np.float32) / np.float32(size)
+    turned, stretch = rng.uniform(0, math.pi), rng.uniform(1, 1.35)
+    x = (math.cos(turned) * axis[None, :] + math.sin(turned) * axis[:, None]) * np.float32(stretch)
+    y = math.cos(turned) * axis[:, None] - math.sin(turned) * axis[None, :]
+    rough = blur(rng.standard_normal(x.shape, dtype=np.float32), 0.6)
+    coarse = smooth_noise(rng, x.shape, max(2.0, size / 4))
+    height = _needles(rng, x, y) if plant.kind == "conifer" else _lobes(rng, x, y)
+    inside = height + 0.10 * coarse > 0.10
     if plant.kind == "bare":
-        inside &= rough > 0.05 + 0.2 * radius
-    height = np.where(inside, np.clip(height + 0.10 * rough, 0.05, 1), 0).astype(np.float32)
-    metres = height * np.float32(plant.height / plant.radius * size * 0.55)
-    down, right = np.gradient(blur(metres, 0.6))
+        inside &= rough + 0.3 * coarse > 0.1 + 0.3 * np.hypot(x, y)
+    height = np.where(inside, np.clip(height + 0.10 * rough + 0.06 * coarse, 0.06, 1), 0).astype(np.float32)
+    metres = height * np.float32(plant.height / plant.radius * size * 0.6)
+    down, right = np.gradient(blur(metres, 0.5))
     light = (sun.z - sun.x * right - sun.y * down) / np.sqrt(1 + right**2 + down**2)
-    light = 0.35 * sun.z + 0.65 * np.maximum(light, 0)
-    tone = (0.55 + 0.5 * height) * (1 + 0.28 * rough)
-    return Crown(height, light.astype(np.float32), np.clip(tone, 0.25, 1.6).astype(np.float32))
+    light = 0.3 * sun.z + 0.7 * np.maximum(light, 0)
+    tone = (0.55 + 0.55 * height) * (1 + 0.30 * rough + 0.10 * coarse)
+    return Crown(height, light.astype(np.float32), np.clip(tone, 0.2, 1.8).astype(np.float32))
+
+
+def _needles(rng: np.random.Generator, x: Field, y: Field) -> Field:
+    """Return a cone with arms, 1 at its top."""
+    turn = np.arctan2(y, x)
+    arms = np.cos(turn * rng.integers(6, 11) + rng.uniform(0, 6)) + 0.6 * np.cos(
+        turn * 17 + rng.uniform(0, 6)
+    )
+    return np.asarray(np.clip(1.05 - np.hypot(x, y) * (1 + 0.12 * arms), 0, 1), np.float32)
+
+
+def _lobes(rng: np.random.Generator, x: Field, y: Field) -> Field:
+    """Return a dome of many bulges, up to 1."""
+    height = np.zeros(x.shape, np.float32)
+    for _ in range(int(rng.integers(12, 26))):
+        away, angle = 0.68 * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
+        bulge = rng.uniform(0.16, 0.44)
+        above = 1 - ((x - away * math.cos(angle)) ** 2 + (y - away * math.sin(angle)) ** 2) / bulge**2
+        top = 1 - 0.6 * away**2 - rng.uniform(0, 0.3)
+        dome = top - 0.42 * (1 - np.sqrt(np.maximum(above, 0)))
+        height = np.maximum(height, np.where(above > 0, dome, 0)).astype(np.float32)
+    return height
 
 
 def _stamp(canvas: Canvas, plant: Plant, crown: Crown, size: int) -> None:
@@ -149,7 +157,7 @@ def paint_vehicles(canvas: Canvas, vehicles: Sequence[Vehicle], sun: Sun) -> Non
         half, side = vehicle.length / 2, vehicle.breadth / 2
         skin = Skin(vehicle.color, vehicle.color, (50.0, 50.0), 0.0, 0.0, 0.1)
         body = Part(_ring(vehicle, -half, half, side), (False,) * 4, vehicle.height * 0.6, 0, 0, skin)
-        paint_building(canvas, Building((body,)), sun, number)
+        paint_building(canvas, Building((body,)), sun, (0.0, 0.0), number)
         if vehicle.length > 5.5:
             load = _ring(vehicle, -half, half - 2.0, side)
             paint_fixture(canvas, Fixture(load, vehicle.color, vehicle.height * 0.4), sun)

@@ -15,10 +15,14 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from geoseg.training.synthetic.canvas import Canvas, Color, Cut, Sun
+from geoseg.training.synthetic.canvas import Canvas, Color, Cut, Sun, srgb
 from geoseg.training.synthetic.noise import Field
 
 Points = NDArray[np.float64]
+
+Lean = tuple[float, float]
+"""Where the foot of a wall shows beside its roof, metres right and down per metre of height: the
+camera's slant. Footprints and labels are those of the roof."""
 
 
 class Skin(NamedTuple):
@@ -103,6 +107,7 @@ class Building(NamedTuple):
     parts: tuple[Part, ...]
     dormers: tuple[Part, ...] = ()
     fixtures: tuple[Fixture, ...] = ()
+    wall: Color = srgb(198, 190, 176)
 
     @property
     def footprint(self) -> BaseGeometry:
@@ -112,9 +117,12 @@ class Building(NamedTuple):
         return shapely.union_all([shapely.Polygon(part.ring) for part in self.parts], grid_size=1e-3)
 
 
-def paint_building(canvas: Canvas, building: Building, sun: Sun, seed: int) -> None:
-    """Paint the pieces of a building, then its fixtures, over what is lower."""
+def paint_building(canvas: Canvas, building: Building, sun: Sun, lean: Lean, seed: int) -> None:
+    """Paint the walls and roofs of a building, then its fixtures, over what is lower."""
     rng = np.random.default_rng(seed)
+    if any(lean):
+        for part in building.parts:
+            _paint_walls(canvas, part, building.wall, sun, lean)
     for part in building.parts + building.dormers:
         _paint_part(canvas, part, sun, rng.random((64, 2), dtype=np.float32))
     for fixture in building.fixtures:
@@ -140,6 +148,30 @@ def paint_fixture(canvas: Canvas, fixture: Fixture, sun: Sun) -> None:
         base = float(np.median(canvas.height[cut.area][inside]))
         canvas.height[cut.area][inside] = base + fixture.rise
         canvas.light[cut.area][inside] = sun.z
+
+
+def _paint_walls(canvas: Canvas, part: Part, color: Color, sun: Sun, lean: Lean) -> None:
+    """Paint the walls that a camera not quite overhead sees beside the roof."""
+    foot = np.array(lean) * part.wall
+    for start, stop in zip(part.ring, np.roll(part.ring, -1, axis=0), strict=True):
+        along = (stop - start) / np.hypot(*(stop - start))
+        outward = np.array([along[1], -along[0]])
+        depth = float(outward @ foot)
+        ring = np.array([stop, start, start + foot, stop + foot])
+        cut = canvas.cut(_bounds(ring)) if depth > 0.3 / canvas.scale else None
+        if cut is None:
+            continue
+        distance, _ = _distances(ring, cut)
+        height = np.float32(part.wall) * (1 - distance[0] / np.float32(depth))
+        shown = (distance.min(axis=0) >= 0) & (height > canvas.height[cut.area])
+        reach = (cut.x * np.float32(along[0]) + cut.y * np.float32(along[1]))[shown]
+        story = height[shown] % np.float32(2.9)
+        window = (reach % np.float32(2.7) > 1.5) & (story > 1.0) & (story < 2.2)
+        shade = 1 + np.float32(0.06) * canvas.grain[cut.area][shown]
+        shade[window] *= np.float32(0.25)
+        canvas.albedo[:, cut.rows, cut.cols][:, shown] = color[:, None] * shade
+        canvas.height[cut.area][shown] = height[shown]
+        canvas.light[cut.area][shown] = max(0.0, float(outward @ np.array([sun.x, sun.y])))
 
 
 def _paint_part(canvas: Canvas, part: Part, sun: Sun, table: Field) -> None:

@@ -19,6 +19,8 @@ class Sensor(NamedTuple):
     ----------
     sky : float
         Share of the skylight in all light on level ground: how bright shadows are.
+    blue : float
+        How blue the skylight is, 0 … 1.
     haze : float
         Share of scattered light that lies over the whole picture, 0 … 1.
     sigma : float
@@ -34,6 +36,7 @@ class Sensor(NamedTuple):
     """
 
     sky: float
+    blue: float
     haze: float
     sigma: float
     sharpen: float
@@ -49,7 +52,8 @@ def draw_sensor(rng: np.random.Generator) -> Sensor:
     cast = np.exp(0.045 * rng.standard_normal(3))
     return Sensor(
         sky=rng.uniform(0.10, 0.26),
-        haze=float(rng.beta(1.0, 14)),
+        blue=rng.uniform(0.05, 0.45),
+        haze=float(rng.beta(0.8, 16)),
         sigma=rng.uniform(0.25, 0.75),
         sharpen=float(max(0.0, rng.uniform(-0.4, 0.8))),
         gain=float(np.exp(rng.normal(0.12, 0.22))),
@@ -65,7 +69,7 @@ def expose(canvas: Canvas, sun: Sun, sensor: Sensor, rng: np.random.Generator) -
     direct = canvas.light * (1 - shadow(canvas.height, sun, canvas.scale))
     direct *= np.float32((1 - sensor.sky) / sun.z)
     ambient = openness(canvas.height, canvas.scale) * np.float32(sensor.sky)
-    skylight = np.array([0.86, 1.0, 1.2], np.float32)
+    skylight = np.array([1 - 0.7 * sensor.blue, 1.0, 1 + sensor.blue], np.float32)
     picture = np.stack(
         [
             _pixels(canvas.albedo[band] * (direct + ambient * skylight[band]), canvas.margin)

@@ -134,7 +134,8 @@ def pave(rng: np.random.Generator, site: Site, style: Style, streets: list[Stree
             site.cover(street.line.buffer(street.width / 2 + 2.0), walk, 4)
             site.cover(street.line.buffer(street.width / 2 + 0.25), curb, 5)
     for street in tarred:
-        tar = Material(vary(rng, style.asphalt, 0.05), 0.06, 0.06, 0.05)
+        color = vary(rng, style.asphalt, 0.05)
+        tar = Material(color, 0.05, 0.04, 0.04, float(rng.beta(1, 4)), color * np.float32(0.72))
         site.cover(street.line.buffer(street.width / 2), tar, 6)
     for street in tarred:
         _mark(rng, site, street)
@@ -188,7 +189,7 @@ def _mark(rng: np.random.Generator, site: Site, street: Street) -> None:
             )
     for mark in marks:
         site.cover(mark, worn, 7)
-    if street.kind == "town" and length > 40:
+    if street.kind == "town" and length > 40 and rng.random() < 0.4:
         start = rng.uniform(8, length - 12)
         stripes = np.arange(-street.width / 2 + 0.6, street.width / 2 - 0.6, 1.0)
         for aside in stripes:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from geoseg.training.synthetic.canvas import Color, Material, Sun, srgb
-from geoseg.training.synthetic.roofs import Skin
+from geoseg.training.synthetic.roofs import Lean, Skin
 
 _GRASS = [(96, 116, 68), (112, 122, 78), (82, 104, 64), (140, 134, 94), (88, 118, 84), (120, 114, 84)]
 _LEAVES = [(62, 84, 48), (54, 76, 50), (76, 90, 54), (66, 88, 62), (84, 84, 56), (50, 68, 44)]
@@ -48,6 +48,8 @@ class Style(NamedTuple):
         0 … 1, from winding lanes and mixed houses to a straight grid and one pattern.
     conifers, bare : float
         Share of conifers among the trees, and of leafless ones among the rest.
+    lean : tuple of float
+        Slant of the camera, see `roofs.Lean`.
     """
 
     sun: Sun
@@ -61,6 +63,7 @@ class Style(NamedTuple):
     order: float
     conifers: float
     bare: float
+    lean: Lean
 
 
 def draw_style(rng: np.random.Generator) -> Style:
@@ -78,8 +81,15 @@ def draw_style(rng: np.random.Generator) -> Style:
         lush=float(rng.beta(2, 2)),
         order=float(rng.random()),
         conifers=float(rng.beta(0.5, 1.5)),
+        lean=_draw_lean(rng),
         bare=float(rng.beta(0.5, 3)) if rng.random() < 0.3 else 0.0,
     )
+
+
+def _draw_lean(rng: np.random.Generator) -> Lean:
+    """Draw the camera's slant: none in half of the worlds, as in true orthophotos, else up to 12 degrees."""
+    angle, reach = rng.uniform(0, 2 * math.pi), max(0.0, rng.uniform(-0.2, 0.2))
+    return reach * math.cos(angle), reach * math.sin(angle)
 
 
 def pick(rng: np.random.Generator, colors: list[tuple[int, int, int]]) -> Color:
@@ -97,14 +107,30 @@ def lawn(rng: np.random.Generator, style: Style) -> Material:
     """Draw a lawn, now and then a dry or a bare one."""
     dry = rng.beta(1.2, 3.5) * (1.2 - style.lush)
     color = style.grass * np.float32(1 - dry) + style.soil * np.float32(dry)
-    return Material(vary(rng, color, 0.12), 0.09, 0.10, 0.10)
+    worn = rng.beta(1.2, 3.2) * (1.15 - 0.6 * style.lush)
+    under = vary(rng, style.soil * np.float32(0.85), 0.15) if rng.random() < 0.7 else color * np.float32(0.6)
+    return Material(vary(rng, color, 0.12), 0.09, 0.10, 0.10, float(worn), under)
 
 
 def paving(rng: np.random.Generator, style: Style) -> Material:
     """Draw a paved surface: concrete, slabs, asphalt or gravel."""
     base = (pick(rng, [(168, 164, 156), (184, 178, 168), (150, 142, 134), (160, 136, 118)]), style.asphalt)
     color = base[int(rng.random() < 0.35)]
-    return Material(vary(rng, color, 0.12), 0.05, 0.06, 0.04)
+    color = vary(rng, color, 0.12)
+    return Material(color, 0.05, 0.06, 0.04, float(rng.beta(1, 5)), color * np.float32(0.7))
+
+
+def plaster(rng: np.random.Generator) -> Color:
+    """Draw the colour of a building's walls."""
+    paints = [
+        (214, 206, 192),
+        (226, 222, 214),
+        (190, 172, 146),
+        (160, 120, 100),
+        (150, 148, 146),
+        (206, 190, 150),
+    ]
+    return vary(rng, pick(rng, paints), 0.12)
 
 
 def pitched_skin(rng: np.random.Generator, style: Style) -> Skin:
@@ -134,4 +160,4 @@ def flat_skin(rng: np.random.Generator) -> Skin:
     """Draw a flat roof: membrane, gravel or concrete, mostly with a parapet."""
     color = vary(rng, pick(rng, _MEMBRANE), 0.10)
     rim = vary(rng, color * 1.1, 0.2) if rng.random() < 0.75 else None
-    return Skin(color, color * 0.9, (rng.uniform(1.5, 6), 200.0), 0.15, 0.05, rng.uniform(0.2, 1), rim)
+    return Skin(color, color * 0.9, (rng.uniform(1.5, 6), 200.0), 0.15, 0.05, rng.uniform(0.1, 0.7), rim)
