@@ -8,6 +8,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geoseg.errors import InvalidOption
 from geoseg.training.synthetic import DISTRICTS, World, render_world
 from geoseg.training.synthetic.canvas import Sun, shadow
 from geoseg.training.synthetic.noise import blur, smooth_noise
@@ -72,7 +73,7 @@ def test_worlds_drawn_by_seed_have_and_lack_buildings() -> None:
 
 
 def test_an_unknown_district_is_named() -> None:
-    with pytest.raises(KeyError, match="castle"):
+    with pytest.raises(InvalidOption, match="castle"):
         render_world(0, 32, 32, districts=("castle",))
 
 

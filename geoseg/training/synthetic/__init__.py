@@ -15,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
+from geoseg.errors import InvalidOption
 from geoseg.training.synthetic.canvas import Canvas
 from geoseg.training.synthetic.districts import DISTRICTS
 from geoseg.training.synthetic.layout import pieces_of
@@ -68,7 +69,15 @@ def render_world(
     -------
     World
         Picture, labels and footprints.
+
+    Raises
+    ------
+    InvalidOption
+        If a district is unknown.
     """
+    for name in districts:
+        if name not in DISTRICTS:
+            raise InvalidOption(f"{name}: no such kind of district; choose from {', '.join(DISTRICTS)}")
     layout_rng, look_rng, canvas_rng, sensor_rng = np.random.default_rng(seed).spawn(4)
     style = draw_style(look_rng)
     site = build(layout_rng, style, (height * gsd_m, width * gsd_m), districts)

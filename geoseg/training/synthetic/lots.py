@@ -39,9 +39,9 @@ def lots(rng: Rng, site: Site, block: shapely.Polygon, area: float) -> Iterator[
 
 
 def fit(site: Site, room: BaseGeometry, draw: Callable[[float], Building]) -> BaseGeometry | None:
-    """Build what `draw(scale)` gives at the largest of four scales that fits; return its footprint."""
+    """Build what `draw(scale)` gives at the largest of three scales that fits; return its footprint."""
     shapely.prepare(room)
-    for scale in (1.0, 0.86, 0.72, 0.58):
+    for scale in (1.0, 0.8, 0.62):
         building = draw(scale)
         if room.contains(building.footprint):
             site.buildings.append(building)
