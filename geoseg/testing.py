@@ -146,7 +146,7 @@ def _colors(count: int, alpha: bool) -> list[Any]:
 
 
 def _all_but_a_corner(height: int, width: int) -> NDArray[np.bool_]:
-    rows, cols = np.mgrid[:height, :width]
+    rows, cols = np.ogrid[:height, :width]
     return np.asarray(3 * rows / height + 3 * cols / width >= 1)
 
 
@@ -170,3 +170,49 @@ def _encode(
     if validity == "alpha":
         image = np.concatenate([image, np.where(known, 255, 0)[None].astype(image.dtype)])
     return image, None
+
+
+def assert_same_polygons(actual: Any, expected: Any) -> None:
+    """Assert that two sets of polygons are equal, vertex by vertex and class by class.
+
+    Where a ring begins, the direction it runs in and the order of polygons do not matter; a vertex
+    more on a straight line does.
+
+    Parameters
+    ----------
+    actual, expected : GeoDataFrame or iterable
+        A table with the columns ``class`` and ``geometry``, or pieces of `geoseg.vector`, or pairs
+        (class id, geometry).
+
+    Raises
+    ------
+    AssertionError
+        Names the polygons that only one of the two has.
+    """
+    from collections import Counter
+
+    import shapely
+
+    one, two = Counter(_outlines(actual)), Counter(_outlines(expected))
+    lines = [
+        f"only {side}: class {label}: {shapely.to_wkt(shapely.from_wkb(outline), rounding_precision=-1)}"
+        for side, rest in (("actual", one - two), ("expected", two - one))
+        for label, outline in rest.elements()
+    ]
+    shown = "\n".join(lines[:10])
+    assert not lines, f"{len(lines)} polygons differ of {one.total()} and {two.total()}\n{shown}"
+
+
+def _outlines(polygons: Any) -> list[tuple[int, bytes]]:
+    """Return class and normalized geometry, which compare equal where the polygons do."""
+    import shapely
+
+    if hasattr(polygons, "geometry") and hasattr(polygons, "columns"):
+        pairs = list(zip(polygons["class"], polygons.geometry, strict=True))
+    else:
+        pairs = [(p.label, p.polygon) if hasattr(p, "polygon") else (p[0], p[1]) for p in polygons]
+    # Adding 0 turns -0.0 into 0.0.
+    geometries = shapely.normalize(
+        shapely.transform([geometry for _, geometry in pairs], lambda xy: xy + 0.0)
+    )
+    return [(int(label), shapely.to_wkb(g)) for (label, _), g in zip(pairs, geometries, strict=True)]
