@@ -63,6 +63,8 @@ class Run:
 
     @property
     def features(self) -> geopandas.GeoDataFrame:
+        if self.path.suffix == ".parquet":
+            return geopandas.read_parquet(self.path)
         return pyogrio.read_dataframe(self.path, layer=0)
 
 

@@ -58,7 +58,7 @@ def test_one_unreadable_block_costs_its_tiles_only(tmp_path: Path, capfd: pytest
         tmp_path / "scene.tif", pixels=pixels, block=64, compress="deflate", interleave="pixel"
     )
     with rasterio.open(scene) as dataset:
-        offset = int(dataset.tags(1, ns="TIFF")["BLOCK_OFFSET_2_2"])
+        offset = int(dataset.get_tag_item("BLOCK_OFFSET_2_2", "TIFF", bidx=1))
     data = bytearray(scene.read_bytes())
     data[offset : offset + 40] = b"\xff" * 40
     scene.write_bytes(data)
@@ -147,13 +147,10 @@ def test_every_format_is_written(
     result = predict(capfd, make_scene(tmp_path / "scene.tif", pixels=pixels), out=out)
     assert result.code == 0, result.err
     assert result.summary["features"] == (0 if empty else 2)
-    if out.endswith(".parquet"):
-        import geopandas
-
-        features = geopandas.read_parquet(result.path)
+    if empty and out.endswith(".geojsonl"):
+        assert result.path.read_text() == ""  # no line, no feature; OGR finds no format in that
     else:
-        features = result.features
-    assert len(features) == (0 if empty else 2)
+        assert len(result.features) == (0 if empty else 2)
     assert not list(tmp_path.glob(".*"))
 
 
