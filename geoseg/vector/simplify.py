@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from geoseg.vector.samples import Floats, Index
 
+MARGIN = 1e-6
+"""Distance in pixels that a simplified outline keeps from pixel centres."""
+
 
 def simplify_apart(polygons: NDArray[np.object_], tolerance: float) -> NDArray[np.object_]:
     """Simplify each polygon by itself; valid polygons stay valid.
@@ -24,15 +27,18 @@ def simplify_apart(polygons: NDArray[np.object_], tolerance: float) -> NDArray[n
 
 
 def simplify_shared(polygons: NDArray[np.object_], tolerance: float) -> NDArray[np.object_]:
-    """Simplify polygons of a partition arc by arc, so that both sides of a border stay equal.
+    """Simplify polygons of a partition arc by arc, so that it stays a partition.
 
-    Only vertices on lines through pixel centres, where two labels and no more meet, can be left out;
-    every other vertex is an end of arcs: a junction of labels, a corner of nodata or of the scene, or
-    a corner of pixels. (So pixel outlines of several classes keep their exact edges.) An arc is
-    simplified (Douglas and Peucker, 1973) in the direction from its lexicographically smaller end, a
-    loop from its smallest vertex, which makes the result the same for the polygons on both sides,
-    whichever batch they are in. A polygon that would become invalid keeps all its vertices: there
-    alone borders differ, by less than the tolerance.
+    Arcs are the stretches of outline along which the same two labels meet. Their inner vertices lie on
+    lines through pixel centres, each on a grid edge that no other outline crosses. Vertices are left
+    out (Douglas and Peucker, 1973) only where the shorter outline still crosses the same grid edges in
+    the same order. So within every cell outlines connect the same sides as before: they cannot cross,
+    whatever the tolerance, polygons stay valid, and no border moves further than to the next pixel
+    centre. An arc is simplified from its lexicographically smaller end, a loop from its smallest
+    vertex, so that the polygons on both sides get the same arc, whichever batch they are in.
+
+    Junctions of labels, corners of nodata and of the scene, and all vertices of pixel outlines are
+    ends of arcs and stay.
 
     Parameters
     ----------
@@ -46,17 +52,14 @@ def simplify_shared(polygons: NDArray[np.object_], tolerance: float) -> NDArray[
     rings, owner = shapely.get_rings(polygons, return_index=True)
     points, starts, sizes = _open(rings)
     vertices, arc_starts, ring = _arcs(points, starts, sizes)
-    lines = _simplify_arcs(vertices, arc_starts, tolerance)
-    kept, arc = shapely.get_coordinates(lines, return_index=True)
-    inner = np.diff(arc, append=-1) == 0
-    kept, ring = kept[inner], ring[arc[inner]]
-    sound = np.bincount(ring, minlength=len(rings)) >= 3
-    # A loop that collapsed stays as it was; both sides of it decide the same.
-    chosen = rings.copy()
-    used = sound[ring]
-    chosen[sound] = shapely.linearrings(kept[used], indices=np.unique(ring[used], return_inverse=True)[1])
-    simplified = _assemble(chosen, owner)
-    return np.where(shapely.is_valid(simplified), simplified, polygons)
+    ends = np.append(arc_starts[1:], len(vertices)) - 1
+    arc = np.repeat(np.arange(len(ring)), ends - arc_starts + 1)
+    order = _canonical(vertices, arc_starts, ends, arc)
+    kept = np.empty(len(vertices), bool)
+    kept[order] = _needed(vertices[order], arc_starts, ends, tolerance)
+    kept[ends] = False  # the next arc begins there
+    lengths = np.bincount(ring[arc[kept]], minlength=len(rings))
+    return _assemble(vertices[kept], lengths, owner)
 
 
 def _open(rings: NDArray[np.object_]) -> tuple[Floats, Index, Index]:
@@ -67,13 +70,15 @@ def _open(rings: NDArray[np.object_]) -> tuple[Floats, Index, Index]:
     return points, np.cumsum(sizes) - sizes, sizes
 
 
-def _assemble(rings: NDArray[np.object_], owner: Index) -> NDArray[np.object_]:
-    """Build polygons from rings, the shell of each polygon first."""
-    points, ring = shapely.get_coordinates(rings, return_index=True)
-    offsets = np.searchsorted(ring, np.arange(len(rings) + 1))
+def _assemble(points: Floats, sizes: Index, owner: Index) -> NDArray[np.object_]:
+    """Build polygons from rings without their closing vertices, the shell of each polygon first."""
+    stops = np.cumsum(sizes)
+    starts = stops - sizes
+    closed = np.insert(points, stops, points[starts], axis=0)
+    offsets = np.append(0, np.cumsum(sizes + 1))
     polygons = np.searchsorted(owner, np.arange(owner[-1] + 2))
     built: NDArray[np.object_] = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, points, (offsets, polygons)
+        shapely.GeometryType.POLYGON, closed, (offsets, polygons)
     )
     return built
 
@@ -121,18 +126,60 @@ def _loop_ends(points: Floats, ring: Index, fixed: NDArray[np.bool_]) -> Index:
     return np.asarray(loose[np.concatenate([smallest, farthest])])
 
 
-def _simplify_arcs(vertices: Floats, starts: Index, tolerance: float) -> NDArray[np.object_]:
-    """Simplify lines in a direction that does not depend on the one they are given in."""
-    ends = np.append(starts[1:], len(vertices)) - 1
+def _canonical(vertices: Floats, starts: Index, ends: Index, arc: Index) -> Index:
+    """Return the order of vertices in which every arc begins at its smaller end."""
     backward = _after(vertices[starts], vertices[ends], vertices[starts + 1], vertices[ends - 1])
-    arc = np.repeat(np.arange(len(starts)), ends - starts + 1)
-    step = np.arange(len(vertices)) - starts[arc]
-    order = np.where(backward[arc], ends[arc] - step, np.arange(len(vertices)))
-    lines = np.asarray(shapely.linestrings(vertices[order], indices=arc))
-    simplified: NDArray[np.object_] = shapely.simplify(lines, tolerance, preserve_topology=False)
-    collapsed = shapely.is_closed(lines) & (shapely.get_num_coordinates(simplified) < 4)
-    chosen = np.where(collapsed, lines, simplified)
-    return np.where(backward, shapely.reverse(chosen), chosen)
+    place = np.arange(len(vertices))
+    return np.where(backward[arc], starts[arc] + ends[arc] - place, place)
+
+
+def _needed(vertices: Floats, starts: Index, ends: Index, tolerance: float) -> NDArray[np.bool_]:
+    """Tell which vertices of arcs have to stay, all arcs at once, a split per segment and round."""
+    kept = np.zeros(len(vertices), bool)
+    kept[starts] = kept[ends] = True
+    left = np.flatnonzero(~kept)
+    while len(left):
+        stays = np.flatnonzero(kept)
+        after = np.searchsorted(stays, left)
+        begin = np.append(True, after[1:] != after[:-1])
+        distance, along = _from_chord(vertices[left], vertices[stays[after - 1]], vertices[stays[after]])
+        wrong = np.isnan(along)
+        wrong[1:] |= ~begin[1:] & ~(along[1:] > along[:-1])
+        first = np.flatnonzero(begin)
+        segment = np.cumsum(begin) - 1
+        farthest = np.maximum.reduceat(distance, first)
+        split = (farthest > tolerance) | np.logical_or.reduceat(wrong, first)
+        worst = np.flatnonzero(split[segment] & (distance == farthest[segment]))
+        kept[left[worst[np.unique(segment[worst], return_index=True)[1]]]] = True
+        left = left[split[segment]]
+        left = left[~kept[left]]
+    return kept
+
+
+def _from_chord(points: Floats, begin: Floats, end: Floats) -> tuple[Floats, Floats]:
+    """Measure vertices from the chords that would replace them.
+
+    Returns
+    -------
+    distance : ndarray of float64
+        From the chord.
+    along : ndarray of float64
+        Where on the chord, 0 … 1, it crosses the vertex's grid edge; NaN where it does not.
+    """
+    chord, here = end - begin, points - begin
+    square = (chord**2).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        nearest = np.clip(np.nan_to_num((here * chord).sum(axis=1) / square), 0, 1)
+        distance = np.hypot(*(here - nearest[:, None] * chord).T)
+        # On an edge between centres of a row, y is half-way between integers, and x is not.
+        across = points[:, 1] % 1 == 0.5
+        along = np.where(across, here[:, 1] / chord[:, 1], here[:, 0] / chord[:, 0])
+        crossing = np.where(
+            across, (begin + along[:, None] * chord)[:, 0], (begin + along[:, None] * chord)[:, 1]
+        )
+    low = np.floor(np.where(across, points[:, 0], points[:, 1]) - 0.5) + 0.5
+    inside = (along > 0) & (along < 1) & (crossing > low + MARGIN) & (crossing < low + 1 - MARGIN)
+    return distance, np.where(inside, along, np.nan)
 
 
 def _after(one: Floats, two: Floats, one_inner: Floats, two_inner: Floats) -> NDArray[np.bool_]:

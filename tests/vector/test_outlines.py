@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import contourpy
 import numpy as np
 import pytest
@@ -68,7 +70,7 @@ def test_smooth_outlines_are_the_contours_of_contourpy(field: Field) -> None:
     generator = contourpy.contour_generator(x, y, padded, name="serial", fill_type="OuterOffset")
     lines, offsets = generator.filled(field.rule.level, np.inf)
     expected = [
-        shapely.Polygon(points[o[0] : o[1]], [points[a:b] for a, b in zip(o[1:], o[2:], strict=False)])
+        shapely.Polygon(points[o[0] : o[1]], [points[a:b] for a, b in pairwise(o[1:])])
         for points, o in zip(lines, offsets, strict=True)
     ]
     actual = [piece.polygon for piece in whole(field, "smooth")]
