@@ -63,7 +63,7 @@ class District(NamedTuple):
 
 def suburb(rng: Rng, style: Style, site: Site, block: shapely.Polygon) -> None:
     """Detached houses in gardens."""
-    size = rng.uniform(280, 750)
+    size = rng.uniform(420, 1050)
     hedged = rng.random()
     trees = (0.002 + 0.012 * style.lush) * rng.uniform(0.5, 1.5)
     for parcel in lots(rng, site, block, size):
@@ -81,7 +81,7 @@ def suburb(rng: Rng, style: Style, site: Site, block: shapely.Polygon) -> None:
 
 def village(rng: Rng, style: Style, site: Site, block: shapely.Polygon) -> None:
     """Farms and old houses, close to the lane, with barns, yards and kitchen gardens."""
-    for parcel in lots(rng, site, block, rng.uniform(450, 1400)):
+    for parcel in lots(rng, site, block, rng.uniform(600, 1600)):
         site.cover(parcel.land, lawn(rng, style))
         taken: BaseGeometry = NOTHING
         if rng.random() > 0.12:

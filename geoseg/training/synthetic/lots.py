@@ -72,8 +72,9 @@ def homestead(
     setback = rng.uniform(2.0, 7.5)
     room = parcel.land.buffer(-1.2)
     for attempt in range(4):
-        shift = parcel.along * rng.normal(0, 1 + attempt)
-        frame = Frame(parcel.front + away * (setback + size[1] / 2) + shift, turned)
+        near = parcel.front + away * (setback + size[1] / 2)
+        middle = near if attempt < 2 else shapely.get_coordinates(parcel.land.centroid)[0]
+        frame = Frame(middle + parcel.along * rng.normal(0, 1), turned)
         home = fit(site, room, scaled(house, rng, style, frame, size))
         if home is None:
             continue
