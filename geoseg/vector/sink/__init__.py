@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from geoseg.errors import UnwritableOutput
+from geoseg.errors import GeosegError, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.values import LayerSchema
 from geoseg.vector.sink.flatgeobuf import write_flatgeobuf
@@ -127,17 +127,14 @@ def _suffix(path: Path) -> str:
 @contextlib.contextmanager
 def _translated(path: Path) -> Iterator[None]:
     """Turn the errors of the libraries that write into `UnwritableOutput`."""
-    from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError
+    import pyogrio.errors as ogr
+    from pyproj.exceptions import CRSError
 
+    ogr_errors = (ogr.CRSError, ogr.DataLayerError, ogr.DataSourceError, ogr.FeatureError, ogr.FieldError)
     try:
         yield
-    except (CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, sqlite3.Error) as error:
-        raise UnwritableOutput(f"{path}: cannot be written ({_one_line(error)})") from error
-    except UnwritableOutput:
+    except GeosegError:
         raise
-    except OSError as error:
-        raise UnwritableOutput(f"{path}: cannot be written ({_one_line(error)})") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    except (*ogr_errors, CRSError, sqlite3.Error, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UnwritableOutput(f"{path}: cannot be written ({reason})") from error

@@ -1,0 +1,335 @@
+"""Every format holds every feature, also none; what fails leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import sqlite3
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import geopandas
+import numpy as np
+import pyarrow.parquet
+import pyogrio
+import pytest
+import shapely
+from pyproj import CRS, Transformer
+
+from geoseg.errors import UnwritableOutput
+from geoseg.testing import assert_same_polygons
+from geoseg.values import ClassInfo, GeoBox, LayerSchema
+from geoseg.vector.pieces import Evidence, Piece
+from geoseg.vector.shape import COLUMNS, ShapeRules, finish
+from geoseg.vector.sink import FORMATS, VectorSink, check_vector_path
+from geoseg.vector.sink.shapefile import NAMES
+from geoseg.vector.style import layer_style
+
+CLASSES = (ClassInfo(1, "building", (228, 87, 46)), ClassInfo(2, "wood & <water>", (1, 2, 3)))
+LOCAL = CRS("+proj=laea +lat_0=51.3 +lon_0=9.7 +x_0=1000 +ellps=GRS80 +units=m +type=crs").to_wkt()
+NOT_GEOJSON = tuple(suffix for suffix in FORMATS if "json" not in suffix)
+
+formats = pytest.mark.parametrize("suffix", FORMATS)
+needs_ogrinfo = pytest.mark.skipif(shutil.which("ogrinfo") is None, reason="needs gdal-bin's ogrinfo")
+
+
+def schema(crs: str | None = "EPSG:32633") -> LayerSchema:
+    return LayerSchema("buildings", crs, CLASSES, {"model": "buildings"})
+
+
+def features(crs: str | None = "EPSG:32633", count: int = 30) -> geopandas.GeoDataFrame:
+    pieces = [
+        Piece(
+            1 + i % 2,
+            shapely.box(3 * i, i, 3 * i + 2.5, i + 2) - shapely.box(3 * i + 1, i + 0.5, 3 * i + 1.5, i + 1),
+            Evidence(5 + i, (5 + i) * 40000, 2**40 + i, i % 2 == 0, i % 3 == 0),
+        )
+        for i in range(count)
+    ]
+    box = GeoBox(100, 100, (0.5, 0.0, 500_000.0, 0.0, -0.5, 5_000_000.0), crs)
+    return finish(pieces, box, ShapeRules(), schema(crs))
+
+
+def read(path: Path) -> geopandas.GeoDataFrame:
+    if path.suffix == ".parquet":
+        return geopandas.read_parquet(path)
+    table = pyogrio.read_dataframe(path, layer=0)
+    return table.rename(columns={short: name for name, short in NAMES.items()})
+
+
+def write(path: Path, layer: LayerSchema, *batches: geopandas.GeoDataFrame) -> None:
+    with VectorSink(path, layer, overwrite=False) as sink:
+        for batch in batches:
+            sink.write(batch)
+        sink.set_metadata({"coverage": "0.75"})
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", LOCAL, None])
+@pytest.mark.parametrize("suffix", NOT_GEOJSON)
+def test_features_come_back(suffix: str, crs: str | None, tmp_path: Path) -> None:
+    path, table = tmp_path / f"out{suffix}", features(crs)
+    write(path, schema(crs), table[:20], table[20:])
+    back = read(path).sort_values("id", ignore_index=True)
+    assert list(back.columns) == [*COLUMNS, "geometry"]
+    assert_same_polygons(back, table)
+    for name in COLUMNS:
+        if table[name].dtype == "float64":
+            assert np.allclose(back[name].astype(float), table[name], rtol=1e-12, equal_nan=True)
+        else:
+            assert back[name].tolist() == table[name].tolist()
+    if crs is None:
+        assert back.crs is None or (suffix == ".gpkg" and back.crs.is_engineering)
+        assert back["area_m2"].isna().all()
+    else:
+        here, there = (
+            Transformer.from_crs(c, "OGC:CRS84", always_xy=True).transform(500_010, 4_999_990)
+            for c in (crs, back.crs)
+        )
+        assert here == pytest.approx(there, abs=1e-12)
+
+
+@formats
+def test_an_empty_result_is_an_empty_layer_with_all_columns(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out{suffix}"
+    write(path, schema(), features(count=0))
+    if suffix == ".geojson":
+        assert json.loads(path.read_text())["features"] == []
+        return
+    if suffix == ".geojsonl":
+        assert path.read_text() == ""
+        return
+    back = read(path)
+    assert len(back) == 0
+    assert list(back.columns) == [*COLUMNS, "geometry"]
+    assert back.crs == "EPSG:32633" or suffix == ".shp"
+    assert back.crs.to_epsg() == 32633
+    for name, dtype in COLUMNS.items():
+        assert dtype in {"str", str(back[name].dtype)}
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".geojsonl"])
+def test_geojson_is_in_degrees_and_turns_to_the_left(suffix: str, tmp_path: Path) -> None:
+    path, table = tmp_path / f"out{suffix}", features()
+    write(path, schema(), table[:20], table[20:])
+    text = path.read_text(encoding="utf-8")
+    items = (
+        json.loads(text)["features"] if suffix == ".geojson" else [json.loads(x) for x in text.splitlines()]
+    )
+    assert len(items) == len(table)
+    expected = table.to_crs("OGC:CRS84").geometry
+    for item, (_, row), polygon in zip(items, table.iterrows(), expected, strict=True):
+        geometry = shapely.geometry.shape(item["geometry"])
+        assert geometry.exterior.is_ccw
+        assert not geometry.interiors[0].is_ccw
+        assert shapely.hausdorff_distance(geometry, polygon) < 1e-9
+        assert list(item["properties"]) == list(COLUMNS)
+        assert item["id"] == item["properties"]["id"] == row["id"]
+        assert item["properties"]["class_name"] == row["class_name"]
+        assert item["properties"]["touches_edge"] is bool(row["touches_edge"])
+    if suffix == ".geojson":
+        assert "crs" not in json.loads(text)
+        assert json.loads(text)["metadata"] == {"model": "buildings", "coverage": "0.75"}
+
+
+def test_geojson_is_cut_at_the_antimeridian(tmp_path: Path) -> None:
+    box = GeoBox(50, 50, (10.0, 0.0, 166_021.44 - 250, 0.0, -10.0, 500), "EPSG:32601")
+    table = finish(
+        [Piece(1, shapely.box(0, 0, 50, 50), Evidence(1, 1, 1))], box, ShapeRules(), schema("EPSG:32601")
+    )
+    write(tmp_path / "out.geojson", schema("EPSG:32601"), table)
+    (item,) = json.loads((tmp_path / "out.geojson").read_text())["features"]
+    geometry = shapely.geometry.shape(item["geometry"])
+    assert geometry.geom_type == "MultiPolygon"
+    assert sorted(round(part.centroid.x) for part in geometry.geoms) == [-180, 180]
+    assert geometry.bounds[0] >= -180
+    assert geometry.bounds[2] <= 180
+    assert geometry.area == pytest.approx((500 / 111_320) ** 2, rel=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".geojsonl"])
+def test_geojson_needs_a_crs(suffix: str, tmp_path: Path) -> None:
+    with pytest.raises(UnwritableOutput, match="RFC 7946"):
+        write(tmp_path / f"out{suffix}", schema(None))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_json_lacks_are_null(tmp_path: Path) -> None:
+    table = features()
+    table["area_m2"] = np.nan
+    write(tmp_path / "out.geojsonl", schema(), table)
+    assert (
+        json.loads((tmp_path / "out.geojsonl").read_text().splitlines()[0])["properties"]["area_m2"] is None
+    )
+
+
+@formats
+def test_a_failure_leaves_nothing(suffix: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        VectorSink(tmp_path / f"out{suffix}", schema(), overwrite=False) as sink,
+    ):
+        sink.write(features())
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@formats
+def test_a_failure_leaves_the_file_before_as_it_was(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out{suffix}"
+    write(path, schema(), features())
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(ZeroDivisionError), VectorSink(path, schema(), overwrite=True) as sink:
+        sink.write(features(count=3))
+        raise ZeroDivisionError
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Let no file of this process grow beyond 60 kB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@formats
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_is_one_line_and_leaves_nothing(suffix: str, tmp_path: Path) -> None:
+    with pytest.raises(UnwritableOutput, match="cannot be written") as caught:
+        write(tmp_path / f"out{suffix}", schema(), *[features(count=2500)] * 3)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@formats
+def test_an_existing_file_is_replaced_only_if_asked(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out{suffix}"
+    write(path, schema(), features())
+    with pytest.raises(UnwritableOutput, match="--overwrite"):
+        write(path, schema(), features())
+    with VectorSink(path, schema(), overwrite=True) as sink:
+        sink.write(features(count=4))
+    assert len(read(path)) == 4
+
+
+def test_all_files_of_a_shapefile_are_there_and_none_that_is_stale(tmp_path: Path) -> None:
+    path = tmp_path / "out.shp"
+    write(path, schema(), features())
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".cpg", ".dbf", ".prj", ".shp", ".shx"]
+    (tmp_path / "out.qix").touch()
+    with VectorSink(path, schema(None), overwrite=True) as sink:
+        sink.write(features(None))
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".cpg", ".dbf", ".shp", ".shx"]
+    (tmp_path / "out.shp").unlink()
+    with pytest.raises(UnwritableOutput, match=r"out\.\w+: exists already"):
+        write(path, schema(), features())
+
+
+def test_geopackage_has_index_extent_style_and_metadata(tmp_path: Path) -> None:
+    path, table = tmp_path / "out.gpkg", features()
+    write(path, schema(), table)
+    database = sqlite3.connect(path)
+    assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    contents = "SELECT min_x, min_y, max_x, max_y, srs_id FROM gpkg_contents WHERE table_name = 'buildings'"
+    assert database.execute(contents).fetchone() == (*table.total_bounds, 32633)
+    assert database.execute("SELECT count(*) FROM rtree_buildings_geom").fetchone() == (len(table),)
+    style = "SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles"
+    *target, document = database.execute(style).fetchone()
+    assert target == ["buildings", "geom", 1]
+    assert document == layer_style(CLASSES)
+    database.close()
+    assert pyogrio.read_info(path, layer="buildings")["layer_metadata"] == {
+        "DESCRIPTION": "building, wood & <water>",
+        "software": "geoseg",
+        "model": "buildings",
+        "coverage": "0.75",
+    }
+
+
+def test_geopackage_without_crs_says_undefined_cartesian_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "out.gpkg"
+    write(path, schema(None), features(None))
+    database = sqlite3.connect(path)
+    for table in ("gpkg_contents WHERE table_name = 'buildings'", "gpkg_geometry_columns"):
+        assert database.execute(f"SELECT srs_id FROM {table}").fetchone() == (-1,)
+    (blob,) = database.execute("SELECT geom FROM buildings").fetchone()
+    assert struct.unpack("<i", blob[4:8]) == (-1,)
+    database.close()
+
+
+@needs_ogrinfo
+@pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix != ".parquet"])
+def test_another_gdal_reads_the_same(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out{suffix}"
+    write(path, schema(), features())
+    command = ["ogrinfo", "-so", "-al", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Feature Count: 30" in done.stdout
+    assert "ERROR" not in done.stderr + done.stdout
+    assert "Geometry: Polygon" in done.stdout
+    if suffix == ".gpkg":
+        assert "coverage=0.75" in done.stdout
+        assert "layer_styles" in done.stdout
+
+
+def test_geoparquet_says_what_the_spec_asks_for(tmp_path: Path) -> None:
+    path, table = tmp_path / "out.parquet", features(LOCAL)
+    write(path, schema(LOCAL), table[:10], table[10:])
+    metadata = pyarrow.parquet.read_metadata(path).metadata
+    geo = json.loads(metadata[b"geo"])
+    column = geo["columns"][geo["primary_column"]]
+    assert geo["version"] == "1.1.0"
+    assert column["encoding"] == "WKB"
+    assert column["geometry_types"] == ["Polygon"]
+    assert column["bbox"] == pytest.approx(list(table.total_bounds))
+    assert CRS.from_json_dict(column["crs"]) == CRS(LOCAL)
+    assert metadata[b"coverage"] == b"0.75"
+
+
+def test_flatgeobuf_has_an_index_and_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "out.fgb"
+    write(path, schema(), features())
+    assert pyogrio.read_info(path)["capabilities"]["fast_spatial_filter"]
+    assert b'"coverage": "0.75"' in path.read_bytes()
+
+
+def test_an_unknown_extension_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(
+        UnwritableOutput, match=r"out\.kml: .*\.gpkg \.fgb \.parquet \.geojson \.geojsonl \.shp"
+    ):
+        check_vector_path(tmp_path / "out.kml", overwrite=False)
+
+
+def test_missing_folders_and_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnwritableOutput, match="does not exist"):
+        check_vector_path(tmp_path / "no" / "out.gpkg", overwrite=False)
+    (tmp_path / "out.gpkg").mkdir()
+    with pytest.raises(UnwritableOutput, match="is a folder"):
+        check_vector_path(tmp_path / "out.gpkg", overwrite=True)
+
+
+def test_suffixes_in_capitals_are_known(tmp_path: Path) -> None:
+    write(tmp_path / "OUT.GPKG", schema(), features())
+    assert len(pyogrio.read_dataframe(tmp_path / "OUT.GPKG", layer=0)) == 30
+
+
+def test_errors_of_gdal_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "out.gpkg"
+    with pytest.raises(UnwritableOutput) as caught, VectorSink(path, schema("EPSG:1"), overwrite=False):
+        pass
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_styles_name_every_class() -> None:
+    document = ET.fromstring(layer_style(CLASSES).split("\n", 1)[1])
+    assert [c.get("value") for c in document.iter("category")] == ["building", "wood & <water>"]
+    fills = [o.get("value") for o in document.iter("Option") if o.get("name") == "color"]
+    assert fills == ["228,87,46,90", "1,2,3,90"]
+    single = ET.fromstring(layer_style(CLASSES[:1]).split("\n", 1)[1])
+    assert single.find("renderer-v2").get("type") == "singleSymbol"
