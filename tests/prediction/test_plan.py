@@ -1,0 +1,178 @@
+"""Decisions before a pixel is read."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoseg.errors import InvalidOption
+from geoseg.models.card import Head, ModelCard
+from geoseg.models.inputs import InputSpec
+from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.plan import (
+    BLOCKS_IN_MEMORY,
+    View,
+    check_resolution,
+    choose_bands,
+    choose_block,
+    make_plan,
+    needs_stretch,
+    working_grid,
+)
+from geoseg.raster.describe import Band, SceneInfo
+from geoseg.values import ClassInfo, GeoBox
+from tests.plans import scene_info
+
+RGB = ("red", "green", "blue")
+
+
+def card(**changes: object) -> ModelCard:
+    spec = InputSpec(RGB, "uint8", 1 / 255, (0.0,) * 3, (1.0,) * 3)
+    head = Head((ClassInfo(1, "building", (1, 2, 3)),), (1,), "sigmoid", 0.4)
+    whole = ModelCard("test", "0" * 64, spec, head, tile=512, overlap=64, resolution_m=0.5)
+    return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def with_bands(*colors: str, dtype: str = "uint8") -> SceneInfo:
+    bands = tuple(Band(i + 1, dtype, color=color) for i, color in enumerate(colors))
+    return dataclasses.replace(scene_info(100, 100), bands=bands)
+
+
+def plan(
+    options: PredictOptions, *, scene: SceneInfo | None = None, model: ModelCard | None = None
+) -> object:
+    scene, model = scene or with_bands(*RGB), model or card()
+    grid = working_grid(scene.geobox, scene.resolution, model.resolution_m)
+    return make_plan(scene, model, options, View(grid, (1, 2, 3), None, None, None), precision="test")
+
+
+@pytest.mark.parametrize(
+    ("colors", "wanted", "expected"),
+    [
+        (RGB, None, (1, 2, 3)),
+        (("blue", "green", "red"), None, (3, 2, 1)),
+        (("blue", "green", "red", "nir"), None, (3, 2, 1)),
+        (("undefined",) * 3, None, (1, 2, 3)),
+        (("undefined",) * 7, (4, 3, 2), (4, 3, 2)),
+        (RGB, (3, 2, 1), (3, 2, 1)),
+        (("gray", "undefined", "undefined"), (1, 1, 1), (1, 1, 1)),
+    ],
+)
+def test_bands_are_the_named_ones_or_the_coloured_ones_or_all(
+    colors: tuple[str, ...], wanted: tuple[int, ...] | None, expected: tuple[int, ...]
+) -> None:
+    assert choose_bands(with_bands(*colors), RGB, wanted) == expected
+
+
+@pytest.mark.parametrize(
+    ("colors", "wanted", "words"),
+    [
+        (("gray",), None, "1 band"),
+        (("undefined",) * 7, None, "--bands"),
+        (RGB, (1, 2), "--bands"),
+        (RGB, (1, 2, 4), "--bands"),
+    ],
+)
+def test_bands_are_never_guessed(colors: tuple[str, ...], wanted: tuple[int, ...] | None, words: str) -> None:
+    with pytest.raises(InvalidOption, match=words):
+        choose_bands(with_bands(*colors), RGB, wanted)
+
+
+def test_values_are_stretched_only_where_types_differ() -> None:
+    assert not needs_stretch(with_bands(*RGB).bands, card().inputs, "scene.tif")
+    assert needs_stretch(with_bands(*RGB, dtype="uint16").bands, card().inputs, "scene.tif")
+    sixteen = dataclasses.replace(card().inputs, dtype="uint16")
+    with pytest.raises(InvalidOption, match="--stretch none"):
+        needs_stretch(with_bands(*RGB).bands, sixteen, "scene.tif")
+
+
+@given(
+    st.integers(1, 10**6), st.integers(1, 10**6), st.floats(0.05, 30), st.floats(0.05, 30), st.floats(0.05, 5)
+)
+def test_the_working_grid_covers_the_same_ground_at_the_models_resolution(
+    height: int, width: int, across: float, down: float, wanted: float
+) -> None:
+    geobox = GeoBox(height, width, (across, 0, 0, 0, -down, 0), "EPSG:32632")
+    grid = working_grid(geobox, (across, down), wanted)
+    a, _, _, _, e, _ = grid.transform
+    assert a * grid.width == pytest.approx(across * width)
+    assert e * grid.height == pytest.approx(-down * height)
+    if grid is not geobox and min(grid.height, grid.width) > 1:
+        assert a == pytest.approx(wanted, abs=wanted / grid.width)
+        assert -e == pytest.approx(wanted, abs=wanted / grid.height)
+
+
+def test_nearly_the_models_resolution_is_left_alone() -> None:
+    geobox = GeoBox(100, 100, (0.31, 0, 0, 0, -0.31, 0), "EPSG:32632")
+    assert working_grid(geobox, (0.31, 0.31), 0.3) is geobox
+    assert working_grid(geobox, (0.31, 0.31), None) is geobox
+    assert working_grid(geobox, None, 0.3) is geobox
+    assert working_grid(geobox, (0.31, 0.35), 0.3) is not geobox
+
+
+def test_coarse_scenes_are_warned_about_and_then_refused() -> None:
+    scene, model = scene_info(10, 10), card(resolution_range=(0.2, 0.6))
+    for pixel, warnings in ((0.1, 0), (0.6, 0), (1.0, 0), (1.3, 1)):
+        assert len(check_resolution(dataclasses.replace(scene, resolution=(pixel, pixel)), model)) == warnings
+    with pytest.raises(InvalidOption, match="30 m"):
+        check_resolution(dataclasses.replace(scene, resolution=(30.0, 30.0)), model)
+
+
+@given(
+    stride=st.integers(32, 1024),
+    overlap=st.integers(0, 512),
+    pixel=st.floats(10, 500),
+    budget=st.integers(10**6, 10**10),
+)
+def test_blocks_fit_the_budget_or_the_budget_is_refused(
+    stride: int, overlap: int, pixel: float, budget: int
+) -> None:
+    def cost(tiles: int) -> float:
+        return (tiles * stride + overlap) ** 2 * pixel * BLOCKS_IN_MEMORY
+
+    if cost(1) > budget:
+        with pytest.raises(InvalidOption, match="--max-memory"):
+            choose_block(stride, overlap, pixel, budget)
+    else:
+        assert cost(choose_block(stride, overlap, pixel, budget)) <= budget
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "words"),
+    [
+        (PredictOptions(tile=100), card(), "--tile 100"),
+        (PredictOptions(tile=32), card(), "--tile 32"),
+        (PredictOptions(tile=256), card(fixed_tile=True), "512 only"),
+        (PredictOptions(tile=128, overlap=65), card(), "--overlap 65"),
+        (PredictOptions(max_memory=1000), card(), "--max-memory"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused(
+    options: PredictOptions, model: ModelCard, words: str
+) -> None:
+    with pytest.raises(InvalidOption, match=words):
+        plan(options, model=model)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"threshold": 0.7},
+        {"tile": 256},
+        {"overlap": 32},
+        {"outline": "pixel"},
+        {"simplify": 1.0},
+        {"min_area": 99.0},
+    ],
+)
+def test_the_digest_tells_plans_apart(changed: dict[str, object]) -> None:
+    assert plan(PredictOptions()).digest == plan(PredictOptions()).digest  # type: ignore[attr-defined]
+    assert plan(PredictOptions(**changed)).digest != plan(PredictOptions()).digest  # type: ignore[arg-type, attr-defined]
+
+
+def test_speed_does_not_enter_the_digest() -> None:
+    fast = PredictOptions(batch=7, workers=3, device="cpu", overwrite=True)
+    assert plan(fast).digest == plan(PredictOptions()).digest  # type: ignore[attr-defined]
