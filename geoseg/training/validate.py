@@ -116,17 +116,14 @@ def outlines(mask: NDArray[np.bool_]) -> NDArray[np.object_]:
 def best_threshold(
     by_place: Mapping[str, Sequence[Answer]], candidates: Sequence[float], resolution_m: float
 ) -> float:
-    """Return the threshold with the largest mean pixel IoU over the places that have buildings."""
+    """Return the threshold with the best mean of pixel IoU and object F1 over the built places."""
     built = [place for place in by_place.values() if any((answer.mask == BUILDING).any() for answer in place)]
 
-    def mean_iou(threshold: float) -> float:
-        totals = [
-            total(score(answer, threshold, resolution_m, objects=False) for answer in place)
-            for place in built
-        ]
-        return float(np.mean([found.pixels.iou for found in totals]))
+    def quality(threshold: float) -> float:
+        totals = [total(score(answer, threshold, resolution_m) for answer in place) for place in built]
+        return float(np.mean([(found.pixels.iou + found.objects.f1) / 2 for found in totals]))
 
-    return max(candidates, key=mean_iou)
+    return max(candidates, key=quality)
 
 
 def total(scores: Iterable[Score]) -> Score:
