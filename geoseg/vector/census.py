@@ -72,7 +72,7 @@ def count(
     ]
     probability = samples.strongest[rows, cols][chosen]
     begin = np.cumsum(length) - length
-    near = _near_invalid(block, region)
+    near = _near_invalid(block, region, grid_shape)
 
     pixels, total = np.zeros(pieces, np.int64), np.zeros(pieces, np.int64)
     lowest = np.full(pieces, NO_PIXEL)
@@ -88,11 +88,13 @@ def count(
     return [Evidence(*values) for values in zip(*(c.tolist() for c in columns), strict=True)]
 
 
-def _near_invalid(block: ProbabilityBlock, region: Window) -> NDArray[np.bool_] | None:
+def _near_invalid(
+    block: ProbabilityBlock, region: Window, grid_shape: tuple[int, int]
+) -> NDArray[np.bool_] | None:
     """Mark the pixels of a region with an invalid one among their neighbours; None if there is none."""
-    window = block.window
-    around = Window(region.row - 1, region.col - 1, region.height + 2, region.width + 2).intersection(window)
-    invalid = ~block.valid[around.within(window)]
+    around = Window(region.row - 1, region.col - 1, region.height + 2, region.width + 2)
+    around = around.intersection(Window(0, 0, *grid_shape))
+    invalid = ~block.valid[around.within(block.window)]
     if not invalid.any():
         return None
     top, left = around.row - region.row + 1, around.col - region.col + 1

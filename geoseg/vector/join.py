@@ -64,7 +64,7 @@ class Joiner:
         Returns
         -------
         list of Piece
-            By class, then by first pixel.
+            In no particular order; `Evidence.first_pixel` tells them apart.
         """
         touched = []
         for part in pieces.parts:
