@@ -1,7 +1,7 @@
 """The dask graph: blocks as tasks, a bounded number of them in flight.
 
 The wiring of a block is written once (`_Wiring`) and submitted in two ways. On threads it becomes
-one dask graph over the whole scene, in which a block may start only after the block some places
+dask graphs of `SPAN` blocks each, in which a block may start only after the block some places
 before it has been delivered: back-pressure as edges of the graph. On a cluster it becomes futures,
 block by block, a bounded number ahead of the sinks. Results come in the order of the blocks.
 """
@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from geoseg.backends.base import BatchSize, Predictor
@@ -31,6 +32,9 @@ from geoseg.prediction.blocks import (
 )
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
+
+SPAN = 256
+"""Blocks of one graph: enough that the pause between two is not felt, few enough to stay small."""
 
 Submit = Callable[..., Any]
 """``submit(function, *arguments, key=…)`` returns a node that other nodes take as an argument."""
@@ -100,23 +104,34 @@ def _run_graph(
         _put(results, result, stop)
 
     try:
-        import dask
-        from dask.delayed import delayed
+        from dask.threaded import get
 
-        def submit(function: Callable[..., Any], *arguments: Any, key: str) -> Any:
-            return delayed(function, pure=False, traverse=True)(*arguments, dask_key_name=key)
+        graph: dict[str, Any] = {}
+
+        def submit(function: Callable[..., Any], *arguments: Any, key: str) -> str:
+            graph[key] = (function, *arguments)
+            return key
 
         wiring = _Wiring(work, submit, stop.is_set)
-        delivered: list[Any] = []
-        for number, block in enumerate(work.plan.tiles.blocks()):
-            after = delivered[number - in_flight] if number >= in_flight else None
-            result = wiring.add(block, after)
-            previous = delivered[-1] if delivered else None
-            delivered.append(submit(deliver, result, previous, key=f"geoseg_deliver-{block.row}_{block.col}"))
-        dask.compute(delivered[-1], scheduler="threads", num_workers=threads, optimize_graph=False)
+        for span in _spans(work.plan.tiles.blocks()):
+            graph.clear()
+            delivered: list[str] = []
+            for number, block in enumerate(span):
+                after = delivered[number - in_flight] if number >= in_flight else None
+                result = wiring.add(block, after)
+                previous = delivered[-1] if delivered else None
+                delivered.append(submit(deliver, result, previous, key=f"deliver-{number}"))
+            wanted = [delivered[-1], *(node for node in wiring.waiting if isinstance(node, str))]
+            values = get(graph, wanted, num_workers=threads)
+            wiring.settle(dict(zip(wanted, values, strict=True)))
         _put(results, None, stop)
     except BaseException as error:  # handed to the thread that waits for results
         _put(results, error, stop)
+
+
+def _spans(blocks: Iterator[BlockIndex]) -> Iterator[list[BlockIndex]]:
+    while span := list(islice(blocks, SPAN)):
+        yield span
 
 
 def _put(results: queue.Queue[Any], item: Any, stop: threading.Event) -> None:
@@ -172,6 +187,16 @@ class _Wiring:
         self._stopped = stopped
         self._strips: dict[tuple[BlockIndex, BlockIndex], Any] = {}
         self._margins: dict[tuple[BlockIndex, BlockIndex], Any] = {}
+
+    @property
+    def waiting(self) -> list[Any]:
+        """Strips and margins that blocks to come will take: nodes, or values once settled."""
+        return [*self._strips.values(), *self._margins.values()]
+
+    def settle(self, values: dict[Any, Any]) -> None:
+        """Put values in the place of the nodes that are waiting."""
+        self._strips = {between: values.get(node, node) for between, node in self._strips.items()}
+        self._margins = {between: values.get(node, node) for between, node in self._margins.items()}
 
     def _key(self, name: str, *blocks: BlockIndex) -> str:
         # Keys name the plan: a cluster serves several runs at once.

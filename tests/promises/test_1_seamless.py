@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def key(outcome: Outcome) -> Counter[tuple[object, ...]]:
     return Counter((piece.label, piece.evidence, piece.polygon.normalize().wkb) for piece in outcome.pieces)
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(
     shape=st.tuples(sizes, sizes),
     seed=st.integers(0, 1000),
@@ -53,6 +54,7 @@ def key(outcome: Outcome) -> Counter[tuple[object, ...]]:
     blocks=st.tuples(st.integers(1, 4), st.integers(1, 9)),
     batches=st.tuples(st.integers(1, 3), st.integers(4, 9)),
     threads=st.integers(1, 4),
+    span=st.sampled_from([1, 3, 256]),
 )
 def test_no_block_batch_or_thread_changes_a_bit(
     shape: tuple[int, int],
@@ -66,26 +68,28 @@ def test_no_block_batch_or_thread_changes_a_bit(
     blocks: tuple[int, int],
     batches: tuple[int, int],
     threads: int,
+    span: int,
 ) -> None:
     reader = picture(shape, seed, holes=holes)
-    outcomes = [
-        run_to_arrays(
-            make_test_plan(
-                shape,
-                tile=tile,
-                overlap=int(tile * share),
-                block=block,
-                taper=taper,
-                channels=channels,
-                outline=outline,
-            ),
-            reader,
-            ReferencePredictor(channels),
-            batch=batch,
-            resources=Resources(workers, workers + 1, batch),
+
+    def run(block: int, batch: int, workers: int) -> Outcome:
+        plan = make_test_plan(
+            shape,
+            tile=tile,
+            overlap=int(tile * share),
+            block=block,
+            taper=taper,
+            channels=channels,
+            outline=outline,
         )
-        for block, batch, workers in zip(blocks, batches, (1, threads), strict=True)
-    ]
+        resources = Resources(workers, workers + 1, batch)
+        return run_to_arrays(plan, reader, ReferencePredictor(channels), batch=batch, resources=resources)
+
+    with patch("geoseg.prediction.graph.SPAN", span):
+        outcomes = [
+            run(block, batch, workers)
+            for block, batch, workers in zip(blocks, batches, (1, threads), strict=True)
+        ]
     first, second = outcomes
     assert (first.values == second.values).all()
     assert (first.valid == second.valid).all()
