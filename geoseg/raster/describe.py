@@ -296,5 +296,5 @@ def _view(dataset: rasterio.DatasetReader, source: Source, band: str) -> list[in
         f"<SourceBand>{band}</SourceBand><SrcRect {whole}/><DstRect {whole}/>"
         "</SimpleSource></VRTRasterBand></VRTDataset>"
     )
-    with opened(mosaic, ("VRT",)) as view:
+    with opened(mosaic, ("VRT",), within=source.uri) as view:
         return list(view.overviews(1))

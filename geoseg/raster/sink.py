@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+import numpy as np
 import rasterio
 import rasterio.shutil
 import rasterio.windows
-from rasterio.errors import RasterioError
+from numpy.typing import NDArray
 
 from geoseg import files
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.raster.encoding import NODATA, Content, Encoding
 from geoseg.raster.resample import taps
 from geoseg.raster.scene import SceneInfo, read_validity
-from geoseg.raster.source import environment, quietly, reason_of
+from geoseg.raster.source import GDAL_ERRORS, environment, opened, quietly, reason_of
 from geoseg.values import ClassRule, GeoBox, LayerSchema, ProbabilityBlock, Window
 
 _TILE = 512
@@ -78,6 +80,7 @@ class RasterSink:
     _stack: contextlib.ExitStack = field(init=False)
     _temporary: Path = field(init=False)
     _work: Any = field(init=False)
+    _written: list[tuple[Window, int]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         if self.path.suffix.lower() not in {".tif", ".tiff"}:
@@ -90,6 +93,7 @@ class RasterSink:
         with contextlib.ExitStack() as stack:
             self._temporary = stack.enter_context(files.replacing(self.path, overwrite=self.overwrite))
             stack.callback(_remove_parts, self._temporary)
+            stack.enter_context(environment(str(self.path)))
             self._work = stack.enter_context(self._create("blocks", self.grid))
             self._stack = stack.pop_all()
         return self
@@ -109,7 +113,7 @@ class RasterSink:
         block.window.within(self.grid.window)
         if block.valid.any():
             with self._translating():
-                self._work.write(self._encoding.encode(block), window=_frame(block.window))
+                self._put(self._work, self._encoding.encode(block), block.window)
 
     def __exit__(
         self,
@@ -126,13 +130,16 @@ class RasterSink:
             if self.resolution == "scene" and self.grid != self.scene.geobox:
                 source = self._onto_scene(source)
             self._optimize(source)
+            self._verify(self._temporary)
 
     def _onto_scene(self, blocks: Path) -> Path:
         """Resample the written blocks, window by window, onto the scene's own grid."""
         box = self.scene.geobox
         bands = self.bands or [band.index for band in self.scene.bands]
+        self._verify(blocks)
+        self._written.clear()
         with (
-            rasterio.open(blocks) as source,
+            opened(str(blocks), ("GTiff",)) as source,
             self._create("scene", box, compress="deflate", zlevel=1) as target,
         ):
             for window in _windows(box):
@@ -143,24 +150,35 @@ class RasterSink:
                 if self._encoding.valid(stored).any():
                     stored = self._encoding.resample(stored, rows, cols)
                     stored = self._encoding.fill(stored, read_validity(self.scene, window, bands))
-                    target.write(stored, window=_frame(window))
+                    self._put(target, stored, window)
         return self._part("scene")
+
+    def _put(self, dataset: rasterio.io.DatasetWriter, stored: NDArray[np.generic], window: Window) -> None:
+        dataset.write(stored, window=_frame(window))
+        self._written.append((window, zlib.crc32(stored.tobytes())))
+
+    def _verify(self, path: Path) -> None:
+        """Read everything back: what fails when GDAL flushes its cache, it may keep to itself."""
+        with opened(str(path), ("GTiff",)) as dataset:
+            for window, digest in self._written:
+                if zlib.crc32(dataset.read(window=_frame(window)).tobytes()) != digest:
+                    reason = "what was written reads back differently; is the disk full?"
+                    raise UnwritableOutput(f"{self.path}: cannot be written ({reason})")
 
     def _optimize(self, source: Path) -> None:
         classes = self.content == "class"
-        with environment(str(source)), quietly():
-            rasterio.shutil.copy(
-                source,
-                self._temporary,
-                driver="COG",
-                blocksize=_TILE,
-                compress="DEFLATE",
-                predictor="NO" if classes else "YES",
-                overview_resampling="MODE" if classes else "AVERAGE",
-                bigtiff="IF_SAFER",
-                num_threads="ALL_CPUS",
-                sparse_ok=True,
-            )
+        rasterio.shutil.copy(
+            source,
+            self._temporary,
+            driver="COG",
+            blocksize=_TILE,
+            compress="DEFLATE",
+            predictor="NO" if classes else "YES",
+            overview_resampling="MODE" if classes else "AVERAGE",
+            bigtiff="IF_SAFER",
+            num_threads="ALL_CPUS",
+            sparse_ok=True,
+        )
 
     @contextlib.contextmanager
     def _create(self, part: str, box: GeoBox, **options: Any) -> Iterator[rasterio.io.DatasetWriter]:
@@ -180,7 +198,7 @@ class RasterSink:
             "bigtiff": True,
             "sparse_ok": True,
         }
-        with self._translating(), environment(str(self.path)), quietly():
+        with self._translating(), quietly():
             dataset = rasterio.open(self._part(part), "w", **profile, **options)
         with dataset:
             self._annotate(dataset)
@@ -202,7 +220,7 @@ class RasterSink:
     def _translating(self) -> Iterator[None]:
         try:
             yield
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise UnwritableOutput(f"{self.path}: cannot be written ({reason_of(error)})") from error
 
     def _part(self, name: str) -> Path:

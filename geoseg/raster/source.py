@@ -17,6 +17,7 @@ from pathlib import Path
 
 import rasterio
 from rasterio._env import set_proj_data_search_path
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.env import GDALDataFinder, PROJDataFinder, set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -49,8 +50,13 @@ _REMOTE = {
     "GDAL_HTTP_MAX_RETRY": "4",
     "GDAL_HTTP_RETRY_DELAY": "1",
     "GDAL_HTTP_CONNECTTIMEOUT": "30",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second, for the time below: a dead server is an error
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
 }
 _silence = threading.Lock()
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises: its own errors, and where it forgets to wrap them (closing, copying), GDAL's."""
 
 BLOCK_CACHE = 256 << 20
 """Bytes that GDAL may keep of the blocks of open files; its default is 5 % of the machine's memory."""
@@ -101,7 +107,10 @@ def resolve(source: str | os.PathLike[str]) -> Source:
 @contextlib.contextmanager
 def environment(uri: str) -> Iterator[None]:
     """Set GDAL up for reading or writing `uri`, with the data files that belong to this GDAL."""
-    options = {**_CONFIGURATION, **(_REMOTE if is_remote(uri) else _LOCAL)}
+    # A URL allows that one file and no other. Set even though it is the default elsewhere: what the
+    # main thread configures, other threads see unless they set it themselves.
+    remote = _REMOTE | {"CPL_VSIL_CURL_ALLOWED_FILENAME": uri}
+    options = _CONFIGURATION | (remote if is_remote(uri) else _LOCAL)
     # A PROJ_DATA or GDAL_DATA of another installation (conda, QGIS) breaks the wheel's own libraries.
     gdal_data, proj_data = GDALDataFinder().search_wheel(), PROJDataFinder().search_wheel()
     if gdal_data:
@@ -132,8 +141,11 @@ def translating(name: str) -> Iterator[None]:
         yield
     except UnreadableScene:
         raise
-    except (RasterioError, OSError) as error:
-        raise UnreadableScene(f"{name}: cannot be read ({reason_of(error)})") from error
+    except (*GDAL_ERRORS, OSError) as error:
+        reason = reason_of(error)
+        unknown = "not recognized as being in a supported" in reason
+        message = "not a raster that GDAL can read" if unknown else f"cannot be read ({reason})"
+        raise UnreadableScene(f"{name}: {message}") from error
 
 
 @contextlib.contextmanager
@@ -144,6 +156,7 @@ def opened(
     overview: int | None = None,
     warped: bool = False,
     quiet: bool = True,
+    within: str | None = None,
 ) -> Iterator[rasterio.DatasetReader]:
     """Open a raster for reading; every call opens and closes a dataset of its own.
 
@@ -157,6 +170,8 @@ def opened(
         View a raster that has only ground control points on the regular grid that they imply.
     quiet : bool
         Open `quietly`.
+    within : str or None
+        For `uri` that is a mosaic of geoseg's own making: the raster that it shows.
 
     Raises
     ------
@@ -164,7 +179,7 @@ def opened(
         To be wrapped by `translating`.
     """
     options = {} if overview is None else {"overview_level": overview}
-    with environment(uri), contextlib.ExitStack() as stack:
+    with environment(within or uri), contextlib.ExitStack() as stack:
         with quietly() if quiet else contextlib.nullcontext():
             dataset = stack.enter_context(_open(uri, drivers, options))
         yield stack.enter_context(_warped(dataset)) if warped else dataset
@@ -172,7 +187,7 @@ def opened(
 
 def _open(uri: str, drivers: tuple[str, ...], options: dict[str, int]) -> rasterio.DatasetReader:
     for driver in drivers[:-1]:
-        with contextlib.suppress(RasterioError):
+        with contextlib.suppress(*GDAL_ERRORS):
             return rasterio.open(uri, driver=driver, sharing=False, **options)
     return rasterio.open(uri, driver=drivers[-1], sharing=False, **options)
 
@@ -267,10 +282,8 @@ def _check_company(path: Path, driver: str, name: str) -> None:
 def _recognizing(name: str) -> Iterator[None]:
     try:
         yield
-    except RasterioError as error:
-        reason = reason_of(error)
-        detail = "" if "not recognized" in reason else f" ({reason})"
-        raise UnreadableScene(f"{name}: not a raster that GDAL can read{detail}") from error
+    except GDAL_ERRORS as error:
+        raise UnreadableScene(f"{name}: not a raster that GDAL can read ({reason_of(error)})") from error
 
 
 def reason_of(error: BaseException) -> str:

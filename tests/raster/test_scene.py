@@ -324,17 +324,20 @@ def test_scale_and_offset_are_applied(tmp_path):
     assert patch.valid.tolist() == [[False, True], [True, True]]
 
 
+def write_palette(path, **georeference):
+    profile = {"driver": "GTiff", "width": 4, "height": 1, "count": 1, "dtype": "uint8", "nodata": 3}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", photometric="palette", **profile, **georeference) as dataset:
+            dataset.write(np.uint8([[[0, 1, 2, 3]]]))
+            dataset.write_colormap(1, {0: (10, 20, 30), 1: (40, 50, 60), 2: (3, 3, 3), 3: (70, 80, 90)})
+    return path
+
+
 @pytest.fixture
 def palette(tmp_path):
-    path = tmp_path / "palette.tif"
-    profile = {"driver": "GTiff", "width": 4, "height": 1, "count": 1, "dtype": "uint8", "nodata": 3}
     transform = rasterio.Affine(*NORTH_UP)
-    with rasterio.open(
-        path, "w", photometric="palette", transform=transform, crs="EPSG:32633", **profile
-    ) as d:
-        d.write(np.uint8([[[0, 1, 2, 3]]]))
-        d.write_colormap(1, {0: (10, 20, 30), 1: (40, 50, 60), 2: (3, 3, 3), 3: (70, 80, 90)})
-    return path
+    return write_palette(tmp_path / "palette.tif", crs="EPSG:32633", transform=transform)
 
 
 def test_palettes_are_expanded_after_nodata(palette):
@@ -351,27 +354,29 @@ def test_palettes_are_resampled_as_colours(palette):
     assert read_patch(scene, grid.window, grid, [1]).pixels.tolist() == [[[25, 3]]]
 
 
-@pytest.fixture
-def slanted(tmp_path):
-    """A scene that only ground control points place, rotated by 20 degrees."""
-    path = tmp_path / "gcp.tif"
-    rng = np.random.default_rng(2)
-    turn = rasterio.Affine(0.3, 0.1, 5e5, 0.1, -0.3, 5e6)
-    corners = [(row, col) for row in (0, 90) for col in (0, 100)]
-    points = [GroundControlPoint(row, col, *(turn @ (col, row))) for row, col in corners]
+TURN = rasterio.Affine(0.3, 0.1, 5e5, 0.1, -0.3, 5e6)
+
+
+def unplace(path):
+    """Replace a scene's transform by ground control points at the corners of a turned frame."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(
-            path, "w", driver="GTiff", width=100, height=90, count=3, dtype="uint8"
-        ) as dataset:
-            dataset.write(rng.integers(1, 255, (3, 90, 100), np.uint8))
+        with rasterio.open(path, "r+") as dataset:
+            corners = [(row, col) for row in (0, dataset.height) for col in (0, dataset.width)]
+            points = [GroundControlPoint(row, col, *(TURN @ (col, row))) for row, col in corners]
             dataset.gcps = points, rasterio.crs.CRS.from_epsg(32633)
-    return path, turn
+    return path
+
+
+@pytest.fixture
+def slanted(tmp_path):
+    """A scene that only ground control points place, turned by 18 degrees."""
+    pixels = np.random.default_rng(2).integers(1, 255, (3, 90, 100), np.uint8)
+    return unplace(make_scene(tmp_path / "gcp.tif", pixels=pixels, crs=None, transform=None))
 
 
 def test_ground_control_points_make_a_grid(slanted):
-    path, turn = slanted
-    scene = open_scene(path)
+    scene = open_scene(slanted)
     assert scene.resolution == pytest.approx((0.316, 0.316), rel=0.02)
     assert "4 ground control points" in scene.warnings[0]
     assert (len(scene.bands), scene.validity) == (3, ("alpha",))
@@ -379,17 +384,39 @@ def test_ground_control_points_make_a_grid(slanted):
     height, width = patch.valid.shape
     rows, cols = np.mgrid[:height, :width] + 0.5
     points = scene.geobox.to_crs(np.column_stack([cols.ravel(), rows.ravel()]))
-    source = np.array([~turn @ point for point in points])
+    source = np.array([~TURN @ point for point in points])
     inside = ((source > 1) & (source < (99, 89))).all(axis=1).reshape(height, width)
     outside = ((source < -1) | (source > (101, 91))).any(axis=1).reshape(height, width)
     assert patch.valid[inside].all()
     assert not patch.valid[outside].any()
 
 
+@pytest.mark.parametrize("kind", ["nodata", "mask", "msk", "alpha", "nan"])
+def test_warped_scenes_keep_their_validity(tmp_path, kind):
+    valid = np.ones((90, 100), bool)
+    valid[:, :50] = False
+    dtype = "float32" if kind == "nan" else "uint8"
+    path = make_scene(
+        tmp_path / "s.tif", size=(90, 100), dtype=dtype, validity=kind, valid=valid, crs=None, transform=None
+    )
+    scene = open_scene(unplace(path))
+    assert len(scene.bands) == 3
+    area = whole(scene).valid.sum() * np.prod(scene.resolution)
+    assert area == pytest.approx(90 * 50 * 0.1, rel=0.03)
+
+
+def test_a_warped_palette_stays_a_palette(tmp_path):
+    scene = open_scene(unplace(write_palette(tmp_path / "palette.tif")))
+    patch = whole(scene)
+    colors = {tuple(color) for color in patch.pixels[:, patch.valid].T.tolist()}
+    assert colors <= {(10, 20, 30), (40, 50, 60), (3, 3, 3)}
+    assert patch.valid.any()
+
+
 @reused
 @given(data=st.data())
 def test_warped_pixels_are_the_same_through_any_window(slanted, data):
-    scene = open_scene(slanted[0])
+    scene = open_scene(slanted)
     box = scene.geobox
     row, col = data.draw(st.integers(0, box.height - 1)), data.draw(st.integers(0, box.width - 1))
     window = Window(
@@ -428,6 +455,24 @@ def test_gray_alpha_and_undefined_extra_bands(tmp_path):
 def test_complex_numbers_are_refused(tmp_path):
     path = make_scene(tmp_path / "s.tif", pixels=np.ones((1, 4, 4), np.complex64))
     with pytest.raises(UnreadableScene, match=r"s\.tif: holds complex numbers"):
+        open_scene(path)
+
+
+def test_alpha_alone_is_no_image(tmp_path):
+    path = make_scene(tmp_path / "s.tif", bands=1)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.alpha]
+    with pytest.raises(UnreadableScene, match="no image bands"):
+        open_scene(path)
+
+
+def test_absurd_sizes_are_refused(tmp_path):
+    path = tmp_path / "s.vrt"
+    path.write_text(
+        '<VRTDataset rasterXSize="2000000000" rasterYSize="2000000000">'
+        '<VRTRasterBand dataType="Byte" band="1"/></VRTDataset>'
+    )
+    with pytest.raises(UnreadableScene, match="is it damaged"):
         open_scene(path)
 
 

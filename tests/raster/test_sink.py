@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import sys
+import threading
+
 import numpy as np
 import pytest
 import rasterio
@@ -133,6 +139,17 @@ def test_the_order_of_blocks_does_not_matter(tmp_path, scene, seed, side):
         assert np.array_equal(dataset.read(), Encoding("probability", ONE).encode(block))
 
 
+def test_another_thread_may_write(tmp_path, scene):
+    grid, values, valid = scene.geobox, surface(scene.geobox), np.ones((90, 130), bool)
+    with RasterSink(tmp_path / "out.tif", grid, scene=scene, schema=SCHEMA, rule=ONE) as sink:
+        block = ProbabilityBlock(grid.window, values, valid)
+        thread = threading.Thread(target=sink.write, args=(block,))
+        thread.start()
+        thread.join()
+    with rasterio.open(tmp_path / "out.tif") as dataset:
+        assert np.array_equal(dataset.read(), Encoding("probability", ONE).encode(block))
+
+
 def test_blocks_that_are_never_written_stay_nodata(tmp_path, scene):
     values, valid = surface(scene.geobox), np.ones((90, 130), bool)
     path = tmp_path / "out.tif"
@@ -248,6 +265,32 @@ def test_nothing_is_left_when_publishing_fails(tmp_path, scene):
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.fixture
+def full_disk():
+    """Limit the size of files, as a disk does that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("resolution", ["scene", "model"])
+@pytest.mark.parametrize("size", [100, 100_000, 800_000])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, full_disk, size, resolution):
+    scene = open_scene(make_scene(tmp_path / "scene.tif", size=(1600, 1600), bands=1))
+    grid = scene.geobox.resized(800, 800)
+    values = np.random.default_rng(0).integers(0, CERTAIN, (1, 800, 800), np.uint16)
+    before = sorted(tmp_path.iterdir())
+    full_disk(size)
+    with pytest.raises(UnwritableOutput, match=r"out\.tif: cannot be written \(.+\)$") as caught:
+        write(tmp_path / "out.tif", scene, grid, values, np.ones((800, 800), bool), resolution=resolution)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_an_existing_file_stays_until_the_new_one_is_complete(tmp_path, scene):
     path = tmp_path / "out.tif"
     path.write_text("precious")
@@ -280,6 +323,40 @@ def test_blocks_outside_are_refused(tmp_path, scene):
         tmp_path / "out.tif", scene.geobox, scene=scene, schema=SCHEMA, rule=ONE
     ) as sink:  # fmt: skip
         sink.write(block)
+
+
+STREAM = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from geoseg.raster.scene import open_scene
+from geoseg.raster.sink import RasterSink
+from geoseg.values import *
+
+scene = open_scene(sys.argv[1])
+grid = scene.geobox.resized(8000, 8000)
+values, valid = np.full((1, 1000, 1000), 30_000, np.uint16), np.ones((1000, 1000), bool)
+settings = dict(scene=scene, schema=LayerSchema("a", None, ()), rule=ClassRule((1,), 0.5))
+
+def peak():  # in kB; ru_maxrss would count the parent's memory before exec
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+before = peak()
+with RasterSink(Path(sys.argv[2]), grid, content="probability-float32", **settings) as sink:
+    for row in range(0, 8000, 1000):
+        for col in range(0, 8000, 1000):
+            sink.write(ProbabilityBlock(Window(row, col, 1000, 1000), values, valid))
+print(peak() - before)
+"""
+
+
+def test_memory_does_not_hold_the_output(tmp_path):
+    # 256 MB of float32 on either grid; GDAL's cache is kept to 32 MB.
+    scene = make_scene(tmp_path / "scene.tif", pixels=np.ones((1, 8001, 8000), np.uint8), compress="deflate")
+    command = [sys.executable, "-c", STREAM, str(scene), str(tmp_path / "out.tif")]
+    environment = os.environ | {"GDAL_CACHEMAX": "32"}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 160_000
 
 
 def test_what_was_written_is_read_back_as_a_scene(tmp_path, scene):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import http.server
 import os
+import subprocess
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 
 from geoseg.errors import UnreadableScene
 from geoseg.raster.drivers import driver_of, remote_uri, vrt_sources
@@ -54,6 +59,17 @@ def server():
         yield f"http://127.0.0.1:{running.server_port}", hits
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Serve a folder over HTTP; yield its URL and the folder."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    command = [sys.executable, str(Path(__file__).with_name("serve.py")), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        yield f"http://127.0.0.1:{server.stdout.readline().strip()}", folder
+        server.terminate()
 
 
 ATTACKS = {
@@ -205,9 +221,33 @@ def test_local_files_cannot_reach_the_network(server):
 
 def test_a_url_that_the_user_typed_is_read(server):
     url, hits = server
-    with pytest.raises(UnreadableScene, match=r"a\.tif"):
+    with pytest.raises(UnreadableScene, match=r"/a\.tif: .*404"):
         open_scene(f"{url}/a.tif")
     assert any(path == "/a.tif" for path in hits)
+
+
+@pytest.mark.parametrize("validity", ["none", "mask", "alpha"])
+def test_a_scene_behind_a_url_is_the_same_as_on_disk(files, validity):
+    url, folder = files
+    path = make_scene(folder / "scene.tif", size=(300, 300), validity=validity, overviews=(2,), block=64)
+    far, near = open_scene(f"{url}/scene.tif"), open_scene(path)
+    assert (far.driver, far.overviews, far.validity) == (near.driver, near.overviews, near.validity)
+    with environment("something local"), ThreadPoolExecutor(1) as pool:
+        read = pool.submit(read_patch, far, far.geobox.window, far.geobox, [1, 2, 3]).result()
+    expected = read_patch(near, near.geobox.window, near.geobox, [1, 2, 3])
+    assert np.array_equal(read.pixels, expected.pixels)
+    assert np.array_equal(read.valid, expected.valid)
+
+
+def test_pictures_behind_a_url_are_read_and_vrts_are_not(files):
+    url, folder = files
+    make_scene(folder / "a.tif", bands=1)
+    with rasterio.open(folder / "a.tif") as source:
+        rasterio.shutil.copy(source, folder / "picture", driver="PNG")
+    (folder / "scene.vrt").write_text(vrt(simple("a.tif")))
+    assert open_scene(f"{url}/picture").driver == "PNG"
+    with pytest.raises(UnreadableScene, match=r"scene\.vrt: not a raster that GDAL can read"):
+        open_scene(f"{url}/scene.vrt")
 
 
 def test_a_fifo_does_not_block(tmp_path):
