@@ -31,7 +31,7 @@ CREATE TABLE layer_styles (
     f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256),
     f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
     useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
-    update_time DATETIME DEFAULT CURRENT_TIMESTAMP
+    update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 )"""
 _CONTENTS = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, 'attributes', ?)"
 _STYLE = """
@@ -57,6 +57,7 @@ def begin_geopackage(path: Path, schema: LayerSchema) -> Callable[[GeoDataFrame]
         DRIVER,
         no_features(schema),
         schema.name,
+        dataset_options={"VERSION": "1.3"},  # older QGIS warns about anything later
         layer_options={"DESCRIPTION": classes},
         layer_metadata={"software": "geoseg"},  # makes GDAL create the tables that `_complete` fills
     )
