@@ -181,7 +181,7 @@ def choose_bands(scene: SceneInfo, wanted: Sequence[str], bands: tuple[int, ...]
     need, have = len(wanted), len(scene.bands)
     names = ", ".join(wanted)
     if bands is not None:
-        if len(bands) != need or max(bands) > have:
+        if len(bands) != need or not {band.index for band in scene.bands}.issuperset(bands):
             raise InvalidOption(f"{scene.name}: --bands must name {need} of its {have} bands (for {names})")
         return bands
     if have < need:

@@ -213,5 +213,6 @@ def _raster_sink(plan: Plan, options: PredictOptions) -> contextlib.AbstractCont
         content=options.raster_content,
         resolution=options.raster_resolution,
         overwrite=options.overwrite,
+        bands=plan.bands,
     )
     return sink

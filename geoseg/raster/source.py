@@ -58,7 +58,7 @@ _silence = threading.Lock()
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises: its own errors, and where it forgets to wrap them (closing, copying), GDAL's."""
 
-BLOCK_CACHE = 256 << 20
+BLOCK_CACHE = 64 << 20
 """Bytes that GDAL may keep of the blocks of open files; its default is 5 % of the machine's memory."""
 
 

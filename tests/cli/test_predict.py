@@ -1,0 +1,137 @@
+"""``geoseg predict`` as a newcomer runs it: the built-in model, real processes, real scenes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyogrio
+import pytest
+import shapely
+
+from geoseg.metrics.objects import match_objects
+from geoseg.testing import make_scene
+from tests.runs import REPOSITORY, SHARED, picture
+
+REAL = SHARED / "scenes"
+
+
+def geoseg(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "geoseg", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+
+
+def predicted(scene: Path, out: Path, *arguments: object) -> dict[str, Any]:
+    done = geoseg("predict", scene, "--out", out, "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def real_scene(name: str) -> Path:
+    path = REAL / name
+    if not path.exists():
+        pytest.skip(f"{name} is not beside the checkout (shared/data/scenes)")
+    return path
+
+
+def test_the_first_command_of_the_readme(tmp_path: Path) -> None:
+    summary = predicted(REPOSITORY / "sample_data" / "scene.tif", tmp_path / "buildings.gpkg")
+    found = pyogrio.read_dataframe(tmp_path / "buildings.gpkg", layer="buildings")
+    truth = pyogrio.read_dataframe(REPOSITORY / "sample_data" / "buildings.gpkg", layer="buildings")
+    assert len(found) == summary["features"]
+    assert found.crs == truth.crs
+    half, ninth = (match_objects(found.geometry.to_numpy(), truth.geometry.to_numpy(), t) for t in (0.5, 0.9))
+    print(f"sample scene: F1 {half.f1:.3f} at IoU 0.5, {ninth.f1:.3f} at 0.9; {len(found)} for {len(truth)}")
+    # The sample is rendered by the generator that also made a small part of the training imagery.
+    assert half.f1 > 0.4
+
+
+def test_a_real_scene_beside_its_footprints(tmp_path: Path) -> None:
+    scene = real_scene("banepa_nepal_drone_z19x2_3857.tif")
+    bbox = (9520231.87, 3202329.31, 9520384.74, 3202940.79)  # the columns that no training saw
+    out = tmp_path / "out.gpkg"
+    summary = predicted(scene, out, "--bbox", *bbox)
+    assert summary["coverage"] == pytest.approx(1 / 3, abs=0.01)
+    found = pyogrio.read_dataframe(out, layer=0)
+    truth_path = scene.with_name(scene.stem + "_buildings.gpkg")
+    truth, unknown = (
+        pyogrio.read_dataframe(truth_path, layer=layer).to_crs(found.crs) for layer in ("buildings", "ignore")
+    )
+    one, other = (
+        shapely.union_all(shapely.make_valid(table.geometry.to_numpy())).intersection(shapely.box(*bbox))
+        for table in (found, truth)
+    )
+    one, other = (
+        shapely.difference(shape, shapely.union_all(shapely.make_valid(unknown.geometry.to_numpy())))
+        for shape in (one, other)
+    )
+    iou = one.intersection(other).area / one.union(other).area
+    print(f"Banepa, held-out columns: area IoU {iou:.3f}")
+    assert iou > 0.65
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("bali_drone_035m_rgba_alpha_32750.tif", 0, "coverage"),
+        ("vegas_wv3_030m_rgba_4326.tif", 0, "coverage"),
+        ("landsat8_parana_30m_uint16_32621.tif", 2, "30"),
+        ("naip_northdakota_5m_rgbn_26914.tif", 2, "5"),
+    ],
+)
+def test_real_scenes_of_other_kinds(name: str, code: int, words: str, tmp_path: Path) -> None:
+    done = geoseg("predict", real_scene(name), "--out", tmp_path / "out.gpkg")
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert (tmp_path / "out.gpkg").exists() == (code == 0)
+    if code:
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_json_is_all_that_stdout_gets_and_quiet_is_quiet(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif", pixels=picture((20, 30, 40, 60)))
+    loud = geoseg("predict", scene, "--out", tmp_path / "a.gpkg", "--json")
+    assert json.loads(loud.stdout)["exit_code"] == 0
+    assert "features" in loud.stderr
+    quiet = geoseg("predict", scene, "--out", tmp_path / "b.gpkg", "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_names_with_spaces_and_other_letters(tmp_path: Path) -> None:
+    folder = tmp_path / "Häuser & Höfe 建物"
+    folder.mkdir()
+    make_scene(folder / "größe 1.tif", pixels=picture((20, 30, 40, 60)))
+    done = geoseg("predict", "größe 1.tif", "--out", "dächer 2.gpkg", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in folder.iterdir()} == {"größe 1.tif", "dächer 2.gpkg"}
+
+
+def test_cli_py_runs_the_same_command_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "cli.py", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=True,
+        env=os.environ,
+    )
+    assert "predict" in done.stdout
+
+
+def test_a_cluster_through_the_command_line_gives_the_same(tmp_path: Path) -> None:
+    scene = REPOSITORY / "sample_data" / "scene.tif"
+    tables = []
+    for name, arguments in (("here", ()), ("there", ("--workers", 2, "--max-memory", "200MB"))):
+        predicted(scene, tmp_path / f"{name}.gpkg", *arguments)
+        table = pyogrio.read_dataframe(tmp_path / f"{name}.gpkg", layer=0)
+        tables.append({(*row[:-1], row[-1].normalize().wkb) for row in table.itertuples(index=False)})
+    assert tables[0] == tables[1]

@@ -1,0 +1,71 @@
+"""The model that ships: small, the same in both files, honest about itself, and of use."""
+
+import numpy as np
+import pytest
+import torch
+
+from geoseg.backends.architectures import load
+from geoseg.backends.export import INPUT
+from geoseg.metrics import confusion
+from geoseg.models.bundle import ONNX, find_model
+from geoseg.training.samples import BUILDING, Chip
+from geoseg.training.synthetic import render_world
+from geoseg.training.validate import answers
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return find_model("buildings")
+
+
+@pytest.fixture(scope="module")
+def network(bundle):
+    return load(bundle.path)
+
+
+@pytest.fixture(scope="module")
+def worlds():
+    """Scenes of seeds that no training run draws (those have seed · 1000 + number)."""
+    made = [render_world(seed, 512, 512, 0.3) for seed in (900_001, 900_002, 900_003)]
+    return [
+        Chip("synthetic", "w", 0.3, torch.from_numpy(world.rgb), torch.from_numpy(world.labels) * BUILDING)
+        for world in made
+    ]
+
+
+def test_it_is_small(bundle):
+    assert sum(path.stat().st_size for path in bundle.path.iterdir()) < 20_000_000
+
+
+@pytest.mark.parametrize("size", [(1, 256, 256), (2, 320, 192)])
+def test_onnx_and_safetensors_are_one_model(bundle, network, size):
+    openvino = pytest.importorskip("openvino")
+    batch, rows, cols = size
+    image = torch.rand(batch, 3, rows, cols, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(bundle.files[ONNX]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    with torch.inference_mode():
+        expected = network(image).numpy()
+    np.testing.assert_allclose(compiled({INPUT: image.numpy()})[0], expected, atol=1e-3, rtol=0)
+
+
+def test_card_tells_terms_and_accuracy(bundle):
+    properties = bundle.document.properties
+    assert len(properties.training_data) > 10
+    assert all(
+        "tier" in (row.note or "") or row.name.startswith("synthetic") for row in properties.training_data
+    )
+    assert "not commercially clean" in (properties.model_extra or {})["description"]
+    metrics = {row.metric for row in properties.accuracy}
+    assert {"pixel IoU", "object F1 at IoU 0.5", "false features per km²"} <= metrics
+    assert all("never trained on" in row.how for row in properties.accuracy)
+
+
+def test_it_finds_buildings_in_rendered_scenes(bundle, network, worlds):
+    found = [
+        confusion(answer.probability >= bundle.card.threshold, answer.mask == BUILDING)
+        for answer in answers(network, worlds, bundle.card.resolution_m)
+    ]
+    assert sum(found[1:], found[0]).iou > 0.6
