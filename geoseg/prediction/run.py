@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -159,21 +159,26 @@ def layer_metadata(report: RunReport) -> dict[str, str]:
 
 
 class _Shaper:
-    """Collects complete pieces into batches, shapes each and writes it."""
+    """Collects complete pieces into batches of bounded size, shapes each and writes it."""
 
-    BATCH = 5000
+    VERTICES = 200_000
 
     def __init__(self, plan: Plan, sink: FeatureSink) -> None:
         self._plan = plan
         self._sink = sink
         self._waiting: list[Piece] = []
+        self._vertices = 0
         self.features = 0
         self.area_m2: float | None = None if plan.grid.crs is None else 0.0
 
-    def add(self, pieces: list[Piece]) -> None:
-        self._waiting.extend(pieces)
-        if len(self._waiting) >= self.BATCH:
-            self.flush()
+    def add(self, pieces: Sequence[Piece]) -> None:
+        import shapely
+
+        for piece in pieces:
+            self._waiting.append(piece)
+            self._vertices += int(shapely.get_num_coordinates(piece.polygon))
+            if self._vertices >= self.VERTICES:
+                self.flush()
 
     def flush(self) -> None:
         from geoseg.vector.shape import finish
@@ -182,7 +187,7 @@ class _Shaper:
             return
         plan = self._plan
         features = finish(self._waiting, plan.grid, plan.shape_rules, plan.schema)
-        self._waiting = []
+        self._waiting, self._vertices = [], 0
         if len(features):
             self._sink.write(features)
             self.features += len(features)
