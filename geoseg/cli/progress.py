@@ -28,6 +28,7 @@ class ProgressDisplay:
         self._bar: Any = None
         self._task: Any = None
         self._last_line = time.monotonic()
+        self._resumable = False
 
     def __enter__(self) -> Self:
         return self
@@ -37,10 +38,13 @@ class ProgressDisplay:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if isinstance(error, KeyboardInterrupt) and self._resumable and not self._quiet:
+            click.echo("geoseg: what was inferred is kept; the same command goes on from there", err=True)
 
     def __call__(self, event: Event) -> None:
         """Show an event of the run."""
         if isinstance(event, Planned):
+            self._resumable = event.resumable
             self._begin(event.plan, event.blocks_known)
         else:
             self._update(event)

@@ -21,10 +21,13 @@ class Planned:
     plan : Plan
     blocks_known : int
         Blocks that an interrupted run of the same plan has inferred already.
+    resumable : bool
+        Whether this run could be gone on with after an interruption.
     """
 
     plan: Plan
     blocks_known: int = 0
+    resumable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def predict_scene(
     plan = work.plan
     journal = Journal.beside(out) if options.resume else None
     known = journal.begin(plan.digest) if journal else 0
-    on_event(Planned(plan, known))
+    on_event(Planned(plan, known, resumable=journal is not None))
     with contextlib.ExitStack() as stack:
         vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
         raster = stack.enter_context(_raster_sink(plan, options))
