@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from geoseg.errors import InvalidOption
+from geoseg.prediction.fit import choose_bands, needs_stretch, working_grid
 from geoseg.prediction.graph import Work
 from geoseg.prediction.options import Limits, PredictOptions
-from geoseg.prediction.plan import Plan, View, choose_bands, make_plan, needs_stretch, working_grid
+from geoseg.prediction.plan import Plan, View, make_plan
 from geoseg.prediction.resources import Resources
 from geoseg.values import GeoBox, Patch, Window
 

@@ -11,17 +11,9 @@ from hypothesis import strategies as st
 from geoseg.errors import InvalidOption
 from geoseg.models.card import Head, ModelCard
 from geoseg.models.inputs import InputSpec
+from geoseg.prediction.fit import check_resolution, choose_bands, needs_stretch, working_grid
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import (
-    BLOCKS_IN_MEMORY,
-    View,
-    check_resolution,
-    choose_bands,
-    choose_block,
-    make_plan,
-    needs_stretch,
-    working_grid,
-)
+from geoseg.prediction.plan import BLOCKS_IN_MEMORY, View, choose_block, make_plan
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, GeoBox
 from tests.plans import scene_info

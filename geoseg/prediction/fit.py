@@ -1,0 +1,119 @@
+"""Whether and how a scene fits a model: bands, value range, resolution. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from geoseg.errors import InvalidOption
+from geoseg.models.card import ModelCard
+from geoseg.models.inputs import InputSpec
+from geoseg.values import GeoBox
+
+if TYPE_CHECKING:
+    from geoseg.raster.describe import Band, SceneInfo
+
+SAME_RESOLUTION = 0.05
+"""A scene this close to the model's resolution (relative) is taken as it is, not resampled."""
+
+COARSE = 2.0
+TOO_COARSE = 4.0
+"""Beyond this many times the coarsest resolution that the model was trained at: warned, refused."""
+
+
+def working_grid(geobox: GeoBox, resolution: tuple[float, float] | None, wanted: float | None) -> GeoBox:
+    """Return the grid to work on: the scene's own, or the same ground at the model's resolution.
+
+    Parameters
+    ----------
+    resolution : (float, float) or None
+        Metres a pixel of the scene measures along its columns and rows; None: unknown.
+    wanted : float or None
+        Metres a pixel of the model measures; None: any.
+    """
+    if resolution is None or wanted is None:
+        return geobox
+    factors = [size / wanted for size in resolution]
+    if all(abs(factor - 1) <= SAME_RESOLUTION for factor in factors):
+        return geobox
+    width, height = (
+        max(1, round(pixels * factor))
+        for pixels, factor in zip((geobox.width, geobox.height), factors, strict=True)
+    )
+    return geobox.resized(height, width)
+
+
+def choose_bands(scene: SceneInfo, wanted: Sequence[str], bands: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the scene's bands for the model's, in the model's order.
+
+    In order of precedence: what the user named; the bands whose colour interpretation is the
+    model's band name; all bands in file order where the scene has as many as the model.
+
+    Raises
+    ------
+    InvalidOption
+        If the scene has no such bands, or it is not clear which they are.
+    """
+    need, have = len(wanted), len(scene.bands)
+    names = ", ".join(wanted)
+    if bands is not None:
+        if len(bands) != need or not {band.index for band in scene.bands}.issuperset(bands):
+            raise InvalidOption(f"{scene.name}: --bands must name {need} of its {have} bands (for {names})")
+        return bands
+    if have < need:
+        raise InvalidOption(
+            f"{scene.name}: has {_count(have, 'band')}, the model needs {need} ({names}); "
+            "choose a model for such imagery"
+        )
+    colors = {band.color: band.index for band in reversed(scene.bands)}
+    if all(name in colors for name in wanted):
+        return tuple(colors[name] for name in wanted)
+    if have == need:
+        return tuple(band.index for band in scene.bands)
+    raise InvalidOption(
+        f"{scene.name}: has {have} bands without colours; say which are {names}, such as --bands 3,2,1"
+    )
+
+
+def needs_stretch(scene_bands: Sequence[Band], inputs: InputSpec, name: str) -> bool:
+    """Whether values of the scene must be mapped to the model's range.
+
+    Raises
+    ------
+    InvalidOption
+        If they must, but the model's range is not the 8-bit one that a stretch maps to.
+    """
+    if all(band.read_dtype == inputs.dtype for band in scene_bands):
+        return False
+    if inputs.dtype == "uint8":
+        return True
+    raise InvalidOption(
+        f"{name}: is {scene_bands[0].read_dtype}, the model was trained on {inputs.dtype}; "
+        "give --stretch none to feed the values as they are"
+    )
+
+
+def check_resolution(scene: SceneInfo, card: ModelCard) -> tuple[str, ...]:
+    """Return warnings about a scene whose resolution is not what the model was trained at.
+
+    Raises
+    ------
+    InvalidOption
+        If the scene is so coarse that the model cannot see its objects.
+    """
+    if scene.resolution is None or card.resolution_m is None:
+        return ()
+    finest, coarsest = card.resolution_range or (card.resolution_m, card.resolution_m)
+    pixel = max(scene.resolution)
+    trained = f"model {card.name} was trained at {finest:g} to {coarsest:g} m"
+    if pixel > TOO_COARSE * coarsest:
+        raise InvalidOption(
+            f"{scene.name}: its pixels measure {pixel:.3g} m, {trained}; it would see nothing"
+        )
+    if pixel > COARSE * coarsest:
+        return (f"pixels measure {pixel:.3g} m, {trained}: expect poor results",)
+    return ()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
