@@ -28,7 +28,7 @@ TILE, OVERLAP = 512, 128
 MIN_AREA_M2 = 4.0
 """Predicted polygons that are smaller are left out, in square metres."""
 
-_THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(9))
+_THRESHOLDS = tuple(round(0.4 + 0.05 * step, 2) for step in range(10))
 _DESCRIPTION = (
     "Footprints of buildings from red, green, blue imagery of 0.2 to 0.6 m. A research-derived baseline, not "
     "commercially clean: among its training data are collections for research only (tier C) and collections "
@@ -146,10 +146,10 @@ def training_data(recipe: Recipe, split: Split) -> list[dict[str, object]]:
 
 
 def _hyperparameters(recipe: Recipe) -> dict[str, object]:
-    with (recipe.output / "training.csv").open(newline="", encoding="utf-8") as file:
-        last = list(csv.DictReader(file))[-1]
+    last, chosen = _rows(recipe.output / "training.csv")[-1], _chosen_step(recipe.output / "validation.csv")
     return {
         "seed": recipe.seed,
+        "chosen_step": chosen,
         "steps": int(last["step"]) + 1,
         "training_minutes": round(float(last["seconds"]) / 60, 1),
         "hardware": f"CPU, {recipe.optimization.threads} threads, no GPU",
@@ -159,3 +159,20 @@ def _hyperparameters(recipe: Recipe) -> dict[str, object]:
             name: version(name) for name in ("torch", "segmentation-models-pytorch", "timm", "torchvision")
         },
     }
+
+
+def _chosen_step(path: Path) -> int:
+    """Return the step whose averaged weights did best: those in the folder ``best``."""
+    built: dict[int, list[float]] = {}
+    empty: dict[int, list[float]] = {}
+    for row in _rows(path):
+        if math.isnan(float(row["recall"])):
+            empty.setdefault(int(row["step"]), []).append(float(row["false_share"]))
+        else:
+            built.setdefault(int(row["step"]), []).append(float(row["iou"]))
+    return max(built, key=lambda step: float(np.mean(built[step])) - float(np.mean(empty.get(step, [0.0]))))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
