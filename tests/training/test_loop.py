@@ -70,9 +70,6 @@ def test_killed_and_resumed_ends_like_uninterrupted(recipe_path, monkeypatch):
     whole = recipe.model_copy(update={"output": recipe_path.parent / "whole"})
     train(whole, split, [])
 
-    def killed(module, places, resolution_m):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
         patch.setattr("geoseg.training.loop.segmentation_loss", _fails_at_call(3))
         with pytest.raises(KeyboardInterrupt):
@@ -126,7 +123,9 @@ def test_training_learns_bright_houses(recipe_path, recipe_dict):
 
 @pytest.mark.parametrize("arguments", [[], ["a.yaml", "b.yaml"]])
 def test_usage(arguments, capsys):
-    assert command.main(arguments) == 2
+    with pytest.raises(SystemExit) as caught:
+        command.main(arguments)
+    assert caught.value.code == 2
     assert "usage" in capsys.readouterr().err
 
 
