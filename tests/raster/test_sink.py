@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -265,27 +266,29 @@ def test_nothing_is_left_when_publishing_fails(tmp_path, scene):
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.fixture
-def full_disk():
-    """Limit the size of files, as a disk does that is nearly full."""
+@contextlib.contextmanager
+def full_disk(size):
+    """Limit the size of files, as a disk does that is nearly full.
+
+    Not a fixture: pytest itself may be writing to a file between a test and its teardown.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("resolution", ["scene", "model"])
 @pytest.mark.parametrize("size", [100, 100_000, 800_000])
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, full_disk, size, resolution):
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, size, resolution):
     scene = open_scene(make_scene(tmp_path / "scene.tif", size=(1600, 1600), bands=1))
     grid = scene.geobox.resized(800, 800)
     values = np.random.default_rng(0).integers(0, CERTAIN, (1, 800, 800), np.uint16)
     before = sorted(tmp_path.iterdir())
-    full_disk(size)
-    with pytest.raises(UnwritableOutput, match=r"out\.tif: cannot be written \(.+\)$") as caught:
+    reason = r"out\.tif: cannot be written \(.+\)$"
+    with pytest.raises(UnwritableOutput, match=reason) as caught, full_disk(size):
         write(tmp_path / "out.tif", scene, grid, values, np.ones((800, 800), bool), resolution=resolution)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.iterdir()) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import shutil
@@ -188,20 +189,25 @@ def test_a_failure_leaves_the_file_before_as_it_was(suffix: str, tmp_path: Path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_disk() -> Iterator[None]:
-    """Let no file of this process grow beyond 60 kB."""
+    """Let no file of this process grow beyond 60 kB.
+
+    Not a fixture: pytest itself may be writing to a file between a test and its teardown.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @formats
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_is_one_line_and_leaves_nothing(suffix: str, tmp_path: Path) -> None:
-    with pytest.raises(UnwritableOutput, match="cannot be written") as caught:
-        write(tmp_path / f"out{suffix}", schema(), *[features(count=2500)] * 3)
+    batches = [features(count=2500)] * 3
+    with pytest.raises(UnwritableOutput, match="cannot be written") as caught, small_disk():
+        write(tmp_path / f"out{suffix}", schema(), *batches)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
