@@ -35,8 +35,19 @@ def command(scene: Path, out: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to jobs in the background: they inherit SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start_and_wait_for_records(scene: Path, out: Path, records: int) -> subprocess.Popen[str]:
-    process = subprocess.Popen(command(scene, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(scene, out),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509
+    )
     journal = out.parent / f".{out.name}.geoseg"
     while process.poll() is None and len(list(journal.glob("*.npz"))) < records:
         time.sleep(0.01)
