@@ -65,10 +65,10 @@ class Journal:
     def store(self, inferred: Inferred) -> None:
         """Keep a block.
 
-        Not one with tiles that could not be read: they may be readable next time. Nor, silently,
-        where the folder cannot be reached: a worker elsewhere.
+        Not one that cost nothing, nor one with tiles that could not be read: they may be readable
+        next time. Nor, silently, where the folder cannot be reached: a worker elsewhere.
         """
-        if inferred.tally.failures or not self.folder.is_dir():
+        if inferred.tally.failures or not inferred.tally.inferred or not self.folder.is_dir():
             return
         shares = inferred.shares
         block = next(iter(shares.values())).giver

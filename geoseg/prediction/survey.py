@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from geoseg.errors import InvalidOption
 from geoseg.prediction.fit import choose_bands, needs_stretch, working_grid
 from geoseg.prediction.graph import Work
@@ -28,7 +30,7 @@ class PlanReader:
     plan: Plan
 
     def __call__(self, window: Window) -> Patch:
-        """Read pixels and validity, the area of interest included.
+        """Read pixels and validity, the area of interest included; outside of it nothing is read.
 
         Raises
         ------
@@ -39,10 +41,13 @@ class PlanReader:
         from geoseg.raster.scene import read_patch
 
         plan = self.plan
-        patch = read_patch(plan.scene, window, plan.grid, plan.bands)
         if plan.aoi is None:
-            return patch
-        return Patch(patch.pixels, patch.valid & aoi_mask(plan.aoi, window))
+            return read_patch(plan.scene, window, plan.grid, plan.bands)
+        wanted = aoi_mask(plan.aoi, window)
+        if not wanted.any():
+            return Patch(np.zeros((len(plan.bands), *window.shape), np.uint8), wanted)
+        patch = read_patch(plan.scene, window, plan.grid, plan.bands)
+        return Patch(patch.pixels, patch.valid & wanted)
 
 
 def survey(source: str | os.PathLike[str], options: PredictOptions) -> tuple[Work, Resources]:

@@ -225,3 +225,24 @@ def test_an_area_of_interest_is_all_that_is_predicted(
         assert result.summary["features"] == 1
         assert result.summary["coverage"] == pytest.approx(90 * 90 / 300**2, rel=0.01)
         assert result.summary["tiles"]["inferred"] < whole.summary["tiles"]["inferred"]
+
+
+def test_what_lies_outside_the_area_of_interest_is_not_even_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import rasterio
+
+    pixels = picture((20, 20, 30, 30), size=(1500, 1500))
+    pixels[:, 700:] = np.random.default_rng(0).integers(0, 90, (3, 800, 1500))
+    scene = make_scene(tmp_path / "scene.tif", pixels=pixels, block=64, compress="deflate")
+    with rasterio.open(scene) as dataset:
+        left, top = dataset.transform @ (10, 10)
+        right, bottom = dataset.transform @ (100, 100)
+    data = scene.read_bytes()
+    scene.write_bytes(data[: len(data) * 3 // 4])
+    area = ["--bbox", left, bottom, right, top, "--max-memory", "40MB"]
+    result = predict(capfd, scene, *area)
+    assert result.code == 0, result.err
+    assert result.summary["features"] == 1
+    result = predict(capfd, scene, "--max-memory", "40MB", "--overwrite")
+    assert result.code == 1, result.err  # all of it: the missing part shows
