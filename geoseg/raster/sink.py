@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -167,18 +168,23 @@ class RasterSink:
 
     def _optimize(self, source: Path) -> None:
         classes = self.content == "class"
-        rasterio.shutil.copy(
-            source,
-            self._temporary,
-            driver="COG",
-            blocksize=_TILE,
-            compress="DEFLATE",
-            predictor="NO" if classes else "YES",
-            overview_resampling="MODE" if classes else "AVERAGE",
-            bigtiff="IF_SAFER",
-            num_threads="ALL_CPUS",
-            sparse_ok=True,
-        )
+
+        def copy() -> None:
+            with environment(str(self.path)):
+                rasterio.shutil.copy(
+                    source,
+                    self._temporary,
+                    driver="COG",
+                    blocksize=_TILE,
+                    compress="DEFLATE",
+                    predictor="NO" if classes else "YES",
+                    overview_resampling="MODE" if classes else "AVERAGE",
+                    bigtiff="IF_SAFER",
+                    num_threads="ALL_CPUS",
+                    sparse_ok=True,
+                )
+
+        _interruptibly(copy)
 
     @contextlib.contextmanager
     def _create(self, part: str, box: GeoBox, **options: Any) -> Iterator[rasterio.io.DatasetWriter]:
@@ -225,6 +231,24 @@ class RasterSink:
 
     def _part(self, name: str) -> Path:
         return self._temporary.with_name(f"{self._temporary.stem}.{name}.tif")
+
+
+def _interruptibly(function: Callable[[], None]) -> None:
+    """Call long-running C code so that Ctrl-C need not wait for it: this thread only waits."""
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            function()
+        except BaseException as error:  # raised again by the thread that waits
+            errors.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=0.2)
+    if errors:
+        raise errors[0]
 
 
 def _remove_parts(temporary: Path) -> None:

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -353,13 +354,18 @@ print(peak() - before)
 """
 
 
-def test_memory_does_not_hold_the_output(tmp_path):
-    # 256 MB of float32 on either grid; GDAL's cache is kept to 32 MB.
-    scene = make_scene(tmp_path / "scene.tif", pixels=np.ones((1, 8001, 8000), np.uint8), compress="deflate")
-    command = [sys.executable, "-c", STREAM, str(scene), str(tmp_path / "out.tif")]
-    environment = os.environ | {"GDAL_CACHEMAX": "32"}
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    assert int(done.stdout) < 160_000
+def test_memory_does_not_grow_with_the_output(tmp_path):
+    # 64 and 256 MB of float32 on either grid; GDAL's cache is kept to 32 MB.
+    growth = []
+    for side in (4000, 8000):
+        pixels = np.ones((1, side + 1, side), np.uint8)
+        scene = make_scene(tmp_path / f"{side}.tif", pixels=pixels, compress="deflate")
+        script = STREAM.replace("8000", str(side))
+        command = [sys.executable, "-c", script, str(scene), str(tmp_path / f"out{side}.tif")]
+        environment = os.environ | {"GDAL_CACHEMAX": "32"}
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        growth.append(int(done.stdout))
+    assert growth[1] - growth[0] < 16_000
 
 
 def test_what_was_written_is_read_back_as_a_scene(tmp_path, scene):
@@ -370,3 +376,39 @@ def test_what_was_written_is_read_back_as_a_scene(tmp_path, scene):
     patch = read_patch(back, back.geobox.window, back.geobox, [1])
     assert np.array_equal(patch.valid, valid)
     assert patch.pixels[0][valid] == pytest.approx(values[0][valid] / CERTAIN, abs=0.0021)
+
+
+INTERRUPT = """
+import signal, sys, threading, time
+from pathlib import Path
+import rasterio.shutil
+from geoseg.raster import sink
+from geoseg.raster.scene import open_scene
+from tests.raster.test_sink import ONE, SCHEMA
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+finished = []
+
+def slow(*arguments, **options):
+    threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+    time.sleep(30)
+    finished.append(True)
+
+rasterio.shutil.copy = slow
+scene = open_scene(sys.argv[1])
+try:
+    with sink.RasterSink(Path(sys.argv[2]), scene.geobox, scene=scene, schema=SCHEMA, rule=ONE):
+        pass
+except KeyboardInterrupt:
+    print("too late" if finished else "interrupted")
+"""
+
+
+def test_an_interruption_does_not_wait_for_the_optimizing(tmp_path, scene):
+    out = tmp_path / "out.tif"
+    before = sorted(tmp_path.iterdir())
+    command = [sys.executable, "-c", INTERRUPT, scene.uri, str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.stdout.strip() == "interrupted", done.stderr
+    assert sorted(tmp_path.iterdir()) == before
