@@ -45,7 +45,8 @@ def predict(
     -------
     GeoDataFrame
         One row a polygon: id, class, class_name, confidence (mean probability, 0 … 1), area_m2 and
-        perimeter_m (geodesic), touches_edge, touches_nodata, geometry (in the scene's CRS).
+        perimeter_m (geodesic), touches_edge, touches_nodata, geometry (in the scene's CRS). With
+        `out`, what that file holds: GeoJSON is in EPSG:4326, a Shapefile has short column names.
 
     Raises
     ------
@@ -53,16 +54,26 @@ def predict(
         If the scene, the model or the options cannot be used, or tiles of the scene cannot be read:
         a table with holes would look complete.
     """
+    import geopandas
     import pyogrio
 
-    from geoseg.prediction.options import PredictOptions
+    from geoseg.prediction.options import PredictOptions, parse_memory
     from geoseg.prediction.run import predict_scene
 
+    for name in ("raster", "aoi"):
+        if options.get(name) is not None:
+            options[name] = Path(options[name])
+    if isinstance(options.get("max_memory"), str):
+        options["max_memory"] = parse_memory(options["max_memory"])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "polygons.gpkg" if out is None else Path(out)
         report = predict_scene(scene, path, PredictOptions(model=model, **options))
         if report.failures:
             first = report.failures[0]
             raise GeosegError(f"{len(report.failures)} tiles could not be read, the first: {first.reason}")
-        features: GeoDataFrame = pyogrio.read_dataframe(path, layer=0)
+        features: GeoDataFrame
+        if path.suffix.lower() == ".parquet":
+            features = geopandas.read_parquet(path)
+        else:
+            features = pyogrio.read_dataframe(path, layer=0)
     return features

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from geoseg.errors import UnwritableOutput
 
-_SIDECARS = ("-journal", "-wal", "-shm", ".aux.xml")
+_SIDECARS = ("-journal", "-wal", "-shm", ".aux.xml", ".msk", ".ovr")
+"""What SQLite and GDAL keep beside a file; beside another file of the name, it would corrupt it."""
 
 
 @contextlib.contextmanager
@@ -46,6 +47,9 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
+        if overwrite or not path.exists():
+            for sidecar in _SIDECARS:
+                _remove(path.with_name(path.name + sidecar))
         _publish(temporary, path, overwrite)
         _sync(path.parent)
     finally:
@@ -60,8 +64,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     Raises
     ------
     UnwritableOutput
-        If the folder is missing or not writable, `path` is a folder where a file belongs, or it
-        exists and `overwrite` is False.
+        If the folder is missing or not writable, or `path` exists and `overwrite` is False.
     """
     if not path.parent.is_dir():
         raise UnwritableOutput(f"{path}: the folder {path.parent} does not exist")

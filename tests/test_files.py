@@ -106,3 +106,16 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
         mine.write_text("whole")
         other.write_text("whole")
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_stood_beside_the_old_file_does_not_corrupt_the_new_one(tmp_path: Path) -> None:
+    target = tmp_path / "out.gpkg"
+    target.write_text("old")
+    for sidecar in ("-wal", "-shm", ".aux.xml", ".msk"):
+        target.with_name(target.name + sidecar).write_text("of the old file")
+    with pytest.raises(UnwritableOutput), replacing(target, overwrite=False):
+        pass
+    assert len(list(tmp_path.iterdir())) == 5
+    with replacing(target) as path:
+        path.write_text("new")
+    assert list(tmp_path.iterdir()) == [target]

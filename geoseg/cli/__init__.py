@@ -1,6 +1,6 @@
 """The command line: thin shells over functions, messages and exit codes.
 
-Exit codes: 0 done; 1 done in part; 2 bad input or usage; 130 interrupted.
+Exit codes: 0 done; 1 done in part; 2 bad input or usage; 3 a defect in geoseg; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 
@@ -60,26 +61,41 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; foreseeable failures become one line on stderr."""
     try:
         code = cli(list(arguments), prog_name="geoseg", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return int(stop.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("geoseg: interrupted", err=True)
-        return 130
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except (GeosegError, MemoryError) as error:
-        if "--debug" in arguments:
-            raise
-        click.echo(f"geoseg: error: {_explain(error)}", err=True)
-        return 2
+    except (Exception, KeyboardInterrupt) as error:
+        return _report(error, debug="--debug" in arguments)
     return code if isinstance(code, int) else 0
 
 
-def _explain(error: GeosegError | MemoryError) -> str:
+def _report(error: BaseException, *, debug: bool) -> int:
+    """Say what happened and return the exit code."""
+    if isinstance(error, click.exceptions.Exit):
+        return int(error.exit_code)
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        click.echo("geoseg: interrupted", err=True)
+        return 130
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return 2
+    if debug:
+        traceback.print_exception(error)
+    message = _explain(error)
+    if message is None:  # a defect: never to be taken for "done in part"
+        if not debug:
+            traceback.print_exception(error)
+        click.echo("geoseg: this is a defect in geoseg; please report it with the lines above", err=True)
+        return 3
+    click.echo(f"geoseg: error: {' '.join(message.split())}", err=True)
+    return 2
+
+
+def _explain(error: BaseException) -> str | None:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
     if isinstance(error, GeosegError):
-        return " ".join(str(error).split())
-    return "out of memory; give a smaller --max-memory or --tile"
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; give a smaller --max-memory or --tile"
+    return None
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -27,7 +27,7 @@ from geoseg.prediction.options import PredictOptions
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
 def predict(scene: str, out: Path, as_json: bool, quiet: bool, **options: Any) -> int:
-    r"""Segment SCENE and write georeferenced polygons.
+    """Segment SCENE and write georeferenced polygons.
 
     SCENE is any raster that GDAL reads: a file, or a URL that you trust.
 
@@ -36,7 +36,7 @@ def predict(scene: str, out: Path, as_json: bool, quiet: bool, **options: Any) -
       geoseg predict scene.tif --out buildings.gpkg
       geoseg predict scene.tif --out roofs.parquet --aoi district.gpkg --threshold 0.4
       geoseg predict scene.tif --out land.gpkg --model models/mine --raster land.tif
-    """
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
     from geoseg.cli.progress import ProgressDisplay
     from geoseg.prediction.run import predict_scene
 

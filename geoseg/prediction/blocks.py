@@ -111,14 +111,17 @@ def infer_block(
     """
     grid = plan.tiles
     extent = grid.extent(block)
-    patch, failures = read_surviving(grid, block, read)
+    wanted_pixels = area_of_interest(plan, extent)
+    patch, failures = read_surviving(grid, block, read, wanted_pixels)
     broken = {failure.window for failure in failures}
+    # The model sees what lies around the area of interest; nothing of it is kept.
+    kept = patch.valid & wanted_pixels
     sums = np.zeros((len(plan.rule.channels), *extent.shape), np.uint32)
     missing = tuple(tile for tile in grid.tiles(block) if tile.window.intersection(extent) in broken)
     wanted = [
         tile
         for tile in grid.tiles(block)
-        if tile not in missing and patch.valid[tile.window.intersection(extent).within(extent)].any()
+        if tile not in missing and kept[tile.window.intersection(extent).within(extent)].any()
     ]
     done = 0
     while wanted_left := wanted[done:]:
@@ -130,14 +133,31 @@ def infer_block(
         for tile, values in zip(chosen, predict_batches(predict, inputs, batch), strict=True):
             accumulate(sums, extent, grid, tile, values)
     skipped = sum(1 for _ in grid.tiles(block)) - len(wanted) - len(missing)
-    return Inferred(
-        split(sums, patch.valid, grid, block, missing), Tally(len(wanted), skipped, failures=failures)
-    )
+    return Inferred(split(sums, kept, grid, block, missing), Tally(len(wanted), skipped, failures=failures))
 
 
-def read_surviving(grid: TileGrid, block: BlockIndex, read: Reader) -> tuple[Patch, tuple[Failure, ...]]:
-    """Read a block in one go; where that fails, tile by tile, so that one bad spot costs one tile."""
+def area_of_interest(plan: Plan, window: Window) -> NDArray[np.bool_]:
+    """Return which pixels of a window are asked for."""
+    if plan.aoi is None:
+        return np.ones(window.shape, bool)
+    from geoseg.raster.aoi import aoi_mask
+
+    return aoi_mask(plan.aoi, window)
+
+
+def read_surviving(
+    grid: TileGrid, block: BlockIndex, read: Reader, wanted: NDArray[np.bool_]
+) -> tuple[Patch, tuple[Failure, ...]]:
+    """Read a block in one go; where that fails, tile by tile, so that one bad spot costs one tile.
+
+    Parameters
+    ----------
+    wanted : ndarray of bool, shape of the block's extent
+        Where nothing is wanted, nothing is read.
+    """
     extent = grid.extent(block)
+    if not wanted.any():
+        return Patch(np.zeros((1, *extent.shape), np.uint8), np.zeros(extent.shape, bool)), ()
     try:
         return read(extent), ()
     except UnreadableScene:
@@ -147,6 +167,8 @@ def read_surviving(grid: TileGrid, block: BlockIndex, read: Reader) -> tuple[Pat
     failures = []
     for tile in grid.tiles(block):
         window = tile.window.intersection(extent)
+        if not wanted[window.within(extent)].any():
+            continue
         try:
             patch = read(window)
         except UnreadableScene as error:

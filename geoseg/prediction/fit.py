@@ -58,7 +58,9 @@ def choose_bands(scene: SceneInfo, wanted: Sequence[str], bands: tuple[int, ...]
     names = ", ".join(wanted)
     if bands is not None:
         if len(bands) != need or not {band.index for band in scene.bands}.issuperset(bands):
-            raise InvalidOption(f"{scene.name}: --bands must name {need} of its {have} bands (for {names})")
+            raise InvalidOption(
+                f"{scene.name}: --bands must name {need} bands (for {names}) among its 1 to {have}"
+            )
         return bands
     if have < need:
         raise InvalidOption(

@@ -8,6 +8,7 @@ block by block, a bounded number ahead of the sinks. Results come in the order o
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -23,6 +24,7 @@ from geoseg.prediction.blocks import (
     BlockResult,
     Inferred,
     Reader,
+    Stopped,
     Tally,
     blend_block,
     finish_block,
@@ -90,7 +92,9 @@ def run_on_threads(work: Work, threads: int, in_flight: int) -> Iterator[BlockRe
             yield item
     finally:
         stop.set()
-        runner.join()
+        while runner.is_alive():
+            with contextlib.suppress(KeyboardInterrupt):  # it is ending already
+                runner.join()
 
 
 def _run_graph(
@@ -101,6 +105,8 @@ def _run_graph(
     stop: threading.Event,
 ) -> None:
     def deliver(result: BlockResult, _previous: None) -> None:
+        if stop.is_set():
+            raise Stopped
         _put(results, result, stop)
 
     try:
@@ -224,6 +230,8 @@ class _Wiring:
 
 
 def _infer(work: Work, block: BlockIndex, stopped: Callable[[], bool] | None, _after: None) -> Inferred:
+    if stopped is not None and stopped():
+        raise Stopped
     if work.journal is not None and (known := work.journal.load(work.plan.tiles, block)):
         return known
     batch = _batch_size(work.plan.digest, work.batch)

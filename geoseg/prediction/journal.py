@@ -8,6 +8,8 @@ bears its own name (it was written, synced and renamed) and its checksums hold.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import shutil
 import zipfile
@@ -18,55 +20,75 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
 from geoseg.grid import BlockIndex, Share, TileGrid, share_window
 from geoseg.prediction.blocks import Inferred, Tally
 
-_HEADER = "plan.json"
+LONGEST_NAME = 200
+"""Longer names of outputs, in bytes, are shortened: file systems take 255."""
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Records of inferred blocks in a folder.
+    """Records of inferred blocks of one plan in a folder.
 
     Parameters
     ----------
     folder : Path
+        Absolute: workers may run in another one.
+    digest : str
+        The plan's. It is part of every record's name, so that two plans can never be mixed, even if
+        they write the same output at the same time.
     """
 
     folder: Path
+    digest: str
 
     @classmethod
-    def beside(cls, out: Path) -> Journal:
-        """Return the journal that belongs to an output file."""
-        return cls(out.parent / f".{out.name}.geoseg")
+    def beside(cls, out: Path, digest: str) -> Journal:
+        """Return the journal of a plan that belongs to an output file."""
+        name = out.name
+        if len(name.encode()) > LONGEST_NAME:
+            name = hashlib.sha256(name.encode()).hexdigest()[:32]
+        return cls(out.absolute().parent / f".{name}.geoseg", digest)
 
-    def begin(self, digest: str) -> int:
-        """Make the folder ready for a plan and return how many blocks it knows already.
+    def begin(self) -> int:
+        """Make the folder ready and return how many blocks it knows already.
 
-        Records of another plan are thrown away: they cannot be mixed with this one's.
+        Records of other plans are thrown away.
+
+        Raises
+        ------
+        UnwritableOutput
+            If the folder cannot be made.
         """
-        header = self.folder / _HEADER
         try:
-            known = json.loads(header.read_text(encoding="utf-8")).get("digest")
-        except (OSError, ValueError, AttributeError):
-            known = None
-        if known != digest:
-            self.remove()
-            self.folder.mkdir()
-            with replacing(header) as path:
-                path.write_text(json.dumps({"digest": digest}), encoding="utf-8")
-        return sum(1 for _ in self.folder.glob("[0-9]*.npz"))
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UnwritableOutput(
+                f"{self.folder}: cannot be made ({error.strerror}); try --no-resume"
+            ) from error
+        known = set(self.folder.glob(f"*-{self.digest[:16]}.npz"))
+        for stale in set(self.folder.iterdir()) - known:
+            stale.unlink(missing_ok=True)
+        return len(known)
 
     def remove(self) -> None:
         """Delete the journal."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def remove_if_empty(self) -> None:
+        """Delete the folder where nothing was kept."""
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
     def store(self, inferred: Inferred) -> None:
         """Keep a block.
 
         Not one that cost nothing, nor one with tiles that could not be read: they may be readable
-        next time. Nor, silently, where the folder cannot be reached: a worker elsewhere.
+        next time. Nor where the folder cannot be reached (a worker elsewhere) or written (a full
+        disk): the run can do without.
         """
         if inferred.tally.failures or not inferred.tally.inferred or not self.folder.is_dir():
             return
@@ -81,7 +103,11 @@ class Journal:
         arrays = {f"sums{i}": _pack(share.sums) for i, share in enumerate(shares.values())}
         arrays |= {f"valid{i}": np.packbits(share.valid) for i, share in enumerate(shares.values())}
         arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-        with replacing(self._path(block)) as path, path.open("wb") as file:
+        with (
+            contextlib.suppress(OSError, UnwritableOutput),
+            replacing(self._path(block)) as path,
+            path.open("wb") as file,
+        ):
             np.savez(file, allow_pickle=False, **arrays)
 
     def load(self, grid: TileGrid, block: BlockIndex) -> Inferred | None:
@@ -93,7 +119,7 @@ class Journal:
             return None
 
     def _path(self, block: BlockIndex) -> Path:
-        return self.folder / f"{block.row}_{block.col}.npz"
+        return self.folder / f"{block.row}_{block.col}-{self.digest[:16]}.npz"
 
 
 def _unpack_record(record: np.lib.npyio.NpzFile, grid: TileGrid, block: BlockIndex) -> Inferred:

@@ -7,16 +7,28 @@ docs are made from them.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from geoseg.errors import InvalidOption
 
 AUTO: Literal["auto"] = "auto"
 Auto = Literal["auto"]
 Limits = tuple[float, float]
+RasterContent = Literal["probability", "probability-float32", "class"]
+RasterResolution = Literal["scene", "model"]
+Outline = Literal["smooth", "pixel"]
+Backend = Literal["auto", "openvino", "onnx", "pytorch"]
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "raster_content": get_args(RasterContent),
+    "raster_resolution": get_args(RasterResolution),
+    "outline": get_args(Outline),
+    "backend": get_args(Backend),
+}
 
 
 def option(default: Any, help: str, *, metavar: str | None = None) -> Any:
@@ -43,16 +55,14 @@ class PredictOptions:
         None, "Predict only inside this box, in the scene's CRS.", metavar="W S E N"
     )
     raster: Path | None = option(None, "Also write a Cloud Optimized GeoTIFF.", metavar="FILE.tif")
-    raster_content: Literal["probability", "probability-float32", "class"] = option(
+    raster_content: RasterContent = option(
         "probability", "What the raster holds: probabilities (uint8 with a scale, or float32) or class ids."
     )
-    raster_resolution: Literal["scene", "model"] = option(
+    raster_resolution: RasterResolution = option(
         "scene", "Grid of the raster: the scene's own, or the one the model worked on."
     )
     threshold: float | Auto = option(AUTO, "Probability from which a pixel is an object.", metavar="0…1")
-    outline: Literal["smooth", "pixel"] = option(
-        "smooth", "Outlines at sub-pixel accuracy, or exact pixel edges."
-    )
+    outline: Outline = option("smooth", "Outlines at sub-pixel accuracy, or exact pixel edges.")
     simplify: float | Auto = option(
         AUTO, "Tolerance of simplification in metres; 0 keeps every vertex.", metavar="M"
     )
@@ -64,7 +74,7 @@ class PredictOptions:
     )
     batch: int | Auto = option(AUTO, "Tiles in one forward pass.", metavar="N")
     device: str = option(AUTO, "Where the model runs.", metavar="auto|cpu|cuda|cuda:N")
-    backend: Literal["auto", "openvino", "onnx", "pytorch"] = option(AUTO, "What runs the model.")
+    backend: Backend = option(AUTO, "What runs the model.")
     max_memory: int | Auto = option(AUTO, "Memory to plan for, such as 2GB.", metavar="SIZE")
     workers: int | None = option(None, "Run on a local cluster of this many processes.", metavar="N")
     scheduler: str | None = option(None, "Run on this dask.distributed cluster.", metavar="ADDRESS")
@@ -74,14 +84,17 @@ class PredictOptions:
     def __post_init__(self) -> None:
         checks = {
             "--threshold must lie between 0 and 1": self.threshold == AUTO or 0 < self.threshold < 1,
-            "--simplify must be 0 or more": self.simplify == AUTO or self.simplify >= 0,
-            "--min-area must be 0 or more": self.min_area == AUTO or self.min_area >= 0,
+            "--simplify must be 0 or more": self.simplify == AUTO or 0 <= self.simplify < math.inf,
+            "--min-area must be 0 or more": self.min_area == AUTO or 0 <= self.min_area < math.inf,
             "--batch must be 1 or more": self.batch == AUTO or self.batch >= 1,
             "--workers must be 1 or more": self.workers is None or self.workers >= 1,
             "--workers and --scheduler exclude each other": not (self.workers and self.scheduler),
             "--aoi and --bbox exclude each other": not (self.aoi and self.bbox),
             "--bands must be counted from 1": all(band >= 1 for band in self.bands or ()),
         }
+        for name, choices in CHOICES.items():
+            wrong = f"--{name.replace('_', '-')} must be one of {', '.join(choices)}"
+            checks[wrong] = getattr(self, name) in choices
         for message, fine in checks.items():
             if not fine:
                 raise InvalidOption(message)
@@ -117,7 +130,7 @@ def parse_stretch(text: str) -> Auto | Literal["none"] | Limits:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
         raise InvalidOption(f"--stretch takes auto, none or LOW,HIGH, not {text!r}") from None
-    if not low < high:
+    if not -math.inf < low < high < math.inf:
         raise InvalidOption(f"--stretch needs LOW below HIGH, not {text!r}")
     return low, high
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -101,6 +102,7 @@ class Plan:
             if field.name not in {"scene", "warnings"}
         }
         facts["scene"] = self.scene.fingerprint
+        facts["versions"] = [version(name) for name in ("geoseg", "openvino", "onnxruntime", "torch")]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property

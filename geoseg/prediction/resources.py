@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
-from geoseg.errors import InvalidOption
+from geoseg.errors import GeosegError, InvalidOption
 from geoseg.prediction.blocks import BlockResult
 from geoseg.prediction.graph import Work, run_on_cluster, run_on_threads
 from geoseg.prediction.options import AUTO, PredictOptions
+from geoseg.prediction.plan import BLOCKS_IN_MEMORY
+
+WORKER_SECONDS = 60
+"""How long to wait for the first worker of a cluster."""
 
 BATCH_PIXELS = 1 << 20
 """Pixels of a batch on the CPU: more than this gains nothing there."""
@@ -47,12 +53,21 @@ class Resources:
     @classmethod
     def detect(cls, options: PredictOptions, tile: int, device: str) -> Resources:
         """Choose from the machine what the options leave open."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = cores_each(1)
         gpu = device.startswith("cuda")
         batch = (16 if gpu else max(1, BATCH_PIXELS // tile**2)) if options.batch == AUTO else options.batch
         workers = options.workers
-        threads = max(1, cores // workers) if workers else max(2, cores)
-        return cls(threads, (workers or 1) * threads + 1, batch, workers, options.scheduler, gpu)
+        # On threads no more blocks are alive than the plan's estimate of memory counts; the backend
+        # has threads of its own, so that more of these would gain little.
+        threads = cores_each(workers) if workers else min(max(2, cores), BLOCKS_IN_MEMORY - 1)
+        in_flight = workers * threads + 1 if workers else threads + 1
+        return cls(threads, in_flight, batch, workers, options.scheduler, gpu)
+
+
+def cores_each(workers: int) -> int:
+    """Return the cores of this machine that each of so many worker processes can have, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // workers)
 
 
 @contextlib.contextmanager
@@ -64,28 +79,62 @@ def results(work: Work, resources: Resources) -> Iterator[Iterator[BlockResult]]
             yield stream
         return
     with _client(resources) as client:
-        stream = run_on_cluster(work, client, resources.in_flight, gpu=resources.gpu)
+        in_flight = max(resources.in_flight, sum(client.nthreads().values()) + 1)
+        stream = run_on_cluster(work, client, in_flight, gpu=resources.gpu)
         with contextlib.closing(stream):  # type: ignore[type-var]
             yield stream
 
 
 @contextlib.contextmanager
 def _client(resources: Resources) -> Iterator[Any]:
+    """Connect to the cluster, or start one, and see that it can do the work."""
     from distributed import Client, LocalCluster
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import KilledWorker
 
-    if resources.scheduler is not None:
+    # What happens to the run is said in one line; the cluster's own log would bury it.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    lost = (CommClosedError, KilledWorker, CancelledError)
+    with contextlib.ExitStack() as stack:
         try:
-            client = Client(resources.scheduler, timeout="10s", set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise InvalidOption(f"--scheduler {resources.scheduler}: no scheduler answers there") from error
-        with client:
+            if resources.scheduler is None:
+                cluster = stack.enter_context(
+                    LocalCluster(
+                        n_workers=resources.workers,
+                        threads_per_worker=resources.threads,
+                        dashboard_address=None,
+                        resources={"GPU": 1} if resources.gpu else None,
+                        silence_logs=logging.CRITICAL,
+                    )
+                )
+                client = stack.enter_context(Client(cluster, set_as_default=False))
+            else:
+                client = stack.enter_context(_connect(Client, resources.scheduler))
+            _check_workers(client, resources)
             yield client
-        return
-    cluster = LocalCluster(
-        n_workers=resources.workers,
-        threads_per_worker=resources.threads,
-        dashboard_address=None,
-        resources={"GPU": 1} if resources.gpu else None,
-    )
-    with cluster, Client(cluster, set_as_default=False) as client:
-        yield client
+        except lost as error:
+            raise GeosegError(
+                f"the cluster was lost ({type(error).__name__}); the same command goes on"
+            ) from error
+
+
+def _connect(client: Any, address: str) -> Any:
+    message = f"--scheduler {address}: no scheduler answers there"
+    if not address.startswith(("tcp://", "tls://", "ucx://", "ws://", "wss://", "inproc://")):
+        raise InvalidOption(f"--scheduler {address}: not an address such as tcp://host:8786")
+    try:
+        return client(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InvalidOption(message) from error
+
+
+def _check_workers(client: Any, resources: Resources) -> None:
+    try:
+        client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    except TimeoutError as error:
+        raise InvalidOption(
+            f"the cluster has no worker after {WORKER_SECONDS} s; start some and try again"
+        ) from error
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if resources.gpu and not any("GPU" in worker["resources"] for worker in workers):
+        raise InvalidOption('no worker of the cluster offers a GPU; start workers with --resources "GPU=1"')

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from geoseg.errors import InvalidOption
+from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.prediction.blocks import BlockResult, Tally
 from geoseg.prediction.graph import Work
@@ -79,12 +79,15 @@ def predict_scene(
     started = time.monotonic()
     check_vector_path(out, overwrite=options.overwrite)
     check_raster_path(options)
+    check_no_input_is_replaced(source, out, options)
     work, resources = survey(source, options)
     plan = work.plan
-    journal = Journal.beside(out) if options.resume else None
-    known = journal.begin(plan.digest) if journal else 0
+    journal = Journal.beside(out, plan.digest) if options.resume else None
+    known = journal.begin() if journal else 0
     on_event(Planned(plan, known, resumable=journal is not None))
     with contextlib.ExitStack() as stack:
+        if journal is not None:
+            stack.callback(journal.remove_if_empty)
         vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
         raster = stack.enter_context(_raster_sink(plan, options))
         features, area, tally = run_plan(work.keeping(journal), resources, vector, raster, on_event)
@@ -109,7 +112,27 @@ def check_raster_path(options: PredictOptions) -> None:
         return
     if options.raster.suffix.lower() not in {".tif", ".tiff"}:
         raise InvalidOption(f"{options.raster}: --raster writes a GeoTIFF; its name must end in .tif")
+    if options.raster.is_dir():
+        raise UnwritableOutput(f"{options.raster}: is a folder, not a file to replace")
     check_writable(options.raster, overwrite=options.overwrite)
+
+
+def check_no_input_is_replaced(source: str | os.PathLike[str], out: Path, options: PredictOptions) -> None:
+    """Refuse an output that is an input, or the other output.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    inputs = [Path(source), Path(options.model), *([options.aoi] if options.aoi else [])]
+    if options.raster is not None:
+        inputs.append(out)
+    for path in [out, *([options.raster] if options.raster else [])]:
+        for other in inputs:
+            if other is not path and path.absolute() == other.absolute():
+                raise InvalidOption(f"{path}: is asked for twice: as output, and as input or other output")
+            if path.exists() and other is not path and other.exists() and path.samefile(other):
+                raise InvalidOption(f"{path}: is {other}, which would be replaced by the result")
 
 
 def run_plan(

@@ -6,14 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from geoseg.errors import InvalidOption
 from geoseg.prediction.fit import choose_bands, needs_stretch, working_grid
 from geoseg.prediction.graph import Work
 from geoseg.prediction.options import Limits, PredictOptions
 from geoseg.prediction.plan import Plan, View, make_plan
-from geoseg.prediction.resources import Resources
+from geoseg.prediction.resources import Resources, cores_each
 from geoseg.values import GeoBox, Patch, Window
 
 if TYPE_CHECKING:
@@ -30,24 +28,16 @@ class PlanReader:
     plan: Plan
 
     def __call__(self, window: Window) -> Patch:
-        """Read pixels and validity, the area of interest included; outside of it nothing is read.
+        """Read pixels and validity.
 
         Raises
         ------
         UnreadableScene
             If the scene is broken in there.
         """
-        from geoseg.raster.aoi import aoi_mask
         from geoseg.raster.scene import read_patch
 
-        plan = self.plan
-        if plan.aoi is None:
-            return read_patch(plan.scene, window, plan.grid, plan.bands)
-        wanted = aoi_mask(plan.aoi, window)
-        if not wanted.any():
-            return Patch(np.zeros((len(plan.bands), *window.shape), np.uint8), wanted)
-        patch = read_patch(plan.scene, window, plan.grid, plan.bands)
-        return Patch(patch.pixels, patch.valid & wanted)
+        return read_patch(self.plan.scene, window, self.plan.grid, self.plan.bands)
 
 
 def survey(source: str | os.PathLike[str], options: PredictOptions) -> tuple[Work, Resources]:
@@ -69,7 +59,8 @@ def survey(source: str | os.PathLike[str], options: PredictOptions) -> tuple[Wor
     grid = working_grid(scene.geobox, scene.resolution, card.resolution_m)
     crs, aoi = _crs(scene, options), _aoi(grid, options)
     view = View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)
-    recipe = settle(bundle, backend=options.backend, device=options.device)
+    threads = cores_each(options.workers) if options.workers else None
+    recipe = settle(bundle, backend=options.backend, device=options.device, threads=threads)
     predictor = recipe.load()
     plan = make_plan(scene, card, options, view, precision=predictor.name)
     resources = Resources.detect(options, plan.tiles.rows.size, predictor.device)

@@ -3,11 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.backends.base import BatchSize, ReferencePredictor
+from geoseg.errors import UnwritableOutput
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import infer_block
 from geoseg.prediction.graph import Work, run_on_threads
@@ -27,8 +29,8 @@ def reader(seed: int = 0) -> ArrayReader:
 def test_a_record_gives_back_what_was_stored(tmp_path_factory: object, seed: int, channels: int) -> None:
     folder = Path(tmp_path_factory.mktemp("journal"))  # type: ignore[attr-defined]
     plan = make_test_plan(SHAPE, channels=channels)
-    journal = Journal(folder / "journal")
-    journal.begin(plan.digest)
+    journal = Journal(folder / "journal", plan.digest)
+    journal.begin()
     for block in plan.tiles.blocks():
         inferred = infer_block(plan, block, reader(seed), ReferencePredictor(channels), BatchSize(2))
         journal.store(inferred)
@@ -42,8 +44,8 @@ def test_a_record_gives_back_what_was_stored(tmp_path_factory: object, seed: int
 
 def stored(tmp_path: Path) -> tuple[Journal, BlockIndex]:
     plan = make_test_plan(SHAPE)
-    journal = Journal.beside(tmp_path / "out.gpkg")
-    assert journal.begin(plan.digest) == 0
+    journal = Journal.beside(tmp_path / "out.gpkg", plan.digest)
+    assert journal.begin() == 0
     block = next(plan.tiles.blocks())
     journal.store(infer_block(plan, block, reader(), ReferencePredictor(), BatchSize(2)))
     return journal, block
@@ -62,10 +64,22 @@ def test_a_damaged_record_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_records_of_another_plan_are_thrown_away(tmp_path: Path) -> None:
-    journal, _ = stored(tmp_path)
-    assert journal.begin(make_test_plan(SHAPE).digest) == 1
-    assert journal.begin(make_test_plan(SHAPE, taper="linear").digest) == 0
-    assert not list(journal.folder.glob("*.npz"))
+    journal, block = stored(tmp_path)
+    other = make_test_plan(SHAPE, taper="linear")
+    assert Journal(journal.folder, other.digest).load(other.tiles, block) is None
+    assert journal.begin() == 1
+    assert Journal(journal.folder, other.digest).begin() == 0
+    assert not list(journal.folder.iterdir())
+
+
+def test_a_journal_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) -> None:
+    journal, block = stored(tmp_path)
+    plan = make_test_plan(SHAPE)
+    journal.remove()
+    journal.folder.write_text("in the way")
+    journal.store(infer_block(plan, block, reader(), ReferencePredictor(), BatchSize(2)))
+    with pytest.raises(UnwritableOutput, match="--no-resume"):
+        journal.begin()
 
 
 class Counting(ReferencePredictor):
@@ -80,8 +94,8 @@ class Counting(ReferencePredictor):
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     plan = make_test_plan(SHAPE, block=1)
-    journal = Journal.beside(tmp_path / "out.gpkg")
-    journal.begin(plan.digest)
+    journal = Journal.beside(tmp_path / "out.gpkg", plan.digest)
+    journal.begin()
     work = Work(plan, reader(), Load(Counting()), 2, journal)
     whole = [result.raster.values for result in run_on_threads(work.keeping(None), 2, 3) if result.raster]
     tiles = Counting.seen

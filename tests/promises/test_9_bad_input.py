@@ -246,3 +246,47 @@ def test_what_lies_outside_the_area_of_interest_is_not_even_read(
     assert result.summary["features"] == 1
     result = predict(capfd, scene, "--max-memory", "40MB", "--overwrite")
     assert result.code == 1, result.err  # all of it: the missing part shows
+
+
+def test_the_model_sees_what_lies_around_the_area_of_interest(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A spot that cannot be read and an area of interest, on values that do not fit into 8 bits."""
+    import rasterio
+
+    values = picture((20, 20, 30, 30), size=(300, 300)).astype(np.uint16) * 40
+    values[:, 200:, 200:] = np.random.default_rng(0).integers(900, 1100, (3, 100, 100))
+    scene = make_scene(
+        tmp_path / "scene.tif", pixels=values, block=64, compress="deflate", interleave="pixel"
+    )
+    with rasterio.open(scene) as dataset:
+        left, top = dataset.transform @ (10, 10)
+        right, bottom = dataset.transform @ (290, 150)
+        offset = int(dataset.get_tag_item("BLOCK_OFFSET_4_4", "TIFF", bidx=1))
+    arguments = ["--bbox", left, bottom, right, top, "--stretch", "1000,9200", "--raster-content"]
+    arguments += ["probability-float32", "--overwrite", "--raster"]
+    whole = predict(capfd, scene, *arguments, tmp_path / "whole.tif")
+    assert whole.code == 0, whole.err
+    data = bytearray(scene.read_bytes())
+    data[offset : offset + 40] = b"\xff" * 40
+    scene.write_bytes(data)
+    broken = predict(capfd, scene, *arguments, tmp_path / "broken.tif")
+    assert broken.summary["features"] == whole.summary["features"] == 1
+    with rasterio.open(tmp_path / "whole.tif") as one, rasterio.open(tmp_path / "broken.tif") as other:
+        a, b = one.read(1), other.read(1)
+    both = ~np.isnan(a) & ~np.isnan(b)
+    assert both.mean() > 0.3
+    assert (a[both] == b[both]).all()
+
+
+def test_no_input_and_no_folder_is_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    scene = good_scene(tmp_path)
+    before = scene.read_bytes()
+    folder = tmp_path / "folder.tif"
+    folder.mkdir()
+    (folder / "precious").touch()
+    for arguments in (["--raster", scene], ["--raster", folder]):
+        result = predict(capfd, scene, *arguments, "--overwrite")
+        assert_refused(result, str(arguments[1]))
+    assert scene.read_bytes() == before
+    assert (folder / "precious").exists()
