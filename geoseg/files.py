@@ -16,6 +16,9 @@ from pathlib import Path
 
 from geoseg.errors import UnwritableOutput
 
+LONGEST_NAME = 255
+"""Bytes of a file's name that file systems take."""
+
 _SIDECARS = ("-journal", "-wal", "-shm", ".aux.xml", ".msk", ".ovr")
 """What SQLite and GDAL keep beside a file; beside another file of the name, it would corrupt it."""
 
@@ -164,6 +167,8 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        return  # a sidecar that no file system could hold
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
