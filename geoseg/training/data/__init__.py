@@ -1,0 +1,22 @@
+"""What training sees: samples drawn from scenes and chips on the fly, and ground that it never sees.
+
+::
+
+    spec.py      what a recipe says about data: DataSpec, ValidationSpec, Draws (pydantic, light to import)
+    read.py      read_data(data, validation, draws, base) -> Split       every error before the first epoch
+    ground.py    Ground (protocol), PictureGround (in memory), SceneGround (windows of a file)
+    sampler.py   Sampler(grounds, worlds, draws).draw(rng) -> Sample
+    tiles.py     validation_tiles(ground, resolution_m, size, context) -> Iterator[Tile]
+
+    sample.py    Sample, IGNORE, mirrored         vectors.py   polygons of any vector file
+    footprints.py  polygons burnt into a window   masks.py     mask rasters on any grid
+    chips.py     chips of an index or a folder    scenes.py    scenes with polygons or masks
+    holdout.py   places, scenes and blocks held out
+
+A `Sample` is pixels, uint8, (bands, rows, cols), and labels, uint8, (rows, cols): class ids, 0 for
+background, `IGNORE` = 255 where nothing is known. Two frames are used throughout: *native pixels* of
+a ground (col, row; the file's own), and the *grid*: the same ground at a resolution in metres, as in
+prediction (``GeoBox.resized``). Scenes and pictures are resampled by the operations that prediction
+uses. All chance comes from the generator that is handed to `Sampler.draw`; every object here is
+picklable and opens files when it reads.
+"""

@@ -1,0 +1,293 @@
+"""What a recipe says about data: sections checked by pydantic, nothing is opened here."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from geoseg.values import ClassInfo
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Color = tuple[Annotated[int, Field(ge=0, le=255)], ...]
+MaskValues = dict[Annotated[int, Field(ge=0)], int | str]
+"""Value of a mask -> class id, class name, ``background`` or ``ignore``."""
+
+IGNORED = "ignore"
+"""What a label is called, in masks and attributes, where nothing is known."""
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassSpec(Section):
+    """A class to be found.
+
+    Attributes
+    ----------
+    id : int
+        1 … 254 (255 is `geoseg.training.data.sample.IGNORE`).
+    name : str
+        What labels and layers call it.
+    color : (red, green, blue)
+        0 … 255.
+    """
+
+    id: Annotated[int, Field(ge=1, le=254)]
+    name: Annotated[str, Field(min_length=1)]
+    color: Annotated[Color, Field(min_length=3, max_length=3)]
+
+    @property
+    def info(self) -> ClassInfo:
+        """The class as the other rooms know it."""
+        red, green, blue = self.color
+        return ClassInfo(self.id, self.name, (red, green, blue))
+
+
+class SceneSpec(Section):
+    """A scene with its labels.
+
+    Attributes
+    ----------
+    scene : str
+        File or URL.
+    labels : Path or None
+        Polygons (any vector format of plain data, any CRS) or a mask (any raster; any grid and CRS,
+        the nearest value counts). None: the scene holds no objects.
+    class_attribute : str or None
+        Attribute of the polygons that holds class names or ids; `IGNORED` marks unknown ground.
+        Needed where there are several classes.
+    labelled_area : Path or None
+        Areas within which the labels are complete; outside, nothing is known.
+    layer : str or None
+        Layer of `labels`; None: the first.
+    weight : float
+        How often the scene is drawn, relative to other sources.
+    bands : tuple of int or None
+        Numbers of its bands, from 1, in the order of ``DataSpec.bands``; None: by colour.
+    mask_values : mapping or None
+        See `MaskValues`. None: 0 is background, class ids stand for themselves; 255 is the class
+        where there is only one, else unknown.
+    name : str or None
+        What it is called in tables; None: the file's stem.
+    """
+
+    scene: Annotated[str, Field(min_length=1)]
+    labels: Path | None
+    class_attribute: str | None = None
+    labelled_area: Path | None = None
+    layer: str | None = None
+    weight: Positive = 1.0
+    bands: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    mask_values: MaskValues | None = None
+    name: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name, or the stem of the file."""
+        return self.name or Path(self.scene.rstrip("/").rpartition("/")[2]).stem
+
+
+class ChipsSpec(Section):
+    """Small pictures with masks: by an index, or two folders with the same stems.
+
+    Attributes
+    ----------
+    index : Path or None
+        CSV with the columns source, stem, image, mask, gsd_m and optionally place, licence, tier;
+        paths relative to its folder.
+    images, masks : Path or None
+        Folders; both or none.
+    source : str or None
+        What chips from folders are called together; None: name of the folder `images`.
+    mask_values : mapping
+        See `MaskValues`; 0 is background unless it is named.
+    gsd_m : float or None
+        Ground size of a pixel of chips in folders; None: from their georeference.
+    weights : mapping of str to float
+        How often each source with objects is drawn, relative to the others; 1 if not named.
+    labels : mapping of str to Path
+        Polygons to use instead of the masks for a source whose chips are georeferenced. Where a mask
+        says unknown, it stays unknown.
+    layers : mapping of str to str
+        Layer of these polygons, by source; the first if not named.
+    exclude : tuple of str
+        Shell patterns of sources that are left out.
+    """
+
+    index: Path | None = None
+    images: Path | None = None
+    masks: Path | None = None
+    source: str | None = None
+    mask_values: MaskValues = {255: 1, 127: IGNORED}
+    gsd_m: Positive | None = None
+    weights: dict[str, Positive] = {}
+    labels: dict[str, Path] = {}
+    layers: dict[str, str] = {}
+    exclude: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        folders = (self.images is not None, self.masks is not None)
+        if folders not in {(True, True), (False, False)} or (self.index is None) is not folders[0]:
+            raise ValueError("chips need either an index, or the folders images and masks")
+        return self
+
+
+class DataSpec(Section):
+    """All that is labelled.
+
+    Attributes
+    ----------
+    scenes, chips
+        At least one of them.
+    classes : tuple of ClassSpec
+        What is to be found; ids and names differ.
+    bands : tuple of str
+        Names of the bands that samples have, found by colour in every picture.
+    touching_gap_m : float
+        Polygons of one class closer than this are separated by a line of background of this width,
+        at least one pixel; 0: they are not.
+    """
+
+    scenes: tuple[SceneSpec, ...] = ()
+    chips: tuple[ChipsSpec, ...] = ()
+    classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1)] = (
+        ClassSpec(id=1, name="building", color=(228, 87, 46)),
+    )
+    bands: Annotated[tuple[str, ...], Field(min_length=1)] = ("red", "green", "blue")
+    touching_gap_m: Annotated[float, Field(ge=0)] = 0.5
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if not self.scenes and not self.chips:
+            raise ValueError("give at least one scene or collection of chips")
+        for values in ([c.id for c in self.classes], [c.name.lower() for c in self.classes]):
+            if len(set(values)) < len(values):
+                raise ValueError("two classes have the same id or name")
+        titles = [scene.title for scene in self.scenes]
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            raise ValueError(f"two scenes are called {twice[0]!r}; give them a name each")
+        return self
+
+
+class Place(Section):
+    """Ground that is never trained on: chips of one source, by name.
+
+    Attributes
+    ----------
+    name : str
+        What the place is called in tables.
+    source : str
+        Column ``source`` of the index.
+    stems : tuple of str
+        Shell patterns for column ``stem``; a chip belongs here if one of them matches.
+    """
+
+    name: str
+    source: str
+    stems: tuple[str, ...] = ("*",)
+
+    def holds(self, source: str, stem: str) -> bool:
+        """Say whether a chip lies in this place."""
+        return source == self.source and any(fnmatchcase(stem, pattern) for pattern in self.stems)
+
+
+class Blocks(Section):
+    """Squares of every scene that are held out.
+
+    Attributes
+    ----------
+    side_m : float
+        Side of a square in metres.
+    share : float
+        Share of a scene's squares that is held out, at least one of those with objects.
+    seed : int
+        Chooses them.
+    guard_m : float
+        Width of the band round a square that training does not see either.
+    """
+
+    side_m: Positive = 100.0
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Annotated[int, Field(ge=0)] = 0
+    guard_m: Annotated[float, Field(ge=0)] = 10.0
+
+
+class ValidationSpec(Section):
+    """What is held out; ground under it is never trained on.
+
+    Attributes
+    ----------
+    places : tuple of Place
+        Chips.
+    scenes : tuple of str
+        Names of whole scenes.
+    blocks : Blocks or None
+        Squares of the scenes that are not held out as a whole.
+    """
+
+    places: tuple[Place, ...] = ()
+    scenes: tuple[str, ...] = ()
+    blocks: Blocks | None = None
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if not (self.places or self.scenes or self.blocks):
+            raise ValueError("hold out places, scenes or blocks to validate on")
+        names = [place.name for place in self.places] + list(self.scenes)
+        if len(set(names)) < len(names):
+            raise ValueError("two validation places have the same name")
+        return self
+
+
+class Draws(Section):
+    """How training samples are drawn.
+
+    Attributes
+    ----------
+    crop : int
+        Side of a sample in pixels.
+    resolution_m, smallest_m, largest_m, spread : float
+        Ground size of a sample's pixel: log-normal round `resolution_m` with relative standard
+        deviation `spread`, cut off at the smallest and largest.
+    negative_share, synthetic_share : float
+        Shares of samples from ground without objects, and from rendered worlds.
+    object_share : float
+        Share of windows of scenes that are laid over an object; the others fall anywhere.
+    turned_share : float
+        Share of samples turned by up to 45 degrees.
+    paste_share : float
+        Share of samples that get objects of another sample pasted in.
+    weights : mapping of str to float
+        How often each source with objects is drawn, relative to the others; before weights of
+        `SceneSpec` and `ChipsSpec`.
+    worlds : int
+        Number of synthetic worlds rendered at the start.
+    """
+
+    crop: Annotated[int, Field(ge=32, multiple_of=32)] = 256
+    resolution_m: Positive = 0.3
+    smallest_m: Positive = 0.2
+    largest_m: Positive = 0.6
+    spread: Positive = 0.25
+    negative_share: Share = 0.22
+    synthetic_share: Share = 0.15
+    object_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    turned_share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    paste_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    weights: dict[str, Positive] = {}
+    worlds: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.smallest_m <= self.resolution_m <= self.largest_m:
+            raise ValueError("needs smallest_m <= resolution_m <= largest_m")
+        return self
