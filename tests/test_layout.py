@@ -16,6 +16,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"training"},
+    {"evaluation"},
     {"prediction"},
     {"backends"},
     {"models"},
