@@ -6,16 +6,15 @@ import contextlib
 import queue
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import openvino
 from numpy.typing import NDArray
 
 from geoseg.backends.base import Activation, Predictor, to_network, to_probabilities
+from geoseg.backends.precision import Precision, cpu_capabilities
 from geoseg.errors import InvalidModel
-
-Precision = Literal["auto", "bf16", "f32"]
 
 
 class OpenVinoPredictor:
@@ -26,11 +25,12 @@ class OpenVinoPredictor:
     Parameters
     ----------
     path : Path
-        ``.onnx``, or ``.xml`` with its ``.bin`` beside it.
+        ``.onnx``, or ``.xml`` with its ``.bin`` beside it; for INT8 the file that was quantized.
     activation : str
         Applied to the first output, in float32.
     precision : str
-        ``auto``: bf16 where the CPU computes in it, else f32.
+        What layers are computed in that the file does not fix; see `geoseg.backends.precision`. INT8:
+        layers that were not quantized take bf16 where the CPU computes in it, else float32.
     threads : int, optional
         CPU threads; None: all that the process may use.
 
@@ -47,18 +47,17 @@ class OpenVinoPredictor:
         path: Path,
         activation: Activation,
         *,
-        precision: Precision = "auto",
+        precision: Precision,
         threads: int | None = None,
     ) -> None:
-        core = openvino.Core()
-        if precision == "auto":
-            precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-        self.name = f"openvino {precision}"
+        rest = precision if precision != "int8" else "bf16" if "BF16" in cpu_capabilities() else "f32"
+        # What is beside INT8 fixes bits too, so it belongs to the name.
+        self.name = f"openvino {precision}" + ("/bf16" if precision == "int8" and rest == "bf16" else "")
         self._path = path
         self._activation = activation
-        self._core = core
+        self._core = openvino.Core()
         self._config: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": rest,
             "PERFORMANCE_HINT": "THROUGHPUT",
         }
         if threads is not None:

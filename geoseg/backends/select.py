@@ -2,7 +2,8 @@
 
 The rule for ``auto``: a folder with PyTorch weights on a machine with an NVIDIA GPU runs there; all
 else runs on the CPU, in OpenVINO if the model has an ONNX file or IR, and in PyTorch if it has only
-PyTorch weights. An ONNX file that OpenVINO cannot read falls back to ONNX Runtime.
+PyTorch weights. An ONNX file that OpenVINO cannot read falls back to ONNX Runtime. The precision
+follows from that: see `geoseg.backends.precision`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import logging
 import re
 import shutil
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from geoseg.backends.base import Predictor
+from geoseg.backends.flips import FLIPS, FlippingPredictor
+from geoseg.backends.precision import Choice, choose_precision, cpu_capabilities
 from geoseg.errors import BackendUnavailable, InvalidModel
-from geoseg.models.bundle import IR, ONNX, WEIGHTS, Bundle, find_model
+from geoseg.models.bundle import INT8, IR, ONNX, WEIGHTS, Bundle, find_model
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -50,6 +53,12 @@ class PredictorRecipe:
         CPU threads of one predictor; None: the backend's own choice.
     name : str
         `Predictor.name` that it must have, as other precision gives other bits; empty: any.
+    precision : str
+        ``auto``, ``f32``, ``bf16`` or ``int8``.
+    flips : bool
+        Average over flips, see `geoseg.backends.flips`.
+    reason : str
+        Why this precision, for people.
     """
 
     model: str
@@ -58,6 +67,9 @@ class PredictorRecipe:
     device: str
     threads: int | None = None
     name: str = ""
+    precision: str = "auto"
+    flips: bool = False
+    reason: str = field(default="", compare=False)
 
     def load(self) -> Predictor:
         """Load the predictor, or return the one that this process already has.
@@ -70,7 +82,9 @@ class PredictorRecipe:
             If this machine lacks the backend, the device, or the precision.
         """
         with _lock:
-            predictor = _load(replace(self, name=""))
+            predictor = _load(replace(self, name="", flips=False))
+        if self.flips:
+            predictor = FlippingPredictor(predictor)
         if self.name not in ("", predictor.name):
             raise BackendUnavailable(
                 f"this worker computes in {predictor.name}, the run was planned for {self.name}; "
@@ -80,7 +94,13 @@ class PredictorRecipe:
 
 
 def load_predictor(
-    bundle: Bundle, *, backend: str = "auto", device: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    flips: bool = False,
 ) -> Predictor:
     """Load a model on a backend and device, once a process for equal arguments.
 
@@ -94,40 +114,61 @@ def load_predictor(
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     threads : int, optional
         CPU threads of this predictor; None: the backend's own choice.
+    precision : str
+        ``auto``, ``f32``, ``bf16`` or ``int8``.
+    flips : bool
+        Average over flips, see `geoseg.backends.flips`.
 
     Raises
     ------
     BackendUnavailable
-        If there is no such backend or device, or the model has no file for it.
+        If there is no such backend, device or precision, or the model has no file for it.
     InvalidModel
         If the model cannot be run.
     """
-    return settle(bundle, backend=backend, device=device, threads=threads).load()
+    recipe = settle(bundle, backend=backend, device=device, threads=threads, precision=precision, flips=flips)
+    return recipe.load()
 
 
 def settle(
-    bundle: Bundle, *, backend: str = "auto", device: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    flips: bool = False,
 ) -> PredictorRecipe:
-    """Decide on backend and device by loading the model; the recipe gives the same anywhere.
+    """Decide on backend, device and precision by loading the model; the recipe gives the same anywhere.
 
     Parameters and errors are those of `load_predictor`.
     """
-    recipe = choose(bundle, backend=backend, device=device, threads=threads)
+    recipe = choose(bundle, backend=backend, device=device, threads=threads, precision=precision)
+    recipe = _settle_precision(bundle, replace(recipe, flips=flips))
     try:
         predictor = recipe.load()
     except InvalidModel as error:
-        if backend != "auto" or recipe.backend != "openvino" or ONNX not in bundle.files:
+        fits = precision in ("auto", "f32") and ONNX in bundle.files
+        if backend != "auto" or recipe.backend != "openvino" or not fits:
             raise
         _log.warning("%s; using ONNX Runtime", error)
-        recipe = choose(bundle, backend="onnx", device="cpu", threads=threads)
+        other = choose(bundle, backend="onnx", device="cpu", threads=threads, precision=precision)
+        recipe = _settle_precision(bundle, replace(other, flips=flips))
         predictor = recipe.load()
     return replace(recipe, name=predictor.name)
 
 
 def choose(
-    bundle: Bundle, *, backend: str = "auto", device: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
 ) -> PredictorRecipe:
     """Choose backend and device by the rule of this module, without loading anything.
+
+    A precision that a GPU does not compute in here is looked for on the CPU.
 
     Raises
     ------
@@ -149,10 +190,11 @@ def choose(
     if device.startswith("cuda") and not cuda_available():
         raise BackendUnavailable(f"device {device}: this machine has no NVIDIA GPU that PyTorch can use")
     if device == "auto":
-        device = "cuda" if gpu and cuda_available() else "cpu"
+        device = "cuda" if gpu and precision in ("auto", "bf16") and cuda_available() else "cpu"
     preferred = "pytorch" if device.startswith("cuda") else runnable[0]
     chosen = next(name for name in BACKENDS if name == (preferred if backend == "auto" else backend))
-    return PredictorRecipe(str(bundle.path.absolute()), bundle.card.digest, chosen, device, threads)
+    path = str(bundle.path.absolute())
+    return PredictorRecipe(path, bundle.card.digest, chosen, device, threads, precision=precision)
 
 
 def backends_of(bundle: Bundle) -> tuple[Backend, ...]:
@@ -178,6 +220,19 @@ def cuda_available() -> bool:
     return torch.cuda.is_available()
 
 
+def _settle_precision(bundle: Bundle, recipe: PredictorRecipe) -> PredictorRecipe:
+    choice = _precision(bundle, recipe)
+    flips = f"; {len(FLIPS)} passes over each tile" if recipe.flips else ""
+    return replace(recipe, precision=choice.precision, reason=choice.reason + flips)
+
+
+def _precision(bundle: Bundle, recipe: PredictorRecipe) -> Choice:
+    capabilities = cpu_capabilities() if recipe.backend == "openvino" else frozenset[str]()
+    return choose_precision(
+        bundle, recipe.precision, backend=recipe.backend, device=recipe.device, capabilities=capabilities
+    )
+
+
 @lru_cache(maxsize=8)
 def _load(recipe: PredictorRecipe) -> Predictor:
     bundle = find_model(recipe.model)
@@ -185,6 +240,7 @@ def _load(recipe: PredictorRecipe) -> Predictor:
         raise InvalidModel(f"{recipe.model}: is not the model that the run was planned with (digest)")
     module = _import(recipe.backend)
     activation = bundle.card.activation
+    precision = _precision(bundle, recipe).precision  # on a worker: whether its CPU has it too
     predictor: Predictor
     if recipe.backend == "pytorch":
         predictor = module.PyTorchPredictor(
@@ -194,7 +250,8 @@ def _load(recipe: PredictorRecipe) -> Predictor:
         predictor = module.OnnxPredictor(bundle.files[ONNX], activation, threads=recipe.threads)
     else:
         path = bundle.files.get(ONNX) or bundle.files[IR[0]]
-        predictor = module.OpenVinoPredictor(path, activation, threads=recipe.threads)
+        path = bundle.files[INT8[0]] if precision == "int8" else path
+        predictor = module.OpenVinoPredictor(path, activation, precision=precision, threads=recipe.threads)
     return predictor
 
 

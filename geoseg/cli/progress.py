@@ -104,7 +104,7 @@ def summary(report: RunReport) -> list[str]:
     lines = [
         f"{report.features:,} features{area}",
         f"coverage   {report.coverage:.1%} of the scene has a prediction",
-        f"model      {plan.model_name} on {plan.precision}",
+        f"model      {plan.model_name} on {plan.precision}{_because(plan)}",
         f"grid       {plan.grid.width} × {plan.grid.height} px"
         f"{_resampled(plan)}, {report.tally.inferred} tiles inferred, {report.tally.skipped} empty skipped",
         f"time       {_duration(report.seconds)}, {speed:.2f} MPix/s",
@@ -124,6 +124,10 @@ def summary(report: RunReport) -> list[str]:
         if count > 5:
             lines.append(f"    and {count - 5} more (--json lists them)")
     return lines
+
+
+def _because(plan: Plan) -> str:
+    return f" ({plan.reason})" if plan.reason else ""
 
 
 def _resampled(plan: Plan) -> str:

@@ -26,6 +26,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 ONNX = "model.onnx"
 IR = ("model.xml", "model.bin")
+INT8 = ("model_int8.xml", "model_int8.bin")
 
 FILES: Mapping[str, tuple[str, str]] = {
     WEIGHTS: ("application/octet-stream; framework=pytorch", "safetensors.torch.save_file"),
@@ -33,6 +34,8 @@ FILES: Mapping[str, tuple[str, str]] = {
     "model.onnx.data": ("application/octet-stream; framework=onnx", "onnx"),
     IR[0]: ("application/xml; framework=openvino", "openvino"),
     IR[1]: ("application/octet-stream; framework=openvino", "openvino"),
+    INT8[0]: ("application/xml; framework=openvino", "openvino"),
+    INT8[1]: ("application/octet-stream; framework=openvino", "openvino"),
     CONFIG: ("application/json", "segmentation_models_pytorch.save_pretrained"),
 }
 """The files of a model folder beside its card: (media type, MLM artifact type)."""
@@ -206,7 +209,7 @@ def _check_complete(folder: Path, found: Mapping[str, Path]) -> None:
     if not {WEIGHTS, ONNX, IR[0]} & set(found):
         _refuse_pickles_in(folder)
         raise InvalidModel(f"{folder}: has no weights: neither {WEIGHTS} nor {ONNX}")
-    for name, partner in ((WEIGHTS, CONFIG), (IR[0], IR[1]), (IR[1], IR[0])):
+    for name, partner in ((WEIGHTS, CONFIG), IR, IR[::-1], INT8, INT8[::-1]):
         if name in found and partner not in found:
             raise InvalidModel(f"{folder}: has {name} but no {partner}")
 

@@ -187,6 +187,14 @@ class Accuracy(_OwnPart):
     how: Text
 
 
+class Int8Loss(_OwnPart):
+    """What the INT8 file loses against float32: IoU points (per cent), on which data, how measured."""
+
+    value: Number
+    where: Text
+    how: Text
+
+
 class CardProperties(_Part):
     """The properties of the STAC Item."""
 
@@ -208,6 +216,7 @@ class CardProperties(_Part):
     ] = None
     training_data: Annotated[tuple[TrainingData, ...], Field(alias="geoseg:training_data")] = ()
     accuracy: Annotated[tuple[Accuracy, ...], Field(alias="geoseg:accuracy")] = ()
+    int8_loss: Annotated[Int8Loss | None, Field(alias="geoseg:int8_loss_iou_points")] = None
 
     @field_validator("tasks")
     @classmethod

@@ -22,12 +22,14 @@ RasterContent = Literal["probability", "probability-float32", "class"]
 RasterResolution = Literal["scene", "model"]
 Outline = Literal["smooth", "pixel"]
 Backend = Literal["auto", "openvino", "onnx", "pytorch"]
+Precision = Literal["auto", "f32", "bf16", "int8"]
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "raster_content": get_args(RasterContent),
     "raster_resolution": get_args(RasterResolution),
     "outline": get_args(Outline),
     "backend": get_args(Backend),
+    "precision": get_args(Precision),
 }
 
 
@@ -75,6 +77,8 @@ class PredictOptions:
     batch: int | Auto = option(AUTO, "Tiles in one forward pass.", metavar="N")
     device: str = option(AUTO, "Where the model runs.", metavar="auto|cpu|cuda|cuda:N")
     backend: Backend = option(AUTO, "What runs the model.")
+    precision: Precision = option(AUTO, "Numbers that the model is computed in.")
+    tta: bool = option(False, "Average each tile over its four mirror images; takes four times as long.")
     max_memory: int | Auto = option(AUTO, "Memory to plan for, such as 2GB.", metavar="SIZE")
     workers: int | None = option(None, "Run on a local cluster of this many processes.", metavar="N")
     scheduler: str | None = option(None, "Run on this dask.distributed cluster.", metavar="ADDRESS")

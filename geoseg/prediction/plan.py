@@ -73,6 +73,8 @@ class Plan:
         Whether blended blocks are handed out.
     warnings : tuple of str
         What a user should know before trusting the result.
+    reason : str
+        Why this precision, for people.
     """
 
     scene: SceneInfo
@@ -92,6 +94,7 @@ class Plan:
     precision: str
     wants_raster: bool
     warnings: tuple[str, ...] = ()
+    reason: str = ""
 
     @property
     def digest(self) -> str:
@@ -99,7 +102,7 @@ class Plan:
         facts = {
             field.name: _canonical(getattr(self, field.name))
             for field in dataclasses.fields(self)
-            if field.name not in {"scene", "warnings"}
+            if field.name not in {"scene", "warnings", "reason"}
         }
         facts["scene"] = self.scene.fingerprint
         facts["versions"] = [version(name) for name in ("geoseg", "openvino", "onnxruntime", "torch")]
@@ -152,7 +155,13 @@ class View:
 
 
 def make_plan(
-    scene: SceneInfo, card: ModelCard, options: PredictOptions, view: View, *, precision: str
+    scene: SceneInfo,
+    card: ModelCard,
+    options: PredictOptions,
+    view: View,
+    *,
+    precision: str,
+    reason: str = "",
 ) -> Plan:
     """Resolve every option that is ``auto`` and decide grid, tiles and blocks.
 
@@ -184,6 +193,7 @@ def make_plan(
         precision=precision,
         wants_raster=options.raster is not None,
         warnings=tuple(warnings),
+        reason=reason,
     )
 
 

@@ -127,6 +127,7 @@ class RunReport:
             "peak_memory_bytes": self.peak_memory,
             "files": list(self.files),
             "options": plan.options,
+            "backend_reason": plan.reason,
             "warnings": list(plan.warnings),
             "exit_code": self.exit_code,
         }

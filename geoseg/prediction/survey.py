@@ -60,9 +60,16 @@ def survey(source: str | os.PathLike[str], options: PredictOptions) -> tuple[Wor
     crs, aoi = _crs(scene, options), _aoi(grid, options)
     view = View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)
     threads = cores_each(options.workers) if options.workers else None
-    recipe = settle(bundle, backend=options.backend, device=options.device, threads=threads)
+    recipe = settle(
+        bundle,
+        backend=options.backend,
+        device=options.device,
+        threads=threads,
+        precision=options.precision,
+        flips=options.tta,
+    )
     predictor = recipe.load()
-    plan = make_plan(scene, card, options, view, precision=predictor.name)
+    plan = make_plan(scene, card, options, view, precision=predictor.name, reason=recipe.reason)
     resources = Resources.detect(options, plan.tiles.rows.size, predictor.device)
     return Work(plan, PlanReader(plan), recipe.load, resources.batch), resources
 

@@ -1,0 +1,103 @@
+"""Which precision a model computes in, and why: a rule over what it ships and what the CPU can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Literal, get_args
+
+from geoseg.errors import BackendUnavailable
+from geoseg.models.bundle import INT8, Bundle
+
+if TYPE_CHECKING:
+    from geoseg.models.document import Int8Loss
+
+Precision = Literal["f32", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+LOSS_LIMIT = 0.5
+"""Largest loss of INT8 against float32, in IoU points, at which it is shipped, and used unasked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A precision, and the reason in a few words."""
+
+    precision: Precision
+    reason: str
+
+
+@cache
+def cpu_capabilities() -> frozenset[str]:
+    """Return what OpenVINO says this CPU computes in, such as ``FP32``, ``BF16``, ``INT8``."""
+    import openvino
+
+    return frozenset(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def choose_precision(
+    bundle: Bundle, wanted: str, *, backend: str, device: str, capabilities: frozenset[str]
+) -> Choice:
+    """Decide on the precision for a backend and device that are chosen already.
+
+    For ``auto``, PyTorch takes bf16 on CUDA and float32 on a CPU, ONNX Runtime takes float32, and
+    OpenVINO the first that fits: INT8 if the model ships it, its card measured a loss of at most
+    `LOSS_LIMIT`, and the CPU computes in it; bf16 if the CPU computes in it; float32.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    wanted : str
+        ``auto``, ``f32``, ``bf16`` or ``int8``.
+    backend : str
+        ``openvino``, ``onnx`` or ``pytorch``.
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:N``.
+    capabilities : frozenset of str
+        See `cpu_capabilities`; only asked for OpenVINO.
+
+    Raises
+    ------
+    BackendUnavailable
+        If the precision is not to be had there.
+    """
+    if wanted not in ("auto", *PRECISIONS):
+        raise BackendUnavailable(f"precision {wanted}: is none of auto, {', '.join(PRECISIONS)}")
+    if backend != "openvino":
+        only: Precision = "bf16" if device.startswith("cuda") else "f32"
+        where = f"{backend} on {device.partition(':')[0]}"
+        if wanted not in ("auto", only):
+            raise BackendUnavailable(
+                f"precision {wanted}: {where} computes in {only}; choose another --backend or --device"
+            )
+        return Choice(only, f"the precision of {where}")
+    if wanted == "auto":
+        return _automatic(bundle, capabilities)
+    _check(bundle, wanted, capabilities)
+    return Choice(next(name for name in PRECISIONS if name == wanted), "as asked for")
+
+
+def _automatic(bundle: Bundle, capabilities: frozenset[str]) -> Choice:
+    usual: Precision = "bf16" if "BF16" in capabilities else "f32"
+    if INT8[0] not in bundle.files:
+        return Choice(usual, "the fastest that the model and this CPU have")
+    measured = bundle.document.properties.int8_loss
+    if measured is None:
+        return Choice(usual, "the card does not say what INT8 loses")
+    if not measured.value <= LOSS_LIMIT:
+        return Choice(usual, f"INT8 loses {measured.value:g} IoU points, more than {LOSS_LIMIT:g}")
+    if "INT8" not in capabilities:
+        return Choice(usual, "this CPU does not compute in INT8")
+    return Choice("int8", _loss(measured))
+
+
+def _loss(measured: Int8Loss) -> str:
+    return f"the fastest; it loses {measured.value:g} IoU points by the card"
+
+
+def _check(bundle: Bundle, wanted: str, capabilities: frozenset[str]) -> None:
+    if wanted == "int8" and INT8[0] not in bundle.files:
+        raise BackendUnavailable(f"precision int8: {bundle.path} has no {INT8[0]}; choose bf16 or f32")
+    needed = {"bf16": "BF16", "int8": "INT8"}.get(wanted, "FP32")
+    if needed not in capabilities:
+        raise BackendUnavailable(f"precision {wanted}: this CPU does not compute in it; choose f32 or auto")
