@@ -206,7 +206,7 @@ class OutlineScore:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Pixels of similar probability: are they as often right as they say?
+    """Pixels of similar probability, and whether they are as often right as they say.
 
     Parameters
     ----------

@@ -13,6 +13,9 @@ from geoseg.metrics.pixels import Confusion
 _TIE = 1e-12
 """Overlaps closer than this count as equal, so that rounding does not decide who is matched."""
 
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""Index in the first array, index in the second, and a number for the pair."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ObjectMatch:
@@ -75,34 +78,69 @@ def match_objects(
         If `threshold` is not in (0, 1], or a geometry is missing, empty or not valid (its area
         would be wrong).
     """
+    predicted, truth = _checked(predicted, "predicted"), _checked(truth, "truth")
+    pairs = overlaps(predicted, truth)
+    return match_pairs(pairs, (len(predicted), len(truth)), threshold)
+
+
+def match_pairs(pairs: Pairs, sizes: tuple[int, int], threshold: float) -> ObjectMatch:
+    """Match objects one to one by overlaps that are known already; see `match_objects`.
+
+    Parameters
+    ----------
+    pairs : tuple of ndarray
+        From `overlaps`.
+    sizes : tuple of int
+        Number of predicted and of true polygons.
+    threshold : float
+        In (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If `threshold` is not in (0, 1].
+    """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold {threshold} is not in (0, 1]")
-    predicted, truth = _checked(predicted, "predicted"), _checked(truth, "truth")
-    i, j, iou = overlaps(predicted, truth)
+    i, j, iou = pairs
     candidates = np.flatnonzero(iou >= threshold - _TIE)
     order = candidates[np.lexsort((j[candidates], i[candidates], -np.round(iou[candidates] / _TIE)))]
-    free_i, free_j = np.ones(len(predicted), bool), np.ones(len(truth), bool)
+    free_i, free_j = np.ones(sizes[0], bool), np.ones(sizes[1], bool)
     chosen = []
     for pair in order:
         if free_i[i[pair]] and free_j[j[pair]]:
             free_i[i[pair]] = free_j[j[pair]] = False
             chosen.append(pair)
-    pairs = np.array(sorted(chosen, key=lambda pair: int(i[pair])), dtype=np.int64)
-    counts = Confusion(len(pairs), len(predicted) - len(pairs), len(truth) - len(pairs))
-    return ObjectMatch(i[pairs], j[pairs], iou[pairs], counts)
+    kept = np.array(sorted(chosen, key=lambda pair: int(i[pair])), dtype=np.int64)
+    counts = Confusion(len(kept), sizes[0] - len(kept), sizes[1] - len(kept))
+    return ObjectMatch(i[kept], j[kept], iou[kept], counts)
 
 
-def overlaps(
-    first: NDArray[np.object_], second: NDArray[np.object_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def overlaps(first: NDArray[np.object_], second: NDArray[np.object_]) -> Pairs:
     """Return all pairs that share area: index in either array, and intersection over union."""
+    i, j, shared = shared_areas(first, second)
+    return i, j, shared / (shapely.area(first)[i] + shapely.area(second)[j] - shared)
+
+
+def shared_areas(first: NDArray[np.object_], second: NDArray[np.object_]) -> Pairs:
+    """Return all pairs that share area: index in either array, and the area that they share."""
     tree = shapely.STRtree(second)
     pairs = np.asarray(tree.query(first, predicate="intersects"), dtype=np.int64).reshape(2, -1)
     i, j = pairs
     shared = shapely.area(shapely.intersection(first[i], second[j]))
-    union = shapely.area(first)[i] + shapely.area(second)[j] - shared
     kept = shared > 0
-    return i[kept], j[kept], shared[kept] / union[kept]
+    return i[kept], j[kept], shared[kept]
+
+
+def held_twice(held: NDArray[np.object_], holders: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Return True for each holder that holds at least half of the area of two or more polygons.
+
+    With true polygons as holders of predicted ones these are the split ones; the other way round,
+    the merged ones.
+    """
+    i, j, shared = shared_areas(held, holders)
+    inside = shared >= shapely.area(held)[i] * (0.5 - _TIE)
+    return np.asarray(np.bincount(j[inside], minlength=len(holders)) >= 2)
 
 
 def _checked(geometries: NDArray[np.object_], name: str) -> NDArray[np.object_]:

@@ -92,5 +92,23 @@ def confusion(
     return Confusion(both, positives - both, actual - both, predicted.size - positives - actual + both)
 
 
+def confusion_matrix(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
+    """Count how often each true class meets each predicted one.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of uint8, shape (n,)
+        Numbers of classes below `size`; 0 is the background.
+    size : int
+
+    Returns
+    -------
+    ndarray of int64, shape (size, size)
+        Row the true class, column the predicted one.
+    """
+    counts = np.bincount(truth.astype(np.int64) * size + predicted, minlength=size * size)
+    return counts.reshape(size, size)
+
+
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -56,7 +56,7 @@ def read_aoi(path: str | os.PathLike[str], geobox: GeoBox) -> BaseGeometry:
     areas, crs = _read(Path(name), name)
     if areas.is_empty:
         raise InvalidOption(f"{name}: holds no polygons")
-    return _cut(_to_pixels(areas, crs, geobox, name), geobox, name)
+    return _cut(place_in_pixels(areas, crs, geobox, name), geobox, name)
 
 
 def bbox_aoi(west: float, south: float, east: float, north: float, geobox: GeoBox) -> BaseGeometry:
@@ -117,7 +117,7 @@ def _quarters(square: Window) -> list[Window]:
 def _read(path: Path, name: str) -> tuple[BaseGeometry, pyproj.CRS]:
     import pyproj
 
-    head = _check_file(path, name)
+    head = check_vector_file(path, name)
     try:
         geometries, crs = _read_parquet(path) if head.startswith(b"PAR1") else _read_vector(path)
     except Exception as error:  # pyogrio, pyarrow and geopandas each raise their own
@@ -129,7 +129,14 @@ def _read(path: Path, name: str) -> tuple[BaseGeometry, pyproj.CRS]:
     return shapely.union_all(shapely.make_valid(areal)), pyproj.CRS.from_user_input(crs)
 
 
-def _check_file(path: Path, name: str) -> bytes:
+def check_vector_file(path: Path, name: str) -> bytes:
+    """Return the first bytes of a vector file after checking that it is plain data.
+
+    Raises
+    ------
+    InvalidOption
+        If it is missing, or of a format that could refer to other files or URLs.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InvalidOption(f"{name}: is not a regular file")
@@ -158,7 +165,25 @@ def _read_vector(path: Path) -> tuple[NDArray[np.object_], object]:
     return shapely.from_wkb(geometries), meta["crs"]
 
 
-def _to_pixels(areas: BaseGeometry, crs: pyproj.CRS, geobox: GeoBox, name: str) -> BaseGeometry:
+def place_in_pixels(areas: Any, crs: pyproj.CRS, geobox: GeoBox, name: str) -> Any:
+    """Carry polygons over into pixel coordinates of a grid, following edges that become curves.
+
+    Parameters
+    ----------
+    areas : geometry or ndarray of geometries
+        Valid, in `crs`. Where that is not the grid's, what lies further from the grid than an
+        eighth of its extent is cut off.
+    crs : pyproj.CRS
+    geobox : GeoBox
+        Has a CRS.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    InvalidOption
+        If one CRS is not defined where the other is needed.
+    """
     import pyproj
 
     target = pyproj.CRS.from_user_input(geobox.crs)
@@ -178,7 +203,7 @@ def _to_pixels(areas: BaseGeometry, crs: pyproj.CRS, geobox: GeoBox, name: str) 
         return geobox.to_pixels(np.column_stack(forward.transform(points[:, 0], points[:, 1])))
 
     placed = shapely.transform(dense, place)
-    if not (placed.is_empty or np.isfinite(placed.bounds).all()):
+    if not np.isfinite(shapely.get_coordinates(placed)).all():
         raise InvalidOption(f"{name}: reaches where the scene's CRS ({target.name}) is not defined")
     return shapely.make_valid(placed)
 
