@@ -1,13 +1,16 @@
 """Networks by name, built without the network: what a ``config.json`` says, filled from safetensors.
 
 The format is that of ``save_pretrained`` in segmentation-models-pytorch: ``_model_class`` names the
-architecture, every other key is an argument of its constructor. A config is data from a stranger:
+architecture, every other key is an argument of its constructor. ``"_align_corners": false`` (of geoseg's
+own) enlarges by the pixels' areas: the library's default aligns the centres of the outermost pixels, which
+shifts what lies near the border of a tile by up to half the factor. A config is data from a stranger:
 only architectures and argument names listed here are accepted, and nothing is ever downloaded.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from geoseg.backends.networks import FCN, HRNet
 from geoseg.errors import InvalidModel
 from geoseg.files import replacing
 
@@ -31,6 +35,8 @@ ARCHITECTURES: Mapping[str, type[torch.nn.Module]] = {
     "deeplabv3plus": smp.DeepLabV3Plus,
     "segformer": smp.Segformer,
     "upernet": smp.UPerNet,
+    "fcn": FCN,
+    "hrnet": HRNet,
 }
 """Architectures by name, lower case; ``+`` may stand for ``plus`` (``unet++``, ``deeplabv3+``)."""
 
@@ -63,6 +69,8 @@ _ARGUMENTS = {
 }
 _LARGEST = {"in_channels": 64, "classes": 256, "encoder_depth": 6}
 _LARGEST_OF_ALL = 4096
+_ENCODER = re.compile(r"[\w.-]{1,100}")
+"""An encoder's name; with a colon or slash timm would look for it on a hub or in a folder."""
 
 
 def build(config: Mapping[str, object]) -> torch.nn.Module:
@@ -96,12 +104,20 @@ def build(config: Mapping[str, object]) -> torch.nn.Module:
         )
     if arguments.get("aux_params") is not None:
         raise InvalidModel("config.json: aux_params is set; export the model without a classification head")
+    encoder = arguments.get("encoder_name", "")
+    if encoder != "" and not (isinstance(encoder, str) and _ENCODER.fullmatch(encoder)):
+        raise InvalidModel(f"config.json: encoder_name {encoder!r} is no name of an encoder")
     _check_sizes(arguments)
     try:
-        return architecture(**arguments).eval()
+        network = architecture(**arguments).eval()
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InvalidModel(f"config.json: {config['_model_class']} cannot be built: {reason}") from error
+    if config.get("_align_corners") is False:
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Upsample) and layer.mode == "bilinear":
+                layer.align_corners = False
+    return network
 
 
 def load(folder: Path) -> torch.nn.Module:

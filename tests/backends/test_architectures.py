@@ -61,7 +61,7 @@ def test_encoder_weights_are_never_asked_for(extra):
         ({"weights": "x"}, "unknown key 'weights'"),
         ({"encoder_name": "no_such_encoder"}, "cannot be built"),
         ({"encoder_name": "tu-no_such_encoder"}, "cannot be built"),
-        ({"encoder_name": 3}, "cannot be built"),
+        ({"encoder_name": 3}, "encoder_name 3 is no name"),
         ({"activation": "sigmoid"}, "activation"),
         ({"aux_params": {"classes": 2}}, "aux_params"),
         ({"classes": 0}, "classes is 0"),

@@ -1,0 +1,148 @@
+"""The semantic families of the field by name: which network, which encoder, how light a decoder.
+
+`make_config` gives what `geoseg.backends.architectures.build` takes and ``config.json`` holds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+
+from geoseg.backends.architectures import build
+from geoseg.errors import InvalidModel, InvalidOption
+
+_PROBE = (64, 96)
+"""Rows and cols that every network must take: geoseg's tiles are multiples of 32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An architecture and what it is made with unless told otherwise.
+
+    Parameters
+    ----------
+    model_class : str
+        ``_model_class`` in ``config.json``.
+    encoder : str
+        Default encoder, as `make_config` takes it.
+    details : mapping
+        Arguments of the network, chosen for speed on a CPU: half as wide as the libraries' defaults.
+    """
+
+    model_class: str
+    encoder: str
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "unet": Family("Unet", "tf_efficientnet_lite0", {"decoder_channels": [128, 64, 32, 16, 16]}),
+    "unet++": Family("UnetPlusPlus", "tf_efficientnet_lite0", {"decoder_channels": [128, 64, 32, 16, 16]}),
+    "fcn": Family("FCN", "resnet18"),
+    "pspnet": Family("PSPNet", "resnet18", {"psp_out_channels": 256}),
+    "deeplabv3": Family("DeepLabV3", "resnet18", {"decoder_channels": 128}),
+    "deeplabv3+": Family("DeepLabV3Plus", "resnet18", {"decoder_channels": 128}),
+    "hrnet": Family("HRNet", "hrnet_w18_small"),
+    "fpn": Family("FPN", "resnet18", {"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64}),
+    "segformer": Family("Segformer", "mit_b0", {"decoder_segmentation_channels": 128}),
+}
+"""The families by the names that ``--arch`` takes; ``plus`` may stand for ``+``."""
+
+
+def make_config(
+    arch: str, encoder: str | None, bands: int, classes: int, **details: object
+) -> dict[str, object]:
+    """Return the ``config.json`` of a network, tried out: it builds, and answers pixel for pixel.
+
+    Parameters
+    ----------
+    arch : str
+        One of `FAMILIES`, in any case.
+    encoder : str or None
+        A name of timm's (``resnet18``, ``convnext_tiny``), with or without ``tu-`` before it, or of
+        segmentation-models-pytorch (``mit_b0``); None: the family's own.
+    bands, classes : int
+        Channels of the input and of the output.
+    **details
+        Further arguments of the network, e.g. ``decoder_channels``, in place of the family's.
+
+    Raises
+    ------
+    InvalidOption
+        If there is no such family or encoder, or the encoder cannot serve the family.
+    """
+    family = find_family(arch)
+    config: dict[str, object] = {
+        "_model_class": family.model_class,
+        # Shifts nothing at the borders of a tile; the library's default does, by pixels.
+        "_align_corners": False,
+        "encoder_name": find_encoder(encoder or family.encoder),
+        "in_channels": bands,
+        "classes": classes,
+        **family.details,
+        **details,
+    }
+    _try(config, arch, encoder or family.encoder)
+    return config
+
+
+def find_family(arch: str) -> Family:
+    """Return the family of a name such as ``UNet``, ``unet++`` or ``DeepLabV3Plus``.
+
+    Raises
+    ------
+    InvalidOption
+        If there is none; the nearest name is given.
+    """
+    name = arch.lower().translate(str.maketrans("", "", "-_ ")).replace("plus", "+")
+    if name not in FAMILIES:
+        hint = _nearest(name, list(FAMILIES)) or f"known are {', '.join(FAMILIES)}"
+        raise InvalidOption(f"--arch {arch}: no such architecture; {hint}")
+    return FAMILIES[name]
+
+
+def find_encoder(name: str) -> str:
+    """Return the encoder's name as ``config.json`` holds it: ``tu-`` before a name of timm's.
+
+    Raises
+    ------
+    InvalidOption
+        If neither timm nor segmentation-models-pytorch has it; the nearest name is given.
+    """
+    bare = name.removeprefix("tu-")
+    if re.fullmatch(r"[\w.-]+", bare) and timm.is_model(bare):
+        return f"tu-{bare}"
+    own = smp.encoders.get_encoder_names()
+    if name in own:
+        return name
+    hint = _nearest(bare, [*timm.list_models(), *own]) or "timm.list_models() names them"
+    raise InvalidOption(f"--encoder {name}: no such encoder; {hint}")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def _try(config: Mapping[str, object], arch: str, encoder: str) -> None:
+    """Refuse a network that cannot be built, or that does not answer for tiles of any size."""
+    bands, classes = config["in_channels"], config["classes"]
+    try:
+        network = build(config)
+        with torch.inference_mode():
+            shape = tuple(network(torch.zeros(1, int(str(bands)), *_PROBE)).shape)
+        reason = "" if shape == (1, classes, *_PROBE) else f"gives {shape} for a tile of {_PROBE}"
+    except InvalidModel as error:
+        reason = str(error).removeprefix("config.json: ").rstrip(".")
+    except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+    if reason:
+        raise InvalidOption(
+            f"--arch {arch} --encoder {encoder}: do not go together: {reason}; "
+            "take an encoder with features at strides 4 to 32 and tiles of any size, such as resnet18"
+        )
