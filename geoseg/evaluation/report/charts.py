@@ -1,0 +1,153 @@
+"""The plots of an evaluation, from its figures. Pure functions."""
+
+from __future__ import annotations
+
+import math
+
+from geoseg.evaluation.report.numbers import count, figure, short
+from geoseg.evaluation.report.plots import (
+    FIFTHS,
+    Plot,
+    Tick,
+    bars_of,
+    foot_bars,
+    horizontal,
+    line,
+    marks_of,
+    ticks,
+    vertical,
+)
+from geoseg.evaluation.result import ConfidenceScore, ObjectScore, SizeScore
+
+
+def reliability_plot(score: ConfidenceScore, key: str) -> Plot:
+    """Return the share of pixels that are of the class over the probability that they were given.
+
+    After DeGroot and Fienberg (1983); the pixels of each bin are counted under the plot.
+    """
+    x, y = horizontal(), vertical()
+    filled = [part for part in score.bins if part.pixels]
+    texts = [
+        f"said {part.mean_probability:.3f}, true {part.true_share:.3f}, {count(part.pixels)} pixels"
+        for part in filled
+    ]
+    points = [(part.mean_probability, part.true_share) for part in filled]
+    error = figure(score.calibration_error)
+    return Plot(
+        key,
+        "Reliability",
+        "Share of the pixels that are of the class over the probability given to them, by bins. "
+        f"On the diagonal probabilities can be taken at their word. Expected calibration error {error.text}.",
+        "probability given",
+        "share that is true",
+        ticks(x, FIFTHS),
+        ticks(y, FIFTHS),
+        lines=(
+            line("perfectly calibrated", "guide", [(0, 0), (1, 1)], x=x, y=y),
+            line("this prediction", "first", points, x=x, y=y, texts=texts),
+        ),
+        foot=foot_bars(
+            [part.low for part in score.bins] + [part.high for part in score.bins[-1:]],
+            [part.pixels for part in score.bins],
+            [f"{part.low:.1f} to {part.high:.1f}: {count(part.pixels)} pixels" for part in score.bins],
+            x=x,
+        ),
+        foot_title="pixels in each bin (logarithmic)",
+    )
+
+
+def threshold_plot(score: ConfidenceScore, key: str) -> Plot:
+    """Return IoU, precision and recall over the threshold, with the best and the used one."""
+    x, y = horizontal(), vertical()
+    names = (("IoU", "first", "iou"), ("precision", "second", "precision"), ("recall", "third", "recall"))
+    marks: list[tuple[float, str, str]] = []
+    words = "No threshold can be called best: the class does not occur."
+    if math.isfinite(score.best.threshold):
+        marks.append((score.best.threshold, f"best {score.best.threshold:.3f}", "first"))
+        words = f"The best IoU, {score.best.iou:.3f}, is reached at {score.best.threshold:.3f}."
+    if math.isfinite(score.used):
+        marks.append((score.used, f"used {score.used:.3f}", "guide"))
+    return Plot(
+        key,
+        "Choice of the threshold",
+        f"IoU, precision and recall of pixels over the threshold of probability. {words}",
+        "threshold",
+        "score",
+        ticks(x, FIFTHS),
+        ticks(y, FIFTHS),
+        lines=tuple(
+            line(name, style, [(part.threshold, getattr(part, field)) for part in score.curve], x=x, y=y)
+            for name, style, field in names
+        ),
+        marks=marks_of(marks, x=x),
+    )
+
+
+def strictness_plot(score: ObjectScore, key: str) -> Plot:
+    """Return F1, precision and recall of objects over the IoU from which a pair counts."""
+    x, y = horizontal(0.475, 0.975), vertical()
+    names = (("F1", "first", "f1"), ("precision", "second", "precision"), ("recall", "third", "recall"))
+    mean = figure(score.mean_f1)
+    return Plot(
+        key,
+        "How exact are the objects?",
+        "F1, precision and recall of objects over the IoU from which a pair counts as found. "
+        f"F1 is {figure(score.f1).text} at 0.5; its mean over all thresholds is {mean.text}.",
+        "IoU from which an object counts as found",
+        "score",
+        ticks(x, (0.5, 0.6, 0.7, 0.8, 0.9)),
+        ticks(y, FIFTHS),
+        lines=tuple(
+            line(
+                name,
+                style,
+                [(part.iou, getattr(part, field)) for part in score.by_iou],
+                x=x,
+                y=y,
+                texts=[f"{name} {getattr(part, field):.3f} at IoU {part.iou:.2f}" for part in score.by_iou],
+            )
+            for name, style, field in names
+        ),
+    )
+
+
+def size_plot(score: ObjectScore, key: str) -> Plot:
+    """Return recall and precision of objects as bars, a group for each class of size."""
+    x, y = horizontal(), vertical()
+    groups = [
+        [
+            (size.recall, "first", f"recall {figure(size.recall).text}: {size.found} of {size.truth} found"),
+            (
+                size.precision,
+                "second",
+                f"precision {figure(size.precision).text}: {size.right} of {size.predicted} right",
+            ),
+        ]
+        for size in score.sizes
+    ]
+    bars, middles = bars_of(groups, x=x, y=y)
+    words = (
+        f"{size_range(size)} m²: recall {figure(size.recall).text}, precision {figure(size.precision).text}"
+        for size in score.sizes
+    )
+    return Plot(
+        key,
+        "By size",
+        "Recall (found true objects) and precision (right predicted objects) at IoU 0.5 by size: "
+        f"{'; '.join(words)}.",
+        "area of the object, m²",
+        "score",
+        tuple(Tick(at, size_range(size)) for at, size in zip(middles, score.sizes, strict=True)),
+        ticks(y, FIFTHS),
+        bars=bars,
+        bar_keys=(("first", "recall"), ("second", "precision")),
+    )
+
+
+def size_range(size: SizeScore) -> str:
+    """Return the range of areas in square metres as text, without the unit."""
+    if not math.isfinite(size.high_m2):
+        return f"≥ {short(size.low_m2)}"
+    if size.low_m2 <= 0:
+        return f"< {short(size.high_m2)}"
+    return f"{short(size.low_m2)}–{short(size.high_m2)}"
