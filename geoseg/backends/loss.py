@@ -1,0 +1,168 @@
+"""What a precision costs: its accuracy on labelled tiles against that of float32."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.backends.base import Predictor
+from geoseg.grid import classify
+from geoseg.metrics import Confusion, confusion
+from geoseg.values import CERTAIN, ClassRule
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LabelledTile:
+    """A tile whose truth is known.
+
+    Parameters
+    ----------
+    pixels : ndarray of float32, shape (bands, rows, cols)
+        As the network sees them: filled, scaled, normalized.
+    truth : ndarray of uint8, shape (rows, cols)
+        Class ids; 0 is the background.
+    known : ndarray of bool, shape (rows, cols)
+        False pixels are not counted.
+    place : str
+        Where it lies; accuracy is counted by place.
+    """
+
+    pixels: NDArray[np.float32]
+    truth: NDArray[np.uint8]
+    known: NDArray[np.bool_]
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionReport:
+    """How a predictor did, and how it differs from the reference.
+
+    Parameters
+    ----------
+    name : str
+        Runtime and precision.
+    iou : float
+        Intersection over union, 0 … 1: mean over the classes of a place, then over the places; of
+        those that the truth has. NaN where it has none.
+    loss_iou_points : float
+        100 times the IoU that the reference has more.
+    worst_place : str
+        Where most is lost.
+    worst_iou_points : float
+        How much that is.
+    changed : float
+        Share of the known pixels that have another class than the reference gives them.
+    largest_difference, mean_difference : float
+        Of the probabilities, 0 … 1, over all channels and pixels, known or not.
+    """
+
+    name: str
+    iou: float
+    loss_iou_points: float = 0.0
+    worst_place: str = ""
+    worst_iou_points: float = 0.0
+    changed: float = 0.0
+    largest_difference: float = 0.0
+    mean_difference: float = 0.0
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What adds up over the tiles, for one predictor."""
+
+    name: str
+    classes: dict[tuple[str, int], Confusion] = field(default_factory=dict)
+    pixels: int = 0
+    changed: int = 0
+    samples: int = 0
+    difference: int = 0
+    largest: int = 0
+
+    def add(
+        self,
+        tile: LabelledTile,
+        rule: ClassRule,
+        values: NDArray[np.uint16],
+        reference: NDArray[np.uint16],
+    ) -> None:
+        labels, usual = classify(values, rule), classify(reference, rule)
+        for label in sorted(set(rule.channels) - {0}):
+            counts = confusion(labels == label, tile.truth == label, tile.known)
+            key = (tile.place, label)
+            self.classes[key] = self.classes.get(key, Confusion()) + counts
+        difference = np.abs(values.astype(np.int64) - reference)
+        self.pixels += int(np.count_nonzero(tile.known))
+        self.changed += int(np.count_nonzero((labels != usual) & tile.known))
+        self.samples += difference.size
+        self.difference += int(difference.sum())
+        self.largest = max(self.largest, int(difference.max()))
+
+    def by_place(self) -> dict[str, float]:
+        """Return the IoU of each place whose truth has an object."""
+        found: dict[str, list[float]] = {}
+        for (place, _), counts in self.classes.items():
+            if not math.isnan(counts.recall):
+                found.setdefault(place, []).append(counts.iou)
+        return {place: math.fsum(values) / len(values) for place, values in found.items()}
+
+
+def compare_precisions(
+    predictors: Mapping[str, Predictor], rule: ClassRule, tiles: Iterable[LabelledTile]
+) -> dict[str, PrecisionReport]:
+    """Run predictors over labelled tiles, one tile at a time, and compare them with the first.
+
+    Parameters
+    ----------
+    predictors : mapping of str to Predictor
+        By a name of the caller's, such as ``int8``; the first is the reference.
+    rule : ClassRule
+        How probabilities become classes, see `geoseg.models.card.ModelCard.rule`.
+    tiles : iterable of LabelledTile
+        Of one size, if it is to be fast: runtimes compile a network for each size.
+
+    Returns
+    -------
+    mapping of str to PrecisionReport
+        In the order of `predictors`.
+
+    Raises
+    ------
+    ValueError
+        If there is no predictor or no tile.
+    """
+    counts = {key: _Counts(predictor.name) for key, predictor in predictors.items()}
+    seen = False
+    for tile in tiles:
+        seen = True
+        outputs = {key: predictor(tile.pixels[None])[0] for key, predictor in predictors.items()}
+        reference = next(iter(outputs.values()))
+        for key, values in outputs.items():
+            counts[key].add(tile, rule, values, reference)
+    if not seen or not counts:
+        raise ValueError("nothing to compare: no tile, or no predictor")
+    usual = next(iter(counts.values())).by_place()
+    return {key: _report(found, usual) for key, found in counts.items()}
+
+
+def _report(counts: _Counts, usual: Mapping[str, float]) -> PrecisionReport:
+    places = counts.by_place()
+    losses = {place: 100 * (usual[place] - places[place]) for place in usual}
+    worst = max(losses, key=lambda place: losses[place], default="")
+    return PrecisionReport(
+        counts.name,
+        iou=_mean(list(places.values())),
+        loss_iou_points=_mean(list(losses.values())),
+        worst_place=worst,
+        worst_iou_points=losses.get(worst, math.nan),
+        changed=counts.changed / counts.pixels if counts.pixels else math.nan,
+        largest_difference=counts.largest / CERTAIN,
+        mean_difference=counts.difference / counts.samples / CERTAIN,
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan

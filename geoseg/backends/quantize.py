@@ -1,0 +1,228 @@
+"""INT8 by quantization after training, and whether it is good enough to ship.
+
+Quantized are weights (per channel) and activations (per tensor), with ranges from real tiles and
+corrected biases, by NNCF's default algorithm. Two things keep it right:
+
+- It sees the bare network, logits out, at a fixed shape. With normalization and softmax inside and
+  dynamic shapes it went silently wrong.
+- Weights use half of the 8-bit range. CPUs without VNNI instructions add products of bytes in 16
+  bits; with the whole range these sums are cut off, and only on such CPUs the result is wrong.
+
+See https://docs.openvino.ai, "Basic Quantization Flow" and "overflow_fix".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.backends.base import Predictor, to_network
+from geoseg.backends.loss import LabelledTile, PrecisionReport, compare_precisions
+from geoseg.backends.precision import LOSS_LIMIT, Precision, cpu_capabilities
+from geoseg.errors import BackendUnavailable, InvalidModel, InvalidOption
+from geoseg.files import check_writable, replacing
+from geoseg.models.bundle import INT8
+from geoseg.models.card import Head
+from geoseg.values import ClassRule
+
+TILES = 300
+"""Tiles that are used to find the ranges of activations; more change little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a model's INT8 file is shipped.
+
+    Parameters
+    ----------
+    ship : bool
+    reason : str
+        One line for people.
+    files : mapping of str to Path
+        What `geoseg.models.bundle.save_bundle` is to get beside the other files; empty if not shipped.
+    properties : mapping of str to JSON
+        What `geoseg.models.card.make_document` is to get in ``extra``; empty if not shipped.
+    reports : mapping of str to PrecisionReport
+        Of ``f32``, ``bf16`` (where the CPU has it) and ``int8``; empty if nothing was measured.
+    """
+
+    ship: bool
+    reason: str
+    files: Mapping[str, Path] = field(default_factory=dict)
+    properties: Mapping[str, object] = field(default_factory=dict)
+    reports: Mapping[str, PrecisionReport] = field(default_factory=dict)
+
+
+def ship_int8(
+    onnx: Path,
+    head: Head,
+    calibration: Iterable[NDArray[np.float32]],
+    labelled: Iterable[LabelledTile],
+    folder: Path,
+    *,
+    where: str,
+) -> Verdict:
+    """Quantize a network, measure what that loses, and say whether to ship it.
+
+    It is shipped if it loses at most `LOSS_LIMIT` IoU points on the labelled tiles.
+
+    Parameters
+    ----------
+    onnx : Path
+        The network: logits out.
+    head : Head
+        Activation, channels and threshold, as on the card.
+    calibration : iterable of ndarray of float32, shape (bands, rows, cols)
+        See `quantize`; ground that the labelled tiles do not show.
+    labelled : iterable of LabelledTile
+        Ground that the network was never trained on.
+    folder : Path
+        Where the two files are written.
+    where : str
+        What the labelled tiles are, for the card.
+
+    Raises
+    ------
+    InvalidModel, InvalidOption, BackendUnavailable, UnwritableOutput
+        See `quantize`.
+    """
+    if head.activation == "probability":
+        return Verdict(False, "INT8 is not made: the network ends in probabilities, it must end in logits")
+    target = folder / INT8[0]
+    quantize(onnx, calibration, target)
+    predictors = _predictors(onnx, target, head)
+    reports = compare_precisions(predictors, ClassRule(head.channels, head.threshold), labelled)
+    found = reports["int8"]
+    figures = f"INT8 loses {found.loss_iou_points:.2f} IoU points on {where}"
+    if not found.loss_iou_points <= LOSS_LIMIT:
+        return Verdict(False, f"{figures}: more than {LOSS_LIMIT:g}, not shipped", reports=reports)
+    how = (
+        f"{found.name} against {reports['f32'].name}, IoU at threshold {head.threshold:g} by place; "
+        f"{found.changed:.2%} of the pixels change; most lost: {found.worst_iou_points:.2f}"
+    )
+    value = {"value": round(found.loss_iou_points, 3), "where": where[:200], "how": how[:200]}
+    files = {name: folder / name for name in INT8}
+    return Verdict(True, figures, files, {"geoseg:int8_loss_iou_points": value}, reports)
+
+
+def quantize(onnx: Path, tiles: Iterable[NDArray[np.float32]], path: Path) -> None:
+    """Write a network as OpenVINO IR with INT8 weights and activations.
+
+    The same tiles in the same order give the same files on one machine. The IR takes tiles of any
+    size that the network takes.
+
+    Parameters
+    ----------
+    onnx : Path
+        ONNX file or IR; one input (batch, bands, rows, cols), logits out.
+    tiles : iterable of ndarray of float32, shape (bands, rows, cols)
+        Real tiles, prepared as for prediction, all of one shape; the first `TILES` are used. They
+        stay in memory: 256 pixels a side is a good size.
+    path : Path
+        The ``.xml``; its ``.bin`` is written beside it. Existing files are replaced.
+
+    Raises
+    ------
+    BackendUnavailable
+        If NNCF is not installed.
+    InvalidOption
+        If there is no tile, or their shapes differ.
+    InvalidModel
+        If the network cannot be read or quantized, or does not take such tiles.
+    UnwritableOutput
+        If the folder of `path` is missing or not writable.
+    """
+    check_writable(path, overwrite=True)
+    chosen = list(itertools.islice(tiles, TILES))
+    if len({tile.shape for tile in chosen}) != 1:
+        raise InvalidOption("quantizing needs calibration tiles, one or more, all of one shape")
+    with _quiet_nncf() as nncf, tempfile.TemporaryDirectory() as place:
+        import openvino
+
+        try:
+            model = openvino.Core().read_model(str(onnx))
+            shape = model.inputs[0].get_partial_shape()
+            model.reshape([1, *chosen[0].shape])
+            result = _quantized(nncf, model, chosen)
+            result.reshape(shape)  # what ships takes tiles of any size again
+            openvino.save_model(result, str(Path(place) / path.name), compress_to_fp16=False)
+        except (RuntimeError, ValueError, TypeError) as error:  # NNCF's own errors are such
+            reason = " ".join(str(error).split())[:300]
+            raise InvalidModel(f"{onnx}: cannot be quantized: {reason}") from error
+        for name in (path.with_suffix(".bin").name, path.name):  # the .xml last: it makes them a pair
+            with replacing(path.with_name(name)) as temporary:
+                shutil.copyfile(Path(place) / name, temporary)
+
+
+def _quantized(nncf: Any, model: Any, tiles: list[NDArray[np.float32]]) -> Any:
+    dtype = np.dtype(model.inputs[0].get_element_type().to_dtype())
+    advanced = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+    return nncf.quantize(
+        model,
+        nncf.Dataset(tiles, lambda tile: to_network(tile[None], dtype)),
+        preset=nncf.QuantizationPreset.MIXED,  # activations have no sign after ReLU, and one before
+        target_device=nncf.TargetDevice.CPU,
+        subset_size=len(tiles),
+        advanced_parameters=advanced,
+    )
+
+
+def _predictors(onnx: Path, int8: Path, head: Head) -> dict[str, Predictor]:
+    from geoseg.backends.openvino import OpenVinoPredictor
+
+    names: list[Precision] = ["f32", "bf16"] if "BF16" in cpu_capabilities() else ["f32"]
+    found: dict[str, Predictor] = {
+        name: OpenVinoPredictor(onnx, head.activation, precision=name) for name in names
+    }
+    found["int8"] = OpenVinoPredictor(int8, head.activation, precision="int8")
+    return found
+
+
+@contextlib.contextmanager
+def _quiet_nncf() -> Iterator[Any]:
+    """Import NNCF; while it works it prints nothing, and it never reports its use to its makers."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _without_telemetry():
+            try:
+                import nncf
+            except ImportError as error:
+                raise BackendUnavailable(
+                    "INT8 needs the package nncf; pip install 'geoseg[train]'"
+                ) from error
+        nncf.set_log_level(logging.ERROR)
+        # NNCF makes torch look for a CUDA compiler that nobody needs here, and torch says so.
+        chatty = logging.getLogger("torch.utils.cpp_extension")
+        level = chatty.level
+        chatty.setLevel(logging.ERROR)
+        try:
+            yield nncf
+        finally:
+            chatty.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Set the variable that NNCF decides by, once, when it is imported."""
+    previous = os.environ.get("NNCF_CI")
+    os.environ["NNCF_CI"] = "1"
+    try:
+        yield
+    finally:
+        if previous is None:
+            del os.environ["NNCF_CI"]
+        else:
+            os.environ["NNCF_CI"] = previous
