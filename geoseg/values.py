@@ -53,6 +53,11 @@ class Window:
         """(height, width) in pixels."""
         return self.height, self.width
 
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Slices (rows, cols) of this window in an array that begins at (0, 0)."""
+        return slice(self.row, self.row_stop), slice(self.col, self.col_stop)
+
     def intersection(self, other: Window) -> Window:
         """Return the pixels in both windows; height or width is 0 where there are none."""
         row, col = max(self.row, other.row), max(self.col, other.col)

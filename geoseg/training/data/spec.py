@@ -179,14 +179,14 @@ class DataSpec(Section):
 
 
 class Place(Section):
-    """Ground that is never trained on: chips of one source, by name.
+    """Ground that is never trained on: chips, by name.
 
     Attributes
     ----------
     name : str
         What the place is called in tables.
     source : str
-        Column ``source`` of the index.
+        Shell pattern for column ``source`` of the index.
     stems : tuple of str
         Shell patterns for column ``stem``; a chip belongs here if one of them matches.
     """
@@ -197,7 +197,7 @@ class Place(Section):
 
     def holds(self, source: str, stem: str) -> bool:
         """Say whether a chip lies in this place."""
-        return source == self.source and any(fnmatchcase(stem, pattern) for pattern in self.stems)
+        return fnmatchcase(source, self.source) and any(fnmatchcase(stem, pattern) for pattern in self.stems)
 
 
 class Blocks(Section):

@@ -1,0 +1,229 @@
+"""Chips: small pictures with masks, of an index or of two folders."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+from geoseg.errors import InvalidOption, UnreadableScene
+from geoseg.prediction.fit import choose_bands
+from geoseg.raster.scene import SceneInfo, open_scene, read_patch
+from geoseg.raster.stretch import apply_stretch, estimate_stretch
+from geoseg.training.data.classes import ClassTable, hint
+from geoseg.training.data.footprints import Footprints
+from geoseg.training.data.ground import Ground, to_bytes, within
+from geoseg.training.data.masks import MaskFile
+from geoseg.training.data.pictures import PictureGround
+from geoseg.training.data.sample import IGNORE
+from geoseg.training.data.spec import ChipsSpec, DataSpec
+from geoseg.training.data.vectors import Polygons, read_polygons
+from geoseg.values import GeoBox
+
+_PICTURES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".img"}
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Ground and where it lies.
+
+    Parameters
+    ----------
+    ground : Ground
+        The ground.
+    path : str
+        Its file.
+    geobox : GeoBox or None
+        Its native pixels on the Earth; None: unknown.
+    """
+
+    ground: Ground
+    path: str
+    geobox: GeoBox | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A chip before it is read.
+
+    Parameters
+    ----------
+    source, stem : str
+        Collection and name.
+    image, mask : Path
+        Files.
+    gsd_m : float or None
+        Metres a pixel; None: from the georeference.
+    facts : mapping of str to str
+        Place, licence, tier, where they are known.
+    """
+
+    source: str
+    stem: str
+    image: Path
+    mask: Path
+    gsd_m: float | None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_chips(
+    spec: ChipsSpec, data: DataSpec, base: Path, table: ClassTable
+) -> tuple[list[Located], list[str]]:
+    """Read a collection of chips into memory.
+
+    Returns
+    -------
+    chips : list of Located
+        In the order of the index, or of the names.
+    notes : list of str
+        What a user should know, one line each.
+
+    Raises
+    ------
+    UnreadableScene
+        If files are missing or broken.
+    InvalidOption
+        If a mask has another size than its picture or an unknown value, a ground resolution is
+        unknown, or polygons do not fit.
+    """
+    rows = [row for row in _rows(spec, base) if not _excluded(row.source, spec)]
+    _check_files(rows)
+    sources = {row.source for row in rows}
+    for word in sorted({*spec.weights, *spec.labels, *spec.layers} - sources):
+        raise InvalidOption(f"{_title(spec, base)}: has no source {word!r}{hint(word, sorted(sources))}")
+    polygons = {
+        source: read_polygons(base / path, table, layer=spec.layers.get(source))
+        for source, path in spec.labels.items()
+    }
+    notes = [note for found in polygons.values() for note in found.notes]
+    chips = []
+    for row in rows:
+        chips.append(_read(row, spec, data, table, polygons.get(row.source)))
+    for source, found in polygons.items():
+        if not any(_drawn(chip) for chip in chips if chip.ground.source == source):
+            raise InvalidOption(f"{found.name}: no polygon lies on a georeferenced chip of {source!r}")
+    return chips, notes
+
+
+def _drawn(chip: Located) -> bool:
+    return isinstance(chip.ground, PictureGround) and chip.ground.footprints is not None
+
+
+def _read(row: Row, spec: ChipsSpec, data: DataSpec, table: ClassTable, polygons: Polygons | None) -> Located:
+    scene = open_scene(row.image)
+    bands = choose_bands(scene, data.bands, None)
+    patch = read_patch(scene, scene.geobox.window, scene.geobox, bands)
+    pixels = patch.pixels
+    if pixels.dtype != np.uint8:
+        pixels = apply_stretch(pixels, estimate_stretch(scene, bands))
+    mask = MaskFile.open(row.mask, table, spec.mask_values)
+    if mask.geobox.shape != scene.geobox.shape:
+        sizes = [f"{box.width} x {box.height}" for box in (mask.geobox, scene.geobox)]
+        raise InvalidOption(f"{row.mask}: is {sizes[0]} pixels, its picture {row.image.name} {sizes[1]}")
+    labels = mask.read(mask.geobox.window)
+    labels[~patch.valid] = IGNORE
+    pixel_m = _pixel_m(row, scene)
+    footprints = _footprints(scene, pixel_m, polygons, data.touching_gap_m)
+    weight = spec.weights.get(row.source, 1.0)
+    ground = PictureGround(
+        row.source, row.stem, pixel_m, to_bytes(pixels, patch.valid), labels, footprints, row.facts, weight
+    )
+    return Located(ground, scene.uri, scene.geobox if scene.geobox.crs else None)
+
+
+def _footprints(
+    scene: SceneInfo, pixel_m: tuple[float, float], polygons: Polygons | None, gap_m: float
+) -> Footprints | None:
+    """Return the polygons on a chip; None where there are none: the mask may know better."""
+    if polygons is None or scene.geobox.crs is None:
+        return None
+    placed = polygons.over(scene.geobox, pixel_m, gap_m)
+    return placed if len(within(placed.spots, scene.geobox.window)) else None
+
+
+def _pixel_m(row: Row, scene: SceneInfo) -> tuple[float, float]:
+    if row.gsd_m is not None:
+        return row.gsd_m, row.gsd_m
+    if scene.resolution is None:
+        raise InvalidOption(f"{row.image}: its ground resolution is unknown; give gsd_m")
+    return scene.resolution
+
+
+def _rows(spec: ChipsSpec, base: Path) -> Iterator[Row]:
+    if spec.index is not None:
+        yield from read_index(base / spec.index)
+        return
+    assert spec.images is not None
+    assert spec.masks is not None
+    images, masks = _by_stem(base / spec.images), _by_stem(base / spec.masks)
+    missing = sorted(set(images) - set(masks))
+    if missing:
+        raise UnreadableScene(
+            f"{base / spec.masks}: no mask for {len(missing)} of {len(images)} pictures, first {missing[0]}"
+        )
+    source = spec.source or (base / spec.images).resolve().name
+    for stem, image in sorted(images.items()):
+        yield Row(source, stem, image, masks[stem], spec.gsd_m)
+
+
+def read_index(path: Path) -> list[Row]:
+    """Read an index of chips; paths in it are relative to its folder.
+
+    Raises
+    ------
+    UnreadableScene
+        If it is missing, empty, lacks a column, or a ``gsd_m`` is no positive number.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+    except OSError as error:
+        raise UnreadableScene(f"{path}: cannot be read: {error.strerror}") from error
+    missing = {"source", "stem", "image", "mask", "gsd_m"} - set(lines[0] if lines else ())
+    if missing:
+        raise UnreadableScene(f"{path}: no rows, or the columns {', '.join(sorted(missing))} are missing")
+    return [_row(path, number, line) for number, line in enumerate(lines, 2)]
+
+
+def _row(path: Path, number: int, line: Mapping[str, str]) -> Row:
+    try:
+        gsd = float(line["gsd_m"])
+    except (TypeError, ValueError):
+        gsd = 0.0
+    if not 0 < gsd < 1e4:
+        raise UnreadableScene(f"{path}: line {number}: gsd_m {line['gsd_m']!r} is no size in metres")
+    facts = {key: line[key] for key in ("place", "licence", "tier") if line.get(key)}
+    folder = path.parent
+    return Row(line["source"], line["stem"], folder / line["image"], folder / line["mask"], gsd, facts)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UnreadableScene(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in _PICTURES and not path.name.startswith("."):
+            if path.stem in found:
+                raise UnreadableScene(f"{path}: {found[path.stem].name} has the same stem")
+            found[path.stem] = path
+    if not found:
+        raise UnreadableScene(f"{folder}: holds no pictures")
+    return found
+
+
+def _excluded(source: str, spec: ChipsSpec) -> bool:
+    return any(fnmatchcase(source, pattern) for pattern in spec.exclude)
+
+
+def _check_files(rows: list[Row]) -> None:
+    missing = [path for row in rows for path in (row.image, row.mask) if not path.is_file()]
+    if missing:
+        raise UnreadableScene(f"{missing[0]}: no such file ({len(missing)} files of chips are missing)")
+
+
+def _title(spec: ChipsSpec, base: Path) -> Path:
+    return base / (spec.index or spec.images or "")

@@ -1,0 +1,147 @@
+"""Labelled polygons, burnt into any window at the window's own resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.training.data.sample import IGNORE
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in native pixels (col, row)."""
+
+_DUPLICATE = 0.5
+"""Polygons that share more of the smaller one's area than this are one object drawn twice."""
+
+
+class Labels(Protocol):
+    """Truth over a ground."""
+
+    @property
+    def spots(self) -> NDArray[np.float64]:
+        """Points on objects, (n, 2), native pixels (col, row)."""
+
+    def burn(self, box: Box, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return labels, ``shape``, of pixels that part the box evenly."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Footprints:
+    """Polygons with classes over a ground.
+
+    Parameters
+    ----------
+    polygons : ndarray of Polygon, shape (n,)
+        Native pixels of the ground, times `pixel_m`: metres right and down from its corner.
+    ids : ndarray of uint8, shape (n,)
+        Class ids; 0 and `IGNORE` are allowed. Where polygons overlap, the later one of the two wins,
+        `IGNORE` over all.
+    pixel_m : (float, float)
+        Metres that a native pixel measures along its row and along its column.
+    gap_m : float
+        Width of the background between polygons of one class that touch or nearly touch.
+    """
+
+    polygons: NDArray[np.object_]
+    ids: NDArray[np.uint8]
+    pixel_m: tuple[float, float]
+    gap_m: float = 0.0
+    gaps: NDArray[np.object_] = field(init=False)
+    _tree: shapely.STRtree = field(init=False)
+    _gap_tree: shapely.STRtree = field(init=False)
+
+    def __post_init__(self) -> None:
+        gaps = gaps_between(self.polygons, self.ids, self.gap_m)
+        object.__setattr__(self, "gaps", gaps)
+        object.__setattr__(self, "_tree", shapely.STRtree(self.polygons))
+        object.__setattr__(self, "_gap_tree", shapely.STRtree(gaps))
+
+    @property
+    def spots(self) -> NDArray[np.float64]:
+        """A point on each polygon of a class, (n, 2), native pixels (col, row)."""
+        objects = self.polygons[(self.ids != 0) & (self.ids != IGNORE)]
+        return shapely.get_coordinates(shapely.point_on_surface(objects)) / self.pixel_m
+
+    def touched(self, boxes: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """Say which boxes, shape (n,), native pixels, touch any polygon."""
+        metres = shapely.transform(boxes, lambda points: points * self.pixel_m)
+        found = np.zeros(len(boxes), bool)
+        found[self._tree.query(metres, predicate="intersects")[0]] = True
+        return found
+
+    def burn(self, box: Box, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return labels of pixels that part the box evenly: a pixel is what its centre lies in.
+
+        Gaps take every pixel that they touch, so that two polygons are never connected.
+
+        Parameters
+        ----------
+        box : Box
+            Native pixels.
+        shape : (rows, cols)
+            Of the result.
+        """
+        across, down = self.pixel_m
+        area = shapely.box(box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+        found = np.sort(self._tree.query(area))
+        unknown = self.ids[found] == IGNORE
+        labels = np.zeros(shape, np.uint8)
+        _burn(labels, self.polygons[found[~unknown]], self.ids[found[~unknown]], area)
+        cut = self.gaps[self._gap_tree.query(area)]
+        _burn(labels, cut, np.zeros(len(cut), np.uint8), area, all_touched=True)
+        _burn(labels, self.polygons[found[unknown]], self.ids[found[unknown]], area)
+        return labels
+
+
+def gaps_between(polygons: NDArray[np.object_], ids: NDArray[np.uint8], width: float) -> NDArray[np.object_]:
+    """Return the strips that separate polygons of one class closer than `width`.
+
+    The strip of two polygons is where both, grown by half the width, overlap; what they share already
+    counts to the first. Two drawings of one object have none.
+
+    Parameters
+    ----------
+    polygons : ndarray of Polygon, shape (n,)
+        Valid, in metres.
+    ids : ndarray of uint8, shape (n,)
+        Class ids.
+    width : float
+        Metres; 0: no strips.
+    """
+    if not width or not len(polygons):
+        return np.empty(0, object)
+    tree = shapely.STRtree(polygons)
+    one, two = tree.query(polygons, predicate="dwithin", distance=width)
+    pairs = (one < two) & (ids[one] == ids[two]) & (ids[one] != 0) & (ids[one] != IGNORE)
+    first, second = polygons[one[pairs]], polygons[two[pairs]]
+    shared = shapely.area(shapely.intersection(first, second))
+    different = shared <= _DUPLICATE * np.minimum(shapely.area(first), shapely.area(second))
+    first, second = first[different], second[different]
+    rest = shapely.difference(second, first)
+    grown = [shapely.buffer(side, width / 2, quad_segs=4) for side in (first, rest)]
+    strips = shapely.get_parts(shapely.intersection(*grown))
+    return strips[shapely.area(strips) > 0]
+
+
+def _burn(
+    labels: NDArray[np.uint8],
+    polygons: NDArray[np.object_],
+    ids: NDArray[np.uint8],
+    area: shapely.Polygon,
+    *,
+    all_touched: bool = False,
+) -> None:
+    if not len(polygons):
+        return
+    from affine import Affine
+    from rasterio.features import rasterize
+
+    left, top, right, bottom = area.bounds
+    rows, cols = labels.shape
+    transform = Affine((right - left) / cols, 0, left, 0, (bottom - top) / rows, top)
+    shapes = zip(polygons, ids.tolist(), strict=True)
+    rasterize(shapes, out=labels, transform=transform, all_touched=all_touched)

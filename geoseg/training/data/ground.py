@@ -1,0 +1,116 @@
+"""Ground with labels: what pictures in memory and scenes on disk have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.models.inputs import fill_invalid
+from geoseg.raster.resample import restore
+from geoseg.training.data.footprints import Box
+from geoseg.training.data.sample import Arrays
+from geoseg.values import Window
+
+MOST_MIRRORED = 1.6
+"""A sample may reach over small ground by this factor; what is beyond is mirrored."""
+
+
+class Ground(Protocol):
+    """A piece of labelled ground, picklable, nothing open."""
+
+    @property
+    def source(self) -> str:
+        """Collection; a scene is one of its own."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the source."""
+
+    @property
+    def weight(self) -> float:
+        """How often the source is drawn, relative to others."""
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Place, licence, tier: what is known."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of native pixels."""
+
+    @property
+    def pixel_m(self) -> tuple[float, float]:
+        """Metres that a native pixel measures along its row and along its column."""
+
+    @property
+    def region(self) -> Window:
+        """Native pixels that belong to it; the rest of `shape` is context."""
+
+    @property
+    def spots(self) -> NDArray[np.float64]:
+        """Points on objects to lay windows over, (n, 2), native pixels (col, row)."""
+
+    @property
+    def gsd_m(self) -> float:
+        """Metres that a native pixel measures, the mean of both directions."""
+
+    @property
+    def area_m2(self) -> float:
+        """Square metres of `region`, known or not."""
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether any object lies in `region`."""
+
+    def grid(self, resolution_m: float) -> tuple[int, int]:
+        """Return rows and columns of the whole ground at a resolution."""
+
+    def permits(self, boxes: NDArray[np.object_], scale: float) -> NDArray[np.bool_]:
+        """Say which boxes, shape (n,), native pixels, training may see.
+
+        `scale` is the number of native pixels to a pixel of the grid that they are read on.
+        """
+
+    def read(self, window: Window, shape: tuple[int, int]) -> Arrays:
+        """Read pixels and labels over a window inside the grid of `shape`.
+
+        Raises
+        ------
+        UnreadableScene
+            If a file is missing or broken in there.
+        """
+
+
+def to_bytes(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Fill invalid pixels from their valid neighbours and round to uint8; 0 if none is valid."""
+    if not valid.any():
+        return np.zeros(pixels.shape, np.uint8)
+    if valid.all() and pixels.dtype == np.uint8:
+        return np.asarray(pixels, np.uint8)
+    return np.asarray(restore(fill_invalid(pixels, valid), "uint8"), np.uint8)
+
+
+def grid_of(shape: tuple[int, int], pixel_m: tuple[float, float], resolution_m: float) -> tuple[int, int]:
+    """Return rows and columns of ground of `shape` native pixels at a resolution, at least 1 each."""
+    across, down = pixel_m
+    return max(1, round(shape[0] * down / resolution_m)), max(1, round(shape[1] * across / resolution_m))
+
+
+def native_box(window: Window, grid: tuple[int, int], native: tuple[int, int]) -> Box:
+    """Return a window of a grid in native pixels of the ground that it covers."""
+    down, across = native[0] / grid[0], native[1] / grid[1]
+    return window.col * across, window.row * down, window.col_stop * across, window.row_stop * down
+
+
+def area_of(window: Window, pixel_m: tuple[float, float]) -> float:
+    """Return the square metres of a window of native pixels."""
+    return window.height * pixel_m[1] * window.width * pixel_m[0]
+
+
+def within(spots: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
+    """Return the points (col, row) that lie in a window."""
+    low, high = (window.col, window.row), (window.col_stop, window.row_stop)
+    return spots[((spots >= low) & (spots < high)).all(axis=1)]

@@ -1,0 +1,176 @@
+"""Drawing training samples: by kind of ground, by source, by ground, then a window of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoseg.errors import InvalidOption
+from geoseg.training.data.classes import hint
+from geoseg.training.data.ground import MOST_MIRRORED, Ground, native_box
+from geoseg.training.data.holdout import as_boxes
+from geoseg.training.data.sample import IGNORE, Arrays, read_mirrored, source_window, to_tensors
+from geoseg.training.data.spec import Draws
+from geoseg.values import Window
+
+if TYPE_CHECKING:
+    from geoseg.training.data.sample import Sample
+
+_TRIES = 24
+"""Windows that are tried before the permitted ones are listed."""
+
+_BLIND = 8
+"""Windows without any known pixel that are drawn again."""
+
+_EDGE = 0.15
+"""An object is laid over the inner part of a window, this share of its side away from the edge."""
+
+
+class Sampler:
+    """Draws samples; the same generator state gives the same sample, in any process.
+
+    Parameters
+    ----------
+    grounds : sequence of Ground
+        What may be drawn.
+    worlds : sequence of Ground
+        Synthetic ground; without any, its share goes to the real one.
+    draws : Draws
+        Shares, weights, crop size and resolution.
+
+    Raises
+    ------
+    InvalidOption
+        If no ground has objects, or a weight is given to a source that has none.
+    """
+
+    def __init__(self, grounds: Sequence[Ground], worlds: Sequence[Ground], draws: Draws) -> None:
+        self._draws = draws
+        self._worlds = tuple(worlds)
+        built = [ground.has_objects for ground in grounds]
+        self._negatives = [ground for ground, any_ in zip(grounds, built, strict=True) if not any_]
+        self._positives: dict[str, list[Ground]] = {}
+        for ground, any_ in zip(grounds, built, strict=True):
+            if any_:
+                self._positives.setdefault(ground.source, []).append(ground)
+        if not self._positives:
+            raise InvalidOption("no ground with objects is left for training")
+        for word in sorted(set(draws.weights) - set(self._positives)):
+            advice = hint(word, sorted(self._positives))
+            raise InvalidOption(f"weights: no training ground with objects comes from {word!r}{advice}")
+        weights = [draws.weights.get(name, group[0].weight) for name, group in self._positives.items()]
+        self._shares = np.array(weights) / sum(weights)
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """Draw one sample: pixels (bands, crop, crop) and labels (crop, crop), uint8.
+
+        Raises
+        ------
+        UnreadableScene
+            If a file has gone or is broken.
+        """
+        for _ in range(_BLIND):
+            sample = self._cut(self.choose(rng), rng)
+            if bool((sample[1] != IGNORE).any()):
+                break
+        if self._draws.paste_share and rng.random() < self._draws.paste_share:
+            from geoseg.training.data.paste import paste
+
+            sample = paste(sample, self._cut(self._positive(rng), rng), rng)
+        return sample
+
+    def choose(self, rng: np.random.Generator) -> Ground:
+        """Choose the ground that the next sample is cut from."""
+        dice = rng.random()
+        if self._worlds and dice < self._draws.synthetic_share:
+            return self._worlds[int(rng.integers(len(self._worlds)))]
+        if self._negatives and dice > 1 - self._draws.negative_share:
+            # Ground without objects is one kind of thing wherever it comes from: by number.
+            return self._negatives[int(rng.integers(len(self._negatives)))]
+        return self._positive(rng)
+
+    def _positive(self, rng: np.random.Generator) -> Ground:
+        groups = list(self._positives.values())
+        group = groups[int(rng.choice(len(groups), p=self._shares))]
+        return group[int(rng.integers(len(group)))]
+
+    def _cut(self, ground: Ground, rng: np.random.Generator) -> Sample:
+        size = self._draws.crop
+        angle = float(rng.uniform(-45, 45)) if rng.random() < self._draws.turned_share else 0.0
+        # A turned square needs a larger one around it.
+        side = int(np.ceil(size * 2**0.5)) if angle else size
+        shape = ground.grid(self._resolution(ground, rng))
+        window = self._place(ground, shape, side, rng)
+        if window is None:
+            shape, angle = ground.grid(self._draws.smallest_m), 0.0
+            free = permitted(ground, shape, size)
+            if not free:
+                raise InvalidOption(f"{ground.name}: held-out ground leaves no room for a window")
+            window = free[int(rng.integers(len(free)))]
+        sample = to_tensors(cut(ground, window, shape))
+        return _turn(sample, angle, size) if angle else sample
+
+    def _place(
+        self, ground: Ground, shape: tuple[int, int], side: int, rng: np.random.Generator
+    ) -> Window | None:
+        """Return a permitted window, over an object in some share of cases; None if none was found."""
+        spots = ground.spots
+        for _ in range(_TRIES):
+            low = [min(0, size - side) for size in shape]
+            high = [max(0, size - side) for size in shape]
+            start = [int(rng.integers(a, b + 1)) for a, b in zip(low, high, strict=True)]
+            if len(spots) and rng.random() < self._draws.object_share:
+                col, row = spots[int(rng.integers(len(spots)))]
+                place = (row * shape[0] / ground.shape[0], col * shape[1] / ground.shape[1])
+                inner = rng.uniform(_EDGE, 1 - _EDGE, 2) * side
+                start = [round(p - i) for p, i in zip(place, inner.tolist(), strict=True)]
+                start = [min(max(s, a), b) for s, a, b in zip(start, low, high, strict=True)]
+            window = Window(start[0], start[1], side, side)
+            if permits(ground, [window], shape)[0]:
+                return window
+        return None
+
+    def _resolution(self, ground: Ground, rng: np.random.Generator) -> float:
+        draws = self._draws
+        wanted = draws.resolution_m * float(np.exp(rng.normal(0.0, draws.spread)))
+        rows, cols = ground.shape
+        covered = min(rows * ground.pixel_m[1], cols * ground.pixel_m[0]) / draws.crop
+        largest = min(draws.largest_m, MOST_MIRRORED * covered)
+        return float(np.clip(wanted, draws.smallest_m, max(draws.smallest_m, largest)))
+
+
+def cut(ground: Ground, window: Window, shape: tuple[int, int]) -> Arrays:
+    """Read a window of the grid of `shape`, mirrored beyond its edges."""
+    return read_mirrored(lambda inner: ground.read(inner, shape), window, shape)
+
+
+def permits(ground: Ground, windows: Sequence[Window], shape: tuple[int, int]) -> list[bool]:
+    """Say which windows training may see, with all that they mirror."""
+    sources = [source_window(window, shape) for window in windows]
+    boxes = as_boxes([native_box(source, shape, ground.shape) for source in sources])
+    scale = max(ground.shape[0] / shape[0], ground.shape[1] / shape[1])
+    found: list[bool] = ground.permits(boxes, scale).tolist()
+    return found
+
+
+def permitted(ground: Ground, shape: tuple[int, int], side: int) -> list[Window]:
+    """Return the permitted windows of a lattice with a quarter of their side between them."""
+    rows, cols = (
+        sorted({min(start, max(0, size - side)) for start in range(0, max(1, size), max(1, side // 4))})
+        for size in shape
+    )
+    lattice = [Window(row, col, side, side) for row in rows for col in cols]
+    allowed = permits(ground, lattice, shape)
+    return [window for window, fits in zip(lattice, allowed, strict=True) if fits]
+
+
+def _turn(sample: Sample, angle: float, size: int) -> Sample:
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
+    pixels, labels = sample
+    turned = transforms.rotate(pixels, angle, interpolation=InterpolationMode.BILINEAR)
+    around = transforms.rotate(labels[None], angle, interpolation=InterpolationMode.NEAREST)
+    return transforms.center_crop(turned, [size, size]), transforms.center_crop(around, [size, size])[0]

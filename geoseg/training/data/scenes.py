@@ -1,0 +1,114 @@
+"""Labelled scenes, read window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.raster.describe import SceneInfo
+from geoseg.training.data.footprints import Footprints, Labels
+from geoseg.training.data.ground import area_of, grid_of, native_box, to_bytes
+from geoseg.training.data.sample import IGNORE, Arrays
+from geoseg.values import Window
+
+SMEAR = 4
+"""Pixels of a file or its overviews that resampling and their making may mix into a pixel."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SceneGround:
+    """A scene on disk, or a block of one; every read opens the file anew.
+
+    Parameters
+    ----------
+    source, name : str
+        What the scene, and this ground, are called.
+    scene : SceneInfo
+        From `geoseg.raster.scene.open_scene`.
+    bands : tuple of int
+        Bands to read, in the order of the samples.
+    limits : tuple of (float, float) or None
+        Stretch of each band; None: the scene is 8-bit.
+    pixel_m : (float, float)
+        Metres that a native pixel measures along its row and along its column.
+    labels : Labels
+        Truth.
+    spots : ndarray of float64, shape (n, 2)
+        Points on objects, native pixels (col, row), within `region`.
+    region : Window
+        Native pixels that belong to this ground.
+    known : Footprints or None
+        Where labels are complete; None: everywhere.
+    forbidden : Footprints or None
+        What training must not see.
+    facts : mapping of str to str
+        What is known.
+    weight : float
+        How often the scene is drawn, relative to other sources.
+    """
+
+    source: str
+    name: str
+    scene: SceneInfo
+    bands: tuple[int, ...]
+    limits: tuple[tuple[float, float], ...] | None
+    pixel_m: tuple[float, float]
+    labels: Labels
+    spots: NDArray[np.float64]
+    region: Window
+    known: Footprints | None = None
+    forbidden: Footprints | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the whole scene."""
+        return self.scene.geobox.shape
+
+    @property
+    def gsd_m(self) -> float:
+        """Metres that a native pixel measures, the mean of both directions."""
+        return sum(self.pixel_m) / 2
+
+    @property
+    def area_m2(self) -> float:
+        """Ground in `region`, known or not."""
+        return area_of(self.region, self.pixel_m)
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether any object lies in `region`."""
+        return len(self.spots) > 0
+
+    def grid(self, resolution_m: float) -> tuple[int, int]:
+        """Return rows and columns of the whole scene at a resolution."""
+        return grid_of(self.shape, self.pixel_m, resolution_m)
+
+    def permits(self, boxes: NDArray[np.object_], scale: float) -> NDArray[np.bool_]:
+        """Say which boxes keep clear of what is forbidden and meet known ground."""
+        reach = SMEAR * max(1.0, scale)
+        left, top, right, bottom = shapely.bounds(boxes).T
+        grown = shapely.box(left - reach, top - reach, right + reach, bottom + reach)
+        fit = np.ones(len(boxes), bool) if self.forbidden is None else ~self.forbidden.touched(grown)
+        return fit if self.known is None else fit & self.known.touched(boxes)
+
+    def read(self, window: Window, shape: tuple[int, int]) -> Arrays:
+        """Read pixels (resampled, stretched, filled as in prediction) and labels."""
+        from geoseg.raster.scene import read_patch
+        from geoseg.raster.stretch import apply_stretch
+
+        box = self.scene.geobox
+        grid = box if shape == box.shape else box.resized(*shape)
+        patch = read_patch(self.scene, window, grid, self.bands)
+        native = native_box(window, shape, self.shape)
+        labels = self.labels.burn(native, window.shape)
+        if self.known is not None:
+            labels[self.known.burn(native, window.shape) == 0] = IGNORE
+        labels[~patch.valid] = IGNORE
+        pixels = patch.pixels if self.limits is None else apply_stretch(patch.pixels, self.limits)
+        return to_bytes(pixels, patch.valid), labels
