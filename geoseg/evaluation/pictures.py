@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.evaluation.inputs import Inputs
+from geoseg.evaluation.rasters import read_nearest
+from geoseg.values import Window
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TileLayers:
@@ -26,3 +30,43 @@ class TileLayers:
     truth: NDArray[np.uint8]
     prediction: NDArray[np.uint8]
     known: NDArray[np.bool_]
+
+
+def tile_layers(inputs: Inputs, window: Window) -> TileLayers:
+    """Read what was compared in one window of the grid.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    window : Window
+        Inside the grid.
+
+    Raises
+    ------
+    UnreadableScene
+    """
+    truth, truth_known = inputs.truth.read(window)
+    prediction, prediction_known = inputs.prediction.read(window)
+    known = inputs.in_question(window) & truth_known & prediction_known
+    return TileLayers(_scene_rgb(inputs, window), truth, prediction, known)
+
+
+def _scene_rgb(inputs: Inputs, window: Window) -> NDArray[np.uint8] | None:
+    """Return the scene over a window for people to look at, uint8, shape (3, rows, cols)."""
+    if inputs.scene is None:
+        return None
+    pixels, valid = read_nearest(inputs.scene, inputs.grid, window)
+    by_color = {band.color: i for i, band in enumerate(inputs.scene.bands)}
+    order = [by_color.get(name, min(i, len(pixels) - 1)) for i, name in enumerate(("red", "green", "blue"))]
+    shown = pixels[order]
+    if shown.dtype != np.uint8:
+        shown = _stretched(shown.astype(np.float64), valid)
+    return np.where(valid, shown, 0).astype(np.uint8)
+
+
+def _stretched(pixels: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Spread the values between the 2nd and 98th percentile of the window over 0 … 255."""
+    if not valid.any():
+        return pixels
+    low, high = np.percentile(pixels[:, valid], [2, 98])
+    return np.asarray(np.clip((pixels - low) / max(high - low, 1e-12) * 255, 0, 255))

@@ -1,0 +1,267 @@
+"""Running an evaluation: files, or a model and a scene, become figures."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+
+from geoseg.errors import InvalidOption
+from geoseg.evaluation.figures import (
+    REPLICATES,
+    confidence_score,
+    known_blocks,
+    make_estimator,
+    object_score,
+    outline_score,
+    pixel_figures,
+)
+from geoseg.evaluation.inputs import Inputs, Sources, open_inputs
+from geoseg.evaluation.objects import Comparison, compare, known_parts
+from geoseg.evaluation.options import EvaluateOptions
+from geoseg.evaluation.result import Evaluation, Resampling, WorstTile
+from geoseg.evaluation.stream import STEP, TileErrors, walk
+from geoseg.evaluation.vectors import PolygonLayer
+from geoseg.metrics.bootstrap import FEWEST_BLOCKS
+from geoseg.raster.resolution import ground_resolution
+from geoseg.values import GeoBox
+
+if TYPE_CHECKING:
+    from geoseg.evaluation.stream import Tally
+    from geoseg.prediction.options import PredictOptions
+    from geoseg.prediction.report import Event, RunReport
+
+SMALLEST_BLOCK = 16
+"""Pixels: smaller blocks are no places but texture, and there would be too many."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lattice:
+    """Metres turned into pixels of the grid.
+
+    Parameters
+    ----------
+    resolution : tuple of float or None
+        Metres along columns and rows; None without a CRS, then all lengths are pixels.
+    block, band : tuple of int
+        Rows and columns of a block, and of the band of boundary IoU.
+    """
+
+    resolution: tuple[float, float] | None
+    block: tuple[int, int]
+    band: tuple[int, int]
+
+
+def evaluate(
+    sources: Sources,
+    options: EvaluateOptions,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    step: int = STEP,
+) -> tuple[Evaluation, Inputs]:
+    """Compare a prediction with the truth.
+
+    Parameters
+    ----------
+    sources : Sources
+    options : EvaluateOptions
+    on_step : callable
+        Called with the windows done and their number.
+    step : int
+        Side of the windows in pixels, a multiple of 256; it changes no figure.
+
+    Returns
+    -------
+    Evaluation
+    Inputs
+        To read pictures of tiles from.
+
+    Raises
+    ------
+    GeosegError
+        For every foreseeable failure, before the walk where that is possible.
+    """
+    inputs = open_inputs(sources, options)
+    lattice = make_lattice(inputs.grid, options)
+    tally = walk(inputs, lattice.block, lattice.band, step=step, on_step=on_step)
+    if not known_blocks(tally):
+        raise InvalidOption(
+            f"{sources.truth}: no pixel is known in the truth and in {sources.prediction}; do they overlap?"
+        )
+    comparisons = _compare_objects(inputs, tally)
+    return _summarize(inputs, options, lattice, tally, comparisons), inputs
+
+
+@contextlib.contextmanager
+def predicted(
+    truth: str,
+    scene: str,
+    options: PredictOptions,
+    labelled_area: str | None,
+    on_event: Callable[[Event], None],
+) -> Iterator[tuple[Sources, RunReport]]:
+    """Run a model over a scene into a temporary folder and name what is to be compared.
+
+    Inside a labelled area only that is predicted, unless `options` say where.
+
+    Raises
+    ------
+    GeosegError
+    """
+    from geoseg.prediction.run import predict_scene
+
+    with tempfile.TemporaryDirectory(prefix="geoseg-") as name:
+        polygons, raster = Path(name) / "polygons.gpkg", Path(name) / "probability.tif"
+        area = None if labelled_area is None or options.bbox else Path(labelled_area)
+        chosen = dataclasses.replace(
+            options,
+            raster=raster,
+            raster_content="probability",
+            raster_resolution="scene",
+            aoi=options.aoi or area,
+            resume=False,
+            crs=None,
+        )
+        report = predict_scene(scene, polygons, chosen, on_event)
+        yield (
+            Sources(
+                truth=truth,
+                prediction=str(polygons),
+                probability=str(raster),
+                scene=scene,
+                model=report.plan.model_name,
+                classes=report.plan.classes,
+                threshold=report.plan.rule.threshold,
+                failed_tiles=len(report.failures),
+            ),
+            report,
+        )
+
+
+def make_lattice(grid: GeoBox, options: EvaluateOptions) -> Lattice:
+    """Turn lengths in metres into pixels.
+
+    Raises
+    ------
+    InvalidOption
+        If a block would be smaller than `SMALLEST_BLOCK` pixels.
+    """
+    resolution = ground_resolution(grid)
+    across, down = resolution or (1.0, 1.0)
+    block = (round(options.blocks / down), round(options.blocks / across))
+    if min(block) < SMALLEST_BLOCK:
+        smallest = SMALLEST_BLOCK * max(across, down)
+        raise InvalidOption(
+            f"--blocks {options.blocks:g}: a block must have {SMALLEST_BLOCK} pixels or more, "
+            f"here {smallest:.4g} {'pixels' if resolution is None else 'm'}"
+        )
+    band = (max(1, round(options.boundary / down)), max(1, round(options.boundary / across)))
+    return Lattice(resolution, block, band)
+
+
+def _compare_objects(inputs: Inputs, tally: Tally) -> list[Comparison]:
+    sides = []
+    for layer, traced in ((inputs.truth, tally.truth), (inputs.prediction, tally.prediction)):
+        if isinstance(layer, PolygonLayer):
+            numbers = {info.id: number for number, info in enumerate(inputs.classes, 1)}
+            labels = np.array([numbers.get(label, 0) for label in layer.labels.tolist()], np.int64)
+            sides.append((labels, layer.polygons))
+        else:
+            labels = np.array([label for label, _ in traced], np.int64)
+            # In the order of their places: the order in which windows complete them is chance.
+            polygons = np.array([polygon for _, polygon in traced], dtype=object)
+            order = np.lexsort(shapely.bounds(polygons).reshape(-1, 4).T)
+            sides.append((labels[order], polygons[order]))
+    found = []
+    for number in range(1, len(inputs.classes) + 1):
+        truth, prediction = (
+            known_parts(polygons[labels == number], tally.unknown, inputs.grid) for labels, polygons in sides
+        )
+        found.append(compare(truth, prediction, inputs.grid))
+    return found
+
+
+def _summarize(
+    inputs: Inputs,
+    options: EvaluateOptions,
+    lattice: Lattice,
+    tally: Tally,
+    comparisons: list[Comparison],
+) -> Evaluation:
+    sources, classes = inputs.sources, inputs.classes
+    blocks = known_blocks(tally)
+    estimate = make_estimator(tally, comparisons, lattice.block, options.seed)
+    pixel_m2 = float(np.prod(lattice.resolution)) if lattice.resolution else float("nan")
+    pixels = pixel_figures(estimate, classes, tally.unknown_pixels, pixel_m2)
+    pairs = list(enumerate(zip(classes, comparisons, strict=True)))
+    width = options.boundary if lattice.resolution else float("nan")
+    rated = () if inputs.probability is None else inputs.probability.ids
+    used = sources.threshold if inputs.probability is None else inputs.probability.threshold
+    return Evaluation(
+        truth=sources.truth,
+        prediction=sources.prediction if sources.model is None else f"polygons of the model {sources.model}",
+        model=sources.model,
+        scene=sources.scene,
+        probability=sources.probability if sources.model is None else None,
+        labelled_area=options.labelled_area,
+        grid=inputs.grid,
+        resolution_m=lattice.resolution,
+        classes=classes,
+        pixels=pixels,
+        objects=tuple(
+            object_score(estimate, info, number, comparison, pixels.known_m2)
+            for number, (info, comparison) in pairs
+        ),
+        outlines=tuple(
+            outline_score(estimate, info, number, comparison, (width, lattice.band))
+            for number, (info, comparison) in pairs
+        ),
+        confidence=tuple(
+            confidence_score(estimate, info, number, tally.histogram[number], used or float("nan"))
+            for number, info in enumerate(classes)
+            if info.id in rated
+        ),
+        resampling=Resampling(
+            options.blocks, blocks, 0 if estimate.resamples is None else REPLICATES, options.seed
+        ),
+        worst=tuple(_worst(inputs.grid, errors) for errors in tally.worst),
+        notes=(*inputs.notes, *_notes(inputs, options, lattice, blocks)),
+        version=version("geoseg"),
+    )
+
+
+def _worst(grid: GeoBox, errors: TileErrors) -> WorstTile:
+    window = errors.window
+    center = np.array([[window.col + window.width / 2, window.row + window.height / 2]])
+    x, y = grid.to_crs(center)[0].tolist()
+    return WorstTile(
+        window=window,
+        iou=errors.right / (errors.right + errors.wrong),
+        false_pixels=errors.false,
+        missed_pixels=errors.missed,
+        wrong_class_pixels=errors.wrong - errors.false - errors.missed,
+        center=(x, y),
+    )
+
+
+def _notes(inputs: Inputs, options: EvaluateOptions, lattice: Lattice, blocks: int) -> list[str]:
+    notes = []
+    if blocks < FEWEST_BLOCKS:
+        notes.append(
+            f"no intervals: {blocks} blocks of {options.blocks:g} m with known ground are fewer than "
+            f"{FEWEST_BLOCKS}; smaller --blocks give more, if places so near still differ by chance"
+        )
+    if lattice.resolution is None:
+        notes.append("no CRS: lengths are pixels, and areas in metres are unknown")
+    elif options.boundary < 0.75 * max(lattice.resolution):
+        notes.append(f"the band of {options.boundary:g} m is narrower than a pixel; one pixel is taken")
+    if inputs.sources.failed_tiles:
+        notes.append(f"{inputs.sources.failed_tiles} tiles of the scene could not be read and are left out")
+    return notes
