@@ -88,6 +88,7 @@ def strictness_plot(score: ObjectScore, key: str) -> Plot:
     x, y = horizontal(0.475, 0.975), vertical()
     names = (("F1", "first", "f1"), ("precision", "second", "precision"), ("recall", "third", "recall"))
     mean = figure(score.mean_f1)
+    texts = [f"F1 {part.f1:.3f} at IoU {part.iou:.2f}" for part in score.by_iou]
     return Plot(
         key,
         "How exact are the objects?",
@@ -104,7 +105,7 @@ def strictness_plot(score: ObjectScore, key: str) -> Plot:
                 [(part.iou, getattr(part, field)) for part in score.by_iou],
                 x=x,
                 y=y,
-                texts=[f"{name} {getattr(part, field):.3f} at IoU {part.iou:.2f}" for part in score.by_iou],
+                texts=texts if field == "f1" else (),
             )
             for name, style, field in names
         ),

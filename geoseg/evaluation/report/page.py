@@ -35,6 +35,8 @@ class TileView:
         Data URI; empty without a scene.
     truth, prediction, difference : str
         Data URIs.
+    coarse : bool
+        The pictures have fewer pixels than they take on a screen: these are to be seen as squares.
     """
 
     tile: WorstTile
@@ -43,6 +45,7 @@ class TileView:
     truth: str
     prediction: str
     difference: str
+    coarse: bool
 
 
 def write_report(
@@ -127,6 +130,7 @@ def _view(
         images.class_picture(layers.truth, layers.known, colors),
         images.class_picture(layers.prediction, layers.known, colors),
         images.difference_picture(layers.truth, layers.prediction, layers.known),
+        coarse=max(layers.truth.shape) < images.LARGEST // 2,
     )
 
 
@@ -143,6 +147,7 @@ def _environment() -> Environment:
     )
     environment.filters["count"] = numbers.count
     environment.filters["short"] = numbers.short
+    environment.filters["last_name"] = places.last_name
     environment.filters["color"] = lambda color: "#{:02x}{:02x}{:02x}".format(*color)
     environment.globals.update(
         figure=numbers.figure, share=numbers.share, size_range=charts.size_range, style=_style()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from geoseg.evaluation.report.numbers import count, figure
 from geoseg.evaluation.result import Evaluation, WorstTile
@@ -23,6 +24,11 @@ def crs_name(crs: str | None) -> str:
     system = pyproj.CRS.from_user_input(crs)
     authority = system.to_authority()
     return f"{':'.join(authority)}, {system.name}" if authority else system.name
+
+
+def last_name(path: str) -> str:
+    """Return the last part of a path of any system; a name without parts as it is."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path
 
 
 def center(evaluation: Evaluation, tile: WorstTile) -> str:

@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 400, 280
 """Of the view box of a plot; on a phone it is about as many CSS pixels wide."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 388, 14, 232
-_FOOT = 40
+_FOOT = 46
 """Height of the counts under a plot, where there are some."""
 
 _LABEL = 75
@@ -117,6 +117,12 @@ class Plot:
     def frame(self) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) of the axes."""
         return _LEFT, _TOP, _RIGHT, _BOTTOM
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is drawn but, at most, lines that guide the eye."""
+        drawn = [line for line in self.lines if line.style != "guide" and (line.paths or line.dots)]
+        return not drawn and not self.bars
 
     @property
     def size(self) -> tuple[int, int]:
@@ -257,7 +263,7 @@ def foot_bars(
     bars = []
     for low, high, number, text in zip(edges, edges[1:], counts, texts, strict=False):
         if number:
-            height = round(max(1.0, (_FOOT - 14) * math.log10(number + 1) / top), 1)
+            height = round(max(1.0, (_FOOT - 20) * math.log10(number + 1) / top), 1)
             left, width = x(low) + 1, max(1.0, x(high) - x(low) - 2)
             bars.append(Bar(round(left, 1), round(base - height, 1), round(width, 1), height, "count", text))
     return tuple(bars)
