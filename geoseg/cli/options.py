@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -59,10 +59,28 @@ _TYPES: dict[str, click.ParamType[Any]] = {
 
 def predict_options(command: F) -> F:
     """Give a command one option for each field of `PredictOptions`, in their order."""
-    hints = typing.get_type_hints(PredictOptions)
-    for field in reversed(dataclasses.fields(PredictOptions)):
-        command = _decorator(field, hints[field.name])(command)
-    return command
+    return options_of(PredictOptions)(command)
+
+
+def options_of(kind: type, *, without: Collection[str] = ()) -> Callable[[F], F]:
+    """Return a decorator that gives a command one option for each field of a dataclass, in their order.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass whose fields are made by `geoseg.prediction.options.option`.
+    without : collection of str
+        Names of fields that get none.
+    """
+
+    def decorate(command: F) -> F:
+        hints = typing.get_type_hints(kind)
+        for field in reversed(dataclasses.fields(kind)):
+            if field.name not in without:
+                command = _decorator(field, hints[field.name])(command)
+        return command
+
+    return decorate
 
 
 def _decorator(field: dataclasses.Field[Any], hint: Any) -> Callable[[F], F]:

@@ -213,10 +213,12 @@ def _named_by(prediction: VectorFile | SceneInfo) -> dict[int, str]:
     """Return the classes that a prediction names: geoseg's columns, or its raster metadata."""
     if isinstance(prediction, VectorFile):
         ids, names = prediction.columns.get("class"), prediction.columns.get("class_name")
-        if ids is None:
+        if ids is None and names is None:
             return {}
-        words = ids if names is None else names
-        return {int(i): str(name) for i, name in zip(ids.tolist(), words.tolist(), strict=True)}
+        if ids is None or names is None:
+            words = to_words(prediction.columns["class" if names is None else "class_name"])
+            return extend({}, words, ())[0]
+        return {int(i): str(name) for i, name in zip(ids.tolist(), names.tolist(), strict=True)}
     if _holds_probabilities(prediction):
         return {i: band.description or f"class {i}" for i, band in enumerate(prediction.bands, 1)}
     tags = read_tags(prediction)
@@ -290,18 +292,30 @@ def _prediction_layer(
     if pairs:
         raise InvalidOption(f"--prediction-values is for a class map, and {prediction.name} is none")
     notes += _condition(prediction)
-    ids = prediction.columns.get("class")
-    if ids is None and len(table.ids) > 1 and len(prediction.polygons):
-        raise InvalidOption(
-            f"{prediction.name}: has no column 'class' that tells the classes {table.text} apart"
-        )
+    labels = _prediction_labels(prediction, table)
     placed, kept = to_grid(prediction, grid)
     if not len(prediction.polygons):
         notes.append(f"{prediction.name}: holds no polygons, so nothing is found")
     elif not len(placed):
         raise InvalidOption(f"{prediction.name}: {_absence(prediction)}; is it of another scene?")
-    labels = np.full(len(placed), table.ids[0], np.uint8) if ids is None else ids[kept].astype(np.uint8)
-    return PolygonLayer(placed, labels, _NONE)
+    return PolygonLayer(placed, labels[kept], _NONE)
+
+
+def _prediction_labels(prediction: VectorFile, table: ClassTable) -> NDArray[np.uint8]:
+    """Return class ids from the columns that geoseg writes, else the only class there is."""
+    for column in ("class", "class_name"):
+        if column in prediction.columns:
+            words = to_words(prediction.columns[column])
+            found = {word: table.find(word) for word in dict.fromkeys(words)}
+            strange = [word for word, class_id in found.items() if not class_id or class_id < 0]
+            if strange:
+                raise InvalidOption(
+                    f"{prediction.name}: {column} {strange[0]} is no class; there are {table.text}"
+                )
+            return np.array([found[word] for word in words], np.uint8)
+    if len(table.ids) > 1 and len(prediction.polygons):
+        raise InvalidOption(f"{prediction.name}: has no column 'class' that tells {table.text} apart")
+    return np.full(len(prediction.polygons), table.ids[0], np.uint8)
 
 
 def _probabilities(

@@ -1,0 +1,160 @@
+"""``geoseg evaluate``: a prediction, or a model, against the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geoseg.cli.options import options_of
+from geoseg.errors import InvalidOption
+from geoseg.evaluation.options import EvaluateOptions
+from geoseg.prediction.options import AUTO, PredictOptions
+
+if TYPE_CHECKING:
+    from geoseg.evaluation.inputs import Sources
+    from geoseg.prediction.report import Event
+
+_OWN = frozenset({"raster", "raster_content", "raster_resolution", "crs", "resume", "overwrite"})
+"""Options of a prediction that an evaluation settles itself."""
+
+
+@click.command()
+@click.argument("truth")
+@click.option(
+    "--prediction", "-p", metavar="FILE", help="Polygons, a class map or probabilities to evaluate."
+)
+@click.option(
+    "--probability", metavar="FILE.tif", help="Probabilities that belong to predicted polygons or classes."
+)
+@click.option("--scene", "-s", metavar="SCENE", help="What is predicted: its grid, its nodata, its picture.")
+@options_of(EvaluateOptions)
+@options_of(PredictOptions, without=_OWN)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Also write a page with figures, plots and the worst tiles.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a report that exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no table.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+@click.pass_context
+def evaluate(  # noqa: PLR0913 (one parameter an option)
+    ctx: click.Context,
+    truth: str,
+    *,
+    prediction: str | None,
+    probability: str | None,
+    scene: str | None,
+    report: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Compare a prediction with TRUTH: pixels, objects, outlines, confidence.
+
+    TRUTH is a vector file (polygons) or a raster of class ids. With --prediction that file is
+    evaluated; without, a model is run over --scene first, with the options of geoseg predict.
+
+    \b
+    Examples:
+      geoseg evaluate truth.gpkg --prediction buildings.gpkg --scene scene.tif
+      geoseg evaluate mask.tif --prediction map.tif --truth-values 255=1,127=ignore
+      geoseg evaluate truth.gpkg --scene scene.tif --model models/mine --report report.html
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    from geoseg.cli.evaluation_display import EvaluationDisplay
+    from geoseg.evaluation.run import evaluate as compare
+
+    chosen = EvaluateOptions(**{name: options.pop(name) for name in _fields(EvaluateOptions)})
+    _check(ctx, prediction, probability, scene)
+    _check_report(report, overwrite)
+    display = EvaluationDisplay(quiet=quiet)
+    code = 0
+    with contextlib.ExitStack() as stack:
+        if prediction is None:
+            assert scene is not None
+            sources, code = _run_model(stack, (truth, scene), chosen, PredictOptions(**options), quiet)
+        else:
+            sources = _files(truth, prediction, probability, scene, options["threshold"])
+        with display:
+            evaluation, inputs = compare(sources, chosen, display)
+        if report is not None:
+            from geoseg.evaluation.pictures import tile_layers
+            from geoseg.evaluation.report import write_report
+
+            tiles = [tile_layers(inputs, worst.window) for worst in evaluation.worst]
+            write_report(evaluation, tiles, report)
+    if not quiet:
+        display.summarize(evaluation, report)
+    if as_json:
+        click.echo(json.dumps(evaluation.as_json()))
+    return code
+
+
+def _fields(kind: type) -> list[str]:
+    return list(kind.__dataclass_fields__)
+
+
+def _check(ctx: click.Context, prediction: str | None, probability: str | None, scene: str | None) -> None:
+    """Refuse what contradicts: nothing to evaluate, or options of a run where nothing is run."""
+    if prediction is None:
+        if scene is None:
+            raise InvalidOption("give the --prediction to evaluate, or the --scene to run a model over")
+        if probability is not None:
+            raise InvalidOption("--probability belongs to a --prediction; a model makes its own")
+        return
+    source = click.core.ParameterSource.COMMANDLINE
+    for name in _fields(PredictOptions):
+        if name != "threshold" and ctx.get_parameter_source(name) is source:
+            option = f"--{name.replace('_', '-')}"
+            raise InvalidOption(f"{option} is for running a model; with --prediction nothing is run")
+
+
+def _check_report(report: Path | None, overwrite: bool) -> None:
+    if report is None:
+        return
+    from geoseg.files import check_writable
+
+    if report.suffix.lower() not in {".html", ".htm"}:
+        raise InvalidOption(f"{report}: --report writes a page; its name must end in .html")
+    check_writable(report, overwrite=overwrite)
+
+
+def _files(
+    truth: str, prediction: str, probability: str | None, scene: str | None, threshold: float | str
+) -> Sources:
+    from geoseg.evaluation.inputs import Sources
+
+    return Sources(
+        truth=truth,
+        prediction=prediction,
+        probability=probability,
+        scene=scene,
+        threshold=None if threshold == AUTO else float(threshold),
+    )
+
+
+def _run_model(
+    stack: contextlib.ExitStack,
+    places: tuple[str, str],
+    options: EvaluateOptions,
+    predict: PredictOptions,
+    quiet: bool,
+) -> tuple[Sources, int]:
+    from geoseg.cli.progress import ProgressDisplay
+    from geoseg.evaluation.run import predicted
+
+    truth, scene = places
+    with ProgressDisplay(quiet=quiet) as display:
+
+        def show(event: Event) -> None:
+            display(event)
+
+        sources, report = stack.enter_context(predicted(truth, scene, predict, options.labelled_area, show))
+    return sources, report.exit_code
