@@ -78,7 +78,7 @@ def share(part: int, whole: int) -> str:
 
 
 def short(value: float) -> str:
-    """Return a number with four significant digits, without needless zeros: lengths, coordinates' steps."""
+    """Return a length with four significant digits, or all of its whole part, without needless zeros."""
     if not math.isfinite(value):
         return DASH
     text = f"{value:.4g}"
