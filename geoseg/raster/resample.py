@@ -108,9 +108,9 @@ def resample(
 
 
 def restore(values: NDArray[np.generic], dtype: np.dtype[np.generic] | str) -> NDArray[np.generic]:
-    """Round resampled values back to the dtype of the file."""
+    """Round resampled values back to the dtype of the file; what has it already is handed through."""
     kind = np.dtype(dtype)
-    if kind.kind not in "iu":
+    if values.dtype == kind or kind.kind not in "iu":
         return values.astype(kind, copy=False)
     limits = np.iinfo(kind)
     return np.asarray(np.rint(values).clip(limits.min, limits.max), kind)

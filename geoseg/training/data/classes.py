@@ -100,13 +100,19 @@ def map_values(values: NDArray[np.generic], ids: Mapping[int, int]) -> NDArray[n
     Raises
     ------
     ValueError
-        With the first value that is not in `ids`.
+        With a value that is not in `ids`.
     """
+    if values.dtype == np.uint8:
+        # Masks are mostly bytes: one look-up, the few values that occur are checked apart.
+        wrong = set(np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()) - set(ids)
+        if wrong:
+            raise ValueError(f"{min(wrong)}")
+        return np.array([ids.get(value, 0) for value in range(256)], np.uint8)[values]
     keys = np.array(sorted(ids))
     place = np.searchsorted(keys, values).clip(0, len(keys) - 1)
-    wrong = keys[place] != values
-    if wrong.any():
-        raise ValueError(f"{values[wrong].flat[0]:g}")
+    other = keys[place] != values
+    if other.any():
+        raise ValueError(f"{values[other].flat[0]:g}")
     return np.asarray(np.array([ids[key] for key in keys.tolist()], np.uint8)[place])
 
 

@@ -86,15 +86,16 @@ class MaskFile:
         frame = rasterio.windows.Window(window.col, window.row, window.width, window.height)
         with translating(self.name), opened(self.uri, (self.driver,)) as dataset:
             values = dataset.read(1, window=frame)
-        unknown = np.isnan(values)
+        unknown = np.isnan(values) if values.dtype.kind == "f" else np.zeros((), bool)
         try:
-            labels = map_values(np.where(unknown, 0, values), self.ids)
+            labels = map_values(np.where(unknown, 0, values) if unknown.any() else values, self.ids)
         except ValueError as error:
             known = ", ".join(str(value) for value in sorted(self.ids))
             raise InvalidOption(
                 f"{self.name}: value {error} is no class; mask_values knows {known}"
             ) from None
-        labels[unknown] = IGNORE
+        if unknown.any():
+            labels[unknown] = IGNORE
         return labels
 
 
