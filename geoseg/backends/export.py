@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from geoseg.backends.networks.pooling import exportable
 from geoseg.errors import BackendUnavailable
 from geoseg.files import replacing
 
@@ -53,7 +54,7 @@ def export_onnx(module: torch.nn.Module, path: Path, bands: int, tile: int) -> N
         raise BackendUnavailable("exporting needs the package onnx; pip install 'geoseg[export]'") from error
     example = torch.zeros(1, bands, tile, tile)
     dynamic = {0: "batch", 2: "rows", 3: "cols"}
-    with replacing(path) as temporary, _evaluating(module), warnings.catch_warnings():
+    with replacing(path) as temporary, _evaluating(module), _expressible(module), warnings.catch_warnings():
         # The exporter that replaces this one needs onnxscript; shape checks inside the networks warn.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
@@ -83,6 +84,22 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was_training)
+
+
+@contextlib.contextmanager
+def _expressible(module: torch.nn.Module) -> Iterator[None]:
+    """Put in place, for a while, layers that give the same and that ONNX can express."""
+    swapped = []
+    for parent in module.modules():
+        for name, layer in parent.named_children():
+            if (twin := exportable(layer)) is not None:
+                swapped.append((parent, name, layer))
+                setattr(parent, name, twin)
+    try:
+        yield
+    finally:
+        for parent, name, layer in swapped:
+            setattr(parent, name, layer)
 
 
 def _compact(model: object) -> None:
