@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ _OWN = frozenset({"raster", "raster_content", "raster_resolution", "crs", "resum
 @click.pass_context
 def evaluate(  # noqa: PLR0913 (one parameter an option)
     ctx: click.Context,
+    /,
     truth: str,
     *,
     prediction: str | None,
@@ -98,7 +100,7 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
 
 
 def _fields(kind: type) -> list[str]:
-    return list(kind.__dataclass_fields__)
+    return [field.name for field in dataclasses.fields(kind)]
 
 
 def _check(ctx: click.Context, prediction: str | None, probability: str | None, scene: str | None) -> None:

@@ -102,10 +102,10 @@ def make_estimator(
     distances = np.zeros((len(keys), count, 2))
     for number, comparison in enumerate(comparisons):
         at = _indices(comparison.places, block, keys)
-        np.add.at(objects, (at, number), comparison.counts)
+        np.add.at(objects[:, number], at, comparison.counts)
         at = _indices(comparison.pair_places, block, keys)[comparison.pair]
         points = np.column_stack([comparison.distances, np.ones(len(at))])
-        np.add.at(distances, (at, number), points)
+        np.add.at(distances[:, number], at, points)
     sums = Sums(
         np.array([part.pixels for part in blocks], float).reshape(len(keys), count + 1, count + 1),
         np.array([part.boundary for part in blocks], float).reshape(len(keys), count, 2),
@@ -289,7 +289,8 @@ def _indices(places: Array, block: tuple[int, int], keys: dict[tuple[int, int], 
 
 def _ratio(part: Array, whole: Array) -> Array:
     """Divide; NaN where there is nothing to divide by."""
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+    ratio: Array = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+    return ratio
 
 
 def _precision(found: Array, false: Array, missed: Array) -> Array:

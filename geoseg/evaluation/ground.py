@@ -54,7 +54,8 @@ def _bounds(
     import pyproj
 
     change = pyproj.Transformer.from_crs(crs, target, always_xy=True)
-    moved = change.transform_bounds(*bounds.tolist())
+    west, south, east, north = bounds.tolist()
+    moved = change.transform_bounds(west, south, east, north)
     if not np.isfinite(moved).all():
         raise InvalidOption(f"{name}: lies where its CRS ({crs.name}) is not defined")
     return moved

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
 from geoseg.evaluation.ground import grid_over
-from geoseg.evaluation.labels import ClassTable, extend, make_table, nearest, parse_classes, to_words
-from geoseg.evaluation.options import DEFAULT_RESOLUTION_M, EvaluateOptions, parse_pairs
-from geoseg.evaluation.rasters import (
-    UNKNOWN,
-    ClassMap,
-    ProbabilityMap,
-    on_grid,
-    open_labels,
-    read_tags,
+from geoseg.evaluation.layers import (
+    Layer,
+    Sources,
+    open_source,
+    prediction_layer,
+    probabilities,
+    settle_classes,
+    truth_layer,
 )
-from geoseg.evaluation.vectors import PolygonLayer, VectorFile, is_vector, read_vector, to_grid
+from geoseg.evaluation.options import DEFAULT_RESOLUTION_M, EvaluateOptions
+from geoseg.evaluation.rasters import ProbabilityMap
+from geoseg.evaluation.vectors import VectorFile, read_vector
 from geoseg.values import ClassInfo, GeoBox, Window
 
 if TYPE_CHECKING:
@@ -28,46 +29,27 @@ if TYPE_CHECKING:
 
     from geoseg.raster.describe import SceneInfo
 
-_NONE: NDArray[np.object_] = np.empty(0, dtype=object)
+__all__ = ["Compared", "Inputs", "Sources", "open_inputs"]
 
 
-class Layer(Protocol):
-    """Class ids over the grid."""
-
-    def read(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Return class ids and what is known, each of shape ``window.shape``."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """What the user named.
+@dataclass(frozen=True, eq=False, slots=True)
+class Compared:
+    """What lies in one window of the grid.
 
     Parameters
     ----------
-    truth, prediction : str
-        Vector or raster files.
-    probability : str, optional
-        Raster of probabilities that belongs to a vector prediction.
-    scene : str, optional
-        What was predicted: its grid and its validity.
-    model : str, optional
-        For the record.
-    classes : tuple of ClassInfo
-        Of the model, where it is known.
-    threshold : float, optional
-        From which probability on a pixel is of its class; where it is known or given.
-    failed_tiles : int
-        Tiles that the model could not be given.
+    truth, prediction : ndarray of uint8, shape (rows, cols)
+        Class ids, 0 is the background.
+    known : ndarray of bool, shape (rows, cols)
+        In the truth and in the prediction, inside what is in question.
+    levels : ndarray of uint8, shape (bands, rows, cols), or None
+        Probabilities in steps of 1/250.
     """
 
-    truth: str
-    prediction: str
-    probability: str | None = None
-    scene: str | None = None
-    model: str | None = None
-    classes: tuple[ClassInfo, ...] = ()
-    threshold: float | None = None
-    failed_tiles: int = 0
+    truth: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+    known: NDArray[np.bool_]
+    levels: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -97,7 +79,25 @@ class Inputs:
     scene: SceneInfo | None
     notes: tuple[str, ...]
 
-    def in_question(self, window: Window) -> NDArray[np.bool_]:
+    def read(self, window: Window) -> Compared:
+        """Read everything over a window of the grid.
+
+        Raises
+        ------
+        UnreadableScene
+        InvalidOption
+            If a raster holds values without a meaning.
+        """
+        truth, known = self.truth.read(window)
+        prediction, predicted = self.prediction.read(window)
+        known = known & predicted & self._in_question(window)
+        levels = None
+        if self.probability is not None:  # nothing was predicted where there is no probability
+            levels, rated = self.probability.levels(window)
+            known &= rated
+        return Compared(truth, prediction, known, levels)
+
+    def _in_question(self, window: Window) -> NDArray[np.bool_]:
         """Return True where pixels lie in the labelled area and in the scene's valid part."""
         known = np.ones(window.shape, bool)
         if self.area is not None:
@@ -127,11 +127,11 @@ def open_inputs(sources: Sources, options: EvaluateOptions) -> Inputs:
     from geoseg.raster.scene import open_scene
 
     scene = None if sources.scene is None else open_scene(sources.scene)
-    prediction = _open(sources.prediction, None, ("class", "class_name"))
+    prediction = open_source(sources.prediction, None, ("class", "class_name"))
     attribute = () if options.class_attribute is None else (options.class_attribute,)
-    truth = _open(sources.truth, options.layer, attribute)
+    truth = open_source(sources.truth, options.layer, attribute)
     grid, notes = _grid(scene, prediction, truth, options)
-    words, table, more = _classes(sources, options, prediction, truth)
+    words, table, more = settle_classes(sources, options, prediction, truth)
     notes += more
     if options.labelled_area is None:
         notes.append(_where(scene, prediction, truth))
@@ -139,21 +139,13 @@ def open_inputs(sources: Sources, options: EvaluateOptions) -> Inputs:
         sources=sources,
         grid=grid,
         classes=table.classes,
-        truth=_truth_layer(truth, words, table, grid, options, notes),
-        prediction=_prediction_layer(prediction, table, grid, sources, options, notes),
-        probability=_probabilities(sources, prediction, table, grid),
+        truth=truth_layer(truth, words, table, grid, options, notes),
+        prediction=prediction_layer(prediction, table, grid, sources, options, notes),
+        probability=probabilities(sources, prediction, table, grid),
         area=None if options.labelled_area is None else read_aoi(options.labelled_area, grid),
         scene=scene,
         notes=tuple(notes),
     )
-
-
-def _open(path: str, layer: str | None, columns: tuple[str, ...]) -> VectorFile | SceneInfo:
-    if is_vector(path):
-        return read_vector(path, layer=layer, columns=columns)
-    if layer is not None:
-        raise InvalidOption(f"{path}: is a raster, which has no layer {layer!r}")
-    return open_labels(path)
 
 
 def _grid(
@@ -187,177 +179,3 @@ def _where(scene: SceneInfo | None, prediction: VectorFile | SceneInfo, truth: V
     else:
         place = "inside its bounding box"
     return f"no --labelled-area: the truth is taken to be complete {place}"
-
-
-def _classes(
-    sources: Sources,
-    options: EvaluateOptions,
-    prediction: VectorFile | SceneInfo,
-    truth: VectorFile | SceneInfo,
-) -> tuple[list[str] | None, ClassTable, list[str]]:
-    """Return the truth's attribute values, the classes, and notes."""
-    names = {info.id: info.name for info in sources.classes}
-    names = names or parse_classes(parse_pairs(options.classes, "--classes")) or _named_by(prediction)
-    pairs = parse_pairs(options.truth_values, "--truth-values")
-    words, notes = _attribute(truth, options), []
-    if words is not None and options.classes is None:
-        before = bool(names)
-        names, added = extend(names, words, pairs)
-        if before and added:
-            notes.append(f"classes that only the truth has: {', '.join(added)}")
-    names = names or {1: "object"}
-    return words, make_table(names, sources.classes), notes
-
-
-def _named_by(prediction: VectorFile | SceneInfo) -> dict[int, str]:
-    """Return the classes that a prediction names: geoseg's columns, or its raster metadata."""
-    if isinstance(prediction, VectorFile):
-        ids, names = prediction.columns.get("class"), prediction.columns.get("class_name")
-        if ids is None and names is None:
-            return {}
-        if ids is None or names is None:
-            words = to_words(prediction.columns["class" if names is None else "class_name"])
-            return extend({}, words, ())[0]
-        return {int(i): str(name) for i, name in zip(ids.tolist(), names.tolist(), strict=True)}
-    if _holds_probabilities(prediction):
-        return {i: band.description or f"class {i}" for i, band in enumerate(prediction.bands, 1)}
-    tags = read_tags(prediction)
-    named = {key.removeprefix("CLASS_"): name for key, name in tags.items() if key.startswith("CLASS_")}
-    return {int(number): name for number, name in named.items() if number.isdecimal()}
-
-
-def _attribute(truth: VectorFile | SceneInfo, options: EvaluateOptions) -> list[str] | None:
-    name = options.class_attribute
-    if name is None:
-        return None
-    if not isinstance(truth, VectorFile):
-        raise InvalidOption(f"{truth.name}: is a raster, which has no --class-attribute {name}")
-    if name not in truth.columns:
-        raise InvalidOption(f"{truth.name}: has no column {name!r}; {nearest(name, truth.available)}")
-    return to_words(truth.columns[name])
-
-
-def _truth_layer(
-    truth: VectorFile | SceneInfo,
-    words: list[str] | None,
-    table: ClassTable,
-    grid: GeoBox,
-    options: EvaluateOptions,
-    notes: list[str],
-) -> Layer:
-    pairs = parse_pairs(options.truth_values, "--truth-values")
-    if not isinstance(truth, VectorFile):
-        if options.ignore_layer is not None:
-            raise InvalidOption(f"{truth.name}: is a raster, which has no --ignore-layer")
-        advice = f"classes are {table.text}; say what it means: --truth-values VALUE=CLASS (or ignore)"
-        meanings = table.of_numbers(pairs, "--truth-values")
-        return ClassMap(on_grid(truth, grid, truth.name), grid, truth.name, meanings, advice)
-    if words is None and len(table.ids) > 1:
-        raise InvalidOption(
-            f"{truth.name}: which column holds the class ({table.text})? Name it with --class-attribute"
-        )
-    notes += _condition(truth)
-    labels = np.full(len(truth.polygons), table.ids[0], np.int16)
-    if words is not None:
-        labels = table.of_words(words, pairs, truth.name)
-    placed, kept = to_grid(truth, grid)
-    if not len(placed) and options.labelled_area is None:
-        raise InvalidOption(
-            f"{truth.name}: {_absence(truth)}; if that is the truth, give the --labelled-area where it holds"
-        )
-    labels = labels[kept]
-    ignored = placed[labels == UNKNOWN]
-    if options.ignore_layer is not None:
-        more, _ = to_grid(read_vector(truth.name, layer=options.ignore_layer), grid)
-        ignored = np.concatenate([ignored, more])
-    real = labels > 0
-    return PolygonLayer(placed[real], labels[real].astype(np.uint8), ignored)
-
-
-def _prediction_layer(
-    prediction: VectorFile | SceneInfo,
-    table: ClassTable,
-    grid: GeoBox,
-    sources: Sources,
-    options: EvaluateOptions,
-    notes: list[str],
-) -> Layer:
-    pairs = parse_pairs(options.prediction_values, "--prediction-values")
-    if not isinstance(prediction, VectorFile):
-        if _holds_probabilities(prediction):
-            return _probability_map(prediction, sources.prediction, table, grid, sources.threshold)
-        advice = f"classes are {table.text}; say what it means: --prediction-values VALUE=CLASS (or ignore)"
-        meanings = table.of_numbers(pairs, "--prediction-values")
-        return ClassMap(on_grid(prediction, grid, prediction.name), grid, prediction.name, meanings, advice)
-    if pairs:
-        raise InvalidOption(f"--prediction-values is for a class map, and {prediction.name} is none")
-    notes += _condition(prediction)
-    labels = _prediction_labels(prediction, table)
-    placed, kept = to_grid(prediction, grid)
-    if not len(prediction.polygons):
-        notes.append(f"{prediction.name}: holds no polygons, so nothing is found")
-    elif not len(placed):
-        raise InvalidOption(f"{prediction.name}: {_absence(prediction)}; is it of another scene?")
-    return PolygonLayer(placed, labels[kept], _NONE)
-
-
-def _prediction_labels(prediction: VectorFile, table: ClassTable) -> NDArray[np.uint8]:
-    """Return class ids from the columns that geoseg writes, else the only class there is."""
-    for column in ("class", "class_name"):
-        if column in prediction.columns:
-            words = to_words(prediction.columns[column])
-            found = {word: table.find(word) for word in dict.fromkeys(words)}
-            strange = [word for word, class_id in found.items() if not class_id or class_id < 0]
-            if strange:
-                raise InvalidOption(
-                    f"{prediction.name}: {column} {strange[0]} is no class; there are {table.text}"
-                )
-            return np.array([found[word] for word in words], np.uint8)
-    if len(table.ids) > 1 and len(prediction.polygons):
-        raise InvalidOption(f"{prediction.name}: has no column 'class' that tells {table.text} apart")
-    return np.full(len(prediction.polygons), table.ids[0], np.uint8)
-
-
-def _probabilities(
-    sources: Sources, prediction: VectorFile | SceneInfo, table: ClassTable, grid: GeoBox
-) -> ProbabilityMap | None:
-    if sources.probability is not None:
-        raster = open_labels(sources.probability)
-        if not _holds_probabilities(raster):
-            raise InvalidOption(f"{sources.probability}: is a class map, which holds no probabilities")
-        return _probability_map(raster, sources.probability, table, grid, sources.threshold)
-    if not isinstance(prediction, VectorFile) and _holds_probabilities(prediction):
-        return _probability_map(prediction, sources.prediction, table, grid, sources.threshold)
-    return None
-
-
-def _probability_map(
-    raster: SceneInfo, name: str, table: ClassTable, grid: GeoBox, threshold: float | None
-) -> ProbabilityMap:
-    """Assign bands to classes: by the band's name, else in order."""
-    by_name = [table.find(band.description) if band.description else None for band in raster.bands]
-    if len(raster.bands) > len(table.ids):
-        raise InvalidOption(
-            f"{name}: has {len(raster.bands)} bands for {len(table.ids)} classes ({table.text})"
-        )
-    named = all(found is not None and found > 0 for found in by_name) and len(set(by_name)) == len(by_name)
-    ids = tuple(i for i in by_name if i is not None) if named else table.ids[: len(raster.bands)]
-    return ProbabilityMap(on_grid(raster, grid, name), grid, name, ids, threshold or 0.5)
-
-
-def _holds_probabilities(raster: SceneInfo) -> bool:
-    return all(band.read_dtype.startswith("float") for band in raster.bands)
-
-
-def _condition(file: VectorFile) -> list[str]:
-    notes = []
-    if file.repaired:
-        notes.append(f"{file.name}: {file.repaired} polygons were not valid and have been repaired")
-    if file.dropped:
-        notes.append(f"{file.name}: {file.dropped} features without an area were left out")
-    return notes
-
-
-def _absence(file: VectorFile) -> str:
-    count = len(file.polygons)
-    return f"none of its {count:,} polygons lies where it is compared" if count else "holds no polygons"

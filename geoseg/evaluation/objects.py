@@ -193,7 +193,8 @@ def _size_score(low: float, high: float, counts: tuple[int, int, int, int]) -> S
 def ground_areas(polygons: Polygons, grid: GeoBox) -> NDArray[np.float64]:
     """Return geodesic areas in square metres of (multi)polygons in pixels of the grid."""
     parts, owner = shapely.get_parts(polygons, return_index=True)
-    return np.bincount(owner, weights=measure(parts, grid)[0], minlength=len(polygons))
+    areas = np.bincount(owner, weights=measure(parts, grid)[0], minlength=len(polygons))
+    return np.asarray(areas, np.float64)
 
 
 def _distances(
@@ -212,11 +213,9 @@ def _distances(
     found: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
     for start in range(0, len(ours), _CHUNK):
         part = slice(start, start + _CHUNK)
-        sides = [
-            _scaled(objects.polygons[chosen[part]], places[part], scales[part])
-            for objects, chosen in ((predicted, ours), (truth, theirs))
-        ]
-        distance, pair = outline_distances(*sides, spacing=float(scales[part].mean()))
+        one = _scaled(predicted.polygons[ours[part]], places[part], scales[part])
+        other = _scaled(truth.polygons[theirs[part]], places[part], scales[part])
+        distance, pair = outline_distances(one, other, float(scales[part].mean()))
         found.append((distance, pair + start))
     if not found:
         return np.empty(0), np.empty(0, np.int64), places

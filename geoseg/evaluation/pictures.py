@@ -45,10 +45,8 @@ def tile_layers(inputs: Inputs, window: Window) -> TileLayers:
     ------
     UnreadableScene
     """
-    truth, truth_known = inputs.truth.read(window)
-    prediction, prediction_known = inputs.prediction.read(window)
-    known = inputs.in_question(window) & truth_known & prediction_known
-    return TileLayers(_scene_rgb(inputs, window), truth, prediction, known)
+    found = inputs.read(window)
+    return TileLayers(_scene_rgb(inputs, window), found.truth, found.prediction, found.known)
 
 
 def _scene_rgb(inputs: Inputs, window: Window) -> NDArray[np.uint8] | None:

@@ -71,7 +71,8 @@ class ClassMap:
         found[valid] = self._translate(pixels[0][valid])
         return np.where(found > 0, found, 0).astype(np.uint8), found != UNKNOWN
 
-    def _translate(self, values: NDArray[np.generic]) -> NDArray[np.int16]:
+    def _translate(self, values: NDArray[Any]) -> NDArray[np.int16]:
+        found: NDArray[np.int16]
         if values.dtype == np.uint8:
             table = np.array([self.meanings.get(value, _NO_CLASS) for value in range(256)], np.int16)
             found, seen = table[values], values

@@ -109,17 +109,17 @@ class Frame:
         What this step counts, and what the arrays cover.
     truth, prediction : ndarray of uint8
         Numbers of classes: 0 the background, 1 … n in the order of the classes.
-    truth_known, prediction_known, known : ndarray of bool
-        Of either layer; of both, inside what is in question.
+    known : ndarray of bool
+    levels : ndarray of uint8, shape (bands, rows, cols), or None
+        As in `Compared`.
     """
 
     core: Window
     window: Window
     truth: Ids
     prediction: Ids
-    truth_known: Known
-    prediction_known: Known
     known: Known
+    levels: Ids | None
 
 
 def walk(
@@ -219,33 +219,28 @@ def _read(inputs: Inputs, core: Window, margin: tuple[int, int]) -> Frame:
     numbers = np.zeros(256, np.uint8)
     for number, info in enumerate(inputs.classes, 1):
         numbers[info.id] = number
-    truth, truth_known = inputs.truth.read(window)
-    prediction, prediction_known = inputs.prediction.read(window)
-    known = inputs.in_question(window) & truth_known & prediction_known
-    return Frame(core, window, numbers[truth], numbers[prediction], truth_known, prediction_known, known)
+    found = inputs.read(window)
+    return Frame(core, window, numbers[found.truth], numbers[found.prediction], found.known, found.levels)
 
 
 def _count_pixels(inputs: Inputs, frame: Frame, block: tuple[int, int], tally: Tally) -> None:
-    count = len(inputs.classes)
+    numbers = {info.id: number for number, info in enumerate(inputs.classes)}
+    rated = () if inputs.probability is None else inputs.probability.ids
     tally.unknown_pixels += int(np.count_nonzero(~frame.known[frame.core.within(frame.window)]))
-    levels, sure = (None, None) if inputs.probability is None else inputs.probability.levels(frame.core)
     for part in _parts(frame.core, block):
         place = part.within(frame.window)
         known = frame.known[place]
         if not known.any():
             continue
-        counts = _counts_at(tally, part.row // block[0], part.col // block[1], count)
-        truth = frame.truth[place]
-        counts.pixels += confusion_matrix(truth[known], frame.prediction[place][known], count + 1)
-        if inputs.probability is None or levels is None or sure is None:
-            continue
-        inner = part.within(frame.core)
-        known = known & sure[inner]
-        for channel, class_id in enumerate(inputs.probability.ids):
-            number = [info.id for info in inputs.classes].index(class_id)
-            found = level_histogram(levels[channel][inner][known], truth[known] == number + 1)
-            tally.histogram[number] += found
-            counts.bins[number] += fold(found)
+        counts = _counts_at(tally, part.row // block[0], part.col // block[1], len(numbers))
+        truth = frame.truth[place][known]
+        counts.pixels += confusion_matrix(truth, frame.prediction[place][known], len(numbers) + 1)
+        if frame.levels is not None:
+            for levels, class_id in zip(frame.levels, rated, strict=True):
+                number = numbers[class_id]
+                found = level_histogram(levels[place][known], truth == number + 1)
+                tally.histogram[number] += found
+                counts.bins[number] += fold(found)
 
 
 def _count_bands(

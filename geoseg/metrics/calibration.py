@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 def to_levels(probability: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Round probabilities in 0 … 1 to whole steps of 1/250."""
-    return np.rint(probability * (LEVELS - 1)).astype(np.uint8)
+    return np.asarray(np.rint(probability * (LEVELS - 1)), np.uint8)
 
 
 def level_histogram(levels: NDArray[np.uint8], truth: NDArray[np.bool_]) -> Counts:
@@ -57,7 +57,7 @@ def fold(histogram: Counts) -> Counts:
     return bins
 
 
-def calibration_error(bins: NDArray[np.integer]) -> Floats:
+def calibration_error(bins: NDArray[np.number]) -> Floats:
     """Return the expected calibration error (Naeini et al. 2015; Guo et al. 2017).
 
     Parameters
@@ -73,7 +73,8 @@ def calibration_error(bins: NDArray[np.integer]) -> Floats:
     """
     gap = np.abs(bins[..., 1] / (LEVELS - 1) - bins[..., 2]).sum(axis=-1)
     total = bins[..., 0].sum(axis=-1)
-    return np.divide(gap, total, out=np.full(np.shape(gap), np.nan), where=np.asarray(total) > 0)
+    error: Floats = np.divide(gap, total, out=np.full(np.shape(gap), np.nan), where=np.asarray(total) > 0)
+    return error
 
 
 def brier_score(histogram: Counts) -> float:
