@@ -18,5 +18,7 @@ def test_the_wheel_holds_the_package_and_the_model_and_nothing_else(tmp_path: Pa
     assert {name.split("/")[0] for name in names} == {"geoseg", wheel.name.rsplit("-", 3)[0] + ".dist-info"}
     for part in ("model.json", "model.safetensors", "config.json", "model.onnx"):
         assert f"geoseg/models/builtin/buildings/{part}" in names
+    for part in ("report.html.j2", "report.css", "plots.svg.j2"):
+        assert f"geoseg/evaluation/report/templates/{part}" in names
     assert "geoseg/py.typed" in names
     assert sum(info.file_size for info in zipfile.ZipFile(wheel).infolist()) < 30e6
