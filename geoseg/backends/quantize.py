@@ -121,7 +121,7 @@ def ship_int8(
 def quantize(onnx: Path, tiles: Iterable[NDArray[np.float32]], path: Path) -> None:
     """Write a network as OpenVINO IR with INT8 weights and activations.
 
-    The same tiles in the same order give the same files on one machine. The IR takes tiles of any
+    The same tiles in the same order give the same files. The IR takes tiles of any
     size that the network takes.
 
     Parameters
@@ -158,6 +158,7 @@ def quantize(onnx: Path, tiles: Iterable[NDArray[np.float32]], path: Path) -> No
             model.reshape([1, *chosen[0].shape])
             result = _quantized(nncf, model, chosen)
             result.reshape(shape)  # what ships takes tiles of any size again
+            _name_by_place(result)
             openvino.save_model(result, str(Path(place) / path.name), compress_to_fp16=False)
         except (RuntimeError, ValueError, TypeError) as error:  # NNCF's own errors are such
             reason = " ".join(str(error).split())[:300]
@@ -178,6 +179,14 @@ def _quantized(nncf: Any, model: Any, tiles: list[NDArray[np.float32]]) -> Any:
         subset_size=len(tiles),
         advanced_parameters=advanced,
     )
+
+
+def _name_by_place(model: Any) -> None:
+    """Name inner nodes by their order: OpenVINO names new ones by a counter of the whole process."""
+    for index, node in enumerate(model.get_ordered_ops()):
+        kind = node.get_type_name()
+        if kind not in ("Parameter", "Result"):
+            node.set_friendly_name(f"{kind}_{index}")
 
 
 def _predictors(onnx: Path, int8: Path, head: Head) -> dict[str, Predictor]:

@@ -2,6 +2,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 from geoseg.backends import openvino, pytorch, select
 from geoseg.backends.base import Predictor
 from geoseg.backends.compare import EXACT, compare_backends
+from geoseg.backends.precision import choose_precision
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
-from geoseg.models.bundle import ONNX, WEIGHTS, Bundle, find_model
+from geoseg.models.bundle import INT8, ONNX, WEIGHTS, Bundle, find_model, save_bundle
+from geoseg.models.card import make_document
 from geoseg.values import CERTAIN
+from tests.backends.conftest import SIGMOID, SPEC, TILE
 from tests.models.onnx_graphs import write_pointwise
 
 Tiles = NDArray[np.float32]
@@ -100,6 +104,98 @@ def test_auto_is_openvino_on_a_cpu(binary: Bundle) -> None:
     recipe = select.choose(binary, device="cpu")
     assert (recipe.backend, recipe.device) == ("openvino", "cpu")
     assert select.load_predictor(binary, device="cpu").name in ("openvino bf16", "openvino f32")
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "wanted", "computes"),
+    [
+        ("pytorch", "cpu", "bf16", "f32"),
+        ("pytorch", "cpu", "int8", "f32"),
+        ("pytorch", "cuda:1", "f32", "bf16"),
+        ("onnx", "cpu", "bf16", "f32"),
+    ],
+)
+def test_a_precision_that_a_backend_lacks_is_refused(
+    binary: Bundle, backend: str, device: str, wanted: str, computes: str
+) -> None:
+    ask = partial(choose_precision, binary, backend=backend, device=device, capabilities=frozenset())
+    assert ask("auto").precision == computes
+    with pytest.raises(BackendUnavailable, match=f"precision {wanted}: .* computes in {computes}") as caught:
+        ask(wanted)
+    assert "\n" not in str(caught.value)
+
+
+def with_int8(bundle: Bundle, folder: Path, loss: float | None) -> Bundle:
+    """Add a file that stands for INT8 (it is the exact network) and says what it loses."""
+    import openvino as runtime
+
+    runtime.save_model(runtime.Core().read_model(str(bundle.files[ONNX])), str(folder / INT8[0]))
+    fields = {"geoseg:int8_loss_iou_points": {"value": loss, "where": "here", "how": "so"}}
+    extra = fields if loss is not None else {}
+    document = make_document("tiny", SPEC, SIGMOID, tile=TILE, overlap=16, extra=extra)
+    files = {**bundle.files, **{name: folder / name for name in INT8}}
+    return save_bundle(folder / "bundle", document, files)
+
+
+@pytest.mark.parametrize(
+    ("loss", "capabilities", "precision", "reason"),
+    [
+        (0.5, {"FP32", "BF16", "INT8"}, "int8", "it loses 0.5 IoU points by the card"),
+        (-0.1, {"FP32", "INT8"}, "int8", "it loses -0.1 IoU points by the card"),
+        (0.51, {"FP32", "BF16", "INT8"}, "bf16", "INT8 loses 0.51 IoU points, more than 0.5"),
+        (None, {"FP32", "INT8"}, "f32", "the card does not say what INT8 loses"),
+        (0.1, {"FP32", "BF16"}, "bf16", "this CPU does not compute in INT8"),
+    ],
+)
+def test_auto_takes_int8_only_where_it_is_known_to_be_good(
+    binary: Bundle, tmp_path: Path, loss: float | None, capabilities: set[str], precision: str, reason: str
+) -> None:
+    bundle = with_int8(binary, tmp_path, loss)
+    found = choose_precision(
+        bundle, "auto", backend="openvino", device="cpu", capabilities=frozenset(capabilities)
+    )
+    assert (found.precision, reason in found.reason) == (precision, True)
+
+
+def test_without_an_int8_file_there_is_none(binary: Bundle) -> None:
+    ask = partial(choose_precision, binary, backend="openvino", device="cpu")
+    assert ask("auto", capabilities=frozenset({"BF16", "INT8"})).precision == "bf16"
+    assert ask("auto", capabilities=frozenset({"FP32", "INT8"})).precision == "f32"
+    with pytest.raises(BackendUnavailable, match=r"has no model_int8\.xml; choose bf16 or f32"):
+        ask("int8", capabilities=frozenset({"BF16", "INT8"}))
+    with pytest.raises(BackendUnavailable, match="precision bf16: this CPU does not compute in it"):
+        ask("bf16", capabilities=frozenset({"FP32"}))
+    with pytest.raises(BackendUnavailable, match="precision f64: is none of auto, f32, bf16, int8"):
+        ask("f64", capabilities=frozenset({"FP32"}))
+
+
+def test_the_precision_that_was_asked_for_runs(binary: Bundle, tmp_path: Path, tiles: Tiles) -> None:
+    bundle = with_int8(binary, tmp_path, None)
+    exact = select.load_predictor(bundle, device="cpu", precision="f32")
+    small = select.load_predictor(bundle, device="cpu", precision="int8")
+    assert exact.name == "openvino f32"
+    assert small.name in ("openvino int8", "openvino int8/bf16")
+    assert small._path == bundle.files[INT8[0]]  # type: ignore[attr-defined]
+    difference = np.abs(small(tiles).astype(np.int64) - exact(tiles)).max() / CERTAIN
+    assert difference < 0.1  # it is the same network, in bf16 at worst
+
+
+def test_a_precision_is_looked_for_where_it_is_to_be_had(
+    binary: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(select, "cuda_available", lambda: True)
+    for precision, device in (("auto", "cuda"), ("bf16", "cuda"), ("f32", "cpu"), ("int8", "cpu")):
+        assert select.choose(binary, precision=precision).device == device
+    with pytest.raises(BackendUnavailable, match="precision f32: pytorch on cuda computes in bf16"):
+        select.settle(binary, device="cuda", precision="f32")
+
+
+def test_a_worker_without_the_precision_refuses(binary: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = select.replace(select.settle(binary, device="cpu", precision="f32"), precision="bf16", name="")
+    monkeypatch.setattr(select, "cpu_capabilities", lambda: frozenset({"FP32"}))
+    select._load.cache_clear()
+    with pytest.raises(BackendUnavailable, match="precision bf16: this CPU"):
+        recipe.load()
 
 
 def test_auto_is_pytorch_where_there_is_a_gpu(binary: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,8 +337,6 @@ def test_compare_finds_no_fault_in_a_right_model_and_all_in_a_wrong_one(
     binary: Bundle, land: Bundle, tmp_path: Path
 ) -> None:
     assert not any(report.problem for report in compare_backends(binary))
-    from geoseg.models.bundle import save_bundle
-
     files = dict(binary.files) | {ONNX: write_pointwise(tmp_path / "other.onnx")}
     wrong = save_bundle(tmp_path / "wrong", binary.document, files)
     assert any("differs" in report.problem for report in compare_backends(wrong))
@@ -251,8 +345,6 @@ def test_compare_finds_no_fault_in_a_right_model_and_all_in_a_wrong_one(
 
 
 def test_weights_that_do_not_fit_are_one_line(binary: Bundle, land: Bundle, tmp_path: Path) -> None:
-    from geoseg.models.bundle import save_bundle
-
     files = dict(binary.files) | {WEIGHTS: land.files[WEIGHTS]}
     bundle = save_bundle(tmp_path / "wrong", binary.document, files)
     with pytest.raises(InvalidModel, match=r"model\.safetensors: does not fit") as caught:

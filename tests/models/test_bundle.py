@@ -8,7 +8,7 @@ import pytest
 
 from geoseg.errors import InvalidModel, UnwritableOutput
 from geoseg.models import bundle as bundles
-from geoseg.models.bundle import builtin_models, find_model, save_bundle
+from geoseg.models.bundle import INT8, builtin_models, find_model, save_bundle
 from geoseg.models.card import Head, make_document
 from geoseg.models.inputs import InputSpec
 from geoseg.values import ClassInfo
@@ -138,6 +138,36 @@ def test_weights_need_their_partner(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(InvalidModel, match=r"has model.safetensors but no config.json"):
         find_model(str(folder))
+
+
+@pytest.mark.parametrize("name", INT8)
+def test_half_an_int8_model_is_refused(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"")
+    with pytest.raises(InvalidModel, match=rf"has {name} but no model_int8\."):
+        find_model(str(folder))
+
+
+def test_int8_comes_beside_the_exact_model_and_changes_the_digest(folder: Path, tmp_path: Path) -> None:
+    before = find_model(str(folder)).card.digest
+    parts = {}
+    for name in INT8:
+        parts[name] = tmp_path / name
+        parts[name].write_bytes(name.encode())
+    loss = {"geoseg:int8_loss_iou_points": {"value": 0.25, "where": "nine places", "how": "on tiles"}}
+    document = make_document("tiny", SPEC, HEAD, tile=64, overlap=16, extra=loss)
+    both = save_bundle(tmp_path / "both", document, {"model.onnx": folder / "model.onnx", **parts})
+    assert set(both.files) == {"model.onnx", *INT8}
+    assert both.card.digest != before
+    assert both.document.properties.int8_loss is not None
+    assert both.document.properties.int8_loss.value == 0.25
+    with pytest.raises(InvalidModel, match="has no weights"):
+        save_bundle(tmp_path / "alone", document, parts)
+
+
+@pytest.mark.parametrize("loss", [0.3, {"value": 0.3}, {"value": float("nan"), "where": "a", "how": "b"}])
+def test_the_loss_of_int8_says_where_and_how(loss: object) -> None:
+    with pytest.raises(InvalidModel, match="int8_loss_iou_points"):
+        make_document("tiny", SPEC, HEAD, tile=64, overlap=16, extra={"geoseg:int8_loss_iou_points": loss})
 
 
 def test_a_folder_without_card_or_weights_says_so(folder: Path, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_a_stretch_needs_two_ascending_numbers(text: str) -> None:
         {"workers": 0},
         {"workers": 2, "scheduler": "tcp://localhost:1"},
         {"bands": (0, 1)},
+        {"precision": "int4"},
     ],
 )
 def test_contradictions_are_refused(wrong: dict[str, object]) -> None:

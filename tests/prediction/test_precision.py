@@ -1,0 +1,64 @@
+"""Precision and flips through whole runs: what is said, what is refused, what tells results apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas
+import pytest
+
+from geoseg.testing import make_scene
+from tests.runs import assert_refused, picture, predict
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    return make_scene(tmp_path / "scene.tif", pixels=picture((10, 12, 30, 40), (60, 70, 20, 30)))
+
+
+def test_the_summary_says_what_ran_and_why(scene: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    result = predict(capfd, scene, "--precision", "f32")
+    assert result.code == 0, result.err
+    assert result.summary["options"]["backend"] == "openvino f32"
+    assert result.summary["backend_reason"] == "as asked for"
+    assert "bright on openvino f32 (as asked for)" in result.err
+    usual = predict(capfd, scene, "--overwrite")
+    assert "the fastest that the model and this CPU have" in usual.err
+
+
+def test_flips_change_nothing_for_a_model_of_single_pixels_but_have_a_digest_of_their_own(
+    scene: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plain = predict(capfd, scene, "--precision", "f32", "--threshold", "0.5", out="plain.gpkg")
+    flipped = predict(capfd, scene, "--precision", "f32", "--threshold", "0.5", "--tta", out="flipped.gpkg")
+    assert (plain.code, flipped.code) == (0, 0), flipped.err
+    assert flipped.summary["options"]["backend"] == "openvino f32, mean of 4 flips"
+    assert "4 passes over each tile" in flipped.err
+    geopandas.testing.assert_geodataframe_equal(plain.features, flipped.features)
+    assert len(plain.features) == 2
+    assert plain.summary["plan_digest"] != flipped.summary["plan_digest"]
+
+
+def test_precisions_have_digests_of_their_own(scene: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from geoseg.backends.precision import cpu_capabilities
+
+    if "BF16" not in cpu_capabilities():
+        pytest.skip("this CPU computes in float32 alone")
+    digests = {
+        predict(capfd, scene, "--precision", name, out=f"{name}.gpkg").summary["plan_digest"]
+        for name in ("f32", "bf16")
+    }
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--precision", "int8"), ("precision int8", "model_int8.xml", "choose bf16 or f32")),
+        (("--precision", "bf16", "--backend", "onnx"), ("precision bf16", "onnx on cpu computes in f32")),
+    ],
+)
+def test_a_precision_that_is_not_to_be_had_is_one_line(
+    scene: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    assert_refused(predict(capfd, scene, *arguments), *words)
