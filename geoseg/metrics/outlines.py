@@ -40,7 +40,9 @@ def outline_distances(first: NDArray[np.object_], second: NDArray[np.object_], s
 
 
 def _one_way(source: NDArray[np.object_], target: NDArray[np.object_], spacing: float) -> Distances:
-    rings, owner = shapely.get_rings(source, return_index=True)
+    parts, whole = shapely.get_parts(source, return_index=True)
+    rings, part = shapely.get_rings(parts, return_index=True)
+    owner = np.asarray(whole, np.int64)[part]
     length = shapely.length(rings)
     count = np.maximum(8, np.ceil(length / spacing)).astype(np.int64)
     ring = np.repeat(np.arange(len(rings)), count)
@@ -48,5 +50,5 @@ def _one_way(source: NDArray[np.object_], target: NDArray[np.object_], spacing: 
     points = shapely.line_interpolate_point(
         np.asarray(rings)[ring], (ordinal + 0.5) * length[ring] / count[ring]
     )
-    pair = np.asarray(owner, np.int64)[ring]
+    pair = owner[ring]
     return shapely.distance(points, shapely.boundary(target)[pair]), pair

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from geoseg.metrics import match_objects, overlaps
+from geoseg.metrics import held_twice, match_objects, overlaps
 
 NONE = np.empty(0, dtype=object)
 corners = st.integers(0, 12)
@@ -126,3 +126,20 @@ def test_geometries_without_an_area_are_refused(bad):
 def test_thresholds_out_of_range_are_refused(threshold):
     with pytest.raises(ValueError, match="threshold"):
         match_objects(grid(1), grid(1), threshold)
+
+
+def test_a_house_in_two_parts_is_split_and_two_houses_in_one_are_merged():
+    house, row = shapely.box(0, 0, 10, 10), shapely.box([20, 30], 0, [29, 39], 10)
+    halves = shapely.box([0, 5.5], 0, [4.5, 10], 10)
+    truth = np.array([house, *row], dtype=object)
+    predicted = np.array([*halves, shapely.box(20, 0, 39, 10)], dtype=object)
+    assert held_twice(predicted, truth).tolist() == [True, False, False]
+    assert held_twice(truth, predicted).tolist() == [False, False, True]
+    assert held_twice(NONE, truth).tolist() == [False] * 3
+    assert held_twice(truth, NONE).tolist() == []
+
+
+def test_a_neighbour_that_only_reaches_over_does_not_split():
+    truth = np.array([shapely.box(0, 0, 10, 10)])
+    predicted = np.array([shapely.box(0, 0, 9, 10), shapely.box(9, 0, 12, 10)], dtype=object)
+    assert not held_twice(predicted, truth).any()

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from geoseg.metrics import Confusion, confusion
+from geoseg.metrics import Confusion, confusion, confusion_matrix
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
@@ -83,3 +84,19 @@ def test_shapes_are_not_broadcast():
 def test_class_ids_are_not_taken_for_yes_and_no():
     with pytest.raises(ValueError, match="must be bool"):
         confusion(np.full((2, 2), 2, np.uint8), np.ones((2, 2), bool))
+
+
+@given(
+    st.integers(2, 6).flatmap(
+        lambda n: st.tuples(st.just(n), st.lists(st.tuples(*[st.integers(0, n - 1)] * 2)))
+    )
+)
+def test_the_matrix_of_many_classes_agrees_with_others(drawn):
+    size, pairs = drawn
+    truth, predicted = (np.array([pair[i] for pair in pairs], np.uint8) for i in (0, 1))
+    ours = confusion_matrix(truth, predicted, size)
+    if pairs:
+        theirs = sklearn.metrics.confusion_matrix(truth, predicted, labels=range(size))
+        assert (ours == theirs).all()
+    assert ours.shape == (size, size)
+    assert ours.sum() == len(pairs)
