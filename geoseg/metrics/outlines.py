@@ -40,7 +40,8 @@ def outline_distances(first: NDArray[np.object_], second: NDArray[np.object_], s
 
 
 def _one_way(source: NDArray[np.object_], target: NDArray[np.object_], spacing: float) -> Distances:
-    parts, whole = shapely.get_parts(source, return_index=True)
+    # Normalized, since where a ring happens to begin would move the points.
+    parts, whole = shapely.get_parts(shapely.normalize(source), return_index=True)
     rings, part = shapely.get_rings(parts, return_index=True)
     owner = np.asarray(whole, np.int64)[part]
     length = shapely.length(rings)

@@ -1,0 +1,238 @@
+"""What is compared where: grids, CRSs, unknown ground, classes, and refusals in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from geoseg.errors import GeosegError, InvalidOption
+from geoseg.evaluation.inputs import Sources, open_inputs
+from geoseg.evaluation.options import EvaluateOptions, parse_pairs
+from geoseg.evaluation.pictures import tile_layers
+from geoseg.testing import make_scene
+from geoseg.values import Window
+from tests.evaluation.files import boxes, burned, class_map, compare, polygons, probabilities
+
+SIZE = (240, 220)
+HOUSES = ((10, 10, 40, 40), (100, 60, 60, 50), (180, 150, 30, 50))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326", "EPSG:3857", "EPSG:32632"])
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb", ".geojson"])
+def test_truth_in_any_crs_and_format(crs: str, suffix: str, tmp_path: Path) -> None:
+    if suffix == ".geojson" and crs != "EPSG:4326":
+        pytest.skip("GeoJSON is in degrees")
+    truth = polygons(tmp_path / f"truth{suffix}", boxes(*HOUSES), crs)
+    result = compare(truth, class_map(tmp_path / "map.tif", burned(SIZE, *HOUSES)))
+    assert result.pixels.mean_iou.value > 0.99
+    assert result.objects[0].f1.value == 1
+    assert result.outlines[0].mean_m.value < 0.02
+
+
+def test_a_raster_on_another_grid_is_read_at_the_nearest_pixel(tmp_path: Path) -> None:
+    truth = burned(SIZE, *HOUSES)
+    fine = class_map(
+        tmp_path / "fine.tif",
+        np.kron(truth, np.ones((2, 2))),
+        transform=(0.15, 0, 500_000, 0, -0.15, 5_000_000),
+    )
+    coarse = class_map(tmp_path / "coarse.tif", truth)
+    for one, other in ((fine, coarse), (coarse, fine)):
+        result = compare(one, other)
+        assert result.pixels.mean_iou.value == 1
+        assert result.pixels.unknown_pixels == 0
+
+
+def test_what_lies_outside_the_other_raster_is_unknown(tmp_path: Path) -> None:
+    truth = burned(SIZE, *HOUSES)
+    part = class_map(tmp_path / "part.tif", truth[100:, 50:], transform=(0.3, 0, 500_015, 0, -0.3, 4_999_970))
+    result = compare(part, class_map(tmp_path / "whole.tif", truth))
+    assert result.pixels.known_pixels == 140 * 170
+    assert result.pixels.mean_iou.value == 1
+    assert result.objects[0].truth == 2
+
+
+def test_a_mask_without_georeference_lies_on_a_grid_of_its_size(tmp_path: Path) -> None:
+    truth = burned(SIZE, *HOUSES)
+    mask = class_map(tmp_path / "mask.png.tif", truth * 255, crs=None, transform=None)
+    whole = class_map(tmp_path / "map.tif", truth)
+    assert compare(mask, whole, truth_values="255=1").pixels.mean_iou.value == 1
+    small = class_map(tmp_path / "small.tif", truth[1:] * 255, crs=None, transform=None)
+    with pytest.raises(InvalidOption, match="another size"):
+        compare(small, whole, truth_values="255=1")
+
+
+def test_outside_the_labelled_area_nothing_counts(tmp_path: Path) -> None:
+    area = polygons(tmp_path / "area.gpkg", boxes((0, 0, 90, 220)), "EPSG:4326")
+    truth = polygons(tmp_path / "truth.gpkg", boxes(HOUSES[0]))
+    whole = class_map(tmp_path / "map.tif", burned(SIZE, *HOUSES))
+    inside = compare(truth, whole, labelled_area=str(area))
+    assert inside.pixels.mean_iou.value == inside.objects[0].f1.value == 1
+    assert inside.pixels.known_pixels == 90 * 220
+    everywhere = compare(truth, whole)
+    assert everywhere.objects[0].precision.value == pytest.approx(1 / 3)
+    assert any("no --labelled-area" in note for note in everywhere.notes)
+
+
+def test_objects_that_are_mostly_hidden_are_excused(tmp_path: Path) -> None:
+    """The area's border takes 10, 24 and 36 of the 40 rows of three houses."""
+    houses = [(110, 10, 40, 20), (124, 60, 40, 20), (136, 110, 40, 20)]
+    area = polygons(tmp_path / "area.gpkg", boxes((0, 0, 140, 220)))
+    scene = make_scene(tmp_path / "scene.tif", size=SIZE)
+    nothing = polygons(tmp_path / "nothing.gpkg", boxes((20, 150, 20, 20)))
+    (score,) = compare(
+        polygons(tmp_path / "truth.gpkg", boxes(*houses)), nothing, scene=scene, labelled_area=str(area)
+    ).objects
+    assert (score.truth, score.predicted, score.excused) == (1, 1, 2)
+    (same,) = compare(
+        tmp_path / "truth.gpkg", tmp_path / "truth.gpkg", scene=scene, labelled_area=str(area)
+    ).objects
+    assert (same.truth, same.matched, same.excused) == (3, 3, 0)
+
+
+def test_nodata_of_the_scene_is_not_compared(tmp_path: Path) -> None:
+    valid = np.ones(SIZE, bool)
+    valid[:, 110:] = False
+    scene = make_scene(tmp_path / "scene.tif", size=SIZE, validity="mask", valid=valid)
+    truth = polygons(tmp_path / "truth.gpkg", boxes(*HOUSES))
+    found = polygons(tmp_path / "found.gpkg", boxes(*HOUSES[:2]))
+    result = compare(truth, found, scene=scene)
+    assert result.pixels.known_pixels == 240 * 110
+    assert result.pixels.mean_iou.value == result.objects[0].f1.value == 1
+
+
+def test_values_ignore_layers_and_names(tmp_path: Path) -> None:
+    truth = polygons(
+        tmp_path / "truth.gpkg", boxes(*HOUSES), kind=["House", "shed", "ruin"], number=[1.0, 1.0, 2.0]
+    )
+    found = polygons(
+        tmp_path / "found.gpkg", boxes(*HOUSES[:2]), **{"class": [1, 2], "class_name": ["house", "shed"]}
+    )
+    scene = make_scene(tmp_path / "scene.tif", size=SIZE)
+    result = compare(truth, found, scene=scene, class_attribute="kind", truth_values="ruin=ignore")
+    assert [info.name for info in result.classes] == ["house", "shed"]
+    assert result.pixels.mean_iou.value == 1
+    assert result.pixels.unknown_pixels == 30 * 50
+    more = compare(truth, found, scene=scene, class_attribute="kind")
+    assert [info.name for info in more.classes] == ["house", "shed", "ruin"]
+    assert any("ruin" in note for note in more.notes)
+    numbers = compare(truth, found, scene=scene, class_attribute="number", truth_values="2=background")
+    assert numbers.objects[0].truth == 2
+
+
+def test_pixels_of_their_own_where_both_are_polygons(tmp_path: Path) -> None:
+    truth = polygons(tmp_path / "truth.gpkg", boxes(*HOUSES), "EPSG:4326")
+    result = compare(truth, truth, resolution=0.5)
+    assert result.resolution_m == pytest.approx((0.5, 0.5), rel=2e-3)
+    assert result.pixels.mean_iou.value == 1
+    ground = result.grid.height * result.grid.width * 0.25
+    assert ground == pytest.approx(200 * 190 * 0.09, rel=0.03)
+
+
+def test_without_any_crs_lengths_are_pixels(tmp_path: Path) -> None:
+    ids = class_map(tmp_path / "map.tif", burned(SIZE, *HOUSES), crs=None, transform=None)
+    result = compare(ids, ids, blocks=50.0)
+    assert result.resolution_m is None
+    assert result.objects[0].sizes == ()
+    assert result.outlines[0].boundary_iou.value == 1
+    assert any("pixels" in note for note in result.notes)
+
+
+def test_broken_polygons_are_repaired_and_counted(tmp_path: Path) -> None:
+    bow = shapely.Polygon([(10, 10), (50, 50), (50, 10), (10, 50)])
+    truth = polygons(tmp_path / "truth.gpkg", np.array([bow, *boxes(HOUSES[1])], dtype=object))
+    result = compare(truth, class_map(tmp_path / "map.tif", burned(SIZE, *HOUSES)))
+    assert any("1 polygons were not valid" in note for note in result.notes)
+
+
+def test_pictures_show_what_was_compared(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif", size=SIZE, dtype="uint16")
+    truth = polygons(tmp_path / "truth.gpkg", boxes(*HOUSES))
+    sources = Sources(truth=str(truth), prediction=str(truth), scene=str(scene))
+    layers = tile_layers(open_inputs(sources, EvaluateOptions()), Window(100, 50, 64, 64))
+    assert layers.scene is not None
+    assert layers.scene.dtype == np.uint8
+    assert layers.scene.shape == (3, 64, 64)
+    assert layers.scene.max() > layers.scene.min()
+    assert (layers.truth == burned(SIZE, *HOUSES)[100:164, 50:114]).all()
+    assert layers.known.all()
+
+
+def refused(tmp_path: Path, **changes: object) -> str:
+    """Compare a sound truth with a sound map after a change, and return the message."""
+    given = {
+        "truth": polygons(tmp_path / "truth.gpkg", boxes(*HOUSES), kind=["a", "b", "a"]),
+        "prediction": class_map(tmp_path / "map.tif", burned(SIZE, *HOUSES)),
+        **changes,
+    }
+    with pytest.raises(GeosegError) as caught:
+        compare(given.pop("truth"), given.pop("prediction"), **given)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"class_attribute": "knd"}, "did you mean 'kind'"),
+        ({"classes": "1=a,2=b"}, "--class-attribute"),
+        ({"classes": "1=a", "class_attribute": "kind"}, "'b' is no class"),
+        ({"classes": "0=a"}, "1 … 255"),
+        ({"classes": "a=b"}, "ids and names"),
+        ({"layer": "roofs"}, "no layer 'roofs'; it has truth"),
+        ({"ignore_layer": "roofs"}, "no layer 'roofs'"),
+        ({"truth_values": "255", "class_attribute": "kind"}, "pairs such as"),
+        ({"truth_values": "a=tower", "class_attribute": "kind", "classes": "1=b"}, "no class 'tower'"),
+        ({"resolution": 0.5}, "--resolution"),
+        ({"blocks": 1.0}, "16 pixels"),
+        ({"labelled_area": "nowhere.gpkg"}, "no such file"),
+        ({"truth": Path("nowhere.gpkg")}, "no such file"),
+        ({"prediction": Path("nowhere.tif")}, "no such file"),
+    ],
+)
+def test_bad_options_get_one_line(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+    assert words in refused(tmp_path, **changes)
+
+
+def test_bad_files_get_one_line(tmp_path: Path) -> None:
+    far = polygons(tmp_path / "far.gpkg", boxes((5000, 5000, 10, 10)))
+    assert "none of its 1 polygons" in refused(tmp_path, truth=far)
+    empty = polygons(tmp_path / "empty.gpkg", boxes())
+    assert "holds no polygons" in refused(tmp_path, truth=empty)
+    strange = class_map(tmp_path / "strange.tif", burned(SIZE, *HOUSES) * 255)
+    assert "255" in refused(tmp_path, truth=strange)
+    assert "--prediction-values" in refused(tmp_path, prediction=strange)
+    away = class_map(tmp_path / "away.tif", burned(SIZE), transform=(0.3, 0, 600_000, 0, -0.3, 5_000_000))
+    assert "overlap" in refused(tmp_path, truth=class_map(tmp_path / "m.tif", burned(SIZE)), prediction=away)
+    wild = probabilities(tmp_path / "wild.tif", np.full((1, *SIZE), 3.0))
+    assert "no probabilities" in refused(tmp_path, prediction=wild)
+    assert "class map" in refused(tmp_path, probability=tmp_path / "map.tif")
+    plain = make_scene(tmp_path / "plain.tif", size=SIZE, crs=None, transform=None)
+    assert "has no CRS" in refused(tmp_path, scene=plain)
+    text = tmp_path / "text.gpkg"
+    text.write_text("no polygons")
+    assert "not a vector file" in refused(tmp_path, truth=text)
+
+
+def test_an_empty_truth_is_fine_where_it_is_said_to_hold(tmp_path: Path) -> None:
+    area = polygons(tmp_path / "area.gpkg", boxes((0, 0, *SIZE)))
+    empty = polygons(tmp_path / "empty.gpkg", boxes())
+    result = compare(empty, class_map(tmp_path / "map.tif", burned(SIZE, *HOUSES)), labelled_area=str(area))
+    assert result.objects[0].precision.value == 0
+    assert result.objects[0].false_per_km2.value > 0
+
+
+def test_pairs() -> None:
+    assert parse_pairs("255=1, 127 = ignore", "--x") == (("255", "1"), ("127", "ignore"))
+    with pytest.raises(InvalidOption, match="twice"):
+        parse_pairs("1=2,1=3", "--x")
+
+
+@pytest.mark.parametrize("name", ["blocks", "boundary", "resolution"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_lengths_are_positive(name: str, value: float) -> None:
+    with pytest.raises(InvalidOption, match=name):
+        EvaluateOptions(**{name: value})
