@@ -16,34 +16,15 @@ from geoseg.raster.scene import SceneInfo, open_scene, read_patch
 from geoseg.raster.stretch import apply_stretch, estimate_stretch
 from geoseg.training.data.classes import ClassTable, hint
 from geoseg.training.data.footprints import Footprints
-from geoseg.training.data.ground import Ground, to_bytes, within
+from geoseg.training.data.ground import to_bytes, within
+from geoseg.training.data.located import Located
 from geoseg.training.data.masks import MaskFile
 from geoseg.training.data.pictures import PictureGround
 from geoseg.training.data.sample import IGNORE
 from geoseg.training.data.spec import ChipsSpec, DataSpec
 from geoseg.training.data.vectors import Polygons, read_polygons
-from geoseg.values import GeoBox
 
 _PICTURES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".img"}
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """Ground and where it lies.
-
-    Parameters
-    ----------
-    ground : Ground
-        The ground.
-    path : str
-        Its file.
-    geobox : GeoBox or None
-        Its native pixels on the Earth; None: unknown.
-    """
-
-    ground: Ground
-    path: str
-    geobox: GeoBox | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,13 @@ from itertools import pairwise
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.training.data.chips import Located
 from geoseg.training.data.classes import hint
 from geoseg.training.data.extent import outline_in_degrees, outline_on
 from geoseg.training.data.footprints import Box, Footprints
 from geoseg.training.data.ground import Ground, within
+from geoseg.training.data.located import Located
 from geoseg.training.data.scenes import SceneGround
 from geoseg.training.data.spec import Blocks, ValidationSpec
 from geoseg.values import Window
@@ -191,8 +190,3 @@ def _outline(one: Located, inset: float) -> shapely.Polygon:
 def box_of(window: Window) -> Box:
     """Return left, top, right, bottom of a window."""
     return float(window.col), float(window.row), float(window.col_stop), float(window.row_stop)
-
-
-def as_boxes(windows: Sequence[Box]) -> NDArray[np.object_]:
-    """Return boxes as polygons, shape (n,)."""
-    return np.asarray(shapely.box(*np.array(windows, np.float64).reshape(-1, 4).T))

@@ -12,10 +12,10 @@ from geoseg.prediction.fit import choose_bands
 from geoseg.raster.drivers import HEAD, driver_of, remote_uri
 from geoseg.raster.scene import SceneInfo, open_scene
 from geoseg.raster.stretch import estimate_stretch
-from geoseg.training.data.chips import Located
 from geoseg.training.data.classes import ClassTable
 from geoseg.training.data.footprints import Footprints, Labels
 from geoseg.training.data.ground import MOST_MIRRORED, within
+from geoseg.training.data.located import Located
 from geoseg.training.data.masks import MaskFile, MaskLabels
 from geoseg.training.data.scenes import SceneGround
 from geoseg.training.data.spec import DataSpec, Draws, SceneSpec

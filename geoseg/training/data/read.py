@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 from geoseg.errors import InvalidOption
-from geoseg.training.data.chips import Located, read_chips
+from geoseg.training.data.chips import read_chips
 from geoseg.training.data.classes import ClassTable
 from geoseg.training.data.ground import MOST_MIRRORED, Ground
 from geoseg.training.data.holdout import Split, hold_out
 from geoseg.training.data.labelled import open_labelled
+from geoseg.training.data.located import Located
 from geoseg.training.data.sampler import permitted
 from geoseg.training.data.scenes import SceneGround
 from geoseg.training.data.spec import DataSpec, Draws, ValidationSpec

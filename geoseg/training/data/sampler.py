@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import shapely
 
 from geoseg.errors import InvalidOption
 from geoseg.training.data.classes import hint
 from geoseg.training.data.ground import MOST_MIRRORED, Ground, native_box
-from geoseg.training.data.holdout import as_boxes
 from geoseg.training.data.sample import IGNORE, Arrays, read_mirrored, source_window, to_tensors
 from geoseg.training.data.spec import Draws
 from geoseg.values import Window
@@ -23,6 +23,9 @@ _TRIES = 24
 
 _BLIND = 8
 """Windows without any known pixel that are drawn again."""
+
+_LATTICE = 64
+"""Steps of that list along an axis of large ground."""
 
 _EDGE = 0.15
 """An object is laid over the inner part of a window, this share of its side away from the edge."""
@@ -128,7 +131,7 @@ class Sampler:
                 start = [round(p - i) for p, i in zip(place, inner.tolist(), strict=True)]
                 start = [min(max(s, a), b) for s, a, b in zip(start, low, high, strict=True)]
             window = Window(start[0], start[1], side, side)
-            if permits(ground, [window], shape)[0]:
+            if permits(ground, window, shape):
                 return window
         return None
 
@@ -146,24 +149,27 @@ def cut(ground: Ground, window: Window, shape: tuple[int, int]) -> Arrays:
     return read_mirrored(lambda inner: ground.read(inner, shape), window, shape)
 
 
-def permits(ground: Ground, windows: Sequence[Window], shape: tuple[int, int]) -> list[bool]:
-    """Say which windows training may see, with all that they mirror."""
-    sources = [source_window(window, shape) for window in windows]
-    boxes = as_boxes([native_box(source, shape, ground.shape) for source in sources])
+def permits(ground: Ground, window: Window, shape: tuple[int, int]) -> bool:
+    """Say whether training may see a window, with all that it mirrors."""
+    box = shapely.box(*native_box(source_window(window, shape), shape, ground.shape))
     scale = max(ground.shape[0] / shape[0], ground.shape[1] / shape[1])
-    found: list[bool] = ground.permits(boxes, scale).tolist()
-    return found
+    return bool(ground.permits(np.array([box]), scale)[0])
 
 
 def permitted(ground: Ground, shape: tuple[int, int], side: int) -> list[Window]:
-    """Return the permitted windows of a lattice with a quarter of their side between them."""
-    rows, cols = (
-        sorted({min(start, max(0, size - side)) for start in range(0, max(1, size), max(1, side // 4))})
-        for size in shape
-    )
-    lattice = [Window(row, col, side, side) for row in rows for col in cols]
-    allowed = permits(ground, lattice, shape)
-    return [window for window, fits in zip(lattice, allowed, strict=True) if fits]
+    """Return the permitted windows of a lattice, a quarter of a side apart, further on large ground."""
+    starts = [
+        np.unique(np.append(np.arange(0, room, max(1, side // 4, room // _LATTICE)), room))
+        for room in (max(0, size - side) for size in shape)
+    ]
+    rows, cols = (grid.ravel() for grid in np.meshgrid(*starts, indexing="ij"))
+    height, width = min(side, shape[0]), min(side, shape[1])
+    down, across = ground.shape[0] / shape[0], ground.shape[1] / shape[1]
+    boxes = shapely.box(cols * across, rows * down, (cols + width) * across, (rows + height) * down)
+    fit = ground.permits(np.asarray(boxes, object), max(down, across))
+    return [
+        Window(row, col, side, side) for row, col in zip(rows[fit].tolist(), cols[fit].tolist(), strict=True)
+    ]
 
 
 def _turn(sample: Sample, angle: float, size: int) -> Sample:
