@@ -91,7 +91,7 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
             from geoseg.evaluation.report import write_report
 
             tiles = [tile_layers(inputs, worst.window) for worst in evaluation.worst]
-            write_report(evaluation, tiles, report)
+            write_report(evaluation, tiles, report, overwrite=overwrite)
     if not quiet:
         display.summarize(evaluation, report)
     if as_json:
@@ -112,8 +112,8 @@ def _check(ctx: click.Context, prediction: str | None, probability: str | None, 
             raise InvalidOption("--probability belongs to a --prediction; a model makes its own")
         return
     source = click.core.ParameterSource.COMMANDLINE
-    for name in _fields(PredictOptions):
-        if name != "threshold" and ctx.get_parameter_source(name) is source:
+    for name in set(_fields(PredictOptions)) - _OWN - {"threshold"}:
+        if ctx.get_parameter_source(name) is source:
             option = f"--{name.replace('_', '-')}"
             raise InvalidOption(f"{option} is for running a model; with --prediction nothing is run")
 

@@ -1,0 +1,137 @@
+"""``geoseg evaluate`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from geoseg.cli import run
+from geoseg.testing import make_scene
+from tests.evaluation.files import boxes, burned, class_map, polygons
+from tests.runs import SHARED, bright_model, picture
+
+HOUSES = ((20, 30, 24, 24), (60, 70, 24, 30))
+SIZE = (100, 120)
+
+
+def evaluate(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    capfd.readouterr()
+    code = run(["evaluate", *map(str, arguments)])
+    captured = capfd.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    return polygons(tmp_path / "truth.gpkg", boxes(*HOUSES))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    return make_scene(tmp_path / "scene.tif", pixels=picture(*HOUSES))
+
+
+def test_a_model_a_scene_and_the_truth(
+    truth: Path, scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "report.html"
+    code, out, err = evaluate(
+        capfd, truth, "--scene", scene, "--model", bright_model(), "--outline", "pixel", "--min-area", 0,
+        "--blocks", 9, "--json", "--report", page,
+    )  # fmt: skip
+    assert code == 0, err
+    result: dict[str, Any] = json.loads(out)
+    assert result["model"] == "bright"
+    assert result["pixels"]["mean_iou"]["value"] == 1
+    assert result["objects"][0]["f1"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert result["confidence"][0]["best"]["iou"] == 1
+    assert result["resampling"]["blocks"] == 16
+    assert "Objects at IoU 0.5" in err
+    assert "note" in err
+    assert page.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html")
+    assert not list(tmp_path.glob(".*"))  # nothing of the run is left beside the inputs
+
+
+def test_the_truth_limits_what_is_predicted(
+    truth: Path, scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    area = polygons(tmp_path / "area.gpkg", boxes((0, 0, 50, 120)))
+    arguments = ("--scene", scene, "--model", bright_model(), "--labelled-area", area, "--json", "--quiet")
+    code, out, err = evaluate(capfd, truth, *arguments)
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert result["pixels"]["known_pixels"] == 50 * 120
+    assert result["objects"][0]["truth"] == 1
+
+
+def test_masks_by_explicit_values(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ids = burned(SIZE, *HOUSES)
+    mask = ids * 255
+    mask[:10] = 127
+    files = class_map(tmp_path / "mask.tif", mask), "--prediction", class_map(tmp_path / "map.tif", ids)
+    code, out, err = evaluate(capfd, *files, "--truth-values", "255=1,127=ignore", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["pixels"]["unknown_pixels"] == 10 * 120
+    assert result["pixels"]["accuracy"]["value"] == 1
+    assert result["confidence"] == []
+    code, out, err = evaluate(capfd, *files, "--json")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "--truth-values" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--prediction"),
+        (("--scene", "s.tif", "--probability", "p.tif"), "--probability"),
+        (("--prediction", "p.tif", "--tile", "256"), "--tile"),
+        (("--prediction", "p.tif", "--report", "report.pdf"), ".html"),
+        (("--prediction", "p.tif", "--report", "nowhere/report.html"), "nowhere"),
+        (("--prediction", "p.tif", "--blocks", "0"), "--blocks"),
+        (("--prediction", "p.tif"), "no such file"),
+    ],
+)
+def test_what_does_not_fit_gets_one_line(
+    arguments: tuple[str, ...], words: str, truth: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = evaluate(capfd, truth, *arguments)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_a_report_is_not_replaced_unasked(
+    truth: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "report.html"
+    page.write_text("mine")
+    found = class_map(tmp_path / "map.tif", burned(SIZE, *HOUSES))
+    code, _, err = evaluate(capfd, truth, "--prediction", found, "--report", page)
+    assert code == 2
+    assert "--overwrite" in err
+    assert page.read_text() == "mine"
+    assert evaluate(capfd, truth, "--prediction", found, "--report", page, "--overwrite")[0] == 0
+    assert page.read_text(encoding="utf-8") != "mine"
+
+
+def test_real_footprints_against_their_mask(capfd: pytest.CaptureFixture[str]) -> None:
+    stem = "banepa_nepal_drone_z19x2_3857"
+    mask, footprints = (SHARED / "scenes" / f"{stem}{end}" for end in ("_mask.tif", "_buildings.gpkg"))
+    if not mask.exists():
+        pytest.skip("shared/data is not beside the checkout")
+    code, out, err = evaluate(
+        capfd, mask, "--prediction", footprints, "--truth-values", "255=1,127=ignore", "--json"
+    )
+    assert code == 0, err
+    result = json.loads(out)
+    # The mask was drawn from these footprints; in it, houses that touch are one object.
+    assert result["pixels"]["mean_iou"]["value"] > 0.999
+    assert result["objects"][0]["split"] > 100
+    assert result["resolution_m"] == pytest.approx([0.132, 0.132], abs=0.001)
+    assert np.isclose(result["outlines"][0]["boundary_iou"]["value"], 1, atol=0.01)
