@@ -81,7 +81,9 @@ def test_dask_is_known_to_the_graph_alone(path: Path) -> None:
     assert not {word.split(".")[0] for word in words} & {"dask", "distributed"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["predict", "--help"], ["evaluate", "--help"], ["--version"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys\n"
