@@ -71,7 +71,12 @@ def compare_backends(bundle: Bundle) -> tuple[BackendReport, ...]:
 
 
 def probe_tile(inputs: InputSpec, size: int) -> NDArray[np.float32]:
-    """Return a prepared tile ``(bands, size, size)``: a sloping ground with noise and bright boxes."""
+    """Return a prepared tile ``(bands, size, size)``; see `probe_picture`."""
+    return inputs.prepare(probe_picture(inputs, size))
+
+
+def probe_picture(inputs: InputSpec, size: int) -> Patch:
+    """Return a picture ``(bands, size, size)``: a sloping ground with noise and bright boxes."""
     random = np.random.default_rng(7)
     rows, cols = np.indices((size, size)) / size
     ground = 0.3 + 0.3 * rows + 0.1 * np.sin(9 * cols) + random.normal(0, 0.03, (size, size))
@@ -82,7 +87,7 @@ def probe_tile(inputs: InputSpec, size: int) -> NDArray[np.float32]:
     high = np.iinfo(inputs.dtype).max if np.dtype(inputs.dtype).kind in "iu" else 1.0
     tint = random.uniform(0.8, 1.0, (len(inputs.bands), 1, 1))
     pixels = (np.clip(ground, 0, 1) * tint * high).astype(inputs.dtype)
-    return inputs.prepare(Patch(pixels, np.ones((size, size), bool)))
+    return Patch(pixels, np.ones((size, size), bool))
 
 
 def _run(

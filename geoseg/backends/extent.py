@@ -90,12 +90,16 @@ def _is_global(name: str, args: Any) -> bool:
 def _graph_depends(path: Path) -> bool | None:
     try:
         import openvino
+        from openvino.passes import ConstantFolding, Manager
 
         model = openvino.Core().read_model(str(path))
     except ImportError:
         return None
     except RuntimeError as error:
         raise InvalidModel(f"{path}: OpenVINO cannot read it") from error
+    folding = Manager()
+    folding.register_pass(ConstantFolding())  # axes counted from the end, or up to it, become numbers
+    folding.run_passes(model)
     return any(_is_global_node(node) for node in model.get_ops())
 
 
@@ -111,8 +115,7 @@ def _is_global_node(node: Any) -> bool:
         if rank != _PICTURE:  # a norm of groups comes as one over (batch, groups, all the rest)
             return kind == "MVN"
         axes = node.input_value(1).get_node()
-        # Global pooling reduces every axis from the third on, which is no constant.
-        return axes.get_type_name() != "Constant" or _plane(axes.data.ravel().tolist())
+        return axes.get_type_name() == "Constant" and _plane(axes.data.ravel().tolist())
     if kind == "MatMul":
         return not any(_is_constant(value.get_node()) for value in node.input_values())
     return False

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geoseg.errors import InvalidModel
+from geoseg.errors import InvalidModel, InvalidOption
 
 if TYPE_CHECKING:
     from geoseg.backends.compare import BackendReport
+    from geoseg.backends.context import Context
     from geoseg.models.bundle import Bundle
+    from geoseg.values import Patch
 
 
 @click.group()
@@ -46,15 +48,30 @@ def show(model: str, as_json: bool) -> None:
 
 @models.command()
 @click.argument("model", metavar="NAME|FOLDER|FILE.onnx")
-def check(model: str) -> None:
-    """Check a model's card and files, and that all backends agree on a test tile.
+@click.option("--scene", metavar="FILE", help="Imagery to measure the overlap on; made up unless given.")
+@click.option("--write", is_flag=True, help="Write what was measured into the card of a folder.")
+def check(model: str, scene: str | None, write: bool) -> None:
+    """Check a model's card and files, that all backends agree, and how far the model looks.
 
+    Its effective receptive field is measured, and the smallest overlap at which tiles leave no trace.
     Exits with code 2 if anything is wrong.
     """
-    from geoseg.backends.compare import compare_backends
     from geoseg.models.bundle import find_model
 
     bundle = find_model(model)
+    if write and not bundle.path.is_dir():
+        raise InvalidOption(f"--write: {bundle.path} has no card; put it into a folder with a model.json")
+    _check_backends(bundle)
+    context = _measure(bundle, scene)
+    for line in _context_lines(context):
+        click.echo(line)
+    if write:
+        _write(bundle, context)
+
+
+def _check_backends(bundle: Bundle) -> None:
+    from geoseg.backends.compare import compare_backends
+
     click.echo(f"{bundle.path}: card and files are right, digest {bundle.card.digest[:16]}")
     reports = compare_backends(bundle)
     _table([("backend", "device", "largest difference", "verdict"), *map(_verdict, reports)])
@@ -63,6 +80,77 @@ def check(model: str) -> None:
         raise InvalidModel(f"{bundle.path}: wrong on {wrong[0].backend}: {wrong[0].problem}")
     if all(report.missing for report in reports):
         raise InvalidModel(f"{bundle.path}: runs on none of this machine's backends")
+
+
+def _measure(bundle: Bundle, scene: str | None) -> Context:
+    from geoseg.backends.context import measure_context
+    from geoseg.cli.steps import StepDisplay
+
+    with StepDisplay("measuring overlaps") as display:
+        return measure_context(bundle, _picture(bundle, scene), on_step=display)
+
+
+def _picture(bundle: Bundle, scene: str | None) -> Patch | None:
+    """Return imagery of two tiles a side: of the scene's middle, else rendered where the model is for RGB."""
+    import numpy as np
+
+    from geoseg.values import Patch
+
+    side, card = 2 * bundle.card.tile, bundle.card
+    if scene is not None:
+        from geoseg.prediction.survey import read_middle
+
+        return read_middle(scene, str(bundle.path), side)
+    if card.inputs.bands != ("red", "green", "blue") or card.inputs.dtype != "uint8":
+        return None
+    from geoseg.training.synthetic import render_world
+
+    rgb = render_world(1, side, side, min(max(card.resolution_m or 0.3, 0.1), 1.0)).rgb
+    return Patch(rgb, np.ones(rgb.shape[1:], bool))
+
+
+def _context_lines(context: Context) -> list[str]:
+    from geoseg.backends.context import TOLERANCE
+
+    lines = []
+    if context.field is not None:
+        near, far = context.field.radii
+        how = "gradients" if context.field.by_gradient else "disturbed input"
+        lines.append(f"receptive field: 95 % within {near} px, 99.9 % within {far} px ({how})")
+    extent = {True: "yes", False: "no", None: "unknown"}[context.depends_on_extent]
+    lines.append(f"depends on the tile's extent: {extent}")
+    if context.agreements:
+        lines.append(f"tiles of {context.tile} px against the whole:")
+        header = ("overlap", "largest difference", "99.9 % are below", "mean", "change class")
+        lines += _columns(
+            [
+                header,
+                *(
+                    (f"{a.overlap}", f"{a.largest:.4f}", f"{a.tail:.4f}", f"{a.mean:.5f}", f"{a.moved:.3%}")
+                    for a in context.agreements
+                ),
+            ]
+        )
+    overlap = context.smallest_overlap
+    if overlap is not None:
+        result = f"{overlap} px; from there on at most {TOLERANCE:.2%} of the pixels change class"
+    elif context.problem:
+        result = f"unknown: {context.problem}"
+    elif context.depends_on_extent:
+        result = "none: depends on the extent"
+    else:
+        result = f"none up to half a tile leaves at most {TOLERANCE:.2%} of the pixels changed"
+    return [*lines, f"smallest overlap: {result}"]
+
+
+def _write(bundle: Bundle, context: Context) -> None:
+    from geoseg.files import replacing
+    from geoseg.models.bundle import CARD
+    from geoseg.models.card import amended, write_document
+
+    with replacing(bundle.path / CARD) as path:
+        write_document(amended(bundle.document, context.properties), path)
+    click.echo(f"wrote {bundle.path / CARD}")
 
 
 def _summary(bundle: Bundle) -> tuple[str, ...]:
@@ -94,6 +182,7 @@ def _details(bundle: Bundle) -> list[tuple[str, str]]:
         ("bands", f"{', '.join(card.inputs.bands)} as {card.inputs.dtype}"),
         ("resolution", _metres(card.resolution_m) + seen),
         ("tile", f"{card.tile} pixels, overlap {card.overlap}{', fixed' if card.fixed_tile else ''}"),
+        ("context", _known_context(bundle)),
         ("classes", ", ".join(f"{info.id} {info.name}" for info in card.classes)),
         ("threshold", f"{card.threshold:g} after {card.activation}"),
         ("files", ", ".join(sorted(path.name for path in bundle.files.values()))),
@@ -109,6 +198,18 @@ def _details(bundle: Bundle) -> list[tuple[str, str]]:
     return lines
 
 
+def _known_context(bundle: Bundle) -> str:
+    properties = bundle.document.properties
+    parts = []
+    if properties.receptive_field:
+        parts.append("receptive field {} px (95 %), {} px (99.9 %)".format(*properties.receptive_field))
+    if properties.smallest_overlap is not None:
+        parts.append(f"smallest overlap {properties.smallest_overlap} px")
+    if properties.depends_on_extent:
+        parts.append("depends on the tile's extent")
+    return "; ".join(parts) or "not measured"
+
+
 def _verdict(report: BackendReport) -> tuple[str, ...]:
     if not report.name:
         return report.backend, report.device, "-", report.problem
@@ -121,7 +222,12 @@ def _metres(resolution: float | None) -> str:
 
 
 def _table(rows: list[tuple[str, ...]]) -> None:
+    for line in _columns(rows):
+        click.echo(line)
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

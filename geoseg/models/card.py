@@ -71,6 +71,8 @@ class ModelCard:
         Ground sample distance in metres that the model expects; None: the scene's own.
     resolution_range : tuple of float or None
         (finest, coarsest) ground sample distance in metres seen in training.
+    smallest_overlap : int or None
+        Pixels from which on tiles were measured not to show; None: not measured, or none does.
     """
 
     name: str
@@ -82,6 +84,12 @@ class ModelCard:
     fixed_tile: bool = False
     resolution_m: float | None = None
     resolution_range: tuple[float, float] | None = None
+    smallest_overlap: int | None = None
+
+    @property
+    def best_overlap(self) -> int:
+        """What ``--overlap auto`` takes: what was measured, else what the card suggests."""
+        return self.overlap if self.smallest_overlap is None else self.smallest_overlap
 
     @property
     def classes(self) -> tuple[ClassInfo, ...]:
@@ -172,6 +180,8 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         "overlap": properties.overlap,
         "resolution": properties.resolution_m,
     }
+    if properties.smallest_overlap is not None:  # it fixes results, as the suggested overlap does
+        fields["smallest_overlap"] = properties.smallest_overlap
     state = json.dumps([fields, sorted(checksums.items())], sort_keys=True)
     return ModelCard(
         name=properties.name,
@@ -183,6 +193,7 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         fixed_tile=properties.inputs[0].input.shape[2] > 0,
         resolution_m=properties.resolution_m,
         resolution_range=properties.resolution_range,
+        smallest_overlap=properties.smallest_overlap,
     )
 
 
@@ -243,6 +254,21 @@ def make_document(
         "links": [],
     }
     return parse_document(json.dumps(item), f"card of {name}")
+
+
+def amended(document: CardDocument, properties: Mapping[str, object]) -> CardDocument:
+    """Return the card with other properties, under their JSON names, checked again; None takes one out.
+
+    Raises
+    ------
+    InvalidModel
+        If the values make no valid card.
+    """
+    item = json.loads(to_json(document))
+    item["properties"] |= properties
+    for name in (name for name, value in properties.items() if value is None):
+        del item["properties"][name]
+    return parse_document(json.dumps(item), f"card of {document.properties.name}")
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:

@@ -25,6 +25,7 @@ _DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Radius = Annotated[int, Field(ge=0)]
 Activation = Literal["sigmoid", "softmax", "probability"]
 
 
@@ -214,6 +215,9 @@ class CardProperties(_Part):
     resolution_range: Annotated[
         tuple[Positive, Positive] | None, Field(alias="geoseg:resolution_range_m")
     ] = None
+    receptive_field: Annotated[tuple[Radius, Radius] | None, Field(alias="geoseg:receptive_field_px")] = None
+    smallest_overlap: Annotated[int | None, Field(alias="geoseg:smallest_overlap", ge=0)] = None
+    depends_on_extent: Annotated[bool | None, Field(alias="geoseg:depends_on_extent")] = None
     training_data: Annotated[tuple[TrainingData, ...], Field(alias="geoseg:training_data")] = ()
     accuracy: Annotated[tuple[Accuracy, ...], Field(alias="geoseg:accuracy")] = ()
     int8_loss: Annotated[Int8Loss | None, Field(alias="geoseg:int8_loss_iou_points")] = None
@@ -242,10 +246,10 @@ class CardProperties(_Part):
             raise ValueError("must be a multiple of 32 and at least 64")
         return value
 
-    @field_validator("overlap")
+    @field_validator("overlap", "smallest_overlap")
     @classmethod
-    def _overlap_fits(cls, value: int, info: ValidationInfo) -> int:
-        if "tile" in info.data and value > info.data["tile"] // 2:
+    def _overlap_fits(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and "tile" in info.data and value > info.data["tile"] // 2:
             raise ValueError(f"must be at most half of geoseg:tile, {info.data['tile'] // 2}")
         return value
 

@@ -72,7 +72,10 @@ class PredictOptions:
     crs: str | None = option(None, "CRS of the polygons; the scene's own unless given.", metavar="CRS")
     tile: int | Auto = option(AUTO, "Side of a tile in pixels of the model's resolution.", metavar="PX")
     overlap: int | Auto = option(
-        AUTO, "Pixels that neighbouring tiles share, at most half a tile.", metavar="PX"
+        AUTO,
+        "Pixels that neighbouring tiles share, at most half a tile; auto: what was measured, else what "
+        "the model's card suggests.",
+        metavar="PX",
     )
     batch: int | Auto = option(AUTO, "Tiles in one forward pass.", metavar="N")
     device: str = option(AUTO, "Where the model runs.", metavar="auto|cpu|cuda|cuda:N")

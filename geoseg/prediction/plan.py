@@ -173,7 +173,7 @@ def make_plan(
     warnings = [*scene.warnings, *check_resolution(scene, card)]
     pixel_m = 1.0 if scene.resolution is None else _pixel_size(scene, view.grid)
     tile = card.tile if options.tile == AUTO else options.tile
-    overlap = min(card.overlap, tile // 2) if options.overlap == AUTO else options.overlap
+    overlap = min(card.best_overlap, tile // 2) if options.overlap == AUTO else options.overlap
     threshold = card.threshold if options.threshold == AUTO else options.threshold
     return Plan(
         scene=scene,

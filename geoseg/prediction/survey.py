@@ -74,6 +74,32 @@ def survey(source: str | os.PathLike[str], options: PredictOptions) -> tuple[Wor
     return Work(plan, PlanReader(plan), recipe.load, resources.batch), resources
 
 
+def read_middle(source: str | os.PathLike[str], model: str, side: int) -> Patch:
+    """Read the middle of a scene as a model sees it: its bands, its resolution, its range of values.
+
+    Parameters
+    ----------
+    model : str
+        See `geoseg.models.bundle.find_model`.
+    side : int
+        Rows and cols in pixels of the model's resolution; fewer where the scene is smaller.
+
+    Raises
+    ------
+    GeosegError
+        If scene and model cannot be read or do not fit together.
+    """
+    plan = survey(source, PredictOptions(model=model))[0].plan
+    height, width = (min(side, size) for size in plan.grid.shape)
+    window = Window((plan.grid.height - height) // 2, (plan.grid.width - width) // 2, height, width)
+    patch = PlanReader(plan)(window)
+    if plan.stretch is None:
+        return patch
+    from geoseg.raster.stretch import apply_stretch
+
+    return Patch(apply_stretch(patch.pixels, plan.stretch), patch.valid)
+
+
 def _aoi(grid: GeoBox, options: PredictOptions) -> BaseGeometry | None:
     from geoseg.raster.aoi import bbox_aoi, read_aoi
 

@@ -2,14 +2,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from geoseg.cli.models import models
-from geoseg.errors import InvalidModel
-from geoseg.models.bundle import builtin_models, save_bundle
+from geoseg.errors import InvalidModel, InvalidOption
+from geoseg.models.bundle import builtin_models, find_model, save_bundle
 from geoseg.models.card import Head, make_document
 from geoseg.models.inputs import InputSpec
+from geoseg.testing import make_scene
 from geoseg.values import ClassInfo
 from tests.models.onnx_graphs import write_pointwise
 
@@ -77,3 +79,40 @@ def test_check_of_a_wrong_model_is_an_error(folder: Path) -> None:
     (folder / "model.json").write_text(json.dumps(item))
     with pytest.raises(InvalidModel, match="wrong on openvino: the model gives NaN"):
         run("check", folder)
+
+
+def test_check_measures_how_far_the_model_looks(folder: Path) -> None:
+    output = run("check", folder).output
+    assert "receptive field: 95 % within 15 px, 99.9 % within 15 px (disturbed input)" in output
+    assert "depends on the tile's extent: no" in output
+    assert "smallest overlap: 0 px" in output
+    assert "not measured" in run("show", folder).output
+
+
+def test_check_writes_what_it_measured_into_the_card(folder: Path) -> None:
+    before = find_model(str(folder)).card
+    assert "wrote" in run("check", folder, "--write").output
+    item = json.loads((folder / "model.json").read_text())["properties"]
+    assert item["geoseg:smallest_overlap"] == 0
+    assert item["geoseg:receptive_field_px"] == [15, 15]
+    assert item["geoseg:depends_on_extent"] is False
+    after = find_model(str(folder)).card
+    assert (after.smallest_overlap, after.best_overlap, before.best_overlap) == (0, 0, 16)
+    assert after.digest != before.digest
+    assert "smallest overlap 0 px" in run("show", folder).output
+
+
+def test_check_on_a_scene(folder: Path, tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif", size=(150, 140))
+    assert "smallest overlap: 0 px" in run("check", folder, "--scene", scene).output
+    dark = make_scene(tmp_path / "dark.tif", pixels=np.zeros((3, 150, 140), np.uint8))
+    assert "unknown: 0.0% of the picture are in a class" in run("check", folder, "--scene", dark).output
+    small = make_scene(tmp_path / "small.tif", size=(64, 140))
+    with pytest.raises(InvalidOption, match="needs 3 bands and 128 × 128 pixels"):
+        run("check", folder, "--scene", small)
+
+
+def test_an_onnx_file_has_no_card_to_write(tmp_path: Path) -> None:
+    path = write_pointwise(tmp_path / "roofs.onnx")
+    with pytest.raises(InvalidOption, match="has no card"):
+        run("check", path, "--write")

@@ -168,3 +168,20 @@ def test_the_digest_tells_plans_apart(changed: dict[str, object]) -> None:
 def test_speed_does_not_enter_the_digest() -> None:
     fast = PredictOptions(batch=7, workers=3, device="cpu", overwrite=True)
     assert plan(fast).digest == plan(PredictOptions()).digest  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "overlap"),
+    [
+        ({}, {}, 64),
+        ({"smallest_overlap": 192}, {}, 192),
+        ({"smallest_overlap": 0}, {}, 0),
+        ({"smallest_overlap": 192}, {"tile": 128}, 64),
+        ({"smallest_overlap": 192}, {"overlap": 32}, 32),
+    ],
+)
+def test_overlap_auto_takes_what_was_measured(
+    changes: dict[str, object], options: dict[str, int], overlap: int
+) -> None:
+    made = plan(PredictOptions(**options), model=card(**changes))  # type: ignore[arg-type]
+    assert made.tiles.rows.overlap == overlap  # type: ignore[attr-defined]
