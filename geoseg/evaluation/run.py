@@ -52,11 +52,14 @@ class Lattice:
         Metres along columns and rows; None without a CRS, then all lengths are pixels.
     block, band : tuple of int
         Rows and columns of a block, and of the band of boundary IoU.
+    band_m : float
+        The band's width that was asked for; NaN without a CRS.
     """
 
     resolution: tuple[float, float] | None
     block: tuple[int, int]
     band: tuple[int, int]
+    band_m: float
 
 
 def evaluate(
@@ -163,7 +166,7 @@ def make_lattice(grid: GeoBox, options: EvaluateOptions) -> Lattice:
             f"here {smallest:.4g} {'pixels' if resolution is None else 'm'}"
         )
     band = (max(1, round(options.boundary / down)), max(1, round(options.boundary / across)))
-    return Lattice(resolution, block, band)
+    return Lattice(resolution, block, band, options.boundary if resolution else float("nan"))
 
 
 def _compare_objects(inputs: Inputs, tally: Tally) -> list[Comparison]:
@@ -201,7 +204,6 @@ def _summarize(
     pixel_m2 = float(np.prod(lattice.resolution)) if lattice.resolution else float("nan")
     pixels = pixel_figures(estimate, classes, tally.unknown_pixels, pixel_m2)
     pairs = list(enumerate(zip(classes, comparisons, strict=True)))
-    width = options.boundary if lattice.resolution else float("nan")
     rated = () if inputs.probability is None else inputs.probability.ids
     used = sources.threshold if inputs.probability is None else inputs.probability.threshold
     return Evaluation(
@@ -220,7 +222,7 @@ def _summarize(
             for number, (info, comparison) in pairs
         ),
         outlines=tuple(
-            outline_score(estimate, info, number, comparison, (width, lattice.band))
+            outline_score(estimate, info, number, comparison, (lattice.band_m, lattice.band))
             for number, (info, comparison) in pairs
         ),
         confidence=tuple(
@@ -255,8 +257,8 @@ def _notes(inputs: Inputs, options: EvaluateOptions, lattice: Lattice, blocks: i
     notes = []
     if blocks < FEWEST_BLOCKS:
         notes.append(
-            f"no intervals: {blocks} blocks of {options.blocks:g} m with known ground are fewer than "
-            f"{FEWEST_BLOCKS}; smaller --blocks give more, if places so near still differ by chance"
+            f"no intervals: known ground in {blocks} of the blocks of {options.blocks:g} m, and fewer than "
+            f"{FEWEST_BLOCKS} say nothing; smaller --blocks give more, but neighbours are alike"
         )
     if lattice.resolution is None:
         notes.append("no CRS: lengths are pixels, and areas in metres are unknown")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,14 +69,18 @@ class PolygonLayer:
     polygons: Polygons
     labels: NDArray[np.uint8]
     ignored: Polygons
+    _trees: tuple[shapely.STRtree, shapely.STRtree] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        trees = shapely.STRtree(self.polygons), shapely.STRtree(self.ignored)
+        object.__setattr__(self, "_trees", trees)
 
     def read(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Return class ids and what is known, by pixel centres, each of shape ``window.shape``."""
         box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-        chosen = np.flatnonzero(shapely.intersects(self.polygons, box))
+        chosen, hiding = (np.sort(tree.query(box)) for tree in self._trees)
         ids = burn(self.polygons[chosen], self.labels[chosen], window)
-        hidden = self.ignored[shapely.intersects(self.ignored, box)]
-        known = burn(hidden, np.ones(len(hidden), np.uint8), window) == 0
+        known = burn(self.ignored[hiding], np.ones(len(hiding), np.uint8), window) == 0
         return ids, known
 
 
