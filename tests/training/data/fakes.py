@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,9 @@ def write(path: Path, geometries: Sequence[Any], crs: str | None, **columns: Any
     if path.suffix == ".parquet":
         frame.to_parquet(path)
     else:
-        frame.to_file(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'crs' was not provided")
+            frame.to_file(path)
     return path
 
 

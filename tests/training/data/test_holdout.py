@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
 from geoseg.testing import make_scene
-from geoseg.training.data.holdout import cells, hold_out
+from geoseg.training.data.holdout import _clear_scene, cells, hold_out
 from geoseg.training.data.located import Located
 from geoseg.training.data.read import read_data
-from geoseg.training.data.sampler import Sampler, permitted
+from geoseg.training.data.sampler import Sampler, permits, permitted
 from geoseg.training.data.scenes import SceneGround
 from geoseg.training.data.spec import (
     Blocks,
@@ -183,3 +183,27 @@ def test_from_files_to_samples_without_leakage(tmp_path):
         assert bool((pixels == 7).all())
         assert labels.shape == (32, 32)
     assert Window(0, 0, SIZE, SIZE) == scene.region
+
+
+@pytest.mark.parametrize("overviews", [(), (2, 4, 8)])
+def test_windows_that_only_touch_a_block_are_refused_with_what_resampling_mixes_in(tmp_path, overviews):
+    """Without a guard band, the nearest permitted window has no pixel of the block; a nearer one may."""
+    path = tmp_path / "a.tif"
+    whole = ground(path, np.zeros((3, SIZE, SIZE), np.uint8))
+    block = replace(whole, name="block", region=Window(101, 101, 99, 99))
+    located = Located(whole, whole.scene.uri, whole.scene.geobox)
+    training = _clear_scene(located, [replace(located, ground=block)], 0.0).ground
+    image = np.zeros((3, SIZE, SIZE), np.uint8)
+    image[:, 101:200, 101:200] = 255
+    make_scene(path, pixels=image, overviews=overviews)
+    refused = 0
+    for resolution in (0.11, 0.3, 0.5, 0.7, 1.3):
+        shape = training.grid(resolution)
+        edge = round(101 * shape[0] / SIZE)
+        for start in range(max(0, edge - 30), edge):
+            window = Window(start, edge, 8, 8)
+            if permits(training, window, shape):
+                assert not training.read(window, shape)[0].any()
+            else:
+                refused += 1
+    assert refused
