@@ -212,15 +212,17 @@ def _quiet_nncf() -> Iterator[Any]:
                 raise BackendUnavailable(
                     "INT8 needs the package nncf; pip install 'geoseg[train]'"
                 ) from error
-        nncf.set_log_level(logging.ERROR)
-        # NNCF makes torch look for a CUDA compiler that nobody needs here, and torch says so.
-        chatty = logging.getLogger("torch.utils.cpp_extension")
-        level = chatty.level
-        chatty.setLevel(logging.ERROR)
+        # NNCF tells of its progress, and makes torch look for a CUDA compiler that nobody needs here.
+        # (nncf.set_log_level would change handlers that belong to others, too.)
+        chatty = {name: logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")}
+        levels = {name: logger.level for name, logger in chatty.items()}
         try:
+            for logger in chatty.values():
+                logger.setLevel(logging.ERROR)
             yield nncf
         finally:
-            chatty.setLevel(level)
+            for name, logger in chatty.items():
+                logger.setLevel(levels[name])
 
 
 @contextlib.contextmanager
