@@ -107,7 +107,7 @@ def map_values(values: NDArray[np.generic], ids: Mapping[int, int]) -> NDArray[n
         wrong = set(np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()) - set(ids)
         if wrong:
             raise ValueError(f"{min(wrong)}")
-        return np.array([ids.get(value, 0) for value in range(256)], np.uint8)[values]
+        return np.asarray(np.array([ids.get(value, 0) for value in range(256)], np.uint8)[values])
     keys = np.array(sorted(ids))
     place = np.searchsorted(keys, values).clip(0, len(keys) - 1)
     other = keys[place] != values
