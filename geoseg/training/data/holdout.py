@@ -128,8 +128,8 @@ def _blocks(one: Located, blocks: Blocks) -> Iterator[Located]:
     built = [square for square in squares if len(within(ground.spots, square))]
     empty = [square for square in squares if square not in built]
     rng = np.random.default_rng([blocks.seed, zlib.crc32(ground.name.encode())])
-    counts = (max(1, round(blocks.share * len(built))), round(blocks.share * len(empty)))
-    for kind, count in zip((built, empty), counts, strict=True):
+    for kind, least in ((built, 1), (empty, 0 if built else 1)):
+        count = max(least, round(blocks.share * len(kind)))
         for index in sorted(rng.permutation(len(kind))[:count].tolist()):
             square = kind[index]
             block = replace(
@@ -154,8 +154,8 @@ def _clear_chips(chips: list[Located], held: Sequence[Located]) -> tuple[list[Lo
     if not dropped:
         return chips, []
     note = f"{len(dropped)} training chips overlap validation ground and are left out, first"
-    kept = {id(one) for one in dropped}
-    return [one for one in chips if id(one) not in kept], [f"{note} {dropped[0].ground.name}"]
+    gone = {id(one) for one in dropped}
+    return [one for one in chips if id(one) not in gone], [f"{note} {dropped[0].ground.name}"]
 
 
 def _clear_scene(one: Located, held: Sequence[Located], guard_m: float) -> Located:

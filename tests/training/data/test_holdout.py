@@ -123,6 +123,9 @@ def test_blocks_hold_out_objects_and_background_alike(tmp_path):
         inside = (training.spots >= (block.region.col, block.region.row)).all(1)
         inside &= (training.spots < (block.region.col_stop, block.region.row_stop)).all(1)
         assert not inside.any()
+    bare = [Located(replace(whole, spots=spots[:0]), "a", whole.scene.geobox)]
+    one = ValidationSpec(blocks=Blocks(side_m=30, share=0.01))
+    assert len(hold_out(bare, one).validation["a blocks"]) == 1
     with pytest.raises(InvalidOption, match="no room for two blocks"):
         hold_out(located, ValidationSpec(blocks=Blocks(side_m=200)))
 

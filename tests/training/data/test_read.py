@@ -175,8 +175,10 @@ def broken(folder, what):
         write(path, [shapely.box(5e5, 5e6, 5e5 + 9, 5e6 + 9)], "EPSG:4326")
     elif what == "hopeless":
         write(path, [shapely.Polygon([(5e5, 5e6)] * 4)], UTM)
-    elif what == "text":
+    elif what == "mosaic":
         path.write_text("<OGRVRTDataSource/>")
+    elif what == "pipeline":
+        path.write_text('{"type": "gdal_streamed_alg", "command_line": "gdal vector pipeline ! read b.gpkg"}')
     elif what == "mask value":
         make_scene(path.with_suffix(".msk.tif"), pixels=truth()[None] * 7)
         return {"labels": "a.msk.tif"}
@@ -197,7 +199,8 @@ def broken(folder, what):
         ("elsewhere", "lies elsewhere than a.tif: it covers 16.*E.*the scene 15.0000 to 15.0005 E"),
         ("not degrees", "do not fit its CRS"),
         ("hopeless", "cannot be repaired"),
-        ("text", "can refer to other files"),
+        ("mosaic", "can refer to other files"),
+        ("pipeline", "can refer to other files"),
         ("mask value", "value 7 is no class; mask_values knows 0, 1, 255"),
         ("mask size", "is 9 x 9 pixels, a.tif is 120 x 100"),
         ("attribute", r"has no attribute 'knd'; did you mean 'kind'\?"),
