@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 _GRAPH = {"AdaptiveAvgPool", "AdaptiveMaxPool", "GroupNormalization", "ScaledDotProductAttention"}
 _REDUCING = {"MVN", "ReduceMean", "ReduceMax", "ReduceSum", "ReduceMin", "ReduceL2"}
-_PICTURE = 4
+_PICTURE, _PLANE_AXIS = 4, 2
 _TORCH = (
+    "bmm",
     "_adaptive_avg_pool2d",
     "adaptive_max_pool2d",
     "native_group_norm",
     "_scaled_dot_product",
     "_native_multi_head_attention",
 )
-_TORCH_REDUCING = ("mean", "amax", "sum", "amin")
+_TORCH_REDUCING = ("mean", "amax", "sum", "amin", "linalg_vector_norm")
 
 
 def depends_on_extent(bundle: Bundle) -> bool | None:
@@ -62,28 +63,26 @@ def module_depends(module: torch.nn.Module, bands: int, size: int = 128) -> bool
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Watch(TorchDispatchMode):
-        found = False
+    calls: list[bool] = []
 
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            self.found = self.found or _is_global(func._schema.name.removeprefix("aten::"), args)
+            calls.append(_is_global(func._schema.name.removeprefix("aten::"), args))
             return func(*args, **(kwargs or {}))
 
-    with torch.no_grad(), Watch() as watch:
+    with torch.no_grad(), Watch():  # type: ignore[no-untyped-call]
         module(torch.zeros(1, bands, size, size))
-    return watch.found
+    return any(calls)
 
 
 def _is_global(name: str, args: Any) -> bool:
     """Return whether one call of torch's mixes or moves what is far apart."""
     if name.startswith(_TORCH):
         return True
-    if name == "bmm":  # products of maps with maps are attention; with weights it is a linear layer
-        return not any(getattr(part, "requires_grad", False) for part in args[:2])
     if name == "upsample_bilinear2d":
         return bool(args[2])
-    if name in _TORCH_REDUCING and len(args) > 1 and getattr(args[0], "ndim", 0) == _PICTURE:
-        return _plane(args[1] or ())
+    if name in _TORCH_REDUCING and getattr(args[0], "ndim", 0) == _PICTURE:
+        return any(isinstance(axes, list | tuple) and _spatial(axes) for axes in args[1:])
     return False
 
 
@@ -113,16 +112,17 @@ def _is_global_node(node: Any) -> bool:
     if kind in _REDUCING:
         rank = node.get_input_partial_shape(0).rank
         if rank != _PICTURE:  # a norm of groups comes as one over (batch, groups, all the rest)
-            return kind == "MVN"
+            return bool(kind == "MVN")
         axes = node.input_value(1).get_node()
-        return axes.get_type_name() == "Constant" and _plane(axes.data.ravel().tolist())
+        return bool(axes.get_type_name() == "Constant") and _spatial(axes.data.ravel().tolist())
     if kind == "MatMul":
         return not any(_is_constant(value.get_node()) for value in node.input_values())
     return False
 
 
-def _plane(axes: Iterable[int]) -> bool:
-    return {axis % _PICTURE for axis in axes} >= {2, 3}
+def _spatial(axes: Iterable[int]) -> bool:
+    """Return whether axes of a picture reach over its plane: the third does, NCHW as well as NHWC."""
+    return any(axis % _PICTURE == _PLANE_AXIS for axis in axes)
 
 
 def _is_constant(node: Any) -> bool:

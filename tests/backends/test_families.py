@@ -13,6 +13,15 @@ from geoseg.errors import GeosegError, InvalidModel, InvalidOption
 NINE = {"unet", "unet++", "fcn", "pspnet", "deeplabv3", "deeplabv3+", "hrnet", "fpn", "segformer"}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Several spin when other work runs beside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_the_nine_families_of_the_field():
     assert set(FAMILIES) == NINE
 

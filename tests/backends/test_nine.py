@@ -22,6 +22,15 @@ BANDS = dict(zip(FAMILIES, [1, 3, 4, 3, 1, 5, 4, 3, 6], strict=True))
 ENCODERS = {"hrnet": "hrnet_w18_small", "segformer": "mit_b0"}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Several spin when other work runs beside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def picture(bands, seed):
     """Bright boxes on dark ground with noise, (bands, SIDE, SIDE), and where they are."""
     random = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.backends import context
-from geoseg.backends.architectures import build
+from geoseg.backends.architectures import build, save
 from geoseg.backends.base import PointwisePredictor, ReferencePredictor, quantize
 from geoseg.backends.context import TOLERANCE, Agreement, Context, measure_context, tiled
 from geoseg.backends.export import export_onnx
@@ -22,6 +22,15 @@ from geoseg.models.bundle import find_model, save_bundle
 from geoseg.models.card import amended, make_document
 from geoseg.values import Patch
 from tests.backends.conftest import SIGMOID, SPEC, TILE
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Several spin when other work runs beside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def box(radius, bands=3):
@@ -143,12 +152,24 @@ EXTENT |= dict.fromkeys(["pspnet", "deeplabv3", "deeplabv3+", "fpn", "segformer"
 @pytest.mark.parametrize(
     ("arch", "encoder", "depends"),
     [(arch, "mit_b0" if arch == "segformer" else "test_resnet", EXTENT[arch]) for arch in FAMILIES]
-    + [("unet", "mobilenetv3_small_050", True), ("unet", "convnext_atto", False)],
+    + [
+        ("unet", "mobilenetv3_small_050", True),
+        ("unet", "convnext_atto", False),
+        ("fcn", "convnextv2_atto", True),
+    ],
 )
 def test_what_depends_on_the_extent(tmp_path, arch, encoder, depends):
     network = build(make_config(arch, encoder, 3, 1))
     assert module_depends(network, 3) is depends
     assert depends_on_extent(bundle_of(network, tmp_path)) is depends
+
+
+def test_weights_alone_tell_too(tmp_path):
+    config = make_config("unet", "mobilenetv3_small_050", 3, 1)
+    save(build(config), config, tmp_path)
+    document = make_document("tiny", SPEC, SIGMOID, tile=TILE, overlap=16)
+    files = {name: tmp_path / name for name in ("config.json", "model.safetensors")}
+    assert depends_on_extent(save_bundle(tmp_path / "bundle", document, files)) is True
 
 
 @pytest.mark.parametrize("bins", [(1, 1), (2, 3), (6, 6)])
