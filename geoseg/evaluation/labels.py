@@ -21,6 +21,9 @@ _COLORS = (
     (90, 190, 200), (200, 90, 140), (120, 100, 80), (110, 120, 130), (170, 190, 60),
 )  # fmt: skip
 
+MISSING = "null"
+"""How a missing attribute is called; it never names a class."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassTable:
@@ -155,7 +158,7 @@ def extend(
     given = dict(pairs)
     extended, added = dict(names), []
     for word in dict.fromkeys(given.get(value, value) for value in values):
-        if make_table(extended).find(word) is not None:
+        if word == MISSING or make_table(extended).find(word) is not None:
             continue
         number = int(word) if word.isdecimal() else max(extended, default=0) + 1
         extended[number] = word
@@ -178,7 +181,7 @@ def nearest(word: str, choices: Sequence[str]) -> str:
 
 def _word(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "null"
+        return MISSING
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)

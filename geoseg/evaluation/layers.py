@@ -118,7 +118,10 @@ def _named_by(prediction: VectorFile | SceneInfo) -> dict[int, str]:
         if ids is None or names is None:
             words = to_words(prediction.columns["class" if names is None else "class_name"])
             return extend({}, words, ())[0]
-        return {int(i): str(name) for i, name in zip(ids.tolist(), names.tolist(), strict=True)}
+        pairs = dict(zip(to_words(ids), to_words(names), strict=True))
+        if all(number.isdecimal() for number in pairs):
+            return {int(number): name for number, name in pairs.items()}
+        return extend({}, list(pairs), ())[0]
     if _holds_probabilities(prediction):
         return {i: band.description or f"class {i}" for i, band in enumerate(prediction.bands, 1)}
     tags = read_tags(prediction)

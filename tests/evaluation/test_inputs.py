@@ -20,11 +20,17 @@ SIZE = (240, 220)
 HOUSES = ((10, 10, 40, 40), (100, 60, 60, 50), (180, 150, 30, 50))
 
 
-@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326", "EPSG:3857", "EPSG:32632"])
-@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".fgb", ".geojson"])
+@pytest.mark.parametrize(
+    ("crs", "suffix"),
+    [
+        ("EPSG:32633", ".gpkg"),
+        ("EPSG:4326", ".geojson"),
+        ("EPSG:3857", ".parquet"),
+        ("EPSG:32632", ".fgb"),
+        ("EPSG:4326", ".shp"),
+    ],
+)
 def test_truth_in_any_crs_and_format(crs: str, suffix: str, tmp_path: Path) -> None:
-    if suffix == ".geojson" and crs != "EPSG:4326":
-        pytest.skip("GeoJSON is in degrees")
     truth = polygons(tmp_path / f"truth{suffix}", boxes(*HOUSES), crs)
     result = compare(truth, class_map(tmp_path / "map.tif", burned(SIZE, *HOUSES)))
     assert result.pixels.mean_iou.value > 0.99
@@ -121,6 +127,17 @@ def test_values_ignore_layers_and_names(tmp_path: Path) -> None:
     assert any("ruin" in note for note in more.notes)
     numbers = compare(truth, found, scene=scene, class_attribute="number", truth_values="2=background")
     assert numbers.objects[0].truth == 2
+
+
+def test_missing_attributes_name_no_class(tmp_path: Path) -> None:
+    truth = polygons(tmp_path / "kinds.gpkg", boxes(*HOUSES), kind=["house", None, "house"])
+    assert "'null' is no class" in refused(tmp_path, truth=truth, class_attribute="kind")
+    found = polygons(tmp_path / "found.gpkg", boxes(*HOUSES), **{"class": ["house", "house", "shed"]})
+    scene = make_scene(tmp_path / "scene.tif", size=SIZE)
+    result = compare(truth, found, scene=scene, class_attribute="kind", truth_values="null=ignore")
+    assert [info.name for info in result.classes] == ["house", "shed"]
+    assert result.objects[0].f1.value == pytest.approx(2 / 3)
+    assert result.objects[1].predicted == 1
 
 
 def test_pixels_of_their_own_where_both_are_polygons(tmp_path: Path) -> None:
