@@ -86,7 +86,7 @@ class ProgressDisplay:
             left = progress.seconds * (progress.pixels_total / max(progress.pixels, 1) - 1)
             click.echo(
                 f"geoseg: {progress.blocks}/{progress.blocks_total} blocks, {speed:.1f} MPix/s, "
-                f"about {_duration(left)} left",
+                f"about {duration(left)} left",
                 err=True,
             )
 
@@ -107,7 +107,7 @@ def summary(report: RunReport) -> list[str]:
         f"model      {plan.model_name} on {plan.precision}{_because(plan)}",
         f"grid       {plan.grid.width} × {plan.grid.height} px"
         f"{_resampled(plan)}, {report.tally.inferred} tiles inferred, {report.tally.skipped} empty skipped",
-        f"time       {_duration(report.seconds)}, {speed:.2f} MPix/s",
+        f"time       {duration(report.seconds)}, {speed:.2f} MPix/s",
         *([] if report.peak_memory is None else [f"memory     {report.peak_memory / 1e6:,.0f} MB at most"]),
         *(f"wrote      {path}" for path in report.files),
     ]
@@ -142,7 +142,8 @@ def _area(square_metres: float) -> str:
     return f"{square_metres:,.0f} m²"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,1 +1,22 @@
-"""Training models on scenes and labels."""
+"""Training: from labelled ground to a model folder with measured figures."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from geoseg.errors import BackendUnavailable
+
+_PACKAGES = ("lightning", "onnx", "tensorboard")
+
+
+def require_packages() -> None:
+    """Check that the packages which only training needs are installed.
+
+    Raises
+    ------
+    BackendUnavailable
+        One line that says how to install them.
+    """
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise BackendUnavailable(f"training needs {', '.join(missing)}; pip install 'geoseg[train]'")

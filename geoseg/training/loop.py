@@ -1,225 +1,241 @@
-"""The training loop: plain torch, resumable, with moving-average weights and a log.
+"""The training loop, run by Lightning: resumable, averaged weights, mixed precision, any devices.
 
-What a run leaves in its folder: ``checkpoint.pt`` (to resume from), ``training.csv`` and
-``validation.csv``, and a model folder ``best/`` with the averaged weights that did best on the
-validation places.
+What a run leaves in its folder: ``last.ckpt`` (to go on from), ``best/`` (the averaged weights that
+did best on the held-out places), ``training.csv``, ``validation.csv``, ``tensorboard/``,
+``pictures/`` and ``run.json`` (which recipe this is).
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
+import json
 import logging
-import math
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import shutil
+import signal
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
+import lightning
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.loggers import TensorBoardLogger
 
-from geoseg.backends import architectures
+from geoseg.backends.base import Activation
+from geoseg.errors import BackendUnavailable, UnwritableOutput
 from geoseg.files import replacing
-from geoseg.training.augment import augment
-from geoseg.training.losses import segmentation_loss
-from geoseg.training.pretrained import load_efficientnet_lite0
+from geoseg.training.data.read import Split
+from geoseg.training.data.sampler import Sampler
+from geoseg.training.losses import make_loss
+from geoseg.training.network import Start
 from geoseg.training.recipe import Optimization, Recipe
-from geoseg.training.samples import Chip, Sampler, Split, normalize
-from geoseg.training.validate import Score, answers, score, total
+from geoseg.training.schedule import Schedule
+from geoseg.training.task import SegmentationTask
+from geoseg.training.validation import Validation
+from geoseg.training.watch import Began, Event, Watch, ignore
+from geoseg.values import ClassRule
 
-log = logging.getLogger(__name__)
+CHECKPOINT = "last.ckpt"
+IDENTITY = "run.json"
 
-
-class Average:
-    """Exponential moving average of a network's parameters and buffers.
-
-    The decay grows with the number of updates, so that the random start is soon forgotten.
-    """
-
-    def __init__(self, module: torch.nn.Module, decay: float) -> None:
-        self._decay = decay
-        self.tensors = {key: value.detach().clone() for key, value in module.state_dict().items()}
-
-    def update(self, module: torch.nn.Module, step: int) -> None:
-        """Move towards the weights of `module` after optimizer step number `step` (from 1)."""
-        share = 1 - min(self._decay, (1 + step) / (10 + step))
-        for key, value in module.state_dict().items():
-            average = self.tensors[key]
-            if average.is_floating_point():
-                average.lerp_(value.detach(), share)
-            else:
-                average.copy_(value)
+_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
-@dataclass(slots=True)
-class Progress:
-    """Where a run is: steps done, seconds spent in training, best score so far."""
+def train(
+    recipe: Recipe,
+    split: Split,
+    sampler: Sampler,
+    start: Start,
+    *,
+    resume: bool = True,
+    on_event: Callable[[Event], None] = ignore,
+) -> Path:
+    """Train until the schedule ends; return the folder with the weights that did best.
 
-    step: int = 0
-    seconds: float = 0.0
-    best: float = -1.0
-
-
-def train(recipe: Recipe, split: Split, worlds: Sequence[Chip]) -> Progress:
-    """Train until the schedule ends; go on from the checkpoint in the output folder if there is one.
+    Parameters
+    ----------
+    recipe : Recipe
+        What to do.
+    split : Split
+        Ground held out, by place.
+    sampler : Sampler
+        Draws the training samples.
+    start : Start
+        The network with its first weights; trained in place.
+    resume : bool
+        Go on from the run's last checkpoint, if there is one.
+    on_event : callable
+        Told what happens.
 
     Raises
     ------
-    InvalidOption, InvalidModel
-        If recipe, chips and network do not fit each other.
+    InvalidOption
+        If training diverges.
     UnwritableOutput
-        If the output folder cannot be written.
+        If the run's folder cannot be written, or holds a run of another recipe.
+    BackendUnavailable
+        If the device that the recipe names is not there.
+    KeyboardInterrupt
+        If the user stops it; the run can go on from its last checkpoint.
     """
-    run = _Run(recipe, split, worlds)
-    run.resume()
-    run.go()
-    return run.progress
-
-
-def schedule(options: Optimization, step: int, seconds: float) -> float:
-    """Return the share of the peak learning rate at a step: linear warm-up, then a half cosine.
-
-    The cosine ends with the last step or with the last minute, whichever comes first: at 0.
-    """
-    done = min(1.0, max(step / options.steps, seconds / (60 * options.minutes)))
-    return min(1.0, (step + 1) / options.warmup_steps) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def batch_at(sampler: Sampler, seed: int, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Make the batch of a step: network input (size, 3, crop, crop) and mask (size, crop, crop)."""
-    samples = []
-    for position in range(size):
-        rng = np.random.default_rng((seed, step, position))
-        samples.append(augment(*sampler.draw(rng), rng))
-    pixels, masks = zip(*samples, strict=True)
-    return normalize(torch.stack(pixels)).contiguous(memory_format=torch.channels_last), torch.stack(masks)
-
-
-def validate(
-    module: torch.nn.Module, places: Mapping[str, Sequence[Chip]], resolution_m: float
-) -> dict[str, Score]:
-    """Count right and wrong pixels at threshold 0.5, by place."""
-    return {
-        name: total(
-            score(answer, 0.5, resolution_m, objects=False) for answer in answers(module, chips, resolution_m)
+    folder = recipe.run_folder
+    _claim(folder, recipe, resume)
+    options = recipe.optimization
+    rule, activation = rule_of(recipe)
+    schedule = Schedule(options)
+    validation = Validation(
+        folder, start.config, split.validation, rule, activation, recipe.draws.resolution_m, on_event
+    )
+    loss = make_loss(
+        recipe.loss.name, gap_weight=recipe.loss.gap_weight, outline_weight=recipe.loss.outline_weight
+    )
+    task = SegmentationTask(start.network, sampler.draw, loss, options, recipe.seed)
+    callbacks = [
+        schedule,
+        Watch(folder, schedule, on_event),
+        validation,
+        WeightAveraging(use_buffers=True, avg_fn=moving_average(options.ema_decay)),
+        ModelCheckpoint(
+            folder, Path(CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False
+        ),
+    ]
+    checkpoint = folder / CHECKPOINT
+    with _quiet():
+        trainer = _trainer(options, folder, callbacks)
+        on_event(
+            Began(options.steps, _steps_done(checkpoint), split.notes + ((start.note,) if start.note else ()))
         )
-        for name, chips in places.items()
-    }
+        _fit(trainer, task, checkpoint)
+        if not (folder / "best").exists() or _last_validation(folder) != trainer.global_step:
+            trainer.validate(task, _Nothing(), verbose=False)
+    return folder / "best"
 
 
-def merit(scores: Mapping[str, Score]) -> float:
-    """Return what checkpoints are chosen by: mean IoU of built places less mean false share of empty ones."""
-    built = [found.pixels.iou for found in scores.values() if not math.isnan(found.pixels.recall)]
-    empty = [found.false_share for found in scores.values() if math.isnan(found.pixels.recall)]
-    return float(np.mean(built or [0.0])) - float(np.mean(empty or [0.0]))
+def rule_of(recipe: Recipe) -> tuple[ClassRule, Activation]:
+    """Return how the network's output is read while training: channels, threshold one half, activation."""
+    ids = tuple(spec.id for spec in recipe.data.classes)
+    if len(ids) == 1:
+        return ClassRule(ids, 0.5), "sigmoid"
+    # Of several classes the likeliest wins, however unlikely it is.
+    return ClassRule((0, *ids), 1 / 65535), "softmax"
 
 
-class _Run:
-    def __init__(self, recipe: Recipe, split: Split, worlds: Sequence[Chip]) -> None:
-        options = recipe.optimization
-        torch.set_num_threads(options.threads)
-        torch.manual_seed(recipe.seed)
-        self.recipe, self.options, self.places = recipe, options, split.validation
-        self.sampler = Sampler(split.training, worlds, recipe.draws)
-        self.module = architectures.build(recipe.model)
-        if recipe.pretrained:
-            load_efficientnet_lite0(self.module.get_submodule("encoder"))
-        self.module = self.module.to(memory_format=torch.channels_last).train()
-        self.optimizer = torch.optim.AdamW(_groups(self.module, options.weight_decay), options.learning_rate)
-        self.average = Average(self.module, options.ema_decay)
-        self.progress = Progress()
+def moving_average(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
+    """Return an exponential moving average that soon forgets its start: its decay grows with the updates."""
 
-    @property
-    def done(self) -> bool:
-        return self.progress.step >= self.options.steps or self.progress.seconds >= 60 * self.options.minutes
+    def average(mean: torch.Tensor, value: torch.Tensor, updates: torch.Tensor | int) -> torch.Tensor:
+        share = 1 - min(decay, (1 + float(updates)) / (10 + float(updates)))
+        return mean + share * (value - mean)
 
-    def go(self) -> None:
-        saved = validated = self.progress.seconds
-        while not self.done:
-            self._step()
-            if self.progress.seconds - validated >= 60 * self.options.validation_minutes:
-                self._validate()
-                validated = self.progress.seconds
-            if self.progress.seconds - saved >= 60 * self.options.checkpoint_minutes:
-                self._save()
-                saved = self.progress.seconds
-        self._validate()
-        self._save()
-
-    def resume(self) -> None:
-        self.recipe.output.mkdir(parents=True, exist_ok=True)
-        path = self.recipe.output / "checkpoint.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, weights_only=True)
-        self.progress = Progress(**state["progress"])
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average.tensors = state["average"]
-        log.info("resumed at step %d", self.progress.step)
-
-    def _step(self) -> None:
-        started = time.monotonic()
-        step, options = self.progress.step, self.options
-        rate = options.learning_rate * schedule(options, step, self.progress.seconds)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        pixels, masks = batch_at(self.sampler, self.recipe.seed, step, options.batch)
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16"):
-            logits = self.module(pixels)
-        loss = segmentation_loss(logits.float(), masks)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
-        if math.isfinite(norm.item()):
-            self.optimizer.step()
-        self.progress.step += 1
-        self.average.update(self.module, self.progress.step)
-        self.progress.seconds += time.monotonic() - started
-        row = {"step": step, "seconds": self.progress.seconds, "rate": rate, "loss": loss.item()}
-        _append(self.recipe.output / "training.csv", row | {"norm": norm.item()})
-
-    def _validate(self) -> None:
-        module = architectures.build(self.recipe.model)
-        module.load_state_dict(self.average.tensors)
-        scores = validate(module, self.places, self.recipe.draws.resolution_m)
-        for name, found in scores.items():
-            ratios = {"iou": found.pixels.iou, "precision": found.pixels.precision}
-            ratios |= {"recall": found.pixels.recall, "false_share": found.false_share}
-            row = {"step": self.progress.step, "place": name}
-            _append(self.recipe.output / "validation.csv", row | ratios)
-        reached = merit(scores)
-        log.info("step %d: merit %.4f", self.progress.step, reached)
-        if reached > self.progress.best:
-            self.progress.best = reached
-            best = self.recipe.output / "best"
-            best.mkdir(exist_ok=True)
-            architectures.save(module, self.recipe.model, best)
-
-    def _save(self) -> None:
-        state = {
-            "progress": asdict(self.progress),
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.tensors,
-        }
-        with replacing(self.recipe.output / "checkpoint.pt") as path:
-            torch.save(state, path)
+    return average
 
 
-def _groups(module: torch.nn.Module, decay: float) -> list[dict[str, object]]:
-    """Leave biases and norms without weight decay."""
-    matrices = [value for value in module.parameters() if value.ndim > 1]
-    vectors = [value for value in module.parameters() if value.ndim <= 1]
-    return [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+def automatic_precision(device: str) -> str:
+    """Return ``bfloat16`` where the device computes in it at speed, else ``float32``."""
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
-def _append(path: Path, row: Mapping[str, object]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(
-            {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
+def _trainer(options: Optimization, folder: Path, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailable(
+            "device cuda: PyTorch sees no GPU; leave --device at auto to train on the CPU"
         )
+    precision = options.precision if options.precision != "auto" else automatic_precision(device)
+    return lightning.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices="auto" if device == "cuda" else 1,
+        precision=_PRECISIONS[precision],
+        max_steps=options.steps,
+        max_epochs=-1,
+        check_val_every_n_epoch=options.validate_every,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _fit(trainer: lightning.Trainer, task: SegmentationTask, checkpoint: Path) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(
+            task,
+            val_dataloaders=_Nothing(),
+            ckpt_path=str(checkpoint) if checkpoint.exists() else None,
+            weights_only=True,
+        )
+    except SystemExit as error:  # what Lightning makes of Ctrl-C
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from error
+
+
+class _Nothing:
+    """What Lightning's validation loops over: one step that does nothing, as `Validation` does it all."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([0])
+
+    def __len__(self) -> int:
+        return 1
+
+
+def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """Make the run's folder, or take the one that is there if it is this recipe's."""
+    identity = folder / IDENTITY
+    if folder.exists() and not resume:
+        if not identity.exists():
+            raise UnwritableOutput(
+                f"{folder}: is no folder of a training run; remove it, or choose another --out"
+            )
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritableOutput(f"{folder}: cannot be made: {error.strerror}") from error
+    if identity.exists():
+        if json.loads(identity.read_text(encoding="utf-8")).get("recipe") != recipe.digest:
+            raise UnwritableOutput(
+                f"{folder}: holds a run of another recipe; give --no-resume to start anew, or another --out"
+            )
+        return
+    with replacing(identity) as path:
+        path.write_text(json.dumps({"recipe": recipe.digest}) + "\n", encoding="utf-8")
+
+
+def _steps_done(checkpoint: Path) -> int:
+    if not checkpoint.exists():
+        return 0
+    return int(torch.load(checkpoint, weights_only=True, map_location="meta")["global_step"])
+
+
+def _last_validation(folder: Path) -> int:
+    from geoseg.training.watch import read_rows
+
+    rows = read_rows(folder / "validation.csv")
+    return int(rows[-1]["step"]) if rows else -1
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Lightning says of its own set-up off the user's screen."""
+    names = ("lightning.pytorch", "lightning.fabric", "lightning")
+    levels = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", module="torch.utils.tensorboard")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

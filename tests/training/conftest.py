@@ -7,12 +7,9 @@ import pytest
 import yaml
 from PIL import Image
 
-SMALL = {
-    "_model_class": "Unet",
-    "encoder_name": "tu-test_efficientnet",
-    "encoder_depth": 3,
-    "decoder_channels": [16, 8, 8],
-}
+from geoseg.training.recipe import make_recipe, read_recipe
+
+SMALL = {"encoder_depth": 3, "decoder_channels": [16, 8, 8]}
 
 
 @pytest.fixture
@@ -51,15 +48,18 @@ def recipe_dict():
     return {
         "name": "tiny",
         "seed": 3,
-        "data": ".",
-        "output": "run",
-        "model": SMALL,
-        "draws": {"crop": 32, "weights": {"town": 2}},
-        "optimization": {"batch": 2, "steps": 4, "minutes": 60, "warmup_steps": 2, "threads": 1},
-        "validation": [
-            {"name": "old town", "source": "town", "stems": ["town_0"]},
-            {"name": "wood", "source": "forest", "stems": ["forest_2"]},
-        ],
+        "out": "model",
+        "data": {"chips": [{"index": "index.csv", "weights": {"town": 2}}], "touching_gap_m": 0},
+        "model": {"arch": "unet", "encoder": "test_efficientnet", "details": SMALL},
+        "draws": {"crop": 32, "synthetic_share": 0},
+        "optimization": {"batch": 2, "steps": 4, "epoch": 2, "validate_every": 1, "warmup_steps": 2},
+        "validation": {
+            "places": [
+                {"name": "old town", "source": "town", "stems": ["town_0"]},
+                {"name": "wood", "source": "forest", "stems": ["forest_2"]},
+            ]
+        },
+        "card": {"int8": False},
     }
 
 
@@ -68,3 +68,8 @@ def recipe_path(collection, recipe_dict):
     path = collection / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe_dict))
     return path
+
+
+@pytest.fixture
+def recipe(recipe_path):
+    return make_recipe(read_recipe(recipe_path), "recipe.yaml")

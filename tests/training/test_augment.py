@@ -14,9 +14,9 @@ def sample(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(seed)
     mask = torch.zeros(32, 32, dtype=torch.uint8)
     row, col = rng.integers(0, 20, 2)
-    mask[row : row + 10, col : col + 12] = 255
-    mask[:2, :5] = 127
-    return torch.stack([(mask == 255) * 180 + 40] * 3).to(torch.uint8), mask
+    mask[row : row + 10, col : col + 12] = 1
+    mask[:2, :5] = 255
+    return torch.stack([(mask == 1) * 180 + 40] * 3).to(torch.uint8), mask
 
 
 @given(seeds)
@@ -27,7 +27,7 @@ def test_labels_are_kept_and_stay_on_their_pixels(seed):
     assert changed.dtype == torch.uint8
     assert torch.equal(labels.flatten().sort().values, mask.flatten().sort().values)
     brightness = changed.float().mean(0)
-    assert brightness[labels == 255].mean() > brightness[labels != 255].mean() + 15
+    assert brightness[labels == 1].mean() > brightness[labels != 1].mean() + 15
 
 
 @given(seeds)
@@ -61,3 +61,13 @@ def test_input_is_not_changed(seed):
     augment(pixels, mask, np.random.default_rng(seed))
     assert torch.equal(pixels, before[0])
     assert torch.equal(mask, before[1])
+
+
+@given(seeds, st.sampled_from([1, 2, 4, 7]))
+def test_any_number_of_bands(seed, bands):
+    pixels, mask = sample(seed)
+    many = pixels[:1].expand(bands, -1, -1).contiguous()
+    changed, labels = augment(many, mask, np.random.default_rng(seed))
+    assert changed.shape == many.shape
+    assert changed.dtype == torch.uint8
+    assert changed.float().mean(0)[labels == 1].mean() > changed.float().mean(0)[labels != 1].mean() + 15

@@ -1,134 +1,156 @@
-"""The loop: schedule, averages, and a killed run that ends like one that was not."""
+"""The loop: a killed run that ends like one that was not, what a run leaves, how it gives up."""
 
 import csv
-import logging
+import json
+import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from geoseg.backends.architectures import load
-from geoseg.metrics import Confusion
-from geoseg.training import __main__ as command
-from geoseg.training.loop import Average, merit, schedule, train
-from geoseg.training.recipe import Optimization, read_recipe
-from geoseg.training.samples import read_split
-from geoseg.training.validate import Score
-
-OPTIONS = Optimization(steps=1000, minutes=10, warmup_steps=50)
-
-
-@given(st.integers(0, 2000), st.floats(0, 1200))
-def test_schedule_stays_between_0_and_1(step, seconds):
-    assert 0 <= schedule(OPTIONS, step, seconds) <= 1
+from geoseg.errors import InvalidOption, UnwritableOutput
+from geoseg.training.data.read import read_data
+from geoseg.training.data.sampler import Sampler
+from geoseg.training.loop import CHECKPOINT, automatic_precision, moving_average, train
+from geoseg.training.network import make_network
+from geoseg.training.task import PATIENCE, Samples
+from geoseg.training.watch import Began, Stepped, Validated
 
 
-@given(st.integers(50, 999), st.floats(0, 600))
-def test_schedule_falls_with_steps_and_with_time(step, seconds):
-    now = schedule(OPTIONS, step, seconds)
-    assert schedule(OPTIONS, step + 1, seconds) <= now
-    assert schedule(OPTIONS, step, seconds + 1) <= now
-
-
-def test_schedule_corners():
-    assert schedule(OPTIONS, 0, 0) == pytest.approx(1 / 50)
-    assert schedule(OPTIONS, 500, 0) == schedule(OPTIONS, 60, 300) == pytest.approx(0.5)
-    assert schedule(OPTIONS, 1000, 0) == schedule(OPTIONS, 60, 600) == pytest.approx(0)
-
-
-def test_average_follows_and_forgets_its_start():
-    layer = torch.nn.BatchNorm1d(1)
-    average = Average(layer, 0.9)
-    with torch.no_grad():
-        layer.weight.fill_(5.0)
-    layer.num_batches_tracked.fill_(7)
-    for step in range(1, 200):
-        average.update(layer, step)
-    assert average.tensors["weight"].item() == pytest.approx(5.0, abs=1e-3)
-    assert average.tensors["num_batches_tracked"].item() == 7
-    assert average.tensors["weight"].data_ptr() != layer.weight.data_ptr()
-
-
-def test_merit_wants_iou_and_no_false_ground():
-    town = Score(Confusion(50, 25, 25, 100), area_m2=1)
-    wood = Score(Confusion(0, 10, 0, 90), area_m2=1)
-    assert merit({"town": town, "wood": wood}) == pytest.approx(0.5 - 0.1)
-    assert merit({"town": town}) > merit({"town": town, "wood": wood})
+def run(recipe, **options):
+    split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
+    start = make_network(recipe.model, 3, 1, recipe.seed)
+    return train(recipe, split, Sampler(split.training, [], recipe.draws), start, **options)
 
 
 def tensors(folder):
-    return load_file(folder / "best" / "model.safetensors")
+    return load_file(folder / "model.safetensors")
 
 
-def test_killed_and_resumed_ends_like_uninterrupted(recipe_path, monkeypatch):
-    recipe = read_recipe(recipe_path)
-    options = recipe.optimization.model_copy(update={"checkpoint_minutes": 1e-9, "steps": 3})
-    recipe = recipe.model_copy(update={"optimization": options})
-    split = read_split(recipe.data, recipe.validation)
-    whole = recipe.model_copy(update={"output": recipe_path.parent / "whole"})
-    train(whole, split, [])
-
-    with monkeypatch.context() as patch:
-        patch.setattr("geoseg.training.loop.segmentation_loss", _fails_at_call(3))
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, split, [])
-    assert not (recipe.output / "best").exists()
-    progress = train(recipe, split, [])
-    assert progress.step == 3
-    expected = tensors(whole.output)
-    for key, value in tensors(recipe.output).items():
-        assert torch.equal(value, expected[key]), key
+def changed(recipe, **options):
+    return recipe.model_copy(update={"optimization": recipe.optimization.model_copy(update=options)})
 
 
-def _fails_at_call(number):
-    from geoseg.training.losses import segmentation_loss
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
-    calls = []
 
-    def loss(logits, mask):
-        calls.append(1)
-        if len(calls) == number:
+@pytest.mark.parametrize("killed_in", [3, 4, 6])
+def test_killed_and_resumed_ends_like_uninterrupted(recipe, killed_in):
+    recipe = changed(recipe, steps=6)
+    whole = recipe.model_copy(update={"out": recipe.out.with_name("whole")})
+    expected = tensors(run(whole))
+
+    def kill(event):
+        if isinstance(event, Stepped) and event.step == killed_in:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run(recipe, on_event=kill)
+    events = []
+    found = tensors(run(recipe, on_event=events.append))
+    assert isinstance(events[0], Began)
+    assert events[0].step == (killed_in - 1) // 2 * 2
+    for key, value in expected.items():
+        assert torch.equal(value, found[key]), key
+    for name in ("training.csv", "validation.csv"):
+        ours, theirs = rows(recipe.run_folder / name), rows(whole.run_folder / name)
+        assert [row["step"] for row in ours] == [row["step"] for row in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_interrupted_by_the_user_says_so_and_keeps_the_checkpoint(recipe):
+    def interrupt(event):
+        if isinstance(event, Stepped) and event.step == 3:
             raise KeyboardInterrupt
-        return segmentation_loss(logits, mask)
 
-    return loss
-
-
-def test_run_leaves_a_model_and_logs(recipe_path, caplog):
-    caplog.set_level(logging.INFO)
-    assert command.main([str(recipe_path)]) == 0
-    output = recipe_path.parent / "run"
-    module = load(output / "best")
-    with torch.inference_mode():
-        assert module(torch.zeros(1, 3, 64, 64)).shape == (1, 1, 64, 64)
-    with (output / "training.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [0, 1, 2, 3]
-    assert all(float(row["loss"]) > 0 for row in rows)
-    with (output / "validation.csv").open() as file:
-        assert {row["place"] for row in csv.DictReader(file)} == {"old town", "wood"}
-    assert "merit" in caplog.text
-    assert command.main([str(recipe_path)]) == 0, "a finished run is left alone"
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, on_event=interrupt)
+    assert (recipe.run_folder / CHECKPOINT).exists()
 
 
-def test_training_learns_bright_houses(recipe_path, recipe_dict):
-    recipe = read_recipe(recipe_path)
-    options = {"steps": 40, "learning_rate": 0.01, "ema_decay": 0.8, "batch": 4, "warmup_steps": 3}
-    recipe = recipe.model_copy(update={"optimization": recipe.optimization.model_copy(update=options)})
-    progress = train(recipe, read_split(recipe.data, recipe.validation), [])
-    assert progress.best > 0.5
+def test_a_run_leaves_weights_logs_and_pictures(recipe):
+    events = []
+    best = run(recipe, on_event=events.append)
+    folder = recipe.run_folder
+    assert load(best).training is False
+    steps = rows(folder / "training.csv")
+    assert [int(row["step"]) for row in steps] == [1, 2, 3, 4]
+    assert all(math.isfinite(float(row["loss"])) for row in steps)
+    assert {row["place"] for row in rows(folder / "validation.csv")} == {"old town", "wood"}
+    assert list((folder / "pictures").glob("step_*.png"))
+    assert list((folder / "tensorboard").glob("events.*"))
+    assert [event.step for event in events if isinstance(event, Validated)] == [2, 4]
+    shares = [event.share for event in events if isinstance(event, Stepped)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["a.yaml", "b.yaml"]])
-def test_usage(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        command.main(arguments)
-    assert caught.value.code == 2
-    assert "usage" in capsys.readouterr().err
+def test_training_learns(recipe):
+    events = []
+    run(
+        changed(recipe, steps=60, epoch=20, validate_every=3, learning_rate=0.01, batch=4),
+        on_event=events.append,
+    )
+    (last,) = [event for event in events if isinstance(event, Validated)]
+    assert last.iou["old town"] > 0.8
 
 
-def test_bad_recipe_is_one_line(tmp_path, capsys):
-    assert command.main([str(tmp_path / "none.yaml")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def test_time_ends_the_schedule_with_a_validation(recipe):
+    events = []
+    run(changed(recipe, steps=1000, minutes=1e-9), on_event=events.append)
+    assert [event.step for event in events if isinstance(event, Stepped)] == [1]
+    assert isinstance(events[-1], Validated)
+
+
+def test_divergence_is_one_line(recipe, monkeypatch):
+    monkeypatch.setattr(
+        "geoseg.training.loop.make_loss", lambda *_, **__: lambda logits, labels: logits.sum() * math.nan
+    )
+    with pytest.raises(InvalidOption, match=f"no finite loss in {PATIENCE} steps"):
+        run(changed(recipe, steps=50, epoch=25))
+
+
+def test_another_recipe_does_not_take_over_a_run(recipe):
+    run(recipe)
+    other = recipe.model_copy(update={"seed": 99})
+    with pytest.raises(UnwritableOutput, match="--no-resume"):
+        run(other)
+    run(other, resume=False)
+    assert json.loads((recipe.run_folder / "run.json").read_text())["recipe"] == other.digest
+
+
+def test_a_folder_that_is_no_run_is_not_removed(recipe):
+    recipe.run_folder.mkdir()
+    (recipe.run_folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(UnwritableOutput, match="no folder of a training run"):
+        run(recipe, resume=False)
+    assert (recipe.run_folder / "thesis.txt").exists()
+
+
+def test_average_follows_and_forgets_its_start():
+    average = moving_average(0.9)
+    mean = torch.tensor(0.0)
+    for update in range(1, 200):
+        mean = average(mean, torch.tensor(5.0), torch.tensor(update))
+    assert mean.item() == pytest.approx(5.0, abs=1e-3)
+
+
+def test_samples_are_a_function_of_seed_epoch_and_number():
+    def draw(rng):
+        value = int(rng.integers(256))
+        return torch.full((3, 8, 8), value, dtype=torch.uint8), torch.zeros(8, 8, dtype=torch.uint8)
+
+    first, again = Samples(draw, 1, 2, 5), Samples(draw, 1, 2, 5)
+    assert all(torch.equal(first[i][0], again[i][0]) for i in range(5))
+    different = [Samples(draw, 2, 2, 5), Samples(draw, 1, 3, 5)]
+    assert all(any(not torch.equal(first[i][0], other[i][0]) for i in range(5)) for other in different)
+    with pytest.raises(IndexError):
+        first[5]
+
+
+def test_precision_of_this_cpu_is_a_known_one():
+    assert automatic_precision("cpu") in ("bfloat16", "float32")

@@ -1,0 +1,92 @@
+"""The network that training begins with: built by name, or gone on from a model that exists."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import torch
+
+from geoseg.backends import architectures
+from geoseg.backends.families import make_config
+from geoseg.errors import InvalidModel, InvalidOption
+from geoseg.models.bundle import CONFIG, WEIGHTS, Bundle, find_model
+from geoseg.training.pretrained import load_imagenet
+from geoseg.training.recipe import ModelSpec
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Start:
+    """What training begins with.
+
+    Parameters
+    ----------
+    network : Module
+        To be trained.
+    config : dict
+        Its ``config.json``, see `geoseg.backends.architectures`.
+    source : str or None
+        Where its first weights come from; None: from chance.
+    base : Bundle or None
+        The model that it goes on from.
+    note : str
+        What a user should know about it, or nothing.
+    """
+
+    network: torch.nn.Module
+    config: dict[str, object]
+    source: str | None
+    base: Bundle | None = None
+    note: str = ""
+
+
+def make_network(spec: ModelSpec, bands: int, classes: int, seed: int) -> Start:
+    """Build the network of a recipe, with its first weights.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        What the recipe says.
+    bands : int
+        Input channels.
+    classes : int
+        Classes without the background: one gives one output channel, more give one each and one
+        for the background.
+    seed : int
+        Of what is left to chance.
+
+    Raises
+    ------
+    InvalidOption, InvalidModel
+        If the network cannot be built, or its first weights do not fit or are not there.
+    """
+    torch.manual_seed(seed)
+    channels = 1 if classes == 1 else classes + 1
+    if spec.start is not None:
+        return _go_on(spec, spec.start, bands, channels)
+    config = make_config(spec.arch, spec.encoder, bands, channels, **spec.details)
+    network = architectures.build(config)
+    source = None
+    if spec.weights == "imagenet":
+        source = load_imagenet(network, str(config["encoder_name"]))
+    return Start(network, config, source)
+
+
+def _go_on(spec: ModelSpec, name: str, bands: int, channels: int) -> Start:
+    if spec.weights is not None:
+        raise InvalidOption("model.weights and model.start both say what training begins with; give one")
+    bundle = find_model(name)
+    if not {WEIGHTS, CONFIG} <= set(bundle.files):
+        raise InvalidModel(f"{name}: has no {WEIGHTS} to go on from; an ONNX file cannot be trained")
+    stored = architectures.load(bundle.path).state_dict()
+    config = json.loads(bundle.files[CONFIG].read_text(encoding="utf-8"))
+    config |= {"in_channels": bands, "classes": channels}
+    network = architectures.build(config)
+    expected = network.state_dict()
+    fitting = {key: value for key, value in stored.items() if value.shape == expected[key].shape}
+    left = len(expected) - len(fitting)
+    if left > len(expected) // 2:
+        raise InvalidModel(f"{name}: only {len(fitting)} of {len(expected)} tensors fit the network")
+    network.load_state_dict(expected | fitting)
+    note = f"{left} tensors of {name} do not fit and start from chance" if left else ""
+    return Start(network, config, f"{bundle.card.name} {bundle.card.digest[:16]}", bundle, note)

@@ -1,0 +1,187 @@
+"""From a few flags to a recipe: what a run on one's own scenes needs, with defaults from the scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import InvalidOption
+
+_JITTER = 1.5
+_SAMPLE = 256
+_GUARD_M = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for on the command line beside, or in place of, a recipe.
+
+    Parameters
+    ----------
+    scenes : tuple of str
+        Scenes to train on.
+    labels : tuple of Path
+        Labels of each scene, in their order.
+    chips : tuple of Path
+        An ``index.csv``, or a folder with ``images`` and ``masks``.
+    labelled_area : Path or None
+        Where labels of all scenes are complete.
+    class_attribute : str or None
+        Attribute of the polygons that holds the class.
+    classes : tuple of str
+        Names of the classes; none: all values of the attribute, or ``building``.
+    bands : tuple of str
+        Names of the bands; none: red, green, blue.
+    held_out : tuple of str
+        Scenes (by name), or chips (shell patterns of their stems), that are never trained on.
+    resolution_m : float or None
+        Ground size of a pixel; None: that of the model that training starts from, else the
+        coarsest scene's.
+    """
+
+    scenes: tuple[str, ...] = ()
+    labels: tuple[Path, ...] = ()
+    chips: tuple[Path, ...] = ()
+    labelled_area: Path | None = None
+    class_attribute: str | None = None
+    classes: tuple[str, ...] = ()
+    bands: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+    resolution_m: float | None = None
+
+
+def make_content(request: Request, recipe: Mapping[str, Any] | None, start: str | None) -> dict[str, Any]:
+    """Return the content of a recipe, see `geoseg.training.recipe.make_recipe`.
+
+    Parameters
+    ----------
+    request : Request
+        What the flags say.
+    recipe : mapping or None
+        Content of a recipe, which has its data already.
+    start : str or None
+        Model that training goes on from.
+
+    Raises
+    ------
+    InvalidOption
+        If flags contradict each other or the recipe, or name nothing to train on.
+    UnreadableScene, InvalidModel
+        If a scene or model that defaults are taken from cannot be read.
+    """
+    if recipe is not None:
+        if request != Request():
+            raise InvalidOption(
+                "the recipe says what data to train on; give either a recipe, or --scene and --chips"
+            )
+        return dict(recipe)
+    if len(request.scenes) != len(request.labels):
+        raise InvalidOption(
+            f"{len(request.scenes)} --scene and {len(request.labels)} --labels: each scene needs its own"
+        )
+    if not request.scenes and not request.chips:
+        raise InvalidOption("nothing to train on: give a recipe, --scene with --labels, or --chips")
+    resolution = _resolution(request, start)
+    return {
+        "base": str(Path.cwd()),
+        "data": _data(request),
+        "validation": _validation(request, resolution),
+        "draws": {
+            "resolution_m": resolution,
+            "smallest_m": resolution / _JITTER,
+            "largest_m": resolution * _JITTER,
+            "negative_share": 0.0 if not request.chips else 0.2,
+            "synthetic_share": 0.0,
+        },
+    }
+
+
+def _data(request: Request) -> dict[str, Any]:
+    from geoseg.models.card import class_color
+
+    names = request.classes or _discovered(request)
+    classes = [
+        {"id": number, "name": name, "color": class_color(number)} for number, name in enumerate(names, 1)
+    ]
+    shared = {"class_attribute": request.class_attribute, "labelled_area": request.labelled_area}
+    data: dict[str, Any] = {
+        "classes": classes,
+        "scenes": [
+            {"scene": scene, "labels": labels, **shared}
+            for scene, labels in zip(request.scenes, request.labels, strict=True)
+        ],
+        "chips": [_chips(path) for path in request.chips],
+    }
+    return data | ({"bands": list(request.bands)} if request.bands else {})
+
+
+def _chips(path: Path) -> dict[str, Any]:
+    if path.is_dir() and not (path / "index.csv").exists():
+        return {"images": path / "images", "masks": path / "masks", "source": path.resolve().name}
+    return {"index": path / "index.csv" if path.is_dir() else path}
+
+
+def _validation(request: Request, resolution_m: float) -> dict[str, Any]:
+    names = [Path(scene.rstrip("/").rpartition("/")[2]).stem for scene in request.scenes]
+    whole = [name for name in request.held_out if name in names]
+    patterns = [name for name in request.held_out if name not in names]
+    if patterns and not request.chips:
+        raise InvalidOption(f"--hold-out {patterns[0]}: no scene is called so; there are {', '.join(names)}")
+    sources = [_chips(path).get("source", "*") for path in request.chips]
+    places = [
+        {"name": f"held out {source}".rstrip(" *"), "source": source, "stems": patterns} for source in sources
+    ]
+    if request.chips and not patterns:
+        raise InvalidOption("chips need --hold-out PATTERN: names of those that are kept for validation")
+    blocks = None if whole or not names else _blocks(request.scenes, resolution_m)
+    return {"scenes": whole, "places": places if patterns else [], "blocks": blocks}
+
+
+def _blocks(scenes: Sequence[str], resolution_m: float) -> dict[str, float]:
+    """Return squares as large as a sample, but so small that 25 of them fit into the smallest scene."""
+    from geoseg.raster.scene import open_scene
+
+    smallest = min(size * _ground_m(path) for path in scenes for size in open_scene(path).geobox.shape)
+    side = min(_SAMPLE * resolution_m, smallest / 5)
+    return {"side_m": side, "guard_m": min(_GUARD_M, side / 10)}
+
+
+def _discovered(request: Request) -> Sequence[str]:
+    """Return the values of the class attribute in all labels, sorted."""
+    if request.class_attribute is None:
+        return ("building",)
+    from geoseg.training.data.vectors import attribute_values
+
+    found = {value for path in request.labels for value in attribute_values(path, request.class_attribute)}
+    if not found:
+        raise InvalidOption(f"--class-attribute {request.class_attribute}: is empty in all labels")
+    return sorted(found)
+
+
+def _resolution(request: Request, start: str | None) -> float:
+    if request.resolution_m is not None:
+        return request.resolution_m
+    if start is not None:
+        from geoseg.models.bundle import find_model
+
+        own = find_model(start).card.resolution_m
+        if own is not None:
+            return own
+    if not request.scenes:
+        raise InvalidOption(
+            "chips need --resolution METRES, the ground size of a pixel that the model works at"
+        )
+    return float(f"{max(map(_ground_m, request.scenes)):.2g}")
+
+
+def _ground_m(path: str) -> float:
+    """Return the ground size of a scene's pixel, the larger of its two sides, in metres."""
+    from geoseg.raster.resolution import ground_resolution
+    from geoseg.raster.scene import open_scene
+
+    found = ground_resolution(open_scene(path).geobox)
+    if found is None:
+        raise InvalidOption(f"{path}: its place on the ground is not known; give it a CRS, or train on chips")
+    return max(found)

@@ -1,0 +1,154 @@
+"""The training step as Lightning runs it: batches of drawn samples in, one loss out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import lightning
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from geoseg.errors import InvalidOption
+from geoseg.training.augment import augment
+from geoseg.training.losses import Loss
+from geoseg.training.recipe import Optimization
+
+if TYPE_CHECKING:
+    from geoseg.training.data.sample import Sample
+
+Draw: TypeAlias = "Callable[[np.random.Generator], Sample]"
+"""Draws one sample; all chance comes from the generator."""
+
+PATIENCE = 10
+"""Steps in a row without a finite loss after which training gives up."""
+
+
+class Samples(Dataset["Sample"]):
+    """The samples of one epoch: each a function of (seed, epoch, number), whoever draws it.
+
+    So a resumed run sees what an uninterrupted one would have seen, on any number of processes.
+    """
+
+    def __init__(self, draw: Draw, seed: int, epoch: int, size: int) -> None:
+        self._draw, self._seed, self._epoch, self._size = draw, seed, epoch, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, number: int) -> Sample:
+        if not 0 <= number < self._size:
+            raise IndexError(number)
+        rng = np.random.default_rng((self._seed, self._epoch, number))
+        return augment(*self._draw(rng), rng)
+
+
+class SegmentationTask(lightning.LightningModule):
+    """A network with its loss, optimizer and samples.
+
+    Parameters
+    ----------
+    network : Module
+        (batch, bands, rows, cols) float32 to logits (batch, channels, rows, cols).
+    draw : callable
+        See `Draw`.
+    loss : callable
+        See `geoseg.training.losses.make_loss`.
+    options : Optimization
+        Optimizer, batch and epoch.
+    seed : int
+        Fixes the samples, and dropout.
+    """
+
+    def __init__(
+        self, network: torch.nn.Module, draw: Draw, loss: Loss, options: Optimization, seed: int
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.options = options
+        self._draw, self._loss, self._seed = draw, loss, seed
+        self._failures = 0
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Return the samples of the current epoch, on as many processes as the recipe asks for."""
+        options = self.options
+        size = options.epoch * options.batch * self.trainer.world_size
+        samples = Samples(self._draw, self._seed, self.current_epoch, size)
+        workers = options.workers if options.workers is not None else automatic_workers(self.device.type)
+        return DataLoader(
+            samples, options.batch, num_workers=workers, pin_memory=self.device.type == "cuda", drop_last=True
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Start dropout's chance anew, so that it does not depend on when a run was resumed."""
+        torch.manual_seed(self._seed * 1_000_003 + self.current_epoch)
+        self.network.train()
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _number: int) -> torch.Tensor | None:
+        """Return the loss of a batch; None, to be left out, where it is no finite number.
+
+        Raises
+        ------
+        InvalidOption
+            After `PATIENCE` such batches in a row: the run has diverged.
+        """
+        pixels, labels = batch
+        logits = self.network(normalize(pixels))
+        loss = self._loss(logits.float(), labels)
+        if math.isfinite(loss.item()):
+            self._failures = 0
+            return loss
+        self._failures += 1
+        if self._failures >= PATIENCE:
+            raise InvalidOption(
+                f"training diverged: no finite loss in {PATIENCE} steps up to step {self.global_step}; "
+                "lower the learning rate, or set precision to float32"
+            )
+        return None
+
+    def validation_step(self, *_: object) -> None:
+        """Do nothing: `geoseg.training.validation.Validation` walks the places itself."""
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: object, **__: object) -> None:
+        """Clip the gradient's norm; leave out a step whose gradient is no finite number."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.options.clip)
+        if not math.isfinite(norm.item()):
+            optimizer.zero_grad()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimizer; biases and norms have no weight decay."""
+        return make_optimizer(self.network, self.options)
+
+
+def normalize(pixels: torch.Tensor) -> torch.Tensor:
+    """Scale uint8 pixels to what the network sees: (x / 255 - 0.5) / 0.5, float32, channels last."""
+    return (pixels.float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
+
+
+def make_optimizer(network: torch.nn.Module, options: Optimization) -> torch.optim.Optimizer:
+    """Return an optimizer by name over `network`'s parameters."""
+    parameters = [value for value in network.parameters() if value.requires_grad]
+    groups = [
+        {"params": [value for value in parameters if value.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
+    ]
+    rate = options.learning_rate
+    match options.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, rate)
+        case "adam":
+            return torch.optim.Adam(groups, rate)
+        case "radam":
+            return torch.optim.RAdam(groups, rate, decoupled_weight_decay=True)
+        case "nadam":
+            return torch.optim.NAdam(groups, rate, decoupled_weight_decay=True)
+        case "sgd":
+            return torch.optim.SGD(groups, rate, momentum=0.9, nesterov=True)
+
+
+def automatic_workers(device: str) -> int:
+    """Return the number of drawing processes: a CPU has its hands full, a GPU would wait."""
+    return min(16, os.cpu_count() or 1) if device == "cuda" else 0

@@ -1,0 +1,153 @@
+"""``geoseg train`` from the command line: scenes with footprints, recipes, what is refused."""
+
+import json
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+import yaml
+
+from geoseg.cli import run
+from geoseg.models.bundle import load_folder
+from geoseg.testing import make_scene
+from tests.training.conftest import collection, recipe_dict, recipe_path  # noqa: F401 (fixtures)
+
+FAST = ["--steps", "30", "--batch", "4", "--crop", "32", "--encoder", "test_efficientnet", "--learning-rate", "0.01"]
+
+
+@pytest.fixture
+def town(tmp_path):
+    """A scene of bright houses on dark ground, 192 m a side, and its footprints in another CRS."""
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(30, 60, (3, 192, 192)).astype(np.uint8)
+    houses = []
+    for row in range(8, 180, 24):
+        for col in range(8, 180, 24):
+            pixels[:, row : row + 10, col : col + 12] = 220
+            houses.append(shapely.box(500000 + col, 5000000 - row - 10, 500000 + col + 12, 5000000 - row))
+    scene = make_scene(
+        tmp_path / "town.tif", pixels=pixels, transform=(1, 0, 500000, 0, -1, 5000000), crs="EPSG:32632"
+    )
+    frame = gpd.GeoDataFrame({"kind": ["house"] * len(houses)}, geometry=houses, crs="EPSG:32632")
+    frame.to_crs(4326).to_file(tmp_path / "town.gpkg")
+    return scene, tmp_path / "town.gpkg"
+
+
+def test_one_command_from_scene_and_footprints_to_a_model_that_predicts(town, tmp_path, capsys):
+    scene, labels = map(str, town)
+    out = tmp_path / "mine"
+    command = ["train", "--scene", scene, "--labels", labels, "--out", str(out), *FAST]
+    assert run([*command, "--json"]) == 0
+    said = capsys.readouterr()
+    figures = {figure["metric"]: figure["value"] for figure in json.loads(said.out)["accuracy"]}
+    assert figures["pixel IoU"] > 0.5
+    assert "wrote" in said.err
+    bundle = load_folder(out)
+    assert {"model.safetensors", "model.onnx", "config.json"} <= set(bundle.files)
+    properties = bundle.document.properties
+    assert properties.resolution_m == 1.0
+    assert properties.training_data[0].name == "town"
+    assert (tmp_path / "mine.training" / "last.ckpt").exists()
+    assert run(["predict", scene, "--model", str(out), "--out", str(tmp_path / "found.gpkg"), "--quiet"]) == 0
+    found = gpd.read_file(tmp_path / "found.gpkg", layer="mine")
+    truth = gpd.read_file(labels).to_crs(found.crs)
+    shared = found.union_all().intersection(truth.union_all()).area
+    assert shared / found.union_all().union(truth.union_all()).area > 0.5
+    assert run(command) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_fine_tuning_goes_on_from_a_model(town, tmp_path, capsys):
+    scene, labels = map(str, town)
+    base = ["train", "--scene", scene, "--labels", labels, "--quiet"]
+    assert run([*base, "--out", str(tmp_path / "first"), *FAST]) == 0
+    again = ["--start", str(tmp_path / "first"), "--steps", "2", "--batch", "2", "--crop", "32"]
+    assert run([*base, "--out", str(tmp_path / "second"), *again, "--learning-rate", "1e-6"]) == 0
+    first, second = (load_folder(tmp_path / name).document.properties for name in ("first", "second"))
+    assert second.accuracy[0].value == pytest.approx(first.accuracy[0].value, abs=0.05)
+    assert second.training_data[-1].name.startswith("weights of first")
+    assert "town" in second.training_data[-1].note
+
+
+def test_recipe_trains_and_says_what_it_reached(recipe_path, tmp_path, capsys):  # noqa: F811
+    assert run(["train", str(recipe_path)]) == 0
+    said = capsys.readouterr().err
+    assert "mean over 1 places with objects" in said
+    assert "false area share" in said
+    assert (recipe_path.parent / "model" / "model.json").exists()
+
+
+def test_classes_are_found_in_the_attribute(town, tmp_path):
+    scene, labels = town
+    frame = gpd.read_file(labels)
+    frame["kind"] = ["barn" if number % 2 else "house" for number in range(len(frame))]
+    frame.to_file(tmp_path / "kinds.gpkg")
+    command = ["train", "--scene", str(scene), "--labels", str(tmp_path / "kinds.gpkg"), "--quiet"]
+    assert run([*command, "--class-attribute", "kind", "--out", str(tmp_path / "kinds"), *FAST]) == 0
+    card = load_folder(tmp_path / "kinds").card
+    assert [info.name for info in card.classes] == ["barn", "house"]
+    assert card.channels == (0, 1, 2)
+    assert card.activation == "softmax"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"optimisation": {}}, ["optimisation: no such key", "did you mean optimization?"]),
+        ({"draws": {"crop": 32, "resolution": 0.3}}, ["draws.resolution: no such key", "resolution_m"]),
+        ({"draws": {"crop": 33}}, ["draws.crop", "multiple of 32"]),
+        ({"model": {"arch": "unetr"}}, ["unetr", "unet"]),
+        ({"loss": {"name": "dise"}}, ["dise", "dice"]),
+        ({"validation": {"places": [{"name": "x", "source": "twon"}]}}, ["place 'x'", "town"]),
+        ({"data": {"chips": [{"index": "missing.csv"}]}}, ["missing.csv"]),
+    ],
+)
+def test_mistakes_in_a_recipe_are_one_line(recipe_path, recipe_dict, change, words, capsys):  # noqa: F811
+    recipe_path.write_text(yaml.safe_dump(recipe_dict | change))
+    assert run(["train", str(recipe_path)]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(said) == 1
+    assert all(word in said[0] for word in words), said[0]
+    assert not (recipe_path.parent / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["nothing to train on"]),
+        (["--scene", "a.tif"], ["1 --scene and 0 --labels"]),
+        (["--scene", "missing.tif", "--labels", "x.gpkg"], ["missing.tif"]),
+        (["recipe.yaml", "--scene", "a.tif", "--labels", "b.gpkg"], ["recipe.yaml"]),
+        (["--chips", "folder"], ["--hold-out"]),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", *arguments, "--out", "model", "--resolution", "0.3"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert all(word in said[0] for word in words), said[0]
+
+
+def test_bad_labels_are_one_line_each(town, tmp_path, capsys):
+    scene, labels = town
+    frame = gpd.read_file(labels)
+    frame.iloc[:0].to_file(tmp_path / "empty.gpkg")
+    frame.translate(yoff=10).to_file(tmp_path / "elsewhere.gpkg")
+    for name, word in (("empty", "empty.gpkg"), ("elsewhere", "elsewhere.gpkg")):
+        path = tmp_path / f"{name}.gpkg"
+        assert run(["train", "--scene", str(scene), "--labels", str(path), "--out", str(tmp_path / "m"), "-q"]) == 2
+        said = capsys.readouterr().err.strip().splitlines()
+        assert len(said) == 1
+        assert word in said[0]
+    command = ["train", "--scene", str(scene), "--labels", str(labels), "--class-attribute", "kid"]
+    assert run([*command, "--out", str(tmp_path / "m"), "-q"]) == 2
+    assert "kind" in capsys.readouterr().err
+
+
+def test_help_names_every_family_and_shows_examples(capsys):
+    assert run(["train", "--help"]) == 0
+    said = capsys.readouterr().out
+    for word in ("deeplabv3+", "segformer", "--labelled-area", "geoseg train --scene a.tif"):
+        assert word in said
