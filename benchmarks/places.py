@@ -1,0 +1,77 @@
+"""What a model reaches on each place that a recipe holds out: a table, and maps of right and wrong.
+
+    python benchmarks/places.py MODEL_FOLDER RECIPE.yaml FOLDER_FOR_MAPS
+
+The maps show no imagery, which is not ours to pass on: blue is found, orange missed, purple wrongly
+found (colours that the colour-blind tell apart), grey unknown.
+"""
+
+import math
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from geoseg.backends import architectures
+from geoseg.grid.classes import classify
+from geoseg.models.bundle import load_folder
+from geoseg.training.data.read import read_data
+from geoseg.training.data.sample import IGNORE
+from geoseg.training.description import MIN_AREA_M2
+from geoseg.training.recipe import make_recipe, read_recipe
+from geoseg.training.validate import answers, score, total
+
+LARGEST = 512
+COLORS = np.array([[255, 255, 255], [0, 114, 178], [230, 159, 0], [204, 121, 167], [150, 150, 150]], np.uint8)
+
+
+def main(model: Path, recipe_path: Path, out: Path) -> None:
+    """Print the table and write the maps."""
+    bundle = load_folder(model)
+    recipe = make_recipe(read_recipe(recipe_path), str(recipe_path))
+    split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
+    network, card = architectures.load(bundle.path), bundle.card
+    out.mkdir(parents=True, exist_ok=True)
+    print(
+        "| place | pieces | km² | pixel IoU | object F1@0.5 | precision | recall | false features per km² |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for name, grounds in split.validation.items():
+        found = list(answers(network, grounds, card.resolution_m, card.activation))
+        whole = total(
+            (score(one, card.rule, card.resolution_m, min_area_m2=MIN_AREA_M2) for one in found), card.rule
+        )
+        pixels = whole.pixels[0]
+        figures = [whole.iou, whole.f1, pixels.precision, pixels.recall]
+        cells = ["–" if math.isnan(value) else f"{value:.2f}" for value in figures]
+        print(
+            f"| {name} | {len(grounds)} | {whole.area_m2 / 1e6:.3f} | {' | '.join(cells)} "
+            f"| {whole.false_per_km2:.0f} |"
+        )
+        if whole.built:
+            draw(found, card.rule, out / f"{name}.png")
+
+
+def draw(found: list, rule, path: Path) -> None:
+    """Write the four pieces that are richest in objects side by side."""
+    richest = sorted(found, key=lambda one: -float(((one.labels > 0) & (one.labels < IGNORE)).sum()))
+    panels = [difference(one, rule)[:LARGEST, :LARGEST] for one in islice(richest, 4)]
+    height = max(panel.shape[0] for panel in panels)
+    sheet = [np.pad(panel, ((0, height - len(panel)), (0, 6)), constant_values=0) for panel in panels]
+    image = Image.fromarray(np.hstack(sheet)[:, :-6], "P")
+    image.putpalette(COLORS.tobytes())
+    image.save(path, optimize=True)
+
+
+def difference(one, rule) -> np.ndarray:
+    """Return 0 for ground, 1 found, 2 missed, 3 wrongly found, 4 unknown."""
+    predicted = classify(one.values, rule)
+    truth = np.where(one.labels == IGNORE, 0, one.labels)
+    result = np.where(truth > 0, np.where(predicted == truth, 1, 2), np.where(predicted > 0, 3, 0))
+    return np.where(one.labels == IGNORE, 4, result).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
