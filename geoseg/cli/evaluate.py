@@ -17,6 +17,7 @@ from geoseg.prediction.options import AUTO, PredictOptions
 
 if TYPE_CHECKING:
     from geoseg.evaluation.inputs import Sources
+    from geoseg.models.bundle import Bundle
     from geoseg.prediction.report import Event
 
 _OWN = frozenset({"raster", "raster_content", "raster_resolution", "crs", "resume", "overwrite"})
@@ -41,6 +42,7 @@ _OWN = frozenset({"raster", "raster_content", "raster_resolution", "crs", "resum
     help="Also write a page with figures, plots and the worst tiles.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a report that exists.")
+@click.option("--write", is_flag=True, help="Write figures and best threshold into the card of --model.")
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no table.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
@@ -55,6 +57,7 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
     scene: str | None,
     report: Path | None,
     overwrite: bool,
+    write: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -76,6 +79,7 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
     chosen = EvaluateOptions(**{name: options.pop(name) for name in _fields(EvaluateOptions)})
     _check(ctx, prediction, probability, scene)
     _check_report(report, overwrite)
+    bundle = _card_to_write(prediction, options["model"]) if write else None
     display = EvaluationDisplay(quiet=quiet)
     code = 0
     with contextlib.ExitStack() as stack:
@@ -92,8 +96,16 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
 
             tiles = [tile_layers(inputs, worst.window) for worst in evaluation.worst]
             write_report(evaluation, tiles, report, overwrite=overwrite)
+    if bundle is not None:
+        from geoseg.evaluation.card import card_properties
+        from geoseg.models.bundle import CARD, amend
+
+        amend(bundle, card_properties(evaluation, bundle.document.properties))
+        wrote = bundle.path / CARD
     if not quiet:
         display.summarize(evaluation, report)
+        if bundle is not None:
+            click.echo(f"wrote      {wrote}", err=True)
     if as_json:
         click.echo(json.dumps(evaluation.as_json()))
     return code
@@ -116,6 +128,17 @@ def _check(ctx: click.Context, prediction: str | None, probability: str | None, 
         if ctx.get_parameter_source(name) is source:
             option = f"--{name.replace('_', '-')}"
             raise InvalidOption(f"{option} is for running a model; with --prediction nothing is run")
+
+
+def _card_to_write(prediction: str | None, model: str) -> Bundle:
+    from geoseg.models.bundle import find_model
+
+    if prediction is not None:
+        raise InvalidOption("--write is for a model that is run; with --prediction nothing is run")
+    bundle = find_model(model)
+    if not bundle.path.is_dir():
+        raise InvalidOption(f"--write: {bundle.path} has no card; put it into a folder with a model.json")
+    return bundle
 
 
 def _check_report(report: Path | None, overwrite: bool) -> None:

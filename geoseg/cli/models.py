@@ -144,12 +144,9 @@ def _context_lines(context: Context) -> list[str]:
 
 
 def _write(bundle: Bundle, context: Context) -> None:
-    from geoseg.files import replacing
-    from geoseg.models.bundle import CARD
-    from geoseg.models.card import amended, write_document
+    from geoseg.models.bundle import CARD, amend
 
-    with replacing(bundle.path / CARD) as path:
-        write_document(amended(bundle.document, context.properties), path)
+    amend(bundle, context.properties)
     click.echo(f"wrote {bundle.path / CARD}")
 
 

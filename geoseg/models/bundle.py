@@ -17,21 +17,22 @@ from pathlib import Path
 
 from geoseg import files
 from geoseg.errors import InvalidModel
-from geoseg.models.card import ModelCard, card_of, read_document, write_document
+from geoseg.models.card import ModelCard, amended, card_of, read_document, write_document
 from geoseg.models.document import Asset, CardDocument
-from geoseg.models.onnx_file import external_locations
+from geoseg.models.onnx_file import external_files
 
 CARD = "model.json"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 ONNX = "model.onnx"
+ONNX_DATA = "model.onnx.data"
 IR = ("model.xml", "model.bin")
 INT8 = ("model_int8.xml", "model_int8.bin")
 
 FILES: Mapping[str, tuple[str, str]] = {
     WEIGHTS: ("application/octet-stream; framework=pytorch", "safetensors.torch.save_file"),
     ONNX: ("application/octet-stream; framework=onnx", "onnx"),
-    "model.onnx.data": ("application/octet-stream; framework=onnx", "onnx"),
+    ONNX_DATA: ("application/octet-stream; framework=onnx", "onnx"),
     IR[0]: ("application/xml; framework=openvino", "openvino"),
     IR[1]: ("application/octet-stream; framework=openvino", "openvino"),
     INT8[0]: ("application/xml; framework=openvino", "openvino"),
@@ -167,6 +168,21 @@ def save_bundle(
     return load_folder(folder)
 
 
+def amend(bundle: Bundle, properties: Mapping[str, object]) -> None:
+    """Write a model folder's card anew with other properties, see `geoseg.models.card.amended`.
+
+    Raises
+    ------
+    InvalidModel
+        If the values make no valid card.
+    UnwritableOutput
+        If the folder cannot be written.
+    """
+    document = amended(bundle.document, properties)
+    with files.replacing(bundle.path / CARD) as path:
+        write_document(document, path)
+
+
 def refuse_pickle(path: Path) -> None:
     """Refuse a pickle, a torch archive or TorchScript by its first bytes, whatever its name.
 
@@ -185,15 +201,16 @@ def refuse_pickle(path: Path) -> None:
 
 def _load_onnx(path: Path) -> Bundle:
     _check_size(path)
-    return _probe_onnx(path, files.fingerprint(path))
+    externals = _external_files(path)
+    version = tuple(files.fingerprint(path.parent / name) for name in (path.name, *externals))
+    return _probe_onnx(path, externals, version)
 
 
 @lru_cache(maxsize=8)
-def _probe_onnx(path: Path, version: str) -> Bundle:
+def _probe_onnx(path: Path, externals: tuple[str, ...], version: tuple[str, ...]) -> Bundle:
     """Run an ONNX file to learn what it is; once for each `version` of it, as that takes a while."""
     from geoseg.models.onnx_keys import document_of
 
-    externals = _external_files(path)
     document = document_of(path)
     checksums = {name: files.sha256(path.parent / name) for name in externals}
     checksums[ONNX] = files.sha256(path)
@@ -218,9 +235,11 @@ def _check_file(path: Path) -> None:
     _check_size(path)
     refuse_pickle(path)
     if path.name == ONNX:
-        unlisted = set(_external_files(path)) - set(FILES)
+        unlisted = set(_external_files(path)) - {WEIGHTS, ONNX_DATA}
         if unlisted:
-            raise InvalidModel(f"{path}: keeps weights in {min(unlisted)}; only model.onnx.data is allowed")
+            raise InvalidModel(
+                f"{path}: keeps weights in {min(unlisted)}; only {WEIGHTS} and {ONNX_DATA} are allowed"
+            )
     if path.name == WEIGHTS:
         with path.open("rb") as file:
             length, brace = int.from_bytes(file.read(8), "little"), file.read(1)
@@ -229,18 +248,28 @@ def _check_file(path: Path) -> None:
 
 
 def _external_files(path: Path) -> tuple[str, ...]:
-    """Return the files beside an ONNX file that hold weights of it; refuse any elsewhere."""
+    """Return the files beside an ONNX file that hold weights of it; refuse any elsewhere, or others."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            names = external_locations(data)
+            externals = external_files(data)
     except ValueError as error:
         raise InvalidModel(f"{path}: is no ONNX file: {error}") from error
-    for name in names:
+    for name, external in externals.items():
         if name != Path(name).name or name in ("", "..") or "\\" in name:
             raise InvalidModel(f"{path}: wants to read weights from {name!r}, outside its own folder")
         if not (path.parent / name).is_file():
             raise InvalidModel(f"{path}: its weights are in {name}, which is not beside it")
-    return names
+        size = (path.parent / name).stat().st_size
+        if size < external.size:
+            raise InvalidModel(
+                f"{path.parent / name}: has {size} bytes, {path.name} needs {external.size}; "
+                "it is cut off or another file"
+            )
+        if external.checksums - {files.sha1(path.parent / name)}:
+            raise InvalidModel(
+                f"{path.parent / name}: is not the file that {path.name} was written with (checksum)"
+            )
+    return tuple(externals)
 
 
 def _check_size(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from geoseg.cli import run
+from geoseg.models.bundle import find_model, load_folder
 from geoseg.testing import make_scene
 from tests.evaluation.files import boxes, burned, class_map, polygons
 from tests.runs import SHARED, bright_model, picture
@@ -135,3 +137,31 @@ def test_real_footprints_against_their_mask(capfd: pytest.CaptureFixture[str]) -
     assert result["objects"][0]["split"] > 100
     assert result["resolution_m"] == pytest.approx([0.132, 0.132], abs=0.001)
     assert np.isclose(result["outlines"][0]["boundary_iou"]["value"], 1, atol=0.01)
+
+
+def test_the_card_takes_figures_and_the_best_threshold(
+    truth: Path, scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "mine"
+    shutil.copytree(find_model("buildings").path, model)
+    before = load_folder(model)
+    options = ["--scene", scene, "--model", model, "--blocks", 9, "--write", "--json"]
+    for _ in range(2):  # the second time replaces what the first wrote
+        code, out, err = evaluate(capfd, truth, *options)
+        assert code == 0, err
+    result = json.loads(out)
+    after = load_folder(model)
+    assert after.card.threshold == result["confidence"][0]["best"]["threshold"]
+    figures = [
+        figure for figure in after.document.properties.accuracy if figure.where.startswith("truth.gpkg")
+    ]
+    assert [figure.metric for figure in figures] == ["pixel IoU", "object F1 at IoU 0.5"]
+    assert figures[0].value == pytest.approx(result["pixels"]["mean_iou"]["value"], abs=1e-3)
+    assert len(after.document.properties.accuracy) == len(before.document.properties.accuracy) + 2
+    assert "wrote" in err
+
+
+def test_write_needs_a_model_that_is_run(truth: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, _, err = evaluate(capfd, truth, "--prediction", truth, "--write")
+    assert code == 2
+    assert "--write" in err
