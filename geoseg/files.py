@@ -99,6 +99,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha1(path: Path) -> str:
+    """Return the SHA-1 of a whole file as 40 hexadecimal digits: what ONNX names other files by.
+
+    It tells files apart that were mixed up; against an attacker `sha256` is the one to use.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
+
+
 def _stem(path: Path) -> str:
     """Return how the temporary names of `path` begin on this machine."""
     return f".{hashlib.sha256(f'{platform.node()} {path.name}'.encode()).hexdigest()[:10]}-"

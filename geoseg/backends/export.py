@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import mmap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from geoseg.backends.networks.pooling import exportable
-from geoseg.errors import BackendUnavailable
-from geoseg.files import replacing
+from geoseg.errors import BackendUnavailable, InvalidModel
+from geoseg.files import replacing, sha1
 
 OPSET = 17
 """Old enough for every runtime of the last years, new enough for what the architectures use."""
@@ -20,9 +23,13 @@ INPUT, OUTPUT = "image", "logits"
 """Names of the graph's input (batch, bands, rows, cols) and output (batch, classes, rows, cols)."""
 
 _SMALLEST_COMPACT = 256
+_SMALLEST_REFERRED = 512
+"""Bytes; to say where a tensor lies takes some 70."""
 
 
-def export_onnx(module: torch.nn.Module, path: Path, bands: int, tile: int) -> None:
+def export_onnx(
+    module: torch.nn.Module, path: Path, bands: int, tile: int, *, weights: Path | None = None
+) -> None:
     """Write `module` as ONNX: float32 in, float32 logits out, NCHW.
 
     Batch, rows and cols are dynamic; rows and cols must be multiples of what the architecture
@@ -40,11 +47,18 @@ def export_onnx(module: torch.nn.Module, path: Path, bands: int, tile: int) -> N
         Input channels.
     tile : int
         Rows and cols of the example that is traced, in pixels.
+    weights : Path, optional
+        The safetensors of `module` (see `geoseg.backends.architectures.save`), to be kept beside the
+        ONNX file under its name. Large tensors that lie there byte for byte are not stored again:
+        the ONNX file says where they are, and names the SHA-1 of the file that it was written with.
+        Default: the ONNX file stands alone.
 
     Raises
     ------
     BackendUnavailable
         If the package onnx is not installed.
+    InvalidModel
+        If `weights` cannot be read as safetensors.
     UnwritableOutput
         If the folder of `path` is missing or not writable.
     """
@@ -72,7 +86,9 @@ def export_onnx(module: torch.nn.Module, path: Path, bands: int, tile: int) -> N
         )
         model = onnx.load(temporary)
         _compact(model)
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(model, full_check=True)  # before: it wants to see what is referred to
+        if weights is not None:
+            _refer(model, weights)
         onnx.save(model, temporary)
 
 
@@ -123,3 +139,50 @@ def _compact(model: object) -> None:
         casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT, name=f"{name}.cast"))
     for position, node in enumerate(casts):
         model.graph.node.insert(position, node)
+
+
+def _refer(model: object, weights: Path) -> None:
+    """Replace large tensors that `weights` holds byte for byte by where they lie in it.
+
+    The keys: https://onnx.ai/onnx/repo-docs/ExternalData.html
+    """
+    from onnx import ModelProto, TensorProto
+
+    assert isinstance(model, ModelProto)
+    spans, codes = _spans(weights), {TensorProto.FLOAT16: "F16", TensorProto.FLOAT: "F32"}
+    checksum = {"checksum": sha1(weights)}
+    with weights.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for tensor in model.graph.initializer:
+            length = len(tensor.raw_data)
+            if length < _SMALLEST_REFERRED:
+                continue
+            alike = spans.get((codes.get(tensor.data_type, ""), tuple(tensor.dims)), [])
+            start = next((at for at in alike if data[at : at + length] == tensor.raw_data), None)
+            if start is None:
+                continue
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+            place = {"location": weights.name, "offset": start, "length": length} | checksum
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+            checksum = {}  # it is the file's, not the tensor's: once is enough
+
+
+def _spans(weights: Path) -> dict[tuple[str, tuple[int, ...]], list[int]]:
+    """Return where the tensors of each dtype and shape begin in a safetensors file, in bytes.
+
+    The format: 8 bytes of length, a JSON header of that length, then the tensors, little-endian and
+    contiguous (https://huggingface.co/docs/safetensors, "Format").
+    """
+    try:
+        with safe_open(weights, "numpy"), weights.open("rb") as file:  # checks header, spans and length
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+    except (OSError, SafetensorError) as error:
+        raise InvalidModel(f"{weights}: cannot be read as safetensors ({type(error).__name__})") from error
+    found: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            start = 8 + length + entry["data_offsets"][0]
+            found.setdefault((entry["dtype"], tuple(entry["shape"])), []).append(start)
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 # The messages of onnx.proto on the way to a tensor, with the numbers of the fields that lead on.
 _CHILDREN: dict[str, dict[int, str]] = {
@@ -24,8 +25,26 @@ _MAX_DEPTH = 64
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-def external_locations(data: bytes | mmap.mmap) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class External:
+    """What an ONNX file says of a file that holds tensors of it.
+
+    Parameters
+    ----------
+    size : int
+        Bytes that it must have at least: where the last tensor ends, as far as lengths are given.
+    checksums : frozenset of str
+        The SHA-1 that it must have, in lower case, where one is given.
+    """
+
+    size: int = 0
+    checksums: frozenset[str] = frozenset()
+
+
+def external_files(data: bytes | mmap.mmap) -> dict[str, External]:
     """Return the files that an ONNX file's tensors are said to lie in, relative to its folder, sorted.
+
+    The keys of a tensor that lies elsewhere: https://onnx.ai/onnx/repo-docs/ExternalData.html
 
     Parameters
     ----------
@@ -37,25 +56,51 @@ def external_locations(data: bytes | mmap.mmap) -> tuple[str, ...]:
     ValueError
         If it is no ONNX file.
     """
+    found: dict[str, External] = {}
     try:
-        return tuple(sorted(set(_locations(data, (0, len(data)), "model", 0))))
+        for pairs in _references(data, (0, len(data)), "model", 0):
+            size = sum(max(map(_number, _values(pairs, key)), default=0) for key in (b"offset", b"length"))
+            checksums = {_text(value).lower() for value in _values(pairs, b"checksum") if value}
+            for location in map(_text, _values(pairs, b"location")):
+                known = found.get(location, External())
+                found[location] = External(max(known.size, size), known.checksums | checksums)
     except IndexError as error:
         raise ValueError("ends in the middle of a field") from error
+    return dict(sorted(found.items()))
 
 
-def _locations(data: bytes | mmap.mmap, span: tuple[int, int], message: str, depth: int) -> Iterator[str]:
-    """Yield each file that a tensor inside the message at `span` of `data` names."""
+def _values(pairs: list[tuple[bytes, bytes]], key: bytes) -> list[bytes]:
+    """Return all values of a key: a file may give one twice, and runtimes differ in which they take."""
+    return [value for name, value in pairs if name == key]
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
+
+
+def _number(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 19:
+        raise ValueError(f"a tensor lies at {_text(value[:20])!r} of another file")
+    return int(value)
+
+
+def _references(
+    data: bytes | mmap.mmap, span: tuple[int, int], message: str, depth: int
+) -> Iterator[list[tuple[bytes, bytes]]]:
+    """Yield the pairs (key, value) by which each tensor inside the message at `span` refers to a file."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     children = _CHILDREN[message]
+    pairs = []
     for number, start, stop in _fields(data, span):
         child = children.get(number)
         if child == "entry":
             pair = {key: data[a:b] for key, a, b in _fields(data, (start, stop))}
-            if pair.get(1) == b"location":
-                yield pair.get(2, b"").decode("utf-8", "backslashreplace")
+            pairs.append((pair.get(1, b""), pair.get(2, b"")))
         elif child is not None:
-            yield from _locations(data, (start, stop), child, depth + 1)
+            yield from _references(data, (start, stop), child, depth + 1)
+    if pairs:
+        yield pairs
 
 
 def _fields(data: bytes | mmap.mmap, span: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
