@@ -1,14 +1,15 @@
 import contextlib
 from pathlib import Path
 
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import TensorProto, helper
 
 from geoseg.errors import InvalidModel
 from geoseg.models.bundle import find_model
-from geoseg.models.onnx_file import external_files
+from geoseg.models.onnx_file import External, external_files
 from tests.models.onnx_graphs import external, model_bytes, outside_in, pointwise_bytes, save
 
 PLACES = ["initializer", "attribute", "subgraph", "sparse"]
@@ -22,6 +23,36 @@ def test_a_file_of_its_own_has_none() -> None:
 @pytest.mark.parametrize("place", PLACES)
 def test_external_weights_are_found_wherever_they_hide(place: str) -> None:
     assert list(external_files(model_bytes(outside_in(place, "m.data")))) == ["m.data"]
+
+
+PLACE = st.tuples(st.sampled_from(["a.data", "b.data"]), st.integers(0, 1 << 40), st.integers(0, 1 << 40))
+
+
+@given(st.lists(PLACE, max_size=6))
+def test_a_file_must_reach_to_the_end_of_its_last_tensor(places: list[tuple[str, int, int]]) -> None:
+    tensors = [referring(location=name, offset=at, length=size) for name, at, size in places]
+    found = external_files(graph_bytes(tensors))
+    assert {name: external.size for name, external in found.items()} == {
+        name: max(at + size for other, at, size in places if other == name) for name, _, _ in places
+    }
+
+
+def test_keys_may_be_missing_or_come_twice() -> None:
+    one = referring(location="a", checksum="AB")
+    two = referring(offset=7, length=5, location="b", checksum="")
+    two.external_data.add(key="location", value="a")
+    two.external_data.add(key="length", value="9")
+    found = external_files(graph_bytes([one, two]))
+    assert found == {"a": External(16, frozenset({"ab"})), "b": External(16)}
+
+
+@pytest.mark.parametrize("value", ["-1", "1e3", "", "x", "1" * 30])
+def test_places_that_are_no_numbers_are_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "a").write_bytes(bytes(100))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(graph_bytes([referring(location="a", offset=value, length=4)]))
+    with pytest.raises(InvalidModel, match=r"m\.onnx: is no ONNX file: a tensor lies at"):
+        find_model(str(path))
 
 
 def test_functions_are_searched() -> None:
@@ -47,6 +78,15 @@ def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
         find_model(str(path))
 
 
+def test_other_weights_beside_a_file_make_another_model(tmp_path: Path) -> None:
+    model = onnx.load_model_from_string(POINTWISE)
+    path, data = tmp_path / "m.onnx", tmp_path / "m.data"
+    onnx.save(model, path, save_as_external_data=True, location=data.name, size_threshold=0)
+    before = find_model(str(path)).card.digest
+    data.write_bytes(bytes(data.stat().st_size))  # no checksum is named, and the file has its length
+    assert find_model(str(path)).card.digest != before
+
+
 @given(st.binary(max_size=300) | st.integers(0, len(POINTWISE)).map(lambda size: POINTWISE[:size]))
 def test_other_bytes_raise_a_value_error_or_nothing(data: bytes) -> None:
     with contextlib.suppress(ValueError):
@@ -66,6 +106,19 @@ def test_nesting_has_an_end() -> None:
             inner = field(number, inner)
     with pytest.raises(ValueError, match="nested too deeply"):
         external_files(field(7, inner))
+
+
+def referring(**entries: object) -> TensorProto:
+    """Return a tensor that lies in another file, with these keys."""
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def graph_bytes(tensors: list[TensorProto]) -> bytes:
+    return model_bytes(helper.make_graph([], "g", [], [], tensors))
 
 
 def field(number: int, content: bytes) -> bytes:
