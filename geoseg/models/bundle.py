@@ -265,7 +265,7 @@ def _external_files(path: Path) -> tuple[str, ...]:
                 f"{path.parent / name}: has {size} bytes, {path.name} needs {external.size}; "
                 "it is cut off or another file"
             )
-        if external.checksums - {files.sha1(path.parent / name)}:
+        if external.checksums and external.checksums != {files.sha1(path.parent / name)}:
             raise InvalidModel(
                 f"{path.parent / name}: is not the file that {path.name} was written with (checksum)"
             )
