@@ -31,7 +31,10 @@ def accuracy(
 ) -> list[dict[str, object]]:
     """Return the card's rows: means over the built places, then by place what is defined there."""
     threshold = f", threshold {rule.threshold:g}" if len(rule.channels) == 1 else ""
-    how = f"never trained on; checkpoint and threshold chosen on these places; resampled to {resolution_m:g} m{threshold}"
+    how = (
+        "never trained on; checkpoint and threshold chosen on these places; "
+        f"resampled to {resolution_m:g} m{threshold}"
+    )
     objects = f"{how}; connected components one to one, predictions under {MIN_AREA_M2:g} m² left out"
     rows: list[dict[str, object]] = []
 
@@ -90,7 +93,7 @@ def hyperparameters(recipe: Recipe, source: str | None) -> dict[str, object]:
     steps = read_rows(recipe.run_folder / "training.csv")
     last = steps[-1] if steps else {"step": "0", "seconds": "0"}
     curve = validation_curve(read_rows(recipe.run_folder / "validation.csv"))
-    gpus = torch.cuda.device_count()
+    gpus = 0 if recipe.optimization.device == "cpu" else torch.cuda.device_count()
     hardware = (
         f"{gpus} × {torch.cuda.get_device_name(0)}"
         if gpus
@@ -111,7 +114,9 @@ def hyperparameters(recipe: Recipe, source: str | None) -> dict[str, object]:
                 "optimization": True,
             },
         ),
-        "loss_curve": thin([[int(row["step"]), float(row["loss"])] for row in steps]),
+        "loss_curve": thin(
+            [[int(row["step"]), loss] for row in steps if math.isfinite(loss := float(row["loss"]))]
+        ),
         "validation_curve": thin([[step, round(iou, 4)] for step, iou in curve]),
         "versions": {
             name: version(name)

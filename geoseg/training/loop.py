@@ -8,9 +8,7 @@ did best on the held-out places), ``training.csv``, ``validation.csv``, ``tensor
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import shutil
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,23 +18,21 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from geoseg.backends.base import Activation
-from geoseg.errors import BackendUnavailable, UnwritableOutput
-from geoseg.files import replacing
+from geoseg.errors import BackendUnavailable, GeosegError
 from geoseg.training.data.read import Split
 from geoseg.training.data.sampler import Sampler
+from geoseg.training.folder import CHECKPOINT, CheckpointFiles, claim, last_validation, steps_done, writing
 from geoseg.training.losses import make_loss
 from geoseg.training.network import Start
 from geoseg.training.recipe import Optimization, Recipe
 from geoseg.training.schedule import Schedule
-from geoseg.training.task import SegmentationTask
+from geoseg.training.task import Numbered, SegmentationTask
 from geoseg.training.validation import Validation
 from geoseg.training.watch import Began, Event, Watch, ignore
 from geoseg.values import ClassRule
-
-CHECKPOINT = "last.ckpt"
-IDENTITY = "run.json"
 
 _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
@@ -71,15 +67,20 @@ def train(
     ------
     InvalidOption
         If training diverges.
+    UnreadableScene
+        If a file of the data has gone or is broken.
     UnwritableOutput
         If the run's folder cannot be written, or holds a run of another recipe.
     BackendUnavailable
         If the device that the recipe names is not there.
+    OutOfDeviceMemory
+        If a batch does not fit on it.
     KeyboardInterrupt
         If the user stops it; the run can go on from its last checkpoint.
     """
     folder = recipe.run_folder
-    _claim(folder, recipe, resume)
+    if is_first_process():
+        claim(folder, recipe, resume=resume)
     options = recipe.optimization
     rule, activation = rule_of(recipe)
     schedule = Schedule(options)
@@ -89,7 +90,8 @@ def train(
     loss = make_loss(
         recipe.loss.name, gap_weight=recipe.loss.gap_weight, outline_weight=recipe.loss.outline_weight
     )
-    task = SegmentationTask(start.network, sampler.draw, loss, options, recipe.seed)
+    draw = Numbered(sampler.draw, [spec.id for spec in recipe.data.classes])
+    task = SegmentationTask(start.network, draw, loss, options, recipe.seed)
     callbacks = [
         schedule,
         Watch(folder, schedule, on_event),
@@ -99,16 +101,17 @@ def train(
             folder, Path(CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False
         ),
     ]
-    checkpoint = folder / CHECKPOINT
-    with _quiet():
+    with _quiet(), writing(folder), _translated():
         trainer = _trainer(options, folder, callbacks)
-        on_event(
-            Began(options.steps, _steps_done(checkpoint), split.notes + ((start.note,) if start.note else ()))
-        )
-        _fit(trainer, task, checkpoint)
-        if not (folder / "best").exists() or _last_validation(folder) != trainer.global_step:
-            trainer.validate(task, _Nothing(), verbose=False)
+        notes = (*split.notes, start.note) if start.note else split.notes
+        on_event(Began(options.steps, steps_done(folder), notes))
+        _fit(trainer, task, folder)
     return folder / "best"
+
+
+def is_first_process() -> bool:
+    """Return whether this process writes: with several GPUs, the command line runs once for each of them."""
+    return not rank_zero_only.rank
 
 
 def rule_of(recipe: Recipe) -> tuple[ClassRule, Activation]:
@@ -146,9 +149,13 @@ def _trainer(options: Optimization, folder: Path, callbacks: list[lightning.Call
             "device cuda: PyTorch sees no GPU; leave --device at auto to train on the CPU"
         )
     precision = options.precision if options.precision != "auto" else automatic_precision(device)
+    several = device == "cuda" and torch.cuda.device_count() > 1
     return lightning.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices="auto" if device == "cuda" else 1,
+        # Encoders of timm and auxiliary heads may hold weights that no output depends on.
+        strategy="ddp_find_unused_parameters_true" if several else "auto",
+        plugins=[CheckpointFiles()],
         precision=_PRECISIONS[precision],
         max_steps=options.steps,
         max_epochs=-1,
@@ -164,18 +171,34 @@ def _trainer(options: Optimization, folder: Path, callbacks: list[lightning.Call
     )
 
 
-def _fit(trainer: lightning.Trainer, task: SegmentationTask, checkpoint: Path) -> None:
+def _fit(trainer: lightning.Trainer, task: SegmentationTask, folder: Path) -> None:
+    """Train to the end of the schedule, with a validation there."""
+    checkpoint = folder / CHECKPOINT
+    trainer.fit(
+        task,
+        val_dataloaders=_Nothing(),
+        ckpt_path=str(checkpoint) if checkpoint.exists() else None,
+        weights_only=True,
+    )
+    seen = (folder / "best").exists() and last_validation(folder) == trainer.global_step
+    if not trainer.strategy.broadcast(seen):  # one process writes these files and knows
+        trainer.validate(task, _Nothing(), verbose=False)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Undo what Lightning makes of Ctrl-C, and PyTorch of an error in a process that draws samples."""
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(
-            task,
-            val_dataloaders=_Nothing(),
-            ckpt_path=str(checkpoint) if checkpoint.exists() else None,
-            weights_only=True,
-        )
-    except SystemExit as error:  # what Lightning makes of Ctrl-C
+        yield
+    except SystemExit as error:
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from error
+    except GeosegError as error:
+        *traceback, last = str(error).strip().splitlines() or [""]
+        if not traceback:
+            raise
+        raise type(error)(last.partition(": ")[2]) from error
 
 
 class _Nothing:
@@ -186,42 +209,6 @@ class _Nothing:
 
     def __len__(self) -> int:
         return 1
-
-
-def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """Make the run's folder, or take the one that is there if it is this recipe's."""
-    identity = folder / IDENTITY
-    if folder.exists() and not resume:
-        if not identity.exists():
-            raise UnwritableOutput(
-                f"{folder}: is no folder of a training run; remove it, or choose another --out"
-            )
-        shutil.rmtree(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UnwritableOutput(f"{folder}: cannot be made: {error.strerror}") from error
-    if identity.exists():
-        if json.loads(identity.read_text(encoding="utf-8")).get("recipe") != recipe.digest:
-            raise UnwritableOutput(
-                f"{folder}: holds a run of another recipe; give --no-resume to start anew, or another --out"
-            )
-        return
-    with replacing(identity) as path:
-        path.write_text(json.dumps({"recipe": recipe.digest}) + "\n", encoding="utf-8")
-
-
-def _steps_done(checkpoint: Path) -> int:
-    if not checkpoint.exists():
-        return 0
-    return int(torch.load(checkpoint, weights_only=True, map_location="meta")["global_step"])
-
-
-def _last_validation(folder: Path) -> int:
-    from geoseg.training.watch import read_rows
-
-    rows = read_rows(folder / "validation.csv")
-    return int(rows[-1]["step"]) if rows else -1
 
 
 @contextlib.contextmanager

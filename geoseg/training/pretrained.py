@@ -70,7 +70,7 @@ def in_order(stored: dict[str, torch.Tensor], expected: dict[str, torch.Tensor])
     """
     if len(stored) < len(expected):
         raise InvalidModel(f"pretrained weights hold {len(stored)} tensors; the encoder has {len(expected)}")
-    matched = {}
+    matched: dict[str, torch.Tensor] = {}
     for (theirs, tensor), (ours, place) in zip(stored.items(), expected.items(), strict=False):
         fitted = _to_bands(tensor, place.shape[1]) if not matched and place.ndim == 4 else tensor
         if theirs.rpartition(".")[2] != ours.rpartition(".")[2] or fitted.shape != place.shape:

@@ -32,7 +32,9 @@ from geoseg.training.task import normalize
 from geoseg.training.validate import CONTEXT, Score, answers, best_rule, sweep
 from geoseg.values import ClassRule, Patch, Window
 
-_THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(12))
+_THRESHOLDS = sorted((round(0.3 + 0.05 * step, 2) for step in range(12)), key=lambda value: abs(value - 0.5))
+"""Nearest to one half first: of equals the first is taken."""
+
 _LABELLED_TILE = 512
 
 

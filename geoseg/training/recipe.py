@@ -41,19 +41,21 @@ class ModelSpec(Section):
         the same classes; it brings architecture and encoder with it.
     """
 
-    arch: str = Field("unet", description="Architecture: unet, fcn, pspnet, deeplabv3+, hrnet …")
-    encoder: str | None = Field(None, description="Any encoder of timm; by default one that suits --arch.")
+    arch: str = Field(default="unet", description="Architecture: unet, fcn, pspnet, deeplabv3+, hrnet …")
+    encoder: str | None = Field(
+        default=None, description="Any encoder of timm; by default one that suits --arch."
+    )
     details: dict[str, object] = Field(default_factory=dict)
     weights: Literal["imagenet"] | None = Field(
-        None, description="First weights of the encoder, from an installed package."
+        default=None, description="First weights of the encoder, from an installed package."
     )
-    start: str | None = Field(None, description="Go on from this model's weights (fine-tune).")
+    start: str | None = Field(default=None, description="Go on from this model's weights (fine-tune).")
 
 
 class LossSpec(Section):
     """What is made small; see `geoseg.training.losses.make_loss`."""
 
-    name: str = Field("ce+dice", description="Terms joined by +: ce, dice, focal, lovasz.")
+    name: str = Field(default="ce+dice", description="Terms joined by +: ce, dice, focal, lovasz.")
     gap_weight: Positive = 3.0
     outline_weight: Positive = 1.0
 
@@ -89,19 +91,21 @@ class Optimization(Section):
     """
 
     optimizer: Literal["adamw", "adam", "radam", "nadam", "sgd"] = "adamw"
-    learning_rate: Positive = Field(1e-3, description="Peak of the cosine schedule.")
+    learning_rate: Positive = Field(default=1e-3, description="Peak of the cosine schedule.")
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     warmup_steps: Count = 50
     clip: Positive = 2.0
-    batch: Count = Field(16, description="Samples a step.")
-    steps: Count = Field(2000, description="Steps of the schedule.")
-    minutes: Positive | None = Field(None, description="End the schedule after this training time.")
+    batch: Count = Field(default=16, description="Samples a step.")
+    steps: Count = Field(default=2000, description="Steps of the schedule.")
+    minutes: Positive | None = Field(default=None, description="End the schedule after this training time.")
     ema_decay: Share = 0.995
     epoch: Count = 50
     validate_every: Count = 4
     pictures_every: Annotated[int, Field(ge=0)] = 3
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: all GPUs, else the CPU.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: all GPUs, else the CPU."
+    )
     workers: Annotated[int, Field(ge=0)] | None = None
 
 
@@ -142,9 +146,9 @@ class Recipe(Section):
         Folder that the paths of `data` are relative to.
     """
 
-    name: str = Field("", description="Name of the model; by default that of its folder.")
+    name: str = Field(default="", description="Name of the model; by default that of its folder.")
     out: Path
-    seed: Annotated[int, Field(ge=0, le=2**31)] = Field(0, description="Fixes every bit of chance.")
+    seed: Annotated[int, Field(ge=0, le=2**31)] = Field(default=0, description="Fixes every bit of chance.")
     base: Path = Path()
     data: DataSpec
     validation: ValidationSpec = ValidationSpec(blocks=Blocks())

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from geoseg.errors import UnwritableOutput
 from geoseg.files import check_writable
-from geoseg.models.bundle import Bundle
+from geoseg.models.bundle import CARD, Bundle
+from geoseg.training import require_packages
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
-from geoseg.training.loop import train
+from geoseg.training.loop import is_first_process, train
 from geoseg.training.network import make_network
 from geoseg.training.publish import publish
 from geoseg.training.recipe import Recipe
 from geoseg.training.watch import Event, ignore
 from geoseg.training.worlds import render_worlds
+
+__all__ = ["is_first_process", "train_model"]
 
 
 def train_model(
@@ -24,6 +30,9 @@ def train_model(
     on_event: Callable[[Event], None] = ignore,
 ) -> Bundle:
     """Train a model and write its folder, ``recipe.out``; everything foreseeable fails before the first step.
+
+    On several GPUs, Lightning runs the command line once more for each of the others. Those
+    processes only train, and end here.
 
     Parameters
     ----------
@@ -41,10 +50,21 @@ def train_model(
     GeosegError
         One line on what is wrong with data, recipe, network or output.
     """
-    check_writable(recipe.out, overwrite=overwrite)
+    require_packages(int8=recipe.card.int8)
+    _check_out(recipe.out, overwrite=overwrite)
     start = make_network(recipe.model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
     split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
-    worlds = render_worlds(recipe.seed, recipe.draws, recipe.data.classes[0].id)
+    worlds = render_worlds(recipe.seed, recipe.draws, recipe.data)
     sampler = Sampler(split.training, worlds, recipe.draws)
-    best = train(recipe, split, sampler, start, resume=resume, on_event=on_event)
+    listener = on_event if is_first_process() else ignore
+    best = train(recipe, split, sampler, start, resume=resume, on_event=listener)
+    if not is_first_process():
+        sys.exit(0)
     return publish(recipe, split, sampler, start, best)
+
+
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    """Check that the model can be written, and that it replaces nothing but a model."""
+    check_writable(out, overwrite=overwrite)
+    if out.exists() and not (out / CARD).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise UnwritableOutput(f"{out}: is no model folder and is not replaced; choose another --out")

@@ -27,7 +27,7 @@ def done_share(options: Optimization, step: int, seconds: float) -> float:
     return min(1.0, max(step / options.steps, timed))
 
 
-class Schedule(lightning.Callback):
+class Schedule(lightning.Callback):  # type: ignore[misc]  # lightning is not followed
     """Sets the learning rate of each step, and ends the run with the schedule.
 
     Attributes

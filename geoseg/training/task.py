@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import lightning
 import numpy as np
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from geoseg.errors import InvalidOption
 from geoseg.training.augment import augment
+from geoseg.training.data.sample import IGNORE
 from geoseg.training.losses import Loss
 from geoseg.training.recipe import Optimization
 
@@ -24,7 +25,33 @@ Draw: TypeAlias = "Callable[[np.random.Generator], Sample]"
 """Draws one sample; all chance comes from the generator."""
 
 PATIENCE = 10
-"""Steps in a row without a finite loss after which training gives up."""
+"""Steps in a row without a finite gradient after which training gives up."""
+
+
+class Numbered:
+    """Draws samples whose labels are channels of the network in place of class ids.
+
+    Parameters
+    ----------
+    draw : callable
+        See `Draw`; labels are class ids.
+    ids : sequence of int
+        Class ids in the order of the channels; the first becomes 1.
+    """
+
+    def __init__(self, draw: Draw, ids: Sequence[int]) -> None:
+        self._draw = draw
+        self._numbers = torch.full((256,), IGNORE, dtype=torch.uint8)
+        self._numbers[[0, *ids]] = torch.arange(len(ids) + 1, dtype=torch.uint8)
+
+    def __call__(self, rng: np.random.Generator) -> Sample:
+        """Draw a sample."""
+        pixels, labels = self._draw(rng)
+        return pixels, self._numbers[labels.long()]
+
+    def __deepcopy__(self, _memo: dict[int, object]) -> Self:
+        """Return itself: whoever copies the task to average its weights needs no second copy of the data."""
+        return self
 
 
 class Samples(Dataset["Sample"]):
@@ -46,7 +73,7 @@ class Samples(Dataset["Sample"]):
         return augment(*self._draw(rng), rng)
 
 
-class SegmentationTask(lightning.LightningModule):
+class SegmentationTask(lightning.LightningModule):  # type: ignore[misc]  # lightning is not followed
     """A network with its loss, optimizer and samples.
 
     Parameters
@@ -54,7 +81,7 @@ class SegmentationTask(lightning.LightningModule):
     network : Module
         (batch, bands, rows, cols) float32 to logits (batch, channels, rows, cols).
     draw : callable
-        See `Draw`.
+        See `Draw`; labels are channels of the network, 0 is the background.
     loss : callable
         See `geoseg.training.losses.make_loss`.
     options : Optimization
@@ -67,17 +94,22 @@ class SegmentationTask(lightning.LightningModule):
         self, network: torch.nn.Module, draw: Draw, loss: Loss, options: Optimization, seed: int
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self.options = options
         self._draw, self._loss, self._seed = draw, loss, seed
         self._failures = 0
+        self._before: list[torch.Tensor] = []
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Return the samples of the current epoch, on as many processes as the recipe asks for."""
         options = self.options
-        size = options.epoch * options.batch * self.trainer.world_size
-        samples = Samples(self._draw, self._seed, self.current_epoch, size)
-        workers = options.workers if options.workers is not None else automatic_workers(self.device.type)
+        processes = self.trainer.world_size
+        samples = Samples(
+            self._draw, self._seed, self.current_epoch, options.epoch * options.batch * processes
+        )
+        workers = options.workers
+        if workers is None:
+            workers = automatic_workers(self.device.type, processes)
         return DataLoader(
             samples, options.batch, num_workers=workers, pin_memory=self.device.type == "cuda", drop_last=True
         )
@@ -87,36 +119,39 @@ class SegmentationTask(lightning.LightningModule):
         torch.manual_seed(self._seed * 1_000_003 + self.current_epoch)
         self.network.train()
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _number: int) -> torch.Tensor | None:
-        """Return the loss of a batch; None, to be left out, where it is no finite number.
-
-        Raises
-        ------
-        InvalidOption
-            After `PATIENCE` such batches in a row: the run has diverged.
-        """
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _number: int) -> torch.Tensor:
+        """Return the loss of a batch; where it is no finite number, the step is left out later."""
         pixels, labels = batch
-        logits = self.network(normalize(pixels))
-        loss = self._loss(logits.float(), labels)
-        if math.isfinite(loss.item()):
-            self._failures = 0
-            return loss
-        self._failures += 1
-        if self._failures >= PATIENCE:
-            raise InvalidOption(
-                f"training diverged: no finite loss in {PATIENCE} steps up to step {self.global_step}; "
-                "lower the learning rate, or set precision to float32"
-            )
-        return None
+        self._before = [buffer.clone() for buffer in self.network.buffers()]
+        return self._loss(self.network(normalize(pixels)).float(), labels)
 
     def validation_step(self, *_: object) -> None:
         """Do nothing: `geoseg.training.validation.Validation` walks the places itself."""
 
     def configure_gradient_clipping(self, optimizer: Any, *_: object, **__: object) -> None:
-        """Clip the gradient's norm; leave out a step whose gradient is no finite number."""
+        """Clip the gradient's norm; leave out a step whose gradient is no finite number.
+
+        Every process sees the same gradient, so all of them give up at the same step.
+
+        Raises
+        ------
+        InvalidOption
+            After `PATIENCE` such steps in a row: the run has diverged.
+        """
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.options.clip)
-        if not math.isfinite(norm.item()):
-            optimizer.zero_grad()
+        if math.isfinite(norm.item()):
+            self._failures = 0
+            return
+        optimizer.zero_grad()
+        # What a norm has counted into its mean and variance would stay there for ever.
+        for buffer, kept in zip(self.network.buffers(), self._before, strict=True):
+            buffer.copy_(kept)
+        self._failures += 1
+        if self._failures >= PATIENCE:
+            raise InvalidOption(
+                f"training diverged: no finite gradient in {PATIENCE} steps up to step {self.global_step}; "
+                "lower the learning rate, or set precision to float32"
+            )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer; biases and norms have no weight decay."""
@@ -149,6 +184,7 @@ def make_optimizer(network: torch.nn.Module, options: Optimization) -> torch.opt
             return torch.optim.SGD(groups, rate, momentum=0.9, nesterov=True)
 
 
-def automatic_workers(device: str) -> int:
-    """Return the number of drawing processes: a CPU has its hands full, a GPU would wait."""
-    return min(16, os.cpu_count() or 1) if device == "cuda" else 0
+def automatic_workers(device: str, processes: int) -> int:
+    """Return how many processes draw for each of `processes`: a CPU has its hands full, a GPU would wait."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, max(1, cores // processes)) if device == "cuda" else 0

@@ -18,12 +18,15 @@ from geoseg.grid.classes import classify
 from geoseg.metrics import Confusion, confusion, match_objects
 from geoseg.training.data.ground import Ground
 from geoseg.training.data.sample import IGNORE
-from geoseg.training.data.tiles import validation_tiles
+from geoseg.training.data.tiles import region_on, validation_tiles
 from geoseg.training.task import normalize
 from geoseg.values import ClassRule, Window
 
 LARGEST, CONTEXT = 1024, 32
-"""Most pixels a side that are scored at once, and the ground beyond that the network sees too."""
+"""Most pixels a side that the network sees at once as inner ground, and as context beyond it."""
+
+WHOLE = 4096
+"""Most pixels a side of a ground that is answered, and scored, in one piece."""
 
 _MULTIPLE = 32
 
@@ -102,19 +105,43 @@ class Score:
 def answers(
     network: torch.nn.Module, grounds: Iterable[Ground], resolution_m: float, activation: Activation
 ) -> Iterator[Answer]:
-    """Run the network over whole grounds, tile by tile at `resolution_m`, each pixel once.
+    """Run the network over grounds at `resolution_m`, each pixel once; yield an answer for each ground.
 
-    Tiles see real ground beyond their edge where there is any, its mirror image elsewhere.
+    Tiles see real ground beyond their edge where there is any, its mirror image elsewhere. Ground
+    larger than `WHOLE` is answered tile by tile: objects across their borders count as two there.
     """
     device = next(network.parameters()).device
     for ground in grounds:
-        size = min(LARGEST, -(-max(ground.grid(resolution_m)) // _MULTIPLE) * _MULTIPLE) + 2 * CONTEXT
+        region = region_on(ground, ground.grid(resolution_m))
+        size = min(LARGEST, -(-max(region.shape) // _MULTIPLE) * _MULTIPLE) + 2 * CONTEXT
+        parts: list[tuple[Window, Answer]] = []
         for tile in validation_tiles(ground, resolution_m, size, CONTEXT):
             logits = network(normalize(tile.pixels[None].to(device)))
             values = to_probabilities(logits.float().cpu().numpy(), activation)[0]
             rows, cols = tile.inner.within(Window(0, 0, size, size))
             pixels, labels = tile.pixels[:, rows, cols], tile.labels[rows, cols]
-            yield Answer(pixels.numpy(), values[:, rows, cols], labels.numpy())
+            answer = Answer(pixels.numpy(), values[:, rows, cols], labels.numpy())
+            if max(region.shape) > WHOLE:
+                yield answer
+            else:
+                parts.append((tile.place, answer))
+        if parts:
+            yield _assembled(parts, region)
+
+
+def _assembled(parts: Sequence[tuple[Window, Answer]], region: Window) -> Answer:
+    """Put answers over windows that partition a region together."""
+    if len(parts) == 1:
+        return parts[0][1]
+    first = parts[0][1]
+    pixels = np.empty((len(first.pixels), *region.shape), np.uint8)
+    values = np.empty((len(first.values), *region.shape), np.uint16)
+    labels = np.empty(region.shape, np.uint8)
+    for place, answer in parts:
+        rows, cols = place.within(region)
+        pixels[:, rows, cols], values[:, rows, cols] = answer.pixels, answer.values
+        labels[rows, cols] = answer.labels
+    return Answer(pixels, values, labels)
 
 
 def score(
@@ -169,6 +196,8 @@ def sweep(
 
 def best_rule(by_place: Iterable[Sequence[Score]]) -> int:
     """Return the number of the rule with the best mean of pixel IoU and object F1 over the built places.
+
+    Of equals, and where no place is built, the first.
 
     Parameters
     ----------

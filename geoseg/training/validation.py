@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from geoseg.values import ClassRule
 _MOST_PICTURES = 8
 
 
-class Validation(lightning.Callback):
+class Validation(lightning.Callback):  # type: ignore[misc]  # lightning is not followed
     """Scores the places each few epochs, keeps the weights that did best, draws pictures.
 
     Must stand before the callback that averages weights: Lightning runs the hooks in order, and
@@ -61,11 +62,12 @@ class Validation(lightning.Callback):
         self._rule, self._activation, self._resolution = rule, activation, resolution_m
         self._on_event = on_event
         self._number = 0
-        self.best = -1.0
+        self.best = -math.inf
 
     def on_train_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
         """Forget validations that will be done again."""
-        keep_rows(self._folder / "validation.csv", trainer.global_step)
+        if trainer.is_global_zero:
+            keep_rows(self._folder / "validation.csv", trainer.global_step)
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Score, tell, keep the best, draw."""
@@ -107,8 +109,9 @@ class Validation(lightning.Callback):
         if every and (self._number - 1) % every == 0:
             folder = self._folder / "pictures"
             folder.mkdir(exist_ok=True)
-            pictures = [self._picture(module, grounds) for grounds in self._places.values()]
-            draw_sheet(pictures[:_MOST_PICTURES], folder / f"step_{step:06d}.png")
+            places = islice(self._places.values(), _MOST_PICTURES)
+            pictures = [self._picture(module, grounds) for grounds in places]
+            draw_sheet(pictures, folder / f"step_{step:06d}.png")
 
     def _picture(self, module: SegmentationTask, grounds: Iterable[Ground]) -> Picture:
         """Return the first tile of a place's ground that is rich in objects."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TypeAlias
 
 import lightning
@@ -41,7 +43,7 @@ class Stepped:
     seconds : float
         Time spent in training.
     loss : float
-        Mean of the last steps.
+        Mean of the last 20 steps, without those that had no finite loss; NaN if none had.
     """
 
     step: int
@@ -67,7 +69,7 @@ def ignore(_event: Event) -> None:
     """Listen to nothing."""
 
 
-class Watch(lightning.Callback):
+class Watch(lightning.Callback):  # type: ignore[misc]  # lightning is not followed
     """Reports every step as an event and as a row of ``training.csv``, and to TensorBoard."""
 
     def __init__(self, folder: Path, schedule: Schedule, on_event: Callable[[Event], None]) -> None:
@@ -76,7 +78,8 @@ class Watch(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
         """Forget steps that will be done again."""
-        keep_rows(self._table, trainer.global_step)
+        if trainer.is_global_zero:
+            keep_rows(self._table, trainer.global_step)
 
     def on_train_batch_end(
         self,
@@ -94,8 +97,9 @@ class Watch(lightning.Callback):
             append_row(self._table, {"step": step, "seconds": seconds, "rate": rate, "loss": loss})
         module.log_dict({"loss": loss, "rate": rate})
         self._recent = [*self._recent[-19:], loss]
+        finite = [value for value in self._recent if math.isfinite(value)]
         share = done_share(module.options, step, seconds)
-        self._on_event(Stepped(step, share, seconds, float(np.nanmean([*self._recent, loss]))))
+        self._on_event(Stepped(step, share, seconds, fmean(finite) if finite else math.nan))
 
 
 def append_row(path: Path, row: Mapping[str, object]) -> None:
@@ -122,7 +126,9 @@ def keep_rows(path: Path, step: int) -> None:
     """Drop the rows of later steps: a run that was killed does them again."""
     rows = read_rows(path)
     kept = [row for row in rows if int(row["step"]) <= step]
-    if len(kept) < len(rows):
+    if not kept:
+        path.unlink(missing_ok=True)
+    elif len(kept) < len(rows):
         with replacing(path, overwrite=True) as temporary:
             for row in kept:
                 append_row(temporary, row)

@@ -12,7 +12,8 @@ from geoseg.backends.architectures import load
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
-from geoseg.training.loop import CHECKPOINT, automatic_precision, moving_average, train
+from geoseg.training.folder import CHECKPOINT
+from geoseg.training.loop import automatic_precision, moving_average, train
 from geoseg.training.network import make_network
 from geoseg.training.task import PATIENCE, Samples
 from geoseg.training.watch import Began, Stepped, Validated
@@ -110,7 +111,7 @@ def test_divergence_is_one_line(recipe, monkeypatch):
     monkeypatch.setattr(
         "geoseg.training.loop.make_loss", lambda *_, **__: lambda logits, labels: logits.sum() * math.nan
     )
-    with pytest.raises(InvalidOption, match=f"no finite loss in {PATIENCE} steps"):
+    with pytest.raises(InvalidOption, match=f"no finite gradient in {PATIENCE} steps"):
         run(changed(recipe, steps=50, epoch=25))
 
 

@@ -1,0 +1,126 @@
+"""The folder of a run: whose it is, what is written there, how far the run has come."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from geoseg.errors import GeosegError, OutOfDeviceMemory, UnwritableOutput
+from geoseg.files import replacing
+from geoseg.training.recipe import Recipe
+from geoseg.training.watch import read_rows
+
+CHECKPOINT = "last.ckpt"
+IDENTITY = "run.json"
+
+
+class CheckpointFiles(TorchCheckpointIO):  # type: ignore[misc]  # lightning is not followed
+    """Writes checkpoints so that a kill in the middle leaves the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint beside its place, then rename it."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with replacing(Path(path)) as temporary:
+            temporary.write_bytes(content.getbuffer())
+
+
+def claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Make the run's folder, or take the one that is there if it is this recipe's.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    recipe : Recipe
+        Whose run it is.
+    resume : bool
+        False removes what a run has left there.
+
+    Raises
+    ------
+    UnwritableOutput
+        If it is no folder of a run, or of another recipe's, or cannot be made.
+    """
+    identity = folder / IDENTITY
+    if folder.exists() and not identity.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UnwritableOutput(
+            f"{folder}: is no folder of a training run; remove it, or choose another --out"
+        )
+    with writing(folder):
+        if folder.exists() and not resume:
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not identity.exists():
+            with replacing(identity) as path:
+                path.write_text(json.dumps({"recipe": recipe.digest}) + "\n", encoding="utf-8")
+    if _digest(identity) != recipe.digest:
+        raise UnwritableOutput(
+            f"{folder}: holds a run of another recipe; give --no-resume to start anew, or another --out"
+        )
+
+
+def steps_done(folder: Path) -> int:
+    """Return the steps that the last checkpoint stands for.
+
+    Raises
+    ------
+    UnwritableOutput
+        If the checkpoint cannot be read.
+    """
+    checkpoint = folder / CHECKPOINT
+    if not checkpoint.exists():
+        return 0
+    try:
+        return int(torch.load(checkpoint, weights_only=True, map_location="meta")["global_step"])
+    except Exception as error:  # zip, unpickling and key errors of several libraries
+        raise UnwritableOutput(
+            f"{checkpoint}: is damaged or not of this version; give --no-resume to start anew"
+        ) from error
+
+
+def last_validation(folder: Path) -> int:
+    """Return the step of the last validation; -1 if there was none."""
+    rows = read_rows(folder / "validation.csv")
+    return int(rows[-1]["step"]) if rows else -1
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say in one line what a full disk or a full device means for a run.
+
+    Raises
+    ------
+    UnwritableOutput
+        In place of an error of the operating system.
+    OutOfDeviceMemory
+        In place of that of PyTorch.
+    """
+    try:
+        yield
+    except GeosegError:
+        raise
+    except OSError as error:
+        raise UnwritableOutput(
+            f"{folder}: cannot be written: {error.strerror or error}; once it can, the same command goes on"
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise OutOfDeviceMemory(
+            "the device's memory is too small for a batch; give a smaller --batch or --crop"
+        ) from error
+
+
+def _digest(identity: Path) -> str | None:
+    try:
+        content = json.loads(identity.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return content.get("recipe") if isinstance(content, dict) else None
