@@ -12,7 +12,9 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.raster.aoi import check_vector_file, place_in_pixels
+from geoseg.raster.aoi import place_in_pixels
+from geoseg.raster.vector_formats import FORMATS
+from geoseg.raster.vectors import polygons_of, read_layer, repair
 from geoseg.values import GeoBox, Window
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 Polygons = NDArray[np.object_]
 
-SUFFIXES = (".gpkg", ".fgb", ".parquet", ".geojson", ".geojsonl", ".json", ".shp", ".kml")
+SUFFIXES = tuple(suffix for one in FORMATS for suffix in one.suffixes)
 """File names that are taken for vector files; all others are taken for rasters."""
 
 
@@ -107,7 +109,7 @@ def read_vector(path: str, *, layer: str | None = None, columns: Sequence[str] =
     Parameters
     ----------
     path : str
-        GeoPackage, FlatGeobuf, GeoParquet, GeoJSON, Shapefile or KML.
+        Of a format that `read_layer` reads.
     layer : str, optional
         The first unless given.
     columns : sequence of str
@@ -118,29 +120,15 @@ def read_vector(path: str, *, layer: str | None = None, columns: Sequence[str] =
     InvalidOption
         If it cannot be read or has no such layer.
     """
-    import pyproj
-
-    head = check_vector_file(Path(path), path)
-    try:
-        if head.startswith(b"PAR1"):
-            geometries, found, available, crs = _read_parquet(path, columns)
-        else:
-            geometries, found, available, crs = _read_layer(path, layer, columns)
-    except InvalidOption:
-        raise
-    except Exception as error:  # pyogrio, pyarrow and geopandas each raise their own
-        reason = " ".join(str(error).split())
-        raise InvalidOption(f"{path}: cannot be read as a vector file ({reason})") from error
-    areal = np.isin(shapely.get_type_id(geometries), (3, 6)) & ~shapely.is_empty(geometries)
-    broken = areal & ~shapely.is_valid(geometries)
-    geometries[broken] = shapely.make_valid(geometries[broken], method="structure", keep_collapsed=False)
+    found = read_layer(Path(path), path, layer=layer, columns=columns)
+    geometries, areal, broken = repair(found.geometries)
     kept = areal & (shapely.area(geometries) > 0)
     return VectorFile(
         path,
         geometries[kept],
-        {name: values[kept] for name, values in found.items()},
-        available,
-        None if crs is None else pyproj.CRS.from_user_input(crs),
+        {name: values[kept] for name, values in found.columns.items()},
+        found.available,
+        found.crs,
         int(np.count_nonzero(broken)),
         int(np.count_nonzero(~kept)),
     )
@@ -177,35 +165,6 @@ def areas_of(geometries: Polygons) -> Polygons:
     """Leave the polygons of each geometry: repairing and cutting may have added lines and points."""
     mixed = np.flatnonzero(~np.isin(shapely.get_type_id(geometries), (3, 6)))
     for index in mixed.tolist():
-        parts = shapely.get_parts(shapely.get_parts(geometries[index]))
-        polygons = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+        polygons, _ = polygons_of(geometries[index : index + 1])
         geometries[index] = shapely.MultiPolygon(polygons.tolist())
     return geometries
-
-
-_Table = tuple[Polygons, dict[str, NDArray[Any]], tuple[str, ...], object]
-
-
-def _read_parquet(path: str, columns: Sequence[str]) -> _Table:
-    import geopandas
-    import pyarrow.parquet
-
-    there = tuple(pyarrow.parquet.read_schema(path).names)
-    wanted = [name for name in columns if name in there]
-    frame = geopandas.read_parquet(path, columns=[*wanted, "geometry"])
-    found = {name: frame[name].to_numpy() for name in wanted}
-    return np.array(frame.geometry.array), found, there, frame.crs
-
-
-def _read_layer(path: str, layer: str | None, columns: Sequence[str]) -> _Table:
-    import pyogrio
-
-    source = Path(path).absolute()
-    names = [str(name) for name in pyogrio.list_layers(source)[:, 0]]
-    if layer is not None and layer not in names:
-        raise InvalidOption(f"{path}: has no layer {layer!r}; it has {', '.join(names)}")
-    there = tuple(str(name) for name in pyogrio.read_info(source, layer=layer or 0)["fields"])
-    wanted = [name for name in columns if name in there]
-    meta, _, geometries, fields = pyogrio.raw.read(source, layer=layer or 0, columns=wanted, force_2d=True)
-    found = dict(zip((str(name) for name in meta["fields"]), fields, strict=True))
-    return np.array(shapely.from_wkb(geometries), dtype=object), found, there, meta["crs"]

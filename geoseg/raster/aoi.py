@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from shapely.geometry import MultiPoint
 from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import InvalidOption
+from geoseg.raster.vectors import read_layer, repair
 from geoseg.values import GeoBox, Window
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ _LEAF = 32
 _STEPS = 512
 """Edges get a vertex at least every scene diagonal / `_STEPS` before they are reprojected."""
 
-# The formats that are plain data. Others (OGR VRT, GML with a remote schema) can refer to URLs.
-_SIGNATURES = (b"SQLite format 3\0", b"fgb\x03", b"PAR1", b"\0\0\x27\x0a")
-
 
 def read_aoi(path: str | os.PathLike[str], geobox: GeoBox) -> BaseGeometry:
     """Read the areas of a vector file and return their union in pixel coordinates.
@@ -35,7 +32,7 @@ def read_aoi(path: str | os.PathLike[str], geobox: GeoBox) -> BaseGeometry:
     Parameters
     ----------
     path : str or path
-        GeoPackage, FlatGeobuf, GeoParquet, GeoJSON, Shapefile or KML; the first layer.
+        Of a format that `read_layer` reads; its first layer.
     geobox : GeoBox
         Grid whose pixel coordinates (col, row) are wanted; it needs a CRS.
 
@@ -115,54 +112,11 @@ def _quarters(square: Window) -> list[Window]:
 
 
 def _read(path: Path, name: str) -> tuple[BaseGeometry, pyproj.CRS]:
-    import pyproj
-
-    head = check_vector_file(path, name)
-    try:
-        geometries, crs = _read_parquet(path) if head.startswith(b"PAR1") else _read_vector(path)
-    except Exception as error:  # pyogrio, pyarrow and geopandas each raise their own
-        reason = " ".join(str(error).split())
-        raise InvalidOption(f"{name}: cannot be read as a vector file ({reason})") from error
-    if crs is None:
+    layer = read_layer(path, name)
+    if layer.crs is None:
         raise InvalidOption(f"{name}: has no CRS; write it again with one")
-    areal = [part for part in geometries if part is not None and part.geom_type.endswith("Polygon")]
-    return shapely.union_all(shapely.make_valid(areal)), pyproj.CRS.from_user_input(crs)
-
-
-def check_vector_file(path: Path, name: str) -> bytes:
-    """Return the first bytes of a vector file after checking that it is plain data.
-
-    Raises
-    ------
-    InvalidOption
-        If it is missing, or of a format that could refer to other files or URLs.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidOption(f"{name}: is not a regular file")
-        with path.open("rb") as file:
-            head = file.read(1024)
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
-        raise InvalidOption(f"{name}: {reason}") from None
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not (head.startswith(_SIGNATURES) or text.startswith(b"{") or b"<kml" in head):
-        raise InvalidOption(f"{name}: is not a vector file of a format that geoseg reads")
-    return head
-
-
-def _read_parquet(path: Path) -> tuple[NDArray[np.object_], object]:
-    import geopandas
-
-    frame = geopandas.read_parquet(path, columns=["geometry"])
-    return np.asarray(frame.geometry.array), frame.crs
-
-
-def _read_vector(path: Path) -> tuple[NDArray[np.object_], object]:
-    import pyogrio
-
-    meta, _, geometries, _ = pyogrio.raw.read(path.absolute(), layer=0, columns=[], force_2d=True)
-    return shapely.from_wkb(geometries), meta["crs"]
+    whole, areal, _ = repair(layer.geometries)
+    return shapely.union_all(whole[areal]), layer.crs
 
 
 def place_in_pixels(areas: Any, crs: pyproj.CRS, geobox: GeoBox, name: str) -> Any:

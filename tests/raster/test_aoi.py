@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import sqlite3
 
 import geopandas
 import numpy as np
+import pyogrio
 import pyproj
 import pytest
 import shapely
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
 from geoseg.raster.aoi import aoi_mask, bbox_aoi, read_aoi
+from geoseg.raster.vector_formats import FORMATS, check_vector_file
 from geoseg.testing import NORTH_UP
 from geoseg.values import GeoBox, Window
 
@@ -101,6 +105,174 @@ def test_what_cannot_be_used_gets_one_line(tmp_path):
             read_aoi(path, UTM)
         assert str(caught.value).startswith(str(path))
         assert "\n" not in str(caught.value)
+
+
+SQUARE = {"type": "Polygon", "coordinates": [[[15, 45], [15, 45.1], [15.1, 45.1], [15, 45]]]}
+FEATURE = {"type": "Feature", "properties": {}, "geometry": SQUARE}
+
+
+def pipeline(folder):
+    return {"type": "gdal_streamed_alg", "command_line": f"gdal vector pipeline ! read {folder}/secret.gpkg"}
+
+
+def mosaic(folder):
+    source = f"<SrcDataSource>{folder}/secret.gpkg</SrcDataSource>"
+    layer = f"<OGRVRTLayer name='secret'>{source}</OGRVRTLayer>"
+    return f"<OGRVRTDataSource>{layer}</OGRVRTDataSource>".encode()
+
+
+# What GDAL 3.12 opens by reading another file, under the name that it has here.
+READS_ANOTHER_FILE = {
+    "pipeline.json": lambda folder: json.dumps(pipeline(folder)).encode(),
+    "pipeline.gdalg.json": lambda folder: b"  " + json.dumps(pipeline(folder)).encode(),
+    "late.geojson": lambda folder: json.dumps({"a": " " * 900} | pipeline(folder)).encode(),
+    "mosaic.json": lambda folder: b'{"type": "' + mosaic(folder) + b'"}',
+    "mosaic.fgb": lambda folder: b"fgb\x03fgb\x01" + mosaic(folder),
+    "four.fgb": lambda folder: b"fgb\x03" + mosaic(folder),
+    "comment.kml": lambda folder: b"<!-- <kml -->" + mosaic(folder),
+    "two_roots.kml": lambda folder: b"<kml/>" + mosaic(folder),
+    "plain.vrt": mosaic,
+    "plain.gpkg": mosaic,
+}
+
+
+@pytest.mark.parametrize("name", READS_ANOTHER_FILE)
+def test_a_file_cannot_name_another_one_to_be_read(tmp_path, name):
+    write(tmp_path / "secret.gpkg", on_the_ground(shapely.box(10, 10, 20, 20), UTM), UTM.crs)
+    path = tmp_path / name
+    path.write_bytes(READS_ANOTHER_FILE[name](tmp_path))
+    # The attack is real: without the check, GDAL reads the other file.
+    assert len(pyogrio.raw.read(path)[2]) == 1
+    with pytest.raises(InvalidOption, match=r"refers to other files|not a vector file|not plain") as caught:
+        read_aoi(path, UTM)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def listener():
+    """An address where a connection is noticed: accepting does not block."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def link(listener, kind="link", crs="crs", type_="type"):
+    href = f"http://127.0.0.1:{listener.getsockname()[1]}/crs"
+    return {crs: {type_: kind, "properties": {"href": href, "url": href}}}
+
+
+TOPOLOGY = {
+    "type": "Topology",
+    "arcs": [[[0, 0], [1, 0], [1, 1], [0, 0]]],
+    "objects": {"a": {"type": "GeometryCollection", "geometries": [{"type": "Polygon", "arcs": [[0]]}]}},
+}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda at: json.dumps({"type": "FeatureCollection", "features": [FEATURE]} | link(at)),
+        lambda at: json.dumps({"type": "FeatureCollection", "features": [FEATURE]} | link(at, "URL")),
+        lambda at: json.dumps(FEATURE | link(at, "Link", "CRS", "Type")),
+        lambda at: json.dumps(FEATURE | {"geometry": SQUARE | link(at)}),
+        lambda at: (
+            json.dumps(FEATURE | link(at)).replace("crs", "\\u0063rs", 1).replace("link", "l\\u0069nk")
+        ),
+        lambda at: json.dumps(FEATURE) + "\n" + json.dumps(FEATURE | link(at)),
+        lambda at: json.dumps(FEATURE | link(at))[:-1] + ', "crs": null}',
+        lambda at: json.dumps(TOPOLOGY | link(at)),
+        lambda at: json.dumps(FEATURE | link(at)).replace(", ", ", // more\n", 1),
+    ],
+    ids=["link", "url", "case", "geometry", "escapes", "lines", "twice", "topology", "comment"],
+)
+def test_a_crs_is_not_fetched(tmp_path, listener, content):
+    path = tmp_path / "a.geojson"
+    path.write_text(content(listener))
+    with pytest.raises(InvalidOption, match="not plain GeoJSON"):
+        read_aoi(path, UTM)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+def test_a_crs_by_name_is_read(tmp_path):
+    path = tmp_path / "a.geojson"
+    area = shapely.geometry.mapping(on_the_ground(shapely.box(10, 20, 30, 50), UTM))
+    named = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    path.write_text(
+        "\ufeff \n"
+        + json.dumps({"type": "FeatureCollection", "crs": named, "features": [FEATURE | {"geometry": area}]})
+    )
+    assert read_aoi(path, UTM).area == pytest.approx(600, rel=1e-6)
+
+
+def test_attributes_may_speak_of_links(tmp_path):
+    path = tmp_path / "a.geojson"
+    area = shapely.geometry.mapping(shapely.box(14.9, 44, 15.1, 46))
+    properties = {"type": "link", "crs": "link", "url": "http://127.0.0.1/", "text": "<b>GML</b>"}
+    path.write_text(json.dumps(FEATURE | {"geometry": area, "properties": properties}))
+    assert read_aoi(path, UTM).area == pytest.approx(UTM.height * UTM.width)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<!DOCTYPE kml [<!ENTITY a SYSTEM "file:///etc/passwd">]><kml>&a;</kml>',
+        '<kml xmlns:gml="http://www.opengis.net/gml"/>',
+        "<kml><Product_Observational/></kml>",
+        "<kml>",
+    ],
+)
+def test_kml_is_kml_alone(tmp_path, text):
+    path = tmp_path / "a.kml"
+    path.write_text(text)
+    with pytest.raises(InvalidOption, match=r"not plain KML|not a vector file"):
+        read_aoi(path, UTM)
+
+
+def test_the_name_must_be_that_of_the_format(tmp_path):
+    # MapInfo's driver, which follows references, goes by the name and skips lines that it does not know.
+    path = tmp_path / "a.tab"
+    path.write_bytes(b"\0\0\x27\x0a!table\n")
+    with pytest.raises(InvalidOption, match=r"holds Shapefile; rename it so that it ends in \.shp"):
+        read_aoi(path, UTM)
+
+
+def test_a_database_cannot_call_out(tmp_path):
+    path = write(tmp_path / "a.gpkg", on_the_ground(shapely.box(10, 10, 20, 20), UTM), UTM.crs)
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE gpkg_contents RENAME TO old")
+        database.execute("CREATE VIEW gpkg_contents AS SELECT * FROM old WHERE ogr_geocode('x') IS NULL")
+    database.close()
+    with pytest.raises(InvalidOption, match="cannot be read"):
+        read_aoi(path, UTM)
+
+
+def test_a_geodatabase_holds_nothing_else(tmp_path):
+    path = tmp_path / "a.gdb"
+    frame = geopandas.GeoDataFrame(geometry=[on_the_ground(shapely.box(10, 10, 20, 20), UTM)], crs=UTM.crs)
+    frame.to_file(path, driver="OpenFileGDB")
+    assert read_aoi(path, UTM).area == pytest.approx(100, rel=1e-3)
+    (path / "a.tab").write_text("!table")
+    with pytest.raises(InvalidOption, match=r"a\.tab, which is no part of a file geodatabase"):
+        read_aoi(path, UTM)
+    (tmp_path / "b.gdb").mkdir()
+    with pytest.raises(InvalidOption, match="is not a file geodatabase"):
+        read_aoi(tmp_path / "b.gdb", UTM)
+
+
+@given(
+    content=st.binary(max_size=200),
+    start=st.sampled_from([b"", b"{", b"fgb\x03fgb\x01", b"<kml>", b"<?xml?>"]),
+)
+def test_any_bytes_get_a_format_or_one_line(tmp_path_factory, content, start):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_bytes(start + content)
+    message = ""
+    try:
+        assert check_vector_file(path, "any.json") in FORMATS
+    except InvalidOption as error:
+        message = str(error)
+    assert "\n" not in message
 
 
 def test_a_scene_without_crs_takes_no_file(tmp_path):

@@ -201,12 +201,12 @@ def broken(folder, what):
         ("elsewhere", "lies elsewhere than a.tif: it covers 16.*E.*the scene 15.0000 to 15.0005 E"),
         ("not degrees", "do not fit its CRS"),
         ("hopeless", "cannot be repaired"),
-        ("mosaic", "can refer to other files"),
-        ("pipeline", "can refer to other files"),
+        ("mosaic", "not a vector file"),
+        ("pipeline", "which refers to other files"),
         ("mask value", "value 7 is no class; mask_values knows 0, 1, 255"),
         ("mask size", "is 9 x 9 pixels, a.tif is 120 x 100"),
         ("attribute", r"has no attribute 'knd'; did you mean 'kind'\?"),
-        ("layer", "has no layer 'b'; there is a"),
+        ("layer", "has no layer 'b'; it has a"),
     ],
 )
 def test_labels_that_cannot_be_used_get_one_line(folder, what, message):
