@@ -7,6 +7,7 @@ nothing in a model file is executed.
 from __future__ import annotations
 
 import mmap
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -309,11 +310,18 @@ def _refuse_pickles_in(folder: Path) -> None:
             raise InvalidModel(f"{path}: {_HOW}")
 
 
+def _cache() -> Path:
+    """Return the folder for models of the hub, in the user's cache (XDG base directories)."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "geoseg" / "hub"
+
+
 def _download(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(name, allow_patterns=[CARD, *FILES]))
+        # Into a folder of its own: the hub's cache is made of links, which OpenVINO does not follow.
+        return Path(snapshot_download(name, allow_patterns=[CARD, *FILES], local_dir=_cache() / name))
     except Exception as error:  # the hub client raises a dozen kinds, of three libraries
         reason = str(error).strip().split("\n", 1)[0][:200] or type(error).__name__
         raise InvalidModel(f"{name}: no such folder, and not on the hub or offline: {reason}") from error

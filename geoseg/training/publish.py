@@ -82,7 +82,7 @@ def publish(recipe: Recipe, split: Split, sampler: Sampler, start: Start, best: 
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         architectures.save(network, start.config, place)
-        export_onnx(network, place / ONNX, len(recipe.data.bands), 256)
+        export_onnx(network, place / ONNX, len(recipe.data.bands), 256, weights=place / WEIGHTS)
         files = {name: place / name for name in (WEIGHTS, CONFIG, ONNX)}
         plain = save_bundle(place / "plain", _document(recipe, head, properties), files)
         properties |= measure_context(plain, _picture(recipe, split)).properties

@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -206,16 +207,21 @@ def test_an_unknown_name_is_one_line(name: str, tmp_path: Path, monkeypatch: pyt
     assert "\n" not in str(caught.value)
 
 
-def test_hub_models_come_as_known_files_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_models_come_as_known_files_only(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     huggingface_hub = pytest.importorskip("huggingface_hub")
     asked: dict[str, Any] = {}
 
-    def download(name: str, *, allow_patterns: list[str]) -> str:
+    def download(name: str, *, allow_patterns: list[str], local_dir: Path) -> str:
         asked[name] = allow_patterns
-        return str(folder)
+        shutil.copytree(folder, local_dir)
+        return str(local_dir)
 
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert find_model("org/tiny").card.name == "tiny"
+    found = find_model("org/tiny")
+    assert found.path == tmp_path / "cache" / "geoseg" / "hub" / "org" / "tiny"
     assert set(asked["org/tiny"]) == {"model.json", *bundles.FILES}
 
 
