@@ -117,10 +117,10 @@ def train(
     from geoseg.training import require_packages
 
     require_packages()
-    from geoseg.training.run import train_model
+    from geoseg.training.run import is_first_process, train_model
 
     checked = _recipe(recipe, out, flags)
-    with TrainingDisplay(checked, quiet=quiet) as display:
+    with TrainingDisplay(checked, quiet=quiet or not is_first_process()) as display:
         bundle = train_model(checked, resume=resume, overwrite=overwrite, on_event=display)
     figures = bundle.document.properties.accuracy
     if not quiet:
@@ -150,15 +150,21 @@ def _recipe(path: Path | None, out: Path | None, flags: dict[str, Any]) -> Recip
     if "out" not in content:
         raise click.UsageError("Missing option '--out': the model folder to write.")
     if overrides["start"] is not None:  # in place of what the recipe says training begins with
-        content["model"] = {
-            key: value for key, value in (content.get("model") or {}).items() if key != "weights"
-        }
+        section = content.get("model")
+        if isinstance(section, dict):
+            content["model"] = {key: value for key, value in section.items() if key != "weights"}
     for flag, value in overrides.items():
         if value is not None:
-            *sections, key = _OVERRIDES[flag][0].split(".")
-            place = content
-            for section in sections:
-                place[section] = dict(place.get(section) or {})
-                place = place[section]
-            place[key] = value
+            _put(content, _OVERRIDES[flag][0], value)
     return make_recipe(content, str(path) if path else "options")
+
+
+def _put(content: dict[str, Any], key: str, value: object) -> None:
+    """Set a key such as ``optimization.steps``; a section that is none is left for the check to refuse."""
+    section, _, name = key.rpartition(".")
+    if not section:
+        content[name] = value
+        return
+    present = content.get(section) or {}
+    if isinstance(present, dict):
+        content[section] = present | {name: value}

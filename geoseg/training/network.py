@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from geoseg.backends import architectures
-from geoseg.backends.families import make_config
+from geoseg.backends.families import find_encoder, find_family, make_config
 from geoseg.errors import InvalidModel, InvalidOption
 from geoseg.models.bundle import CONFIG, WEIGHTS, Bundle, find_model
+from geoseg.models.inputs import InputSpec
 from geoseg.training.pretrained import load_imagenet
 from geoseg.training.recipe import ModelSpec
 
@@ -80,6 +82,7 @@ def _go_on(spec: ModelSpec, name: str, bands: int, channels: int) -> Start:
         raise InvalidModel(f"{name}: has no {WEIGHTS} to go on from; an ONNX file cannot be trained")
     stored = architectures.load(bundle.path).state_dict()
     config = json.loads(bundle.files[CONFIG].read_text(encoding="utf-8"))
+    _check_family(spec, config, name)
     config |= {"in_channels": bands, "classes": channels}
     network = architectures.build(config)
     expected = network.state_dict()
@@ -88,5 +91,25 @@ def _go_on(spec: ModelSpec, name: str, bands: int, channels: int) -> Start:
     if left > len(expected) // 2:
         raise InvalidModel(f"{name}: only {len(fitting)} of {len(expected)} tensors fit the network")
     network.load_state_dict(expected | fitting)
-    note = f"{left} tensors of {name} do not fit and start from chance" if left else ""
-    return Start(network, config, f"{bundle.card.name} {bundle.card.digest[:16]}", bundle, note)
+    notes = [f"{left} tensors of {name} do not fit and start from chance"] * bool(left)
+    if not _sees_alike(bundle.card.inputs):
+        notes.append(f"{name} was trained on inputs of another scale; training begins worse than it was")
+    return Start(network, config, f"{bundle.card.name} {bundle.card.digest[:16]}", bundle, "; ".join(notes))
+
+
+def _check_family(spec: ModelSpec, config: Mapping[str, object], name: str) -> None:
+    """Refuse a recipe that asks for another network than the one it goes on from."""
+    stored = (config["_model_class"], config.get("encoder_name"))
+    if spec.arch != ModelSpec().arch and find_family(spec.arch).model_class != stored[0]:
+        raise InvalidOption(f"model.arch: {spec.arch} is not that of {name}, {stored[0]}; leave it out")
+    if spec.encoder is not None and find_encoder(spec.encoder) != stored[1]:
+        raise InvalidOption(f"model.encoder: {spec.encoder} is not that of {name}, {stored[1]}; leave it out")
+
+
+def _sees_alike(inputs: InputSpec) -> bool:
+    """Return whether a model takes its pixels as training gives them, see `task.normalize`."""
+    low, high = (
+        {round((pixel * inputs.scale - m) / s, 3) for m, s in zip(inputs.mean, inputs.std, strict=True)}
+        for pixel in (0, 255)
+    )
+    return (low, high) == ({-1.0}, {1.0})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -37,8 +38,8 @@ class ModelSpec(Section):
         What the encoder starts from. ``imagenet`` needs a package that holds the weights: nothing
         is downloaded.
     start : str or None
-        A model (name or folder) whose weights training goes on from, its last layer only if it has
-        the same classes; it brings architecture and encoder with it.
+        A model (name or folder, in a recipe relative to it) whose weights training goes on from, those
+        of its last layer only if it has as many classes; it brings architecture and encoder with it.
     """
 
     arch: str = Field(default="unet", description="Architecture: unet, fcn, pspnet, deeplabv3+, hrnet …")
@@ -138,8 +139,8 @@ class Recipe(Section):
     name : str
         Name of the model.
     out : Path
-        Model folder to write; the run's own files lie beside it in ``NAME.training``. Relative to
-        the recipe's folder.
+        Model folder to write; the run's own files lie beside it in ``NAME.training``. In a recipe,
+        relative to its folder.
     seed : int
         Fixes initial weights and every sample: step n of a seed always sees the same batch.
     base : Path
@@ -192,9 +193,13 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidOption(f"{path}: not a recipe: its top level must be a mapping of keys")
     folder = path.resolve().parent
-    content["base"] = str(folder / str(content.get("base", "")))
+    content["base"] = str(folder / str(content.get("base") or ""))
     if isinstance(content.get("out"), str):
         content["out"] = str(folder / content["out"])
+    model = content.get("model")
+    if isinstance(model, dict) and isinstance(model.get("start"), str):
+        beside = folder / model["start"]
+        content["model"] = model | ({"start": str(beside)} if beside.is_dir() else {})
     return content
 
 
@@ -210,7 +215,10 @@ def make_recipe(content: Mapping[str, object], source: str) -> Recipe:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise InvalidOption(f"{source}: {_explain(error)}") from error
-    return recipe if recipe.name else recipe.model_copy(update={"name": recipe.out.name})
+    out = Path(os.path.abspath(recipe.out))  # without "..", which has no name
+    if not out.name:
+        raise InvalidOption(f"{source}: out: {recipe.out} is no folder for a model")
+    return recipe.model_copy(update={"out": out, "name": recipe.name or out.name})
 
 
 def _explain(error: ValidationError) -> str:

@@ -35,7 +35,8 @@ class Request:
     bands : tuple of str
         Names of the bands; none: red, green, blue.
     held_out : tuple of str
-        Scenes (by name), or chips (shell patterns of their stems), that are never trained on.
+        Scenes (by name), or chips (shell patterns of their stems; each is a validation place), that are
+        never trained on.
     resolution_m : float or None
         Ground size of a pixel; None: that of the model that training starts from, else the
         coarsest scene's.
@@ -129,14 +130,11 @@ def _validation(request: Request, resolution_m: float) -> dict[str, Any]:
     patterns = [name for name in request.held_out if name not in names]
     if patterns and not request.chips:
         raise InvalidOption(f"--hold-out {patterns[0]}: no scene is called so; there are {', '.join(names)}")
-    sources = [_chips(path).get("source", "*") for path in request.chips]
-    places = [
-        {"name": f"held out {source}".rstrip(" *"), "source": source, "stems": patterns} for source in sources
-    ]
-    if request.chips and not patterns:
+    if not names and not patterns:
         raise InvalidOption("chips need --hold-out PATTERN: names of those that are kept for validation")
+    places = [{"name": pattern, "source": "*", "stems": [pattern]} for pattern in patterns]
     blocks = None if whole or not names else _blocks(request.scenes, resolution_m)
-    return {"scenes": whole, "places": places if patterns else [], "blocks": blocks}
+    return {"scenes": whole, "places": places, "blocks": blocks}
 
 
 def _blocks(scenes: Sequence[str], resolution_m: float) -> dict[str, float]:
