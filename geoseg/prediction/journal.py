@@ -11,9 +11,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import shutil
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +115,7 @@ class Journal:
         try:
             with self._path(block).open("rb") as file, np.load(file, allow_pickle=False) as record:
                 return _unpack_record(record, grid, block)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
     def _path(self, block: BlockIndex) -> Path:
@@ -135,11 +135,20 @@ def _unpack_record(record: np.lib.npyio.NpzFile, grid: TileGrid, block: BlockInd
 
 
 def _pack(sums: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """Compress: the four bytes of all numbers are grouped, since the upper ones hardly vary."""
+    """Compress by LZ4, which costs next to nothing; zlib took a sixth of the time of inference.
+
+    The four bytes of all numbers are grouped, since the upper ones hardly vary.
+    """
+    import pyarrow
+
     grouped = np.ascontiguousarray(sums.reshape(-1).view(np.uint8).reshape(-1, 4).T)
-    return np.frombuffer(zlib.compress(grouped.data, level=1), np.uint8)
+    return np.frombuffer(pyarrow.compress(grouped.reshape(-1), codec="lz4", asbytes=True), np.uint8)
 
 
 def _unpack(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint32]:
-    grouped = np.frombuffer(zlib.decompress(packed.data), np.uint8).reshape(4, -1)
+    import pyarrow
+
+    size = 4 * math.prod(shape)
+    stored = pyarrow.decompress(np.ascontiguousarray(packed), size, codec="lz4", asbytes=True)
+    grouped = np.frombuffer(stored, np.uint8).reshape(4, -1)
     return np.ascontiguousarray(grouped.T).view(np.uint32).reshape(shape)
