@@ -222,8 +222,9 @@ def make_recipe(content: Mapping[str, object], source: str) -> Recipe:
 
 
 def _explain(error: ValidationError) -> str:
-    """One line on the first mistake."""
-    first = error.errors(include_url=False)[0]
+    """One line on the first mistake; an unknown key comes first, as it is often why another is missing."""
+    mistakes = error.errors(include_url=False)
+    first = next((one for one in mistakes if one["type"] == "extra_forbidden"), mistakes[0])
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return f"{where}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,138 @@
+"""Flags become a recipe: defaults from the scenes, what is held out, what contradicts itself."""
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+
+from geoseg.errors import InvalidOption, UnreadableScene
+from geoseg.testing import make_scene
+from geoseg.training.recipe import make_recipe
+from geoseg.training.request import Request, make_content
+
+
+def scene_of(path, pixel_m=0.5, size=100, crs="EPSG:32632"):
+    return make_scene(
+        path,
+        pixels=np.zeros((3, size, size), np.uint8),
+        transform=(pixel_m, 0, 500000, 0, -pixel_m, 5000000),
+        crs=crs,
+    )
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    return tuple(str(scene_of(tmp_path / f"{name}.tif", m)) for name, m in (("a", 0.2986), ("b", 0.5)))
+
+
+def recipe_of(request, start=None):
+    return make_recipe(make_content(request, None, start) | {"out": "model"}, "options")
+
+
+def request_of(scenes, **more):
+    return Request(scenes=scenes, labels=tuple(Path(f"{scene}.gpkg") for scene in scenes), **more)
+
+
+def test_the_coarsest_scene_sets_the_resolution_unless_it_is_given(scenes):
+    assert recipe_of(request_of(scenes)).draws.resolution_m == 0.5
+    assert recipe_of(request_of(scenes[:1])).draws.resolution_m == 0.3
+    draws = recipe_of(request_of(scenes, resolution_m=0.4)).draws
+    assert (draws.resolution_m, draws.smallest_m, draws.largest_m) == pytest.approx((0.4, 0.4 / 1.5, 0.6))
+    assert recipe_of(request_of(scenes), "buildings").draws.resolution_m == 0.3
+
+
+def test_degrees_are_ground_too(tmp_path):
+    path = scene_of(tmp_path / "d.tif", 5e-6, crs="EPSG:4326")
+    with pytest.raises(InvalidOption):  # at 5 million degrees north there is no ground
+        recipe_of(request_of((str(path),)))
+    path = make_scene(
+        tmp_path / "e.tif",
+        pixels=np.zeros((3, 100, 100), np.uint8),
+        transform=(5e-6, 0, 11, 0, -5e-6, 46),
+        crs="EPSG:4326",
+    )
+    assert recipe_of(request_of((str(path),))).draws.resolution_m == pytest.approx(0.56)
+
+
+def test_squares_of_every_scene_are_held_out_by_default(scenes):
+    blocks = recipe_of(request_of(scenes)).validation.blocks
+    assert blocks.side_m == pytest.approx(0.2986 * 100 / 5, rel=1e-3)
+    assert 0 < blocks.guard_m <= blocks.side_m / 10
+
+
+def test_a_named_scene_is_held_out_whole(scenes):
+    validation = recipe_of(request_of(scenes, held_out=("b",))).validation
+    assert (validation.scenes, validation.blocks) == (("b",), None)
+
+
+def test_patterns_of_chips_are_places(scenes, tmp_path):
+    request = Request(chips=(tmp_path / "x", tmp_path / "y"), held_out=("old_*", "new_*"), resolution_m=0.3)
+    places = recipe_of(request).validation.places
+    assert [(place.name, place.holds("x", "old_1"), place.holds("y", "new_1")) for place in places] == [
+        ("old_*", True, False),
+        ("new_*", False, True),
+    ]
+    both = recipe_of(request_of(scenes, chips=(tmp_path / "x",)))
+    assert both.validation.blocks is not None, "scenes give ground to validate on"
+
+
+def test_chips_come_from_folders_or_an_index(tmp_path):
+    (tmp_path / "with").mkdir()
+    (tmp_path / "with" / "index.csv").touch()
+    (tmp_path / "without").mkdir()
+    request = Request(
+        chips=(tmp_path / "with", tmp_path / "without", tmp_path / "my.csv"), held_out=("a*",), resolution_m=1
+    )
+    first, second, third = recipe_of(request).data.chips
+    assert first.index == tmp_path / "with" / "index.csv"
+    assert (second.images, second.masks) == (tmp_path / "without" / "images", tmp_path / "without" / "masks")
+    assert second.source == "without"
+    assert third.index == tmp_path / "my.csv"
+
+
+def test_classes_are_named_or_found_in_the_attribute(scenes, tmp_path):
+    assert [spec.name for spec in recipe_of(request_of(scenes)).data.classes] == ["building"]
+    named = recipe_of(request_of(scenes, classes=("road", "roof"))).data.classes
+    assert [(spec.id, spec.name) for spec in named] == [(1, "road"), (2, "roof")]
+    for scene, kinds in zip(scenes, (["roof", None], ["pool", "roof"]), strict=True):
+        boxes = [shapely.box(500000, 4999990, 500005, 4999999)] * 2
+        gpd.GeoDataFrame({"kind": kinds}, geometry=boxes, crs="EPSG:32632").to_file(f"{scene}.gpkg")
+    found = recipe_of(request_of(scenes, class_attribute="kind")).data
+    assert [spec.name for spec in found.classes] == ["pool", "roof"]
+    assert len({spec.color for spec in found.classes}) == 2
+    assert found.scenes[1].class_attribute == "kind"
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request(), "nothing to train on"),
+        (Request(scenes=("a.tif",)), "1 --scene and 0 --labels"),
+        (Request(chips=(Path("x"),), resolution_m=0.3), "--hold-out"),
+        (Request(chips=(Path("x"),), held_out=("a",)), "--resolution"),
+    ],
+)
+def test_what_is_missing_is_said(request_, words):
+    with pytest.raises(InvalidOption, match=words):
+        make_content(request_, None, None)
+
+
+def test_a_misspelt_scene_is_not_trained_on(scenes):
+    with pytest.raises(InvalidOption, match="--hold-out c: no scene is called so; there are a, b"):
+        make_content(request_of(scenes, held_out=("c",)), None, None)
+
+
+def test_scenes_that_cannot_be_read_or_placed(tmp_path):
+    with pytest.raises(UnreadableScene, match=r"none\.tif"):
+        make_content(request_of((str(tmp_path / "none.tif"),)), None, None)
+    bare = make_scene(tmp_path / "bare.tif", pixels=np.zeros((3, 9, 9), np.uint8), crs=None)
+    with pytest.raises(InvalidOption, match="give it a CRS"):
+        make_content(request_of((str(bare),)), None, None)
+
+
+def test_a_recipe_and_data_flags_exclude_each_other(scenes):
+    assert make_content(Request(), {"seed": 3}, None) == {"seed": 3}
+    with pytest.raises(InvalidOption, match="either a recipe"):
+        make_content(request_of(scenes), {"seed": 3}, None)
