@@ -17,13 +17,16 @@ from geoseg.evaluation.rasters import (
     ProbabilityMap,
     on_grid,
     open_labels,
-    read_tags,
+    read_facts,
 )
 from geoseg.evaluation.vectors import PolygonLayer, VectorFile, is_vector, read_vector, to_grid
 from geoseg.values import ClassInfo, GeoBox, Window
 
 if TYPE_CHECKING:
     from geoseg.raster.describe import SceneInfo
+
+DEFAULT_THRESHOLD = 0.5
+"""Of probabilities of which neither the user nor their file says which threshold is meant."""
 
 _NONE: NDArray[np.object_] = np.empty(0, dtype=object)
 
@@ -122,11 +125,14 @@ def _named_by(prediction: VectorFile | SceneInfo) -> dict[int, str]:
         if all(number.isdecimal() for number in pairs):
             return {int(number): name for number, name in pairs.items()}
         return extend({}, list(pairs), ())[0]
-    if _holds_probabilities(prediction):
-        return {i: band.description or f"class {i}" for i, band in enumerate(prediction.bands, 1)}
-    tags = read_tags(prediction)
-    named = {key.removeprefix("CLASS_"): name for key, name in tags.items() if key.startswith("CLASS_")}
-    return {int(number): name for number, name in named.items() if number.isdecimal()}
+    facts = read_facts(prediction)
+    if not _holds_probabilities(prediction):
+        return dict(facts.names)
+    numbers = facts.band_ids or tuple(range(1, len(prediction.bands) + 1))
+    return {
+        number: band.description or facts.names.get(number, f"class {number}")
+        for number, band in zip(numbers, prediction.bands, strict=True)
+    }
 
 
 def _attribute(truth: VectorFile | SceneInfo, options: EvaluateOptions) -> list[str] | None:
@@ -202,7 +208,12 @@ def prediction_layer(
     pairs = parse_pairs(options.prediction_values, "--prediction-values")
     if not isinstance(prediction, VectorFile):
         if _holds_probabilities(prediction):
-            return _probability_map(prediction, sources.prediction, table, grid, sources.threshold)
+            found = _probability_map(prediction, sources.prediction, table, grid, sources.threshold)
+            if sources.threshold is None:
+                notes.append(
+                    f"{found.name}: classes begin at a probability of {found.threshold:g} (--threshold)"
+                )
+            return found
         advice = f"classes are {table.text}; say what it means: --prediction-values VALUE=CLASS (or ignore)"
         meanings = table.of_numbers(pairs, "--prediction-values")
         return ClassMap(on_grid(prediction, grid, prediction.name), grid, prediction.name, meanings, advice)
@@ -258,15 +269,20 @@ def probabilities(
 def _probability_map(
     raster: SceneInfo, name: str, table: ClassTable, grid: GeoBox, threshold: float | None
 ) -> ProbabilityMap:
-    """Assign bands to classes: by the band's name, else in order."""
-    by_name = [table.find(band.description) if band.description else None for band in raster.bands]
+    """Assign bands to classes: by the id in the band's metadata, by the band's name, else in order."""
     if len(raster.bands) > len(table.ids):
         raise InvalidOption(
             f"{name}: has {len(raster.bands)} bands for {len(table.ids)} classes ({table.text})"
         )
-    named = all(found is not None and found > 0 for found in by_name) and len(set(by_name)) == len(by_name)
-    ids = tuple(i for i in by_name if i is not None) if named else table.ids[: len(raster.bands)]
-    return ProbabilityMap(on_grid(raster, grid, name), grid, name, ids, threshold or 0.5)
+    facts = read_facts(raster)
+    by_name = [table.find(band.description) if band.description else None for band in raster.bands]
+    named = tuple(found for found in by_name if found is not None and found > 0)
+    ids = table.ids[: len(raster.bands)]
+    for known in (named, facts.band_ids):
+        if len(set(known)) == len(raster.bands) and set(known) <= set(table.ids):
+            ids = known
+    chosen = threshold or facts.threshold or DEFAULT_THRESHOLD
+    return ProbabilityMap(on_grid(raster, grid, name), grid, name, ids, chosen)
 
 
 def _holds_probabilities(raster: SceneInfo) -> bool:

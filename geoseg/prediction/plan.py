@@ -126,7 +126,13 @@ class Plan:
     @property
     def schema(self) -> LayerSchema:
         """What the sinks need to know."""
-        return LayerSchema(self.model_name, self.crs or self.grid.crs, self.classes)
+        metadata = {
+            "geoseg_model": self.model_name,
+            "geoseg_model_digest": self.model_digest,
+            "geoseg_plan_digest": self.digest,
+            "geoseg_options": json.dumps(self.options),
+        }
+        return LayerSchema(self.model_name, self.crs or self.grid.crs, self.classes, metadata)
 
     def classify(self, block: ProbabilityBlock) -> NDArray[np.uint8]:
         """Return the class ids of a block; 0 where there is none."""

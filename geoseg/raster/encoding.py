@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geoseg.grid.classes import classify
 from geoseg.raster.resample import Taps, resample, restore
-from geoseg.values import CERTAIN, ClassRule, ProbabilityBlock
+from geoseg.values import CERTAIN, ClassRule, LayerSchema, ProbabilityBlock
 
 Content = Literal["probability", "probability-float32", "class"]
 
@@ -19,6 +19,15 @@ STEPS = 250
 
 NODATA = 255
 """Stored value of "no data" in 8 bits."""
+
+THRESHOLD_ITEM = "geoseg_threshold"
+"""Metadata item of a raster output: the probability from which on a pixel is of its class."""
+
+CLASS_PREFIX = "CLASS_"
+"""Metadata items of a raster output: ``CLASS_<id>`` is the name of a class."""
+
+CLASS_ITEM = "CLASS"
+"""Metadata item of a band of probabilities: the id of its class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,16 @@ class Encoding:
     def count(self) -> int:
         """Bands that are stored."""
         return len(self.channels) or 1
+
+    @property
+    def band_classes(self) -> tuple[int, ...]:
+        """The class id of each band of probabilities; empty for classes."""
+        return tuple(self.rule.channels[channel] for channel in self.channels)
+
+    def items(self, schema: LayerSchema) -> dict[str, str]:
+        """Return the metadata of the file: the schema's, the names of the classes, the threshold."""
+        names = {f"{CLASS_PREFIX}{info.id}": info.name for info in schema.classes}
+        return {**schema.metadata, **names, THRESHOLD_ITEM: repr(self.rule.threshold)}
 
     def encode(self, block: ProbabilityBlock) -> NDArray[np.generic]:
         """Return what is stored for a block, shape (count, rows, cols)."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from geoseg import files
 from geoseg.errors import InvalidOption, UnwritableOutput
-from geoseg.raster.encoding import NODATA, Content, Encoding
+from geoseg.raster.encoding import CLASS_ITEM, NODATA, Content, Encoding
 from geoseg.raster.resample import taps
 from geoseg.raster.scene import SceneInfo, read_validity
 from geoseg.raster.source import GDAL_ERRORS, environment, opened, quietly, reason_of
@@ -35,7 +35,8 @@ class RasterSink:
 
     A context manager: the file appears under its name at the end, complete, or not at all. Meanwhile
     the blocks lie in a sparse temporary file beside it. Blocks that are never written stay nodata.
-    Class maps carry a colour table and the names of the classes as metadata ``CLASS_<id>``.
+    The names of the classes are metadata ``CLASS_<id>``, the threshold ``geoseg_threshold``; bands of
+    probabilities are named and have their class id as ``CLASS``, class maps carry a colour table.
 
     Parameters
     ----------
@@ -201,7 +202,7 @@ class RasterSink:
             "tiled": True,
             "blockxsize": _TILE,
             "blockysize": _TILE,
-            "bigtiff": True,
+            "bigtiff": "YES",
             "sparse_ok": True,
         }
         with self._translating(), quietly():
@@ -211,16 +212,15 @@ class RasterSink:
             yield dataset
 
     def _annotate(self, dataset: rasterio.io.DatasetWriter) -> None:
-        names = {info.id: info.name for info in self.schema.classes}
-        dataset.update_tags(**self.schema.metadata)
+        dataset.update_tags(**self._encoding.items(self.schema))
         if self.content == "class":
-            dataset.update_tags(**{f"CLASS_{class_id}": name for class_id, name in names.items()})
             dataset.write_colormap(1, _colormap(self.schema))
             return
+        names = {info.id: info.name for info in self.schema.classes}
         dataset.scales = (self._encoding.scale,) * dataset.count
-        for band, channel in enumerate(self._encoding.channels, 1):
-            class_id = self.rule.channels[channel]
+        for band, class_id in enumerate(self._encoding.band_classes, 1):
             dataset.set_band_description(band, names.get(class_id, f"class {class_id}"))
+            dataset.update_tags(band, **{CLASS_ITEM: str(class_id)})
 
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:

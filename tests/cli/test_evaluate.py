@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
+import rasterio
 
 from geoseg.cli import run
 from geoseg.models.bundle import find_model, load_folder
@@ -35,6 +37,31 @@ def truth(tmp_path: Path) -> Path:
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
     return make_scene(tmp_path / "scene.tif", pixels=picture(*HOUSES))
+
+
+def test_the_probabilities_of_a_run_know_its_threshold(
+    truth: Path, scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    raster = tmp_path / "probability.tif"
+    command = ["predict", scene, "--out", tmp_path / "a.gpkg", "--raster", raster, "--model", bright_model()]
+    assert run([*map(str, command), "--threshold", "0.05"]) == 0  # dark ground is a tenth
+    code, out, err = evaluate(capfd, truth, "--prediction", raster, "--blocks", 9, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["confidence"][0]["used"] == 0.05
+    assert result["classes"][0]["name"] == "building"
+    assert result["pixels"]["mean_iou"]["value"] < 0.5
+    code, out, err = evaluate(
+        capfd, truth, "--prediction", raster, "--blocks", 9, "--json", "--threshold", 0.5
+    )
+    assert json.loads(out)["pixels"]["mean_iou"]["value"] == 1
+    with rasterio.open(raster) as dataset:
+        items = dataset.tags()
+    assert items["geoseg_model"] == "bright"
+    assert json.loads(items["geoseg_options"])["threshold"] == 0.05
+    layer = pyogrio.read_info(tmp_path / "a.gpkg", layer=0)["layer_metadata"]
+    same = ("geoseg_model", "geoseg_model_digest", "geoseg_plan_digest", "geoseg_options")
+    assert [items[key] for key in same] == [layer[key] for key in same]
 
 
 def test_a_model_a_scene_and_the_truth(

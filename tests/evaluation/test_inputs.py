@@ -6,14 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
+from hypothesis import given
+from hypothesis import strategies as st
 
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.evaluation.inputs import Sources, open_inputs
 from geoseg.evaluation.options import EvaluateOptions, parse_pairs
 from geoseg.evaluation.pictures import tile_layers
+from geoseg.evaluation.rasters import facts_of
+from geoseg.raster.encoding import Encoding
 from geoseg.testing import make_scene
-from geoseg.values import Window
+from geoseg.values import ClassInfo, ClassRule, LayerSchema, Window
 from tests.evaluation.files import boxes, burned, class_map, compare, polygons, probabilities
 
 SIZE = (240, 220)
@@ -176,6 +181,78 @@ def test_pictures_show_what_was_compared(tmp_path: Path) -> None:
     assert layers.scene.max() > layers.scene.min()
     assert (layers.truth == burned(SIZE, *HOUSES)[100:164, 50:114]).all()
     assert layers.known.all()
+
+
+def said(path: Path, items: dict[str, str], *bands: str) -> Path:
+    """Write metadata into a raster: of the file, and the class ids of bands."""
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(**items)
+        for index, band in enumerate(bands, 1):
+            dataset.update_tags(index, CLASS=band)
+    return path
+
+
+def test_the_threshold_of_the_run_is_used_unless_another_is_given(tmp_path: Path) -> None:
+    values = np.where(burned(SIZE, *HOUSES), 0.9, 0.6)[None]
+    raster = said(probabilities(tmp_path / "p.tif", values), {"geoseg_threshold": "0.7"})
+    truth = polygons(tmp_path / "truth.gpkg", boxes(*HOUSES))
+    known = compare(truth, raster)
+    assert known.confidence[0].used == 0.7
+    assert known.pixels.mean_iou.value == 1
+    assert any("a probability of 0.7 (--threshold)" in note for note in known.notes)
+    given = compare(truth, raster, threshold=0.5)
+    assert given.confidence[0].used == 0.5
+    assert given.pixels.classes[0].recall.value == 1
+    assert given.pixels.classes[0].precision.value < 0.5
+    beside = compare(truth, truth, probability=raster)
+    assert beside.confidence[0].used == 0.7
+    silent = compare(truth, said(raster, {"geoseg_threshold": "nan"}))
+    assert silent.confidence[0].used == 0.5
+
+
+def test_bands_say_which_class_they_are_of(tmp_path: Path) -> None:
+    roof, road = burned(SIZE, HOUSES[0]), burned(SIZE, *HOUSES[1:])
+    names = {"CLASS_3": "road", "CLASS_9": "roof"}
+    raster = said(probabilities(tmp_path / "p.tif", np.stack([roof, road])), names, "9", "3")
+    result = compare(class_map(tmp_path / "t.tif", 9 * roof + 3 * road), raster)
+    assert [(info.id, info.name) for info in result.classes] == [(3, "road"), (9, "roof")]
+    assert [score.iou.value for score in result.pixels.classes] == [1, 1]
+    # Ids that the classes do not have, or that two bands have, say nothing.
+    for bands in (("9", "9"), ("0", "3"), ("9", "x")):
+        raster = said(probabilities(tmp_path / "p.tif", np.stack([road, roof])), names, *bands)
+        result = compare(class_map(tmp_path / "t.tif", 2 * roof + road), raster, classes="1=a,2=b")
+        assert [score.iou.value for score in result.pixels.classes] == [1, 1]
+
+
+words = st.sampled_from(["", "1", "7", "255", "256", "-1", "1.5", "٣", "x", "nan", "inf", "0.3", "9" * 5000])
+
+
+@given(
+    items=st.dictionaries(st.sampled_from(["geoseg_threshold", "CLASS_", "CLASS_1", "CLASS_x", "a"]), words),
+    bands=st.lists(words, max_size=3),
+)
+def test_metadata_of_anybody_is_no_failure(items: dict[str, str], bands: list[str]) -> None:
+    facts = facts_of(items, bands)
+    assert facts.threshold in {None, 0.3}
+    assert len(facts.band_ids) in {0, len(bands)}
+    assert set(facts.band_ids) <= {1, 7, 255}
+    assert set(facts.names) <= {1}
+
+
+@given(
+    ids=st.lists(st.integers(1, 255), min_size=1, max_size=5, unique=True),
+    background=st.booleans(),
+    threshold=st.floats(0, 1, exclude_min=True, exclude_max=True),
+)
+def test_what_a_run_writes_is_understood(ids: list[int], background: bool, threshold: float) -> None:
+    classes = tuple(ClassInfo(i, f"class {i}", (0, 0, 0)) for i in ids)
+    encoding = Encoding("probability", ClassRule((*([0] * background), *ids), threshold))
+    facts = facts_of(
+        encoding.items(LayerSchema("a", None, classes)), [str(one) for one in encoding.band_classes]
+    )
+    assert facts.threshold == threshold
+    assert facts.band_ids == tuple(ids)
+    assert facts.names == {info.id: info.name for info in classes}
 
 
 def refused(tmp_path: Path, **changes: object) -> str:

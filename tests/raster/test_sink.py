@@ -85,6 +85,21 @@ def test_float_probabilities(tmp_path, scene):
         assert np.array_equal(dataset.read(), expected, equal_nan=True)
 
 
+@pytest.mark.parametrize("content", ["probability", "probability-float32", "class"])
+@pytest.mark.parametrize("resolution", ["scene", "model"])
+def test_a_file_says_what_it_holds(tmp_path, scene, content, resolution):
+    grid = scene.geobox.resized(45, 65)
+    values, valid = surface(grid, 3), np.ones((45, 65), bool)
+    path = tmp_path / "out.tif"
+    write(path, scene, grid, values, valid, rule=TWO, content=content, resolution=resolution)
+    with rasterio.open(path) as dataset:
+        items = dataset.tags()
+        bands = [dataset.tags(band).get("CLASS") for band in dataset.indexes]
+    expected = {"geoseg_threshold": "0.4", "CLASS_1": "building", "CLASS_7": "wäter", "model": "test"}
+    assert {key: items[key] for key in expected} == expected
+    assert bands == ([None] if content == "class" else ["1", "7"])
+
+
 def test_class_maps(tmp_path, scene):
     values, valid = surface(scene.geobox, 3), np.ones((90, 130), bool)
     valid[:5] = False
