@@ -8,8 +8,10 @@ says is no consent to that.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sqlite3
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +57,7 @@ GEODATABASE = VectorFormat("file geodatabase", (".gdb",), frozenset({"OpenFileGD
 
 FORMATS = (SQLITE, FLATGEOBUF, PARQUET, SHAPEFILE, JSON, KML, GEODATABASE)
 
-# Each binary format has a zero byte within its first 16, where GDAL's search for text ends.
+# GDAL's search for text ends at a zero byte, which each of these has in front (it reads no Parquet here).
 _SIGNATURES = ((b"SQLite format 3\0", SQLITE), (b"\0\0\x27\x0a", SHAPEFILE), (b"PAR1", PARQUET))
 
 _BOM = b"\xef\xbb\xbf"
@@ -67,6 +69,16 @@ _KML_MARKS = (b"<!DOCTYPE", b"<!ENTITY", b"opengis.net/gml")
 
 _CRS_KINDS = frozenset({"name", "epsg", "ogc"})
 """Kinds of CRS in GeoJSON that GDAL knows by itself; ``link`` and ``url`` it would fetch."""
+
+_VIRTUAL_TABLE = re.compile(
+    r"""CREATE\ VIRTUAL\ TABLE\ (?:"[^"]*"|'[^']*'|\[[^]]*\]|`[^`]*`|\w+)\s+USING\s+(\w+)\s*(?:\(|$)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+# Indices, whose tables lie in the database; SpatiaLite has others that read any file.
+_VIRTUAL_MODULES = frozenset(
+    {"rtree", "fts3", "fts4", "fts5", "virtualspatialindex", "virtualelementary", "virtualknn", "virtualknn2"}
+)
 
 _GEODATABASE_FILE = re.compile(
     r"a[0-9a-f]{8}\.(\w+\.)*(gdbtable|gdbtablx|gdbindexes|spx|atx|horizon|freelist)|gdb|timestamps|.*\.lock"
@@ -104,18 +116,26 @@ def check_vector_file(path: Path, name: str) -> VectorFormat:
     if found is None:
         known = ", ".join(one.name for one in FORMATS)
         raise InvalidOption(f"{name}: is not a vector file of a format that geoseg reads ({known})")
-    if found in {JSON, KML}:
-        try:
-            check_text(path.read_bytes(), found)
-        except (ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())
-            raise InvalidOption(
-                f"{name}: is not plain {found.name} ({reason}); write it as GeoPackage"
-            ) from None
+    _check_content(path, name, found)
     if path.suffix.lower() not in found.suffixes:
         endings = " or ".join(found.suffixes)
         raise InvalidOption(f"{name}: holds {found.name}; rename it so that it ends in {endings}")
     return found
+
+
+def _check_content(path: Path, name: str, found: VectorFormat) -> None:
+    try:
+        if found is SQLITE:
+            _check_database(path)
+        elif found in {JSON, KML}:
+            check_text(path.read_bytes(), found)
+    except (sqlite3.Error, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidOption(f"{name}: cannot be read as a vector file ({reason})") from None
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        message = f"{name}: is not plain {found.name} ({reason}); write its polygons to a new GeoPackage"
+        raise InvalidOption(message) from None
 
 
 def format_of(head: bytes) -> VectorFormat | None:
@@ -186,6 +206,34 @@ def _kinds_of(pairs: list[tuple[str, Any]]) -> frozenset[str]:
     return frozenset(
         value.lower() for key, value in pairs if key.lower() == "type" and isinstance(value, str)
     )
+
+
+def _check_database(path: Path) -> None:
+    """Check that all tables of a database lie in it.
+
+    Calls of GDAL's or SQLite's functions from views and triggers are refused by these two.
+
+    Raises
+    ------
+    ValueError, sqlite3.Error
+    """
+    try:
+        virtual = _virtual_tables(path, "mode=ro")
+    except (
+        sqlite3.OperationalError
+    ):  # a write-ahead log in a folder that cannot be written; GDAL skips it too
+        virtual = _virtual_tables(path, "mode=ro&immutable=1")
+    for name, text in virtual:
+        module = _VIRTUAL_TABLE.match(text or "")
+        if module is None or module[1].lower() not in _VIRTUAL_MODULES:
+            raise ValueError(f"its table {name} is virtual, which refers to other files")
+
+
+def _virtual_tables(path: Path, mode: str) -> list[tuple[str, str | None]]:
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as database:
+        return database.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND coalesce(rootpage, 0) = 0"
+        ).fetchall()
 
 
 def _check_geodatabase(path: Path, name: str) -> None:

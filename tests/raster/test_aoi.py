@@ -13,10 +13,11 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geoseg.cli import run
 from geoseg.errors import InvalidOption
 from geoseg.raster.aoi import aoi_mask, bbox_aoi, read_aoi
 from geoseg.raster.vector_formats import FORMATS, check_vector_file
-from geoseg.testing import NORTH_UP
+from geoseg.testing import NORTH_UP, make_scene
 from geoseg.values import GeoBox, Window
 
 UTM = GeoBox(200, 300, NORTH_UP, "EPSG:32633")
@@ -148,6 +149,19 @@ def test_a_file_cannot_name_another_one_to_be_read(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_refuses_it_in_one_line(tmp_path, capfd):
+    write(tmp_path / "secret.gpkg", on_the_ground(shapely.box(10, 10, 20, 20), UTM), UTM.crs)
+    scene = make_scene(tmp_path / "scene.tif")
+    path = tmp_path / "area.json"
+    path.write_text(json.dumps(pipeline(tmp_path)))
+    out = tmp_path / "out.gpkg"
+    assert run(["predict", str(scene), "--out", str(out), "--aoi", str(path)]) == 2
+    assert run(["evaluate", str(path), "--prediction", str(scene)]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.count("area.json: is not plain GeoJSON") for line in lines] == [1, 1]
+    assert not out.exists()
+
+
 @pytest.fixture
 def listener():
     """An address where a connection is noticed: accepting does not block."""
@@ -245,6 +259,29 @@ def test_a_database_cannot_call_out(tmp_path):
     database.close()
     with pytest.raises(InvalidOption, match="cannot be read"):
         read_aoi(path, UTM)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        "CREATE VIRTUAL TABLE other USING VirtualShape('{0}/secret', UTF-8, 32633)",
+        "CREATE VIRTUAL TABLE other USING VirtualOGR('{0}/secret.gpkg')",
+        "CREATE VIRTUAL TABLE other /* USING rtree( */ USING VirtualText('{0}/secret.csv')",
+        "CREATE VIRTUAL TABLE other--\n USING rtree_(a)",
+    ],
+)
+@pytest.mark.parametrize("suffix", [".gpkg", ".sqlite"])
+def test_a_database_holds_its_own_tables(tmp_path, declared, suffix):
+    # SpatiaLite, which a GDAL may have been built with, reads files as tables.
+    path = write(tmp_path / "a.gpkg", on_the_ground(shapely.box(10, 10, 20, 20), UTM), UTM.crs)
+    assert read_aoi(path, UTM).area == pytest.approx(100)
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA writable_schema = 1")
+        row = ("table", "other", "other", 0, declared.format(tmp_path))
+        database.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row)
+    database.close()
+    with pytest.raises(InvalidOption, match="table other is virtual"):
+        read_aoi(path.rename(path.with_suffix(suffix)), UTM)
 
 
 def test_a_geodatabase_holds_nothing_else(tmp_path):
