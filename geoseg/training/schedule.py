@@ -41,6 +41,10 @@ class Schedule(lightning.Callback):  # type: ignore[misc]  # lightning is not fo
         self._started: float | None = None
         self.seconds = 0.0
 
+    def on_train_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
+        """Do no step more where a run is resumed whose time is over."""
+        trainer.should_stop = done_share(self._options, trainer.global_step, self.seconds) >= 1
+
     def on_train_epoch_start(self, *_: object) -> None:
         """Start the clock: validation and checkpoints lie between epochs and do not count."""
         self._started = time.monotonic()

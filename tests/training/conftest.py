@@ -59,7 +59,7 @@ def recipe_dict():
                 {"name": "wood", "source": "forest", "stems": ["forest_2"]},
             ]
         },
-        "card": {"int8": False},
+        "card": {"int8": False, "tile": 64},
     }
 
 

@@ -6,11 +6,10 @@ import torch
 
 from geoseg.backends.architectures import load
 from geoseg.backends.export import INPUT
-from geoseg.metrics import confusion
 from geoseg.models.bundle import ONNX, find_model
-from geoseg.training.samples import BUILDING, Chip
+from geoseg.training.data.pictures import PictureGround
 from geoseg.training.synthetic import render_world
-from geoseg.training.validate import answers
+from geoseg.training.validate import answers, score, total
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +26,7 @@ def network(bundle):
 def worlds():
     """Scenes of seeds that no training run draws (those have seed · 1000 + number)."""
     made = [render_world(seed, 512, 512, 0.3) for seed in (900_001, 900_002, 900_003)]
-    return [
-        Chip("synthetic", "w", 0.3, torch.from_numpy(world.rgb), torch.from_numpy(world.labels) * BUILDING)
-        for world in made
-    ]
+    return [PictureGround("synthetic", "w", (0.3, 0.3), world.rgb, world.labels) for world in made]
 
 
 def test_it_is_small(bundle):
@@ -55,7 +51,8 @@ def test_card_tells_terms_and_accuracy(bundle):
     properties = bundle.document.properties
     assert len(properties.training_data) > 10
     assert all(
-        "tier" in (row.note or "") or row.name.startswith("synthetic") for row in properties.training_data
+        "tier" in (row.note or "") or row.name.startswith(("synthetic", "weights of"))
+        for row in properties.training_data
     )
     assert "not commercially clean" in (properties.model_extra or {})["description"]
     metrics = {row.metric for row in properties.accuracy}
@@ -64,8 +61,9 @@ def test_card_tells_terms_and_accuracy(bundle):
 
 
 def test_it_finds_buildings_in_rendered_scenes(bundle, network, worlds):
-    found = [
-        confusion(answer.probability >= bundle.card.threshold, answer.mask == BUILDING)
-        for answer in answers(network, worlds, bundle.card.resolution_m)
-    ]
-    assert sum(found[1:], found[0]).iou > 0.6
+    card = bundle.card
+    found = (
+        score(answer, card.rule, card.resolution_m, objects=False)
+        for answer in answers(network, worlds, card.resolution_m, card.activation)
+    )
+    assert total(found, card.rule).iou > 0.6

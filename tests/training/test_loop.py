@@ -1,21 +1,25 @@
 """The loop: a killed run that ends like one that was not, what a run leaves, how it gives up."""
 
+import copy
 import csv
 import json
 import math
+import pickle
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from geoseg.backends.architectures import load
-from geoseg.errors import InvalidOption, UnwritableOutput
+from geoseg.errors import InvalidOption, UnreadableScene, UnwritableOutput
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
-from geoseg.training.folder import CHECKPOINT
-from geoseg.training.loop import automatic_precision, moving_average, train
-from geoseg.training.network import make_network
-from geoseg.training.task import PATIENCE, Samples
+from geoseg.training.folder import CHECKPOINT, CheckpointFiles
+from geoseg.training.loop import automatic_precision, is_first_process, moving_average, train
+from geoseg.training.network import Start, make_network
+from geoseg.training.run import train_model
+from geoseg.training.task import PATIENCE, Numbered, Samples, automatic_workers
 from geoseg.training.watch import Began, Stepped, Validated
 
 
@@ -38,9 +42,9 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("killed_in", [3, 4, 6])
+@pytest.mark.parametrize("killed_in", [1, 4])
 def test_killed_and_resumed_ends_like_uninterrupted(recipe, killed_in):
-    recipe = changed(recipe, steps=6)
+    recipe = changed(recipe, steps=4)
     whole = recipe.model_copy(update={"out": recipe.out.with_name("whole")})
     expected = tensors(run(whole))
 
@@ -151,6 +155,161 @@ def test_samples_are_a_function_of_seed_epoch_and_number():
     assert all(any(not torch.equal(first[i][0], other[i][0]) for i in range(5)) for other in different)
     with pytest.raises(IndexError):
         first[5]
+
+
+class OneWeight(torch.nn.Module):
+    """The smallest network with a norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1), torch.nn.BatchNorm2d(1))
+
+    def forward(self, image):
+        return self.layer(image)
+
+
+def quickly(recipe, network=None, **options):
+    """Run the loop on a network that costs nothing."""
+    split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
+    start = make_network(recipe.model, 3, 1, recipe.seed)
+    start = Start(network or start.network, start.config, None)
+    return train(recipe, split, Sampler(split.training, [], recipe.draws), start, **options)
+
+
+def test_a_bad_batch_leaves_no_trace(recipe, monkeypatch):
+    """One batch in which all goes wrong: its step is left out, norms keep their means, training goes on."""
+    number = iter(range(100))
+
+    class Broken(OneWeight):
+        def forward(self, image):
+            bad = self.training and next(number) == 1
+            return self.layer(image * (torch.inf if bad else 1.0))
+
+    seen = []
+
+    def look(event):
+        if isinstance(event, Stepped):
+            seen.append({key: value.clone() for key, value in network.state_dict().items()})
+            losses.append(event.loss)
+
+    network, losses = Broken(), []
+    monkeypatch.setattr("geoseg.training.validation.save_weights", lambda *_: None)
+    quickly(changed(recipe, steps=4, epoch=4, validate_every=5), network, on_event=look)
+    assert all(bool(torch.isfinite(value).all()) for state in seen for value in state.values())
+    assert all(torch.equal(seen[0][key], seen[1][key]) for key in seen[0])
+    assert not torch.equal(seen[1]["layer.0.weight"], seen[2]["layer.0.weight"])
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_a_finished_run_does_no_step_more(recipe):
+    recipe = changed(recipe, steps=1000, minutes=1e-9)
+    first = tensors(run(recipe))
+    events = []
+    again = tensors(run(recipe, on_event=events.append))
+    assert not [event for event in events if isinstance(event, Stepped)]
+    assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+def test_checkpoints_hold_data_only_and_appear_whole(recipe, monkeypatch):
+    run(recipe)
+    checkpoint = recipe.run_folder / CHECKPOINT
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["global_step"] == 4
+    before = checkpoint.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        CheckpointFiles().save_checkpoint({"a": 1}, checkpoint)
+    assert checkpoint.read_bytes() == before
+    assert not [path for path in recipe.run_folder.iterdir() if ".tmp" in path.name]
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(recipe, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("geoseg.training.watch.append_row", full)
+        with pytest.raises(UnwritableOutput, match=r"model\.training: cannot be written: No space left"):
+            run(recipe)
+    run(recipe)
+
+
+def test_a_damaged_checkpoint_is_one_line(recipe):
+    run(recipe)
+    (recipe.run_folder / CHECKPOINT).write_bytes(b"PK torn")
+    with pytest.raises(UnwritableOutput, match=r"last\.ckpt: is damaged.*--no-resume"):
+        run(recipe)
+
+
+def test_scalars_reach_tensorboard(recipe):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run(changed(recipe, steps=10, epoch=10))
+    events = accumulator.EventAccumulator(str(recipe.run_folder / "tensorboard"))
+    events.Reload()
+    assert {"loss", "rate", "merit", "iou/old town"} <= set(events.Tags()["scalars"])
+
+
+def test_worst_first_weights_are_kept_all_the_same(recipe, monkeypatch):
+    """Where nothing is to be found and all is found, the merit is -1; there is a best even so."""
+    monkeypatch.setattr("geoseg.training.validation.merit", lambda _: -1.0)
+    assert (run(recipe) / "model.safetensors").exists()
+
+
+def test_processes_that_draw_change_nothing(recipe):
+    expected = tensors(run(recipe))
+    other = changed(recipe, workers=2).model_copy(update={"out": recipe.out.with_name("other")})
+    found = tensors(run(other))
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_a_picture_that_is_gone_is_named_whoever_reads_it(recipe, monkeypatch):
+    def gone(*_):
+        raise UnreadableScene("a.tif: cannot be read")
+
+    monkeypatch.setattr(Sampler, "draw", gone)
+    for workers in (0, 1):
+        out = recipe.out.with_name(f"model{workers}")
+        with pytest.raises(UnreadableScene, match=r"^a\.tif: cannot be read$"):
+            run(changed(recipe, workers=workers).model_copy(update={"out": out}))
+
+
+def test_samples_can_be_sent_to_a_process(recipe):
+    split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
+    draw = Numbered(Sampler(split.training, [], recipe.draws).draw, [1])
+    samples = Samples(draw, 1, 0, 4)
+    sent = pickle.loads(pickle.dumps(samples))
+    for number in range(4):
+        assert all(torch.equal(a, b) for a, b in zip(samples[number], sent[number], strict=True))
+    assert copy.deepcopy(draw) is draw, "averaging copies the task, never the data"
+
+
+def test_labels_become_channels():
+    labels = torch.tensor([[0, 9, 4], [255, 7, 4]], dtype=torch.uint8)
+    numbered = Numbered(lambda _: (torch.zeros(3, 2, 3, dtype=torch.uint8), labels), [9, 4])
+    assert numbered(np.random.default_rng(0))[1].tolist() == [[0, 1, 2], [255, 255, 2]]
+
+
+def test_other_processes_of_a_run_write_nothing(recipe, monkeypatch):
+    monkeypatch.setattr("geoseg.training.loop.rank_zero_only", type("Rank", (), {"rank": 1}))
+    claimed = []
+    monkeypatch.setattr("geoseg.training.loop.claim", lambda *_, **__: claimed.append(1))
+    assert not is_first_process()
+    monkeypatch.setattr("geoseg.training.loop._fit", lambda *_: None)
+    monkeypatch.setattr("geoseg.training.run.publish", lambda *_: claimed.append(2))
+    events = []
+    with pytest.raises(SystemExit) as end:
+        train_model(recipe, resume=False, on_event=events.append)
+    assert end.value.code == 0
+    assert claimed == events == []
+
+
+def test_processes_share_the_cores():
+    assert automatic_workers("cpu", 1) == 0
+    assert 1 <= automatic_workers("cuda", 1000) <= automatic_workers("cuda", 1) <= 16
 
 
 def test_precision_of_this_cpu_is_a_known_one():

@@ -1,0 +1,114 @@
+"""The model folder of a run: complete, measured with the weights that are written, the same again."""
+
+import numpy as np
+import pytest
+import torch
+
+from geoseg.backends.architectures import load
+from geoseg.backends.select import load_predictor
+from geoseg.errors import InvalidModel
+from geoseg.models.bundle import CARD, CONFIG, INT8, ONNX, WEIGHTS, load_folder
+from geoseg.training.data.read import read_data
+from geoseg.training.data.sampler import Sampler
+from geoseg.training.description import accuracy
+from geoseg.training.network import make_network
+from geoseg.training.publish import measure, publish
+from geoseg.training.recipe import make_recipe, read_recipe
+from geoseg.training.validation import save_weights
+
+
+class Parts:
+    """What a run hands to `publish`, with a network that finds bright houses but was hardly trained."""
+
+    def __init__(self, recipe):
+        self.recipe = recipe
+        self.split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
+        self.sampler = Sampler(self.split.training, [], recipe.draws)
+        self.start = make_network(recipe.model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
+        recipe.run_folder.mkdir(exist_ok=True)
+        self.best = recipe.run_folder / "best"
+        holder = type("Holder", (), {"network": self.start.network.eval()})()
+        save_weights(holder, self.start.config, self.best)
+
+    def publish(self):
+        return publish(self.recipe, self.split, self.sampler, self.start, self.best)
+
+
+@pytest.fixture
+def parts(recipe):
+    return Parts(recipe)
+
+
+def test_a_bundle_is_complete_and_says_what_was_measured(parts):
+    parts.recipe.out.mkdir()
+    (parts.recipe.out / "left over").touch()
+    bundle = parts.publish()
+    assert {path.name for path in bundle.path.iterdir()} == {CARD, CONFIG, ONNX, WEIGHTS}
+    card = bundle.card
+    assert (card.name, card.resolution_m, card.resolution_range) == ("tiny", 0.3, (0.2, 0.6))
+    pixels = np.array([0.0, 255.0])
+    scaled = (pixels * card.inputs.scale - card.inputs.mean[0]) / card.inputs.std[0]
+    assert scaled.tolist() == [-1.0, 1.0], "the card scales as training did"
+    network = load(bundle.path)
+    assert all(torch.equal(value, value.half().float()) for value in network.parameters())
+    # Measured again, with the weights that were written, the figures are the same.
+    rule, scores = measure(network, parts.recipe, parts.split)
+    assert rule.threshold == card.threshold
+    again = accuracy(scores, parts.split.validation, rule, parts.recipe.draws.resolution_m)
+    figures = [figure.model_dump(exclude_none=True) for figure in bundle.document.properties.accuracy]
+    assert figures == again
+    assert all(np.isfinite(figure["value"]) for figure in figures)
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 96)).astype(np.float32)
+    first, *others = (
+        load_predictor(bundle, backend=backend, precision="f32")(image)
+        for backend in ("pytorch", "openvino", "onnx")
+    )
+    for values in others:
+        assert np.abs(values.astype(int) - first).max() <= 66, "1e-3 of certain"
+
+
+def test_int8_is_shipped_or_told_of(recipe, monkeypatch):
+    pytest.importorskip("nncf")
+    monkeypatch.setattr("geoseg.training.publish.TILES", 8)
+    monkeypatch.setattr("geoseg.backends.quantize.LOSS_LIMIT", 100.0)
+    bundle = Parts(
+        recipe.model_copy(update={"card": recipe.card.model_copy(update={"int8": True})})
+    ).publish()
+    assert set(INT8) <= set(bundle.files)
+    loss = bundle.document.properties.model_dump(by_alias=True)["geoseg:int8_loss_iou_points"]
+    assert "2 places never trained on" in loss["where"]
+
+
+def test_without_objects_in_any_place_the_threshold_is_one_half(recipe):
+    validation = recipe.validation.model_copy(update={"places": recipe.validation.places[1:]})
+    bundle = Parts(recipe.model_copy(update={"validation": validation})).publish()
+    assert bundle.card.threshold == 0.5
+    assert {figure.metric for figure in bundle.document.properties.accuracy} == {
+        "false features per km²",
+        "false area share",
+    }
+
+
+def test_classes_keep_their_ids(recipe_path, recipe_dict):
+    import yaml
+
+    recipe_dict["data"]["chips"][0]["mask_values"] = {255: 7, 127: "ignore"}
+    recipe_dict["data"]["classes"] = [
+        {"id": 7, "name": "house", "color": [1, 2, 3]},
+        {"id": 3, "name": "road", "color": [3, 2, 1]},
+    ]
+    recipe_path.write_text(yaml.safe_dump(recipe_dict))
+    card = Parts(make_recipe(read_recipe(recipe_path), "r")).publish().card
+    assert card.channels == (0, 7, 3)
+    assert [info.name for info in card.classes] == ["house", "road"]
+
+
+def test_nothing_to_publish_is_one_line(parts):
+    import shutil
+
+    shutil.rmtree(parts.best)
+    with pytest.raises(InvalidModel, match="best"):
+        parts.publish()
+    assert not parts.recipe.out.exists()
+    with pytest.raises(InvalidModel):
+        load_folder(parts.recipe.out)
