@@ -1,5 +1,7 @@
 """Recipes: what is accepted, where paths point, how a mistake is named, what makes a run another run."""
 
+import json
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import to_jsonable_python
 
 from geoseg.errors import InvalidOption
 from geoseg.training.recipe import Recipe, make_recipe, read_recipe
@@ -154,3 +157,25 @@ def test_digest_tells_runs_apart_and_leaves_out_what_changes_no_step(recipe_dict
     assert len(same) == 1
     other = {digest(seed=4), digest(draws={"crop": 64}), digest(loss={"name": "ce"})}
     assert len(other | same) == 4
+
+
+def keys_of(section, prefix=""):
+    """Yield each key of a recipe with its default, as the documentation writes them."""
+    from geoseg.training.recipe import _model_in
+
+    for name, field in section.model_fields.items():
+        inner, many = _model_in(field.annotation), "tuple[" in str(field.annotation)
+        if inner is None or many:
+            value = field.get_default(call_default_factory=True)
+            plain = to_jsonable_python(value, fallback=str)
+            yield f"{prefix}{name}", "needed" if field.is_required() else f"`{json.dumps(plain)}`"
+        if inner is not None:
+            yield from keys_of(inner, f"{prefix}{name}[]." if many else f"{prefix}{name}.")
+
+
+def test_the_documentation_lists_every_key_with_its_default():
+    text = (SHIPPED.parents[1] / "docs" / "train.md").read_text(encoding="utf-8")
+    rows = [
+        row for row in re.findall(r"^\| `([\w.\[\]]+)` \| (.+?) \| (.+) \|$", text, re.M) if row[1] != "---"
+    ]
+    assert [row[:2] for row in rows] == list(keys_of(Recipe))
