@@ -157,7 +157,8 @@ def _trainer(options: Optimization, folder: Path, callbacks: list[lightning.Call
         strategy="ddp_find_unused_parameters_true" if several else "auto",
         plugins=[CheckpointFiles()],
         precision=_PRECISIONS[precision],
-        max_steps=options.steps,
+        # `Schedule` ends the run. With max_steps, Lightning 2.6 resumes a checkpoint that was not
+        # preceded by a validation with an epoch too short.
         max_epochs=-1,
         check_val_every_n_epoch=options.validate_every,
         reload_dataloaders_every_n_epochs=1,

@@ -42,9 +42,9 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("killed_in", [1, 4])
-def test_killed_and_resumed_ends_like_uninterrupted(recipe, killed_in):
-    recipe = changed(recipe, steps=4)
+@pytest.mark.parametrize(("killed_in", "validate_every"), [(1, 1), (4, 1), (3, 3)])
+def test_killed_and_resumed_ends_like_uninterrupted(recipe, killed_in, validate_every):
+    recipe = changed(recipe, steps=6, validate_every=validate_every)
     whole = recipe.model_copy(update={"out": recipe.out.with_name("whole")})
     expected = tensors(run(whole))
 
