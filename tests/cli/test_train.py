@@ -1,19 +1,43 @@
 """``geoseg train`` from the command line: scenes with footprints, recipes, what is refused."""
 
+import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+import torch
 import yaml
+from safetensors.torch import load_file
 
+import geoseg.training.request
 from geoseg.cli import run
 from geoseg.models.bundle import load_folder
 from geoseg.testing import make_scene
 from tests.training.conftest import collection, recipe_dict, recipe_path  # noqa: F401 (fixtures)
 
-FAST = ["--steps", "30", "--batch", "4", "--crop", "32", "--encoder", "test_efficientnet", "--learning-rate", "0.01"]
+FAST = ["--steps", "20", "--batch", "4", "--crop", "32", "--learning-rate", "0.01"]
+FAST += ["--encoder", "test_efficientnet"]
+RED = {"chips": [{"index": "index.csv"}], "bands": ["red"]}
+AGAIN = ["--steps", "2", "--batch", "2", "--crop", "32", "--learning-rate", "1e-6"]
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Cards of small tiles, without INT8, which takes longest and has tests of its own."""
+    make_content = geoseg.training.request.make_content
+
+    def make_plain(*arguments):
+        return make_content(*arguments) | {"card": {"int8": False, "tile": 64}}
+
+    monkeypatch.setattr(geoseg.training.request, "make_content", make_plain)
 
 
 @pytest.fixture
@@ -34,6 +58,7 @@ def town(tmp_path):
     return scene, tmp_path / "town.gpkg"
 
 
+@pytest.mark.usefixtures("plain")
 def test_one_command_from_scene_and_footprints_to_a_model_that_predicts(town, tmp_path, capsys):
     scene, labels = map(str, town)
     out = tmp_path / "mine"
@@ -58,16 +83,20 @@ def test_one_command_from_scene_and_footprints_to_a_model_that_predicts(town, tm
     assert "exists" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("plain")
 def test_fine_tuning_goes_on_from_a_model(town, tmp_path, capsys):
     scene, labels = map(str, town)
     base = ["train", "--scene", scene, "--labels", labels, "--quiet"]
     assert run([*base, "--out", str(tmp_path / "first"), *FAST]) == 0
-    again = ["--start", str(tmp_path / "first"), "--steps", "2", "--batch", "2", "--crop", "32"]
-    assert run([*base, "--out", str(tmp_path / "second"), *again, "--learning-rate", "1e-6"]) == 0
+    start = ["--start", str(tmp_path / "first")]
+    assert run([*base, "--out", str(tmp_path / "second"), *start, *AGAIN]) == 0
     first, second = (load_folder(tmp_path / name).document.properties for name in ("first", "second"))
     assert second.accuracy[0].value == pytest.approx(first.accuracy[0].value, abs=0.05)
     assert second.training_data[-1].name.startswith("weights of first")
     assert "town" in second.training_data[-1].note
+    capsys.readouterr()
+    assert run([*base, "--out", str(tmp_path / "third"), *start, *AGAIN, "--arch", "hrnet"]) == 2
+    assert "hrnet is not that of" in capsys.readouterr().err
 
 
 def test_recipe_trains_and_says_what_it_reached(recipe_path, tmp_path, capsys):  # noqa: F811
@@ -78,6 +107,7 @@ def test_recipe_trains_and_says_what_it_reached(recipe_path, tmp_path, capsys): 
     assert (recipe_path.parent / "model" / "model.json").exists()
 
 
+@pytest.mark.usefixtures("plain")
 def test_classes_are_found_in_the_attribute(town, tmp_path):
     scene, labels = town
     frame = gpd.read_file(labels)
@@ -99,7 +129,10 @@ def test_classes_are_found_in_the_attribute(town, tmp_path):
         ({"draws": {"crop": 33}}, ["draws.crop", "multiple of 32"]),
         ({"model": {"arch": "unetr"}}, ["unetr", "unet"]),
         ({"loss": {"name": "dise"}}, ["dise", "dice"]),
-        ({"validation": {"places": [{"name": "x", "source": "twon"}]}}, ["place 'x'", "town"]),
+        ({"validation": {"places": [{"name": "x", "source": "twon"}]}}, ["'x'", "did you mean 'town'?"]),
+        ({"model": "unet"}, ["model: "]),
+        ({"draws": 5}, ["draws: "]),
+        ({"draws": {"crop": 32, "worlds": 2}, "data": RED}, ["worlds", "red"]),
         ({"data": {"chips": [{"index": "missing.csv"}]}}, ["missing.csv"]),
     ],
 )
@@ -120,6 +153,8 @@ def test_mistakes_in_a_recipe_are_one_line(recipe_path, recipe_dict, change, wor
         (["--scene", "missing.tif", "--labels", "x.gpkg"], ["missing.tif"]),
         (["recipe.yaml", "--scene", "a.tif", "--labels", "b.gpkg"], ["recipe.yaml"]),
         (["--chips", "folder"], ["--hold-out"]),
+        (["--device", "tpu", "--chips", "folder", "--hold-out", "a"], ["optimization.device", "cuda"]),
+        (["--steps", "0", "--chips", "folder", "--hold-out", "a"], ["optimization.steps"]),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_line(arguments, words, tmp_path, monkeypatch, capsys):
@@ -137,13 +172,108 @@ def test_bad_labels_are_one_line_each(town, tmp_path, capsys):
     frame.translate(yoff=10).to_file(tmp_path / "elsewhere.gpkg")
     for name, word in (("empty", "empty.gpkg"), ("elsewhere", "elsewhere.gpkg")):
         path = tmp_path / f"{name}.gpkg"
-        assert run(["train", "--scene", str(scene), "--labels", str(path), "--out", str(tmp_path / "m"), "-q"]) == 2
+        command = ["train", "--scene", str(scene), "--labels", str(path), "--out", str(tmp_path / "m"), "-q"]
+        assert run(command) == 2
         said = capsys.readouterr().err.strip().splitlines()
         assert len(said) == 1
         assert word in said[0]
     command = ["train", "--scene", str(scene), "--labels", str(labels), "--class-attribute", "kid"]
     assert run([*command, "--out", str(tmp_path / "m"), "-q"]) == 2
     assert "kind" in capsys.readouterr().err
+
+
+@pytest.fixture
+def one_thread():
+    """Sums come out the same to the last bit only on as many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def interrupted(recipe, after, with_signal):
+    """Start a run in a process of its own; send it a signal once it has done so many steps."""
+    command = [sys.executable, "-c", "import geoseg.cli; geoseg.cli.main()", "train", str(recipe)]
+    table = recipe.parent / "model.training" / "training.csv"
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    while process.poll() is None and steps_in(table) < after:
+        time.sleep(0.05)
+    process.send_signal(with_signal)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode != 0, said
+    return process.returncode, said
+
+
+def steps_in(table):
+    if not table.exists():
+        return 0
+    with table.open() as file:
+        return max((int(row["step"]) for row in csv.DictReader(file)), default=0)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_killed_twice_ends_like_one_that_was_not(recipe_path, recipe_dict, capsys):  # noqa: F811
+    recipe_dict["optimization"] |= {"steps": 60, "epoch": 10, "validate_every": 3}
+    recipe_path.write_text(yaml.safe_dump(recipe_dict))
+    whole = recipe_path.parent / "whole"
+    assert run(["train", str(recipe_path), "--out", str(whole), "-q"]) == 0
+    code, said = interrupted(recipe_path, 15, signal.SIGINT)
+    assert code == 130, said
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert interrupted(recipe_path, 35, signal.SIGKILL)[0] == -signal.SIGKILL
+    folder = recipe_path.parent / "model.training"
+    assert steps_in(folder / "training.csv") < 60, "killed in the middle"
+    assert not (recipe_path.parent / "model").exists()
+    assert run(["train", str(recipe_path)]) == 0
+    assert "going on after step" in capsys.readouterr().err
+    for name in ("model.training/best", "model"):
+        ours = load_file(recipe_path.parent / name / "model.safetensors")
+        theirs = load_file(
+            Path(str(recipe_path.parent / name).replace("model", "whole")) / "model.safetensors"
+        )
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_model_is_replaced_when_asked_and_nothing_else_is(recipe_path, capsys):  # noqa: F811
+    out = recipe_path.parent / "model"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    command = ["train", str(recipe_path), "--overwrite"]
+    assert run(command) == 2
+    assert "is no model folder" in capsys.readouterr().err
+    (out / "thesis.txt").unlink()
+    assert run([*command, "--json", "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    first = json.loads(said.out)
+    assert run(["train", str(recipe_path)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run([*command, "--no-resume", "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == first["accuracy"], (
+        "the same seed, the same model"
+    )
+
+
+def test_what_cannot_be_written_is_said_before_training(recipe_path, tmp_path, capsys):  # noqa: F811
+    assert run(["train", str(recipe_path), "--out", str(tmp_path / "no" / "model")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    (tmp_path / "full.training").write_text("a file")
+    assert run(["train", str(recipe_path), "--out", str(tmp_path / "full")]) == 2
+    assert "is no folder of a training run" in capsys.readouterr().err
+
+
+def test_missing_packages_are_named_before_training(recipe_path, monkeypatch, capsys):  # noqa: F811
+    import geoseg.training
+
+    find = geoseg.training.find_spec
+    monkeypatch.setattr(geoseg.training, "find_spec", lambda name: None if name == "nncf" else find(name))
+    content = recipe_path.read_text().replace("int8: false", "int8: true")
+    recipe_path.write_text(content)
+    assert run(["train", str(recipe_path)]) == 2
+    assert "needs nncf; pip install 'geoseg[train]'" in capsys.readouterr().err
 
 
 def test_help_names_every_family_and_shows_examples(capsys):
