@@ -20,7 +20,6 @@ _OVERRIDES: dict[str, tuple[str, Any, str]] = {
     "arch": ("model.arch", str, "unet, unet++, fcn, pspnet, deeplabv3, deeplabv3+, hrnet, fpn or segformer."),
     "encoder": ("model.encoder", str, "Any encoder of timm; by default one that suits --arch."),
     "weights": ("model.weights", click.Choice(["imagenet"]), "First weights of the encoder."),
-    "start": ("model.start", str, "Go on from this model (name or folder): fine-tune it."),
     "loss": ("loss.name", str, "Terms joined by +: ce, dice, focal, lovasz.  [default: ce+dice]"),
     "optimizer": ("optimization.optimizer", str, "adamw, adam, radam, nadam or sgd.  [default: adamw]"),
     "learning_rate": ("optimization.learning_rate", float, "Peak of the schedule.  [default: 0.001]"),
@@ -83,6 +82,12 @@ def _override_options(command: F) -> F:
     metavar="METRES",
     help="Ground size of a pixel that the model works at.  [default: that of --start or of the scenes]",
 )
+@click.option(
+    "--start",
+    multiple=True,
+    metavar="MODEL",
+    help="Go on from this model (name or folder): fine-tune it. Repeated: from the mean of their weights.",
+)
 @_override_options
 @click.option(
     "--resume/--no-resume", default=True, help="Go on where the last run stopped.  [default: resume]"
@@ -141,18 +146,22 @@ def _recipe(path: Path | None, out: Path | None, flags: dict[str, Any]) -> Recip
     from geoseg.training.request import Request, make_content
 
     overrides = {flag: flags.pop(flag) for flag in _OVERRIDES}
+    start = flags.pop("start")
     bands = tuple(name.strip() for name in (flags.pop("bands") or "").split(",") if name.strip())
     content = make_content(
-        Request(bands=bands, **flags), None if path is None else read_recipe(path), overrides["start"]
+        Request(bands=bands, **flags),
+        None if path is None else read_recipe(path),
+        start[0] if start else None,
     )
     if out is not None:
         content["out"] = str(out.absolute())
     if "out" not in content:
         raise click.UsageError("Missing option '--out': the model folder to write.")
-    if overrides["start"] is not None:  # in place of what the recipe says training begins with
+    if start:  # in place of what the recipe says training begins with
         section = content.get("model")
         if isinstance(section, dict):
             content["model"] = {key: value for key, value in section.items() if key != "weights"}
+        _put(content, "model.start", start)
     for flag, value in overrides.items():
         if value is not None:
             _put(content, _OVERRIDES[flag][0], value)

@@ -80,15 +80,15 @@ def training_data(recipe: Recipe, split: Split, start: Start) -> list[dict[str, 
         entries.append(
             {"name": "synthetic (geoseg.training.synthetic)", "licence": "Apache-2.0", "note": note}
         )
-    if start.base is not None:
-        name = f"weights of {start.base.card.name} {start.base.card.digest[:16]}"
-        terms = str((start.base.document.properties.model_extra or {}).get("license", "not stated"))
-        sources = ", ".join(sorted({source.name for source in start.base.document.properties.training_data}))
+    for base in start.bases:
+        name = f"weights of {base.card.name} {base.card.digest[:16]}"
+        terms = str((base.document.properties.model_extra or {}).get("license", "not stated"))
+        sources = ", ".join(sorted({source.name for source in base.document.properties.training_data}))
         entries.append({"name": name, "licence": terms, "note": f"trained on {sources}" if sources else None})
     return entries
 
 
-def hyperparameters(recipe: Recipe, source: str | None) -> dict[str, object]:
+def hyperparameters(recipe: Recipe, start: Start) -> dict[str, object]:
     """Return how the run was made: recipe, steps, time, hardware, versions, and its curve."""
     steps = read_rows(recipe.run_folder / "training.csv")
     last = steps[-1] if steps else {"step": "0", "seconds": "0"}
@@ -104,7 +104,10 @@ def hyperparameters(recipe: Recipe, source: str | None) -> dict[str, object]:
         "steps": int(last["step"]),
         "training_minutes": round(float(last["seconds"]) / 60, 1),
         "hardware": hardware,
-        "start": source,
+        "start": start.source,
+        "start_made_with": [
+            (base.document.properties.model_extra or {}).get("mlm:hyperparameters") for base in start.bases
+        ],
         "recipe": recipe.model_dump(
             mode="json",
             include={

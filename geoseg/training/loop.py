@@ -30,7 +30,7 @@ from geoseg.training.network import Start
 from geoseg.training.recipe import Optimization, Recipe
 from geoseg.training.schedule import Schedule
 from geoseg.training.task import Numbered, SegmentationTask
-from geoseg.training.validation import Validation
+from geoseg.training.validation import Validation, save_weights
 from geoseg.training.watch import Began, Event, Watch, ignore
 from geoseg.values import ClassRule
 
@@ -82,6 +82,9 @@ def train(
     if is_first_process():
         claim(folder, recipe, resume=resume)
     options = recipe.optimization
+    if not options.steps:
+        save_weights(start.network, start.config, folder / "best")
+        return folder / "best"
     rule, activation = rule_of(recipe)
     schedule = Schedule(options)
     validation = Validation(

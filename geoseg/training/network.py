@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +29,8 @@ class Start:
         Its ``config.json``, see `geoseg.backends.architectures`.
     source : str or None
         Where its first weights come from; None: from chance.
-    base : Bundle or None
-        The model that it goes on from.
+    bases : tuple of Bundle
+        The models that it goes on from: their mean, where there are several.
     note : str
         What a user should know about it, or nothing.
     """
@@ -38,7 +38,7 @@ class Start:
     network: torch.nn.Module
     config: dict[str, object]
     source: str | None
-    base: Bundle | None = None
+    bases: tuple[Bundle, ...] = ()
     note: str = ""
 
 
@@ -64,8 +64,8 @@ def make_network(spec: ModelSpec, bands: int, classes: int, seed: int) -> Start:
     """
     torch.manual_seed(seed)
     channels = 1 if classes == 1 else classes + 1
-    if spec.start is not None:
-        return _go_on(spec, spec.start, bands, channels)
+    if spec.start:
+        return _mean([_go_on(spec, name, bands, channels) for name in spec.start])
     config = make_config(spec.arch, spec.encoder, bands, channels, **spec.details)
     network = architectures.build(config)
     source = None
@@ -94,7 +94,28 @@ def _go_on(spec: ModelSpec, name: str, bands: int, channels: int) -> Start:
     notes = [f"{left} tensors of {name} do not fit and start from chance"] * bool(left)
     if not _sees_alike(bundle.card.inputs):
         notes.append(f"{name} was trained on inputs of another scale; training begins worse than it was")
-    return Start(network, config, f"{bundle.card.name} {bundle.card.digest[:16]}", bundle, "; ".join(notes))
+    return Start(
+        network, config, f"{bundle.card.name} {bundle.card.digest[:16]}", (bundle,), "; ".join(notes)
+    )
+
+
+def _mean(starts: Sequence[Start]) -> Start:
+    """Average the weights of networks trained from one another (Wortsman et al. 2022, Model soups)."""
+    first, *others = starts
+    if not others:
+        return first
+    for other in others:
+        if other.config != first.config:
+            raise InvalidOption(f"model.start: {other.source} and {first.source} are different networks")
+    states = [start.network.state_dict() for start in starts]
+    mean = {
+        key: torch.stack([state[key] for state in states]).mean(0) if value.is_floating_point() else value
+        for key, value in states[0].items()
+    }
+    first.network.load_state_dict(mean)
+    sources = ", ".join(str(start.source) for start in starts)
+    notes = "; ".join(start.note for start in starts if start.note)
+    return Start(first.network, first.config, f"mean of {sources}", tuple(s.bases[0] for s in starts), notes)
 
 
 def _check_family(spec: ModelSpec, config: Mapping[str, object], name: str) -> None:

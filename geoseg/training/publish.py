@@ -74,7 +74,7 @@ def publish(recipe: Recipe, split: Split, sampler: Sampler, start: Start, best: 
         "mlm:total_parameters": sum(value.numel() for value in network.parameters()),
         "mlm:pretrained": start.source is not None,
         "mlm:pretrained_source": start.source,
-        "mlm:hyperparameters": hyperparameters(recipe, start.source),
+        "mlm:hyperparameters": hyperparameters(recipe, start),
         "geoseg:resolution_range_m": [recipe.draws.smallest_m, recipe.draws.largest_m],
         "geoseg:training_data": training_data(recipe, split, start),
         "geoseg:accuracy": accuracy(scores, split.validation, rule, recipe.draws.resolution_m),
@@ -113,7 +113,7 @@ def _document(recipe: Recipe, head: Head, properties: dict[str, object]) -> Card
         InputSpec(bands, "uint8", 1 / 255, (0.5,) * len(bands), (0.5,) * len(bands)),
         head,
         tile=recipe.card.tile,
-        overlap=recipe.card.tile // 4,
+        overlap=recipe.card.tile // 4 if recipe.card.overlap is None else recipe.card.overlap,
         resolution_m=recipe.draws.resolution_m,
         extra=properties,
     )

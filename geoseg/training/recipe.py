@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml  # type: ignore[import-untyped]
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from geoseg.errors import InvalidOption
 from geoseg.training.data.spec import Blocks, DataSpec, Draws, Section, ValidationSpec
@@ -37,9 +37,10 @@ class ModelSpec(Section):
     weights : {"imagenet", None}
         What the encoder starts from. ``imagenet`` needs a package that holds the weights: nothing
         is downloaded.
-    start : str or None
+    start : str, or tuple of str
         A model (name or folder, in a recipe relative to it) whose weights training goes on from, those
         of its last layer only if it has as many classes; it brings architecture and encoder with it.
+        Several must be one network, trained from one another: the mean of their weights.
     """
 
     arch: str = Field(default="unet", description="Architecture: unet, fcn, pspnet, deeplabv3+, hrnet …")
@@ -50,7 +51,9 @@ class ModelSpec(Section):
     weights: Literal["imagenet"] | None = Field(
         default=None, description="First weights of the encoder, from an installed package."
     )
-    start: str | None = Field(default=None, description="Go on from this model's weights (fine-tune).")
+    start: Annotated[
+        tuple[str, ...], BeforeValidator(lambda name: (name,) if isinstance(name, str) else name)
+    ] = ()
 
 
 class LossSpec(Section):
@@ -72,7 +75,8 @@ class Optimization(Section):
         Peak of the cosine schedule, decay of matrices (never of biases and norms), steps of linear
         warm-up, largest gradient norm.
     batch, steps : int
-        Samples a step (of each process), and steps of the schedule.
+        Samples a step (of each process), and steps of the schedule. 0 steps train nothing: what
+        training would begin with is measured and published.
     minutes : float or None
         Training time after which the schedule has come to its end, if the steps have not.
     ema_decay : float
@@ -97,7 +101,7 @@ class Optimization(Section):
     warmup_steps: Count = 50
     clip: Positive = 2.0
     batch: Count = Field(default=16, description="Samples a step.")
-    steps: Count = Field(default=2000, description="Steps of the schedule.")
+    steps: Annotated[int, Field(ge=0)] = Field(default=2000, description="Steps of the schedule.")
     minutes: Positive | None = Field(default=None, description="End the schedule after this training time.")
     ema_decay: Share = 0.995
     epoch: Count = 50
@@ -121,6 +125,8 @@ class CardSpec(Section):
         SPDX identifier, or ``other``.
     tile : int
         Tile size that the card suggests, in pixels.
+    overlap : int or None
+        Overlap that the card suggests; None: a quarter of a tile. See also ``geoseg models check``.
     int8 : bool
         Quantize, and ship the result if it loses at most half a point of IoU.
     """
@@ -128,6 +134,7 @@ class CardSpec(Section):
     description: str = ""
     licence: str = "other"
     tile: Annotated[int, Field(ge=64, multiple_of=32)] = 512
+    overlap: Annotated[int, Field(ge=0)] | None = None
     int8: bool = True
 
 
@@ -197,10 +204,16 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if isinstance(content.get("out"), str):
         content["out"] = str(folder / content["out"])
     model = content.get("model")
-    if isinstance(model, dict) and isinstance(model.get("start"), str):
-        beside = folder / model["start"]
-        content["model"] = model | ({"start": str(beside)} if beside.is_dir() else {})
+    if isinstance(model, dict) and isinstance(model.get("start"), str | list):
+        names = [model["start"]] if isinstance(model["start"], str) else model["start"]
+        content["model"] = model | {"start": [_beside(folder, name) for name in names]}
     return content
+
+
+def _beside(folder: Path, name: object) -> object:
+    """Return a model's folder where the name is one beside the recipe; else the name as it is."""
+    path = folder / str(name)
+    return str(path) if path.is_dir() else name
 
 
 def make_recipe(content: Mapping[str, object], source: str) -> Recipe:

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning
 import numpy as np
+import torch
 
 from geoseg.backends import architectures
 from geoseg.backends.base import Activation
@@ -80,7 +81,7 @@ class Validation(lightning.Callback):  # type: ignore[misc]  # lightning is not 
         if trainer.is_global_zero:
             self._write(step, scores)
             if reached > self.best:
-                save_weights(module, self._config, self._folder / "best")
+                save_weights(module.network, self._config, self._folder / "best")
             self._draw(step, module)
         self.best = max(self.best, reached)
         self._on_event(Validated(step, iou, reached, self.best))
@@ -122,8 +123,8 @@ class Validation(lightning.Callback):  # type: ignore[misc]  # lightning is not 
         return Picture(chosen.pixels, chosen.labels, classify(chosen.values, self._rule))
 
 
-def save_weights(module: SegmentationTask, config: Mapping[str, object], folder: Path) -> None:
-    """Write the weights that `module` holds as ``config.json`` and safetensors, replacing `folder`."""
+def save_weights(network: torch.nn.Module, config: Mapping[str, object], folder: Path) -> None:
+    """Write the weights that `network` holds as ``config.json`` and safetensors, replacing `folder`."""
     with replacing(folder, overwrite=True) as temporary:
         temporary.mkdir()
-        architectures.save(module.network, config, temporary)
+        architectures.save(network, config, temporary)

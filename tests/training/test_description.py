@@ -78,7 +78,7 @@ def test_hyperparameters_are_json_even_where_a_loss_was_no_number(recipe):
     for step, loss in enumerate((1.0, math.nan, 0.5), 1):
         append_row(recipe.run_folder / "training.csv", {"step": step, "seconds": 60.0 * step, "loss": loss})
     append_row(recipe.run_folder / "validation.csv", {"step": 3, "place": "a", "iou": 0.5})
-    found = json.loads(json.dumps(hyperparameters(recipe, None), allow_nan=False))
+    found = json.loads(json.dumps(hyperparameters(recipe, NOTHING), allow_nan=False))
     assert found["loss_curve"] == [[1, 1.0], [3, 0.5]]
     assert found["validation_curve"] == [[3, 0.5]]
     assert (found["steps"], found["training_minutes"]) == (3, 3.0)
@@ -87,7 +87,7 @@ def test_hyperparameters_are_json_even_where_a_loss_was_no_number(recipe):
 
 
 def test_a_run_without_rows_has_no_curve(recipe):
-    found = hyperparameters(recipe, None)
+    found = hyperparameters(recipe, NOTHING)
     assert (found["steps"], found["loss_curve"], found["validation_curve"]) == (0, [], [])
 
 

@@ -314,3 +314,10 @@ def test_processes_share_the_cores():
 
 def test_precision_of_this_cpu_is_a_known_one():
     assert automatic_precision("cpu") in ("bfloat16", "float32")
+
+
+def test_without_steps_what_training_begins_with_is_kept(recipe):
+    recipe = changed(recipe, steps=0)
+    expected = make_network(recipe.model, 3, 1, recipe.seed).network.state_dict()
+    found = tensors(run(recipe))
+    assert all(torch.equal(value, expected[key]) for key, value in found.items())

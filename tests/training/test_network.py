@@ -21,9 +21,9 @@ TINY = ModelSpec(
 )
 
 
-def saved(folder, *, bands=3, classes=1, half=0.5):
+def saved(folder, *, bands=3, classes=1, half=0.5, seed=1, spec=TINY):
     """Save a tiny network as a model folder; return its weights."""
-    start = make_network(TINY, bands, classes, seed=1)
+    start = make_network(spec, bands, classes, seed)
     files = folder.parent / f"{folder.name} files"
     files.mkdir()
     architectures.save(start.network, start.config, files)
@@ -64,8 +64,29 @@ def test_fine_tuning_takes_all_weights(tmp_path):
     start = make_network(ModelSpec(start=str(tmp_path / "base")), 3, 1, seed=0)
     assert all(torch.equal(value, start.network.state_dict()[key]) for key, value in weights.items())
     assert start.note == ""
-    assert start.base is not None
+    assert [base.card.name for base in start.bases] == ["base"]
     assert start.source.startswith("base ")
+
+
+def test_several_models_begin_as_the_mean_of_their_weights(tmp_path):
+    one, other = saved(tmp_path / "one"), saved(tmp_path / "other", seed=2)
+    names = (str(tmp_path / "one"), str(tmp_path / "other"))
+    start = make_network(ModelSpec(start=names), 3, 1, seed=0)
+    for key, value in start.network.state_dict().items():
+        expected = (one[key] + other[key]) / 2 if value.is_floating_point() else one[key]
+        assert torch.allclose(value, expected, atol=1e-7), key
+    assert [base.card.name for base in start.bases] == ["one", "other"]
+    assert start.source.startswith("mean of one ")
+
+
+def test_different_networks_have_no_mean(tmp_path):
+    saved(tmp_path / "one")
+    saved(
+        tmp_path / "wide",
+        spec=TINY.model_copy(update={"details": {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}}),
+    )
+    with pytest.raises(InvalidOption, match="different networks"):
+        make_network(ModelSpec(start=(str(tmp_path / "one"), str(tmp_path / "wide"))), 3, 1, seed=0)
 
 
 @pytest.mark.parametrize(("bands", "classes", "left"), [(3, 3, 2), (4, 1, 1), (1, 2, 3)])

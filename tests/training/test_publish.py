@@ -27,8 +27,7 @@ class Parts:
         self.start = make_network(recipe.model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
         recipe.run_folder.mkdir(exist_ok=True)
         self.best = recipe.run_folder / "best"
-        holder = type("Holder", (), {"network": self.start.network.eval()})()
-        save_weights(holder, self.start.config, self.best)
+        save_weights(self.start.network.eval(), self.start.config, self.best)
 
     def publish(self):
         return publish(self.recipe, self.split, self.sampler, self.start, self.best)

@@ -81,7 +81,7 @@ def test_a_strange_key_gets_the_list(path):
         ("draws", "crop", 100, "draws.crop: "),
         ("draws", "negative_share", 1.0, "draws.negative_share: "),
         ("draws", "smallest_m", 5, "draws: needs smallest_m <= resolution_m"),
-        ("optimization", "steps", 0, "optimization.steps: "),
+        ("optimization", "steps", -1, "optimization.steps: "),
         ("optimization", "learning_rate", ".inf", "optimization.learning_rate: "),
         ("optimization", "precision", "int4", "optimization.precision: "),
         ("optimization", "steps", "many", "optimization.steps: "),
@@ -129,7 +129,7 @@ def test_paths_are_relative_to_the_recipe(recipe_path, recipe_dict, monkeypatch,
         assert recipe.base == recipe_path.parent
         assert recipe.out == recipe_path.parent / "model"
         assert recipe.run_folder == recipe_path.parent / "model.training"
-        assert recipe.model.start == expected
+        assert recipe.model.start == (expected,)
 
 
 @pytest.mark.parametrize(("out", "name"), [("a/b", "b"), ("a/b/..", "a"), ("a/b/", "b"), ("../x", "x")])
