@@ -39,14 +39,13 @@ class TrainingDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._stop()
         if isinstance(error, KeyboardInterrupt) and self._running and not self._quiet:
             click.echo("geoseg: the same command goes on from the last checkpoint", err=True)
 
     def __call__(self, event: Event) -> None:
         """Show an event of the run."""
-        from geoseg.training.watch import Began, Validated
+        from geoseg.training.watch import Began, Noted, Validated
 
         if self._quiet:
             return
@@ -57,10 +56,18 @@ class TrainingDisplay:
             if event.step:
                 click.echo(f"geoseg: going on after step {event.step}", err=True)
             self._begin()
+        elif isinstance(event, Noted):
+            self._stop()
+            click.echo(f"geoseg: {event.text}", err=True)
         elif isinstance(event, Validated):
             self._validated(event)
         else:
             self._stepped(event)
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def summarize(self, bundle: Bundle) -> None:
         """Print what was reached, one fact a line."""

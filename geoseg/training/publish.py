@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ from geoseg.training.network import Start
 from geoseg.training.recipe import Recipe
 from geoseg.training.task import normalize
 from geoseg.training.validate import CONTEXT, Score, answers, best_rule, sweep
+from geoseg.training.watch import Event, Noted, ignore
 from geoseg.values import ClassRule, Patch, Window
 
 _THRESHOLDS = sorted((round(0.3 + 0.05 * step, 2) for step in range(12)), key=lambda value: abs(value - 0.5))
@@ -38,7 +39,15 @@ _THRESHOLDS = sorted((round(0.3 + 0.05 * step, 2) for step in range(12)), key=la
 _LABELLED_TILE = 512
 
 
-def publish(recipe: Recipe, split: Split, sampler: Sampler, start: Start, best: Path) -> Bundle:
+def publish(
+    recipe: Recipe,
+    split: Split,
+    sampler: Sampler,
+    start: Start,
+    best: Path,
+    *,
+    on_event: Callable[[Event], None] = ignore,
+) -> Bundle:
     """Write the model folder of a run's best weights, replacing what is there.
 
     Weights are rounded to half precision first; threshold and figures are measured afterwards,
@@ -50,6 +59,8 @@ def publish(recipe: Recipe, split: Split, sampler: Sampler, start: Start, best: 
         As for `geoseg.training.loop.train`.
     best : Path
         Folder with the weights to publish.
+    on_event : callable
+        Told what is done, and whether INT8 is shipped.
 
     Raises
     ------
@@ -58,6 +69,7 @@ def publish(recipe: Recipe, split: Split, sampler: Sampler, start: Start, best: 
     UnwritableOutput
         If the model folder cannot be written.
     """
+    on_event(Noted("measuring on the places held out"))
     network = architectures.load(best)
     architectures.round_to_half(network)
     rule, scores = measure(network, recipe, split)
@@ -85,9 +97,12 @@ def publish(recipe: Recipe, split: Split, sampler: Sampler, start: Start, best: 
         export_onnx(network, place / ONNX, len(recipe.data.bands), 256, weights=place / WEIGHTS)
         files = {name: place / name for name in (WEIGHTS, CONFIG, ONNX)}
         plain = save_bundle(place / "plain", _document(recipe, head, properties), files)
+        on_event(Noted("measuring how far the network looks"))
         properties |= measure_context(plain, _picture(recipe, split)).properties
         if recipe.card.int8:
+            on_event(Noted("quantizing to INT8"))
             verdict = _int8(recipe, split, sampler, head, place)
+            on_event(Noted(verdict.reason))
             files |= verdict.files
             properties |= verdict.properties
         return save_bundle(recipe.out, _document(recipe, head, properties), files, overwrite=True)

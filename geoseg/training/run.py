@@ -60,7 +60,7 @@ def train_model(
     best = train(recipe, split, sampler, start, resume=resume, on_event=listener)
     if not is_first_process():
         sys.exit(0)
-    return publish(recipe, split, sampler, start, best)
+    return publish(recipe, split, sampler, start, best, on_event=on_event)
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:

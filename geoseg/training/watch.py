@@ -62,7 +62,14 @@ class Validated:
     best: float
 
 
-Event: TypeAlias = Began | Stepped | Validated
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that the user should know."""
+
+    text: str
+
+
+Event: TypeAlias = Began | Stepped | Validated | Noted
 
 
 def ignore(_event: Event) -> None:
