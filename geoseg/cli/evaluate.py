@@ -73,14 +73,14 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
       geoseg evaluate mask.tif --prediction map.tif --truth-values 255=1,127=ignore
       geoseg evaluate truth.gpkg --scene scene.tif --model models/mine --report report.html
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
-    from geoseg.cli.evaluation_display import EvaluationDisplay
+    from geoseg.cli.evaluation_display import summarize
+    from geoseg.cli.steps import StepDisplay
     from geoseg.evaluation.run import evaluate as compare
 
     chosen = EvaluateOptions(**{name: options.pop(name) for name in _fields(EvaluateOptions)})
     _check(ctx, prediction, probability, scene)
     _check_report(report, overwrite)
     bundle = _card_to_write(prediction, options["model"]) if write else None
-    display = EvaluationDisplay(quiet=quiet)
     code = 0
     with contextlib.ExitStack() as stack:
         if prediction is None:
@@ -88,8 +88,8 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
             sources, code = _run_model(stack, (truth, scene), chosen, PredictOptions(**options), quiet)
         else:
             sources = _files(truth, prediction, probability, scene, options["threshold"])
-        with display:
-            evaluation, inputs = compare(sources, chosen, display)
+        with StepDisplay("comparing", quiet=quiet) as steps:
+            evaluation, inputs = compare(sources, chosen, lambda done, total: steps(done / total))
         if report is not None:
             from geoseg.evaluation.pictures import tile_layers
             from geoseg.evaluation.report import write_report
@@ -103,7 +103,7 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
         amend(bundle, card_properties(evaluation, bundle.document.properties))
         wrote = bundle.path / CARD
     if not quiet:
-        display.summarize(evaluation, report)
+        summarize(evaluation, report)
         if bundle is not None:
             click.echo(f"wrote      {wrote}", err=True)
     if as_json:

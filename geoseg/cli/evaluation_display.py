@@ -1,12 +1,11 @@
-"""What a user sees of an evaluation: progress, then the figures as tables, all on stderr."""
+"""What a user sees of an evaluation: the figures as tables, on stderr."""
 
 from __future__ import annotations
 
 import math
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,50 +17,20 @@ _WIDTH = 132
 """Columns where stderr is no terminal: tables in a log keep their lines whole."""
 
 
-class EvaluationDisplay:
-    """A live bar on a terminal while windows are compared, nothing elsewhere; tables in the end."""
+def summarize(evaluation: Evaluation, report: Path | None) -> None:
+    """Print the figures."""
+    from rich.console import Console
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._live = sys.stderr.isatty() and not quiet
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show how many windows are compared."""
-        if not self._live:
-            return
-        from rich.console import Console
-        from rich.progress import Progress
-
-        if self._bar is None:
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("comparing", total=total)
-            self._bar.start()
-        self._bar.update(self._task, completed=done)
-
-    def summarize(self, evaluation: Evaluation, report: Path | None) -> None:
-        """Print the figures."""
-        from rich.console import Console
-
-        width = None if sys.stderr.isatty() else _WIDTH
-        console = Console(stderr=True, highlight=False, width=width)
-        for line in headline(evaluation):
-            console.print(line, markup=False, soft_wrap=True)
-        for table in tables(evaluation):
-            console.print(table)
-        for note in evaluation.notes:
-            console.print(f"note       {note}", markup=False, soft_wrap=True)
-        if report is not None:
-            console.print(f"wrote      {report}", markup=False, soft_wrap=True)
+    width = None if sys.stderr.isatty() else _WIDTH
+    console = Console(stderr=True, highlight=False, width=width)
+    for line in headline(evaluation):
+        console.print(line, markup=False, soft_wrap=True)
+    for table in tables(evaluation):
+        console.print(table)
+    for note in evaluation.notes:
+        console.print(f"note       {note}", markup=False, soft_wrap=True)
+    if report is not None:
+        console.print(f"wrote      {report}", markup=False, soft_wrap=True)
 
 
 def headline(evaluation: Evaluation) -> list[str]:

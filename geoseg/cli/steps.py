@@ -18,9 +18,9 @@ PATIENCE = 2.0
 class StepDisplay:
     """A bar on a terminal, a line now and then elsewhere; call it with the share that is done."""
 
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._live = sys.stderr.isatty()
+    def __init__(self, title: str, *, quiet: bool = False) -> None:
+        self._title, self._quiet = title, quiet
+        self._live = sys.stderr.isatty() and not quiet
         self._bar: Any = None
         self._start = self._last_line = time.monotonic()
 
@@ -40,7 +40,7 @@ class StepDisplay:
             self._begin()
         if self._bar is not None:
             self._bar.update(self._task, completed=done)
-        elif not self._live and now - self._last_line >= LINE_SECONDS:
+        elif not (self._live or self._quiet) and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             click.echo(f"geoseg: {self._title}: {done:.0%}", err=True)
 
