@@ -154,7 +154,7 @@ def test_mistakes_in_a_recipe_are_one_line(recipe_path, recipe_dict, change, wor
         (["recipe.yaml", "--scene", "a.tif", "--labels", "b.gpkg"], ["recipe.yaml"]),
         (["--chips", "folder"], ["--hold-out"]),
         (["--device", "tpu", "--chips", "folder", "--hold-out", "a"], ["optimization.device", "cuda"]),
-        (["--steps", "0", "--chips", "folder", "--hold-out", "a"], ["optimization.steps"]),
+        (["--steps", "-1", "--chips", "folder", "--hold-out", "a"], ["optimization.steps"]),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_line(arguments, words, tmp_path, monkeypatch, capsys):
