@@ -32,7 +32,7 @@ def accuracy(
     """Return the card's rows: means over the built places, then by place what is defined there."""
     threshold = f", threshold {rule.threshold:g}" if len(rule.channels) == 1 else ""
     how = (
-        "never trained on; checkpoint and threshold chosen on these places; "
+        "held out of this run; checkpoint and threshold chosen on these places; "
         f"resampled to {resolution_m:g} m{threshold}"
     )
     objects = f"{how}; connected components one to one, predictions under {MIN_AREA_M2:g} m² left out"

@@ -147,7 +147,7 @@ def _picture(recipe: Recipe, split: Split) -> Patch:
 def _int8(recipe: Recipe, split: Split, sampler: Sampler, head: Head, folder: Path) -> Verdict:
     rng = np.random.default_rng(recipe.seed)
     calibration = (normalize(sampler.draw(rng)[0][None])[0].numpy() for _ in range(TILES))
-    where = f"{len(split.validation)} places never trained on"
+    where = f"{len(split.validation)} places held out"
     return ship_int8(folder / ONNX, head, calibration, _labelled(recipe, split), folder, where=where)
 
 
