@@ -75,7 +75,7 @@ def test_int8_is_shipped_or_told_of(recipe, monkeypatch):
     ).publish()
     assert set(INT8) <= set(bundle.files)
     loss = bundle.document.properties.model_dump(by_alias=True)["geoseg:int8_loss_iou_points"]
-    assert "2 places never trained on" in loss["where"]
+    assert "2 places held out" in loss["where"]
 
 
 def test_without_objects_in_any_place_the_threshold_is_one_half(recipe):
