@@ -57,7 +57,8 @@ def test_card_tells_terms_and_accuracy(bundle):
     assert "not commercially clean" in (properties.model_extra or {})["description"]
     metrics = {row.metric for row in properties.accuracy}
     assert {"pixel IoU", "object F1 at IoU 0.5", "false features per km²"} <= metrics
-    assert all(row.how.startswith(("never trained on", "held out of this run")) for row in properties.accuracy)
+    kept_apart = ("never trained on", "held out of this run")
+    assert all(row.how.startswith(kept_apart) for row in properties.accuracy)
 
 
 def test_it_finds_buildings_in_rendered_scenes(bundle, network, worlds):
