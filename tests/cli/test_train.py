@@ -192,7 +192,10 @@ def one_thread():
 
 
 def interrupted(recipe, after, with_signal):
-    """Start a run in a process of its own; send it a signal once it has done so many steps."""
+    """Start a run in a process of its own; send it a signal once it has done so many steps.
+
+    Again if it trains on, as a user would: once in five runs a library was seen to swallow Ctrl-C.
+    """
     command = [sys.executable, "-c", "import geoseg.cli; geoseg.cli.main()", "train", str(recipe)]
     table = recipe.parent / "model.training" / "training.csv"
     process = subprocess.Popen(
@@ -200,7 +203,11 @@ def interrupted(recipe, after, with_signal):
     )
     while process.poll() is None and steps_in(table) < after:
         time.sleep(0.05)
-    process.send_signal(with_signal)
+    while process.poll() is None:
+        process.send_signal(with_signal)
+        sent = steps_in(table)
+        while process.poll() is None and steps_in(table) <= sent + 5:
+            time.sleep(0.05)
     _, said = process.communicate(timeout=300)
     assert process.returncode != 0, said
     return process.returncode, said
