@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -99,3 +100,8 @@ def assert_refused(result: Run, *words: str) -> None:
         assert word in lines[0], lines[0]
     assert not result.path.exists()
     assert not list(result.path.parent.glob(".*tmp*"))
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does to jobs in the background: they inherit SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -21,6 +21,7 @@ import geoseg.training.request
 from geoseg.cli import run
 from geoseg.models.bundle import load_folder
 from geoseg.testing import make_scene
+from tests.runs import heed_interrupts
 from tests.training.conftest import collection, recipe_dict, recipe_path  # noqa: F401 (fixtures)
 
 FAST = ["--steps", "20", "--batch", "4", "--crop", "32", "--learning-rate", "0.01"]
@@ -192,22 +193,19 @@ def one_thread():
 
 
 def interrupted(recipe, after, with_signal):
-    """Start a run in a process of its own; send it a signal once it has done so many steps.
-
-    Again if it trains on, as a user would: once in five runs a library was seen to swallow Ctrl-C.
-    """
+    """Start a run in a process of its own; send it a signal once it has done so many steps."""
     command = [sys.executable, "-c", "import geoseg.cli; geoseg.cli.main()", "train", str(recipe)]
     table = recipe.parent / "model.training" / "training.csv"
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=heed_interrupts,  # noqa: PLW1509
     )
     while process.poll() is None and steps_in(table) < after:
         time.sleep(0.05)
-    while process.poll() is None:
-        process.send_signal(with_signal)
-        sent = steps_in(table)
-        while process.poll() is None and steps_in(table) <= sent + 5:
-            time.sleep(0.05)
+    process.send_signal(with_signal)
     _, said = process.communicate(timeout=300)
     assert process.returncode != 0, said
     return process.returncode, said

@@ -15,7 +15,7 @@ import pyogrio
 import pytest
 
 from geoseg.testing import make_scene
-from tests.runs import bright_model, predict
+from tests.runs import bright_model, heed_interrupts, predict
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,6 @@ def command(scene: Path, out: Path) -> list[str]:
         sys.executable, "-m", "geoseg", "predict", str(scene), "--out", str(out), "--model", model, "--json",
         "--max-memory", "60MB", "--batch", "1",
     ]  # fmt: skip
-
-
-def heed_interrupts() -> None:
-    """Undo what a shell does to jobs in the background: they inherit SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def start_and_wait_for_records(scene: Path, out: Path, records: int) -> subprocess.Popen[str]:
