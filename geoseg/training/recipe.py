@@ -74,6 +74,13 @@ class Optimization(Section):
     learning_rate, weight_decay, warmup_steps, clip
         Peak of the cosine schedule, decay of matrices (never of biases and norms), steps of linear
         warm-up, largest gradient norm.
+    encoder_rate : float
+        Share of the learning rate that the encoder gets: less than 1 keeps more of what a pretrained
+        one knows.
+    final_rate : float
+        Share of the peak at which the schedule ends. Above 0 the weights never settle, and their
+        moving average spans more of what they could be (stochastic weight averaging, Izmailov et
+        al. 2018).
     batch, steps : int
         Samples a step (of each process), and steps of the schedule. 0 steps train nothing: what
         training would begin with is measured and published.
@@ -97,6 +104,8 @@ class Optimization(Section):
 
     optimizer: Literal["adamw", "adam", "radam", "nadam", "sgd"] = "adamw"
     learning_rate: Positive = Field(default=1e-3, description="Peak of the cosine schedule.")
+    encoder_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    final_rate: Share = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     warmup_steps: Count = 50
     clip: Positive = 2.0

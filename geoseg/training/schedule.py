@@ -15,10 +15,11 @@ def rate_share(options: Optimization, step: int, seconds: float) -> float:
     """Return the share of the peak learning rate at a step: linear warm-up, then a half cosine.
 
     The cosine (Loshchilov & Hutter 2017) ends with the last step or with the last minute,
-    whichever comes first: at 0.
+    whichever comes first: at `Optimization.final_rate`.
     """
     warm = min(1.0, (step + 1) / options.warmup_steps)
-    return warm * 0.5 * (1 + math.cos(math.pi * done_share(options, step, seconds)))
+    cosine = 0.5 * (1 + math.cos(math.pi * done_share(options, step, seconds)))
+    return warm * (options.final_rate + (1 - options.final_rate) * cosine)
 
 
 def done_share(options: Optimization, step: int, seconds: float) -> float:
@@ -55,7 +56,7 @@ class Schedule(lightning.Callback):  # type: ignore[misc]  # lightning is not fo
         """Set the rate of the step that begins."""
         share = rate_share(self._options, trainer.global_step, self.seconds)
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = self._options.learning_rate * share
+            group["lr"] = self._options.learning_rate * share * group["share"]
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
         """Count the time; stop when it is over."""

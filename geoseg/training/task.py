@@ -164,12 +164,16 @@ def normalize(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def make_optimizer(network: torch.nn.Module, options: Optimization) -> torch.optim.Optimizer:
-    """Return an optimizer by name over `network`'s parameters."""
-    parameters = [value for value in network.parameters() if value.requires_grad]
-    groups = [
-        {"params": [value for value in parameters if value.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
+    """Return an optimizer by name over `network`'s parameters; the schedule heeds each group's ``share``."""
+    groups: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": decay, "share": share}
+        for share in (1.0, options.encoder_rate)
+        for decay in (options.weight_decay, 0.0)
     ]
+    for name, value in network.named_parameters():
+        if value.requires_grad:
+            groups[2 * name.startswith("encoder.") + (value.ndim <= 1)]["params"].append(value)
+    groups = [group for group in groups if group["params"]]
     rate = options.learning_rate
     match options.optimizer:
         case "adamw":

@@ -1,11 +1,15 @@
 """The learning rate over steps and time."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.training.recipe import Optimization
-from geoseg.training.schedule import done_share, rate_share
+from geoseg.training.schedule import Schedule, done_share, rate_share
+from geoseg.training.task import make_optimizer
 
 OPTIONS = Optimization(steps=1000, minutes=10, warmup_steps=50)
 
@@ -32,3 +36,19 @@ def test_corners():
 @given(st.integers(0, 999), st.floats(0, 1e9))
 def test_without_a_time_limit_only_steps_count(step, seconds):
     assert done_share(Optimization(steps=1000), step, seconds) == step / 1000
+
+
+def test_the_rate_ends_at_the_final_one():
+    options = Optimization(steps=1000, warmup_steps=50, final_rate=0.2)
+    assert rate_share(options, 1000, 0) == pytest.approx(0.2)
+    assert rate_share(options, 500, 0) == pytest.approx(0.6)
+
+
+def test_the_encoder_gets_its_share_of_the_rate():
+    network = torch.nn.ModuleDict({"encoder": torch.nn.Conv2d(1, 1, 1), "head": torch.nn.Conv2d(1, 1, 1)})
+    optimizer = make_optimizer(network, Optimization(learning_rate=1.0, encoder_rate=0.25, final_rate=0.5))
+    trainer = SimpleNamespace(optimizers=[optimizer], global_step=10**6)
+    Schedule(Optimization(learning_rate=1.0, final_rate=0.5)).on_train_batch_start(trainer, None)
+    rates = {id(value): group["lr"] for group in optimizer.param_groups for value in group["params"]}
+    assert [rates[id(value)] for value in network["encoder"].parameters()] == [0.125, 0.125]
+    assert [rates[id(value)] for value in network["head"].parameters()] == [0.5, 0.5]
