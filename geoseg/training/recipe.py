@@ -183,7 +183,8 @@ class Recipe(Section):
     @property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of all that changes a step of the run."""
-        free = {"out", "card", "name"}
+        free: dict[str, Any] = dict.fromkeys(("out", "card", "name"), True)
+        free["optimization"] = {"device", "workers", "pictures_every"}
         text = json.dumps(self.model_dump(mode="json", exclude=free), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -12,6 +12,7 @@ from geoseg.models.bundle import CARD, Bundle
 from geoseg.training import require_packages
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
+from geoseg.training.folder import writing
 from geoseg.training.loop import is_first_process, train
 from geoseg.training.network import make_network
 from geoseg.training.publish import publish
@@ -64,7 +65,9 @@ def train_model(
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:
-    """Check that the model can be written, and that it replaces nothing but a model."""
+    """Make the folder that the model will lie in; check that it replaces nothing but a model."""
+    with writing(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
     check_writable(out, overwrite=overwrite)
     if out.exists() and not (out / CARD).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise UnwritableOutput(f"{out}: is no model folder and is not replaced; choose another --out")

@@ -263,11 +263,18 @@ def test_a_model_is_replaced_when_asked_and_nothing_else_is(recipe_path, capsys)
 
 
 def test_what_cannot_be_written_is_said_before_training(recipe_path, tmp_path, capsys):  # noqa: F811
-    assert run(["train", str(recipe_path), "--out", str(tmp_path / "no" / "model")]) == 2
-    assert "does not exist" in capsys.readouterr().err
+    (tmp_path / "file").write_text("no folder")
+    assert run(["train", str(recipe_path), "--out", str(tmp_path / "file" / "model")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
     (tmp_path / "full.training").write_text("a file")
     assert run(["train", str(recipe_path), "--out", str(tmp_path / "full")]) == 2
     assert "is no folder of a training run" in capsys.readouterr().err
+
+
+def test_folders_above_the_model_are_made(recipe_path, tmp_path):  # noqa: F811
+    out = tmp_path / "models" / "of mine" / "model"
+    assert run(["train", str(recipe_path), "--out", str(out), "--quiet"]) == 0
+    assert (out / "model.json").is_file()
 
 
 def test_missing_packages_are_named_before_training(recipe_path, monkeypatch, capsys):  # noqa: F811

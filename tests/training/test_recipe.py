@@ -153,7 +153,9 @@ def test_digest_tells_runs_apart_and_leaves_out_what_changes_no_step(recipe_dict
     def digest(**changes):
         return make_recipe(recipe_dict | changes, "r").digest
 
+    elsewhere = recipe_dict.get("optimization", {}) | {"device": "cpu", "workers": 3, "pictures_every": 7}
     same = {digest(), digest(name="other"), digest(out="elsewhere"), digest(card={"licence": "MIT"})}
+    same.add(digest(optimization=elsewhere))
     assert len(same) == 1
     other = {digest(seed=4), digest(draws={"crop": 64}), digest(loss={"name": "ce"})}
     assert len(other | same) == 4
