@@ -73,6 +73,18 @@ def taps(start: int, stop: int, size: int, source: int) -> Taps:
     return Taps(np.clip(index, 0, source - 1), weight.astype(np.float32), nearest)
 
 
+def reach(start: int, stop: int, size: int, source: int) -> tuple[int, int]:
+    """Return ``start`` and ``stop`` of the `taps` of the same arguments, without making them."""
+    if size < source:
+        first, last = start * source // size, (stop - 1) * source // size - (-source // size)
+    elif size == source:
+        first, last = start, stop - 1
+    else:
+        first = ((2 * start + 1) * source - size) // (2 * size)
+        last = ((2 * stop - 1) * source - size) // (2 * size) + 1
+    return min(max(first, 0), source - 1), min(max(last, 0), source - 1) + 1
+
+
 def resample(
     pixels: NDArray[np.generic], valid: NDArray[np.bool_], rows: Taps, cols: Taps
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:

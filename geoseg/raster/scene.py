@@ -21,7 +21,16 @@ from geoseg.raster.source import Source, opened, resolve, translating
 from geoseg.raster.validity import is_nodata, validity
 from geoseg.values import GeoBox, Patch, Window
 
-__all__ = ["Band", "SceneInfo", "open_scene", "read_patch", "read_validity", "sample"]
+__all__ = [
+    "Band",
+    "SceneInfo",
+    "choose_overview",
+    "open_scene",
+    "read_patch",
+    "read_validity",
+    "read_window",
+    "sample",
+]
 
 _STRIP = 1 << 24
 """Source pixels of each band that are held at a time while a window is shrunk."""
@@ -93,13 +102,13 @@ def read_patch(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[i
     valid = np.zeros(window.shape, bool)
     if pixels.size == 0:
         return Patch(pixels, valid)
-    level, size = _choose_overview(scene, grid)
+    level, size = choose_overview(scene, grid)
     with translating(scene.uri), _opened(scene, level) as dataset:
         for part in _strips(window, grid, size):
             rows = taps(part.row, part.row_stop, grid.height, size[0])
             cols = taps(part.col, part.col_stop, grid.width, size[1])
             source = Window(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
-            values, known = _read(dataset, scene, source, bands)
+            values, known = read_window(dataset, scene, source, bands)
             if size != (grid.height, grid.width):
                 values, known = resample(values, known, rows, cols)
             place = part.within(window)
@@ -117,7 +126,7 @@ def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDA
     if not scene.validity or not window.height or not window.width:
         return np.ones(window.shape, bool)
     with translating(scene.uri), _opened(scene, None) as dataset:
-        return _read(dataset, scene, window, bands)[1]
+        return read_window(dataset, scene, window, bands)[1]
 
 
 def sample(scene: SceneInfo, bands: Sequence[int], *, budget: int = 1 << 22) -> Iterator[Patch]:
@@ -182,7 +191,8 @@ def _band(scene: SceneInfo, index: int) -> Band:
     raise ValueError(f"{scene.name} has no image band {index}")
 
 
-def _choose_overview(scene: SceneInfo, grid: GeoBox) -> tuple[int | None, tuple[int, int]]:
+def choose_overview(scene: SceneInfo, grid: GeoBox) -> tuple[int | None, tuple[int, int]]:
+    """Return the overview that a grid is read from (None: the scene itself), and its size."""
     chosen: tuple[int | None, tuple[int, int]] = (None, (scene.geobox.height, scene.geobox.width))
     for level, (height, width) in enumerate(scene.overviews):
         if height >= grid.height and width >= grid.width:
@@ -197,7 +207,7 @@ def _strips(window: Window, grid: GeoBox, size: tuple[int, int]) -> Iterator[Win
         yield Window(row, window.col, min(height, window.row_stop - row), window.width)
 
 
-def _read(
+def read_window(
     dataset: rasterio.DatasetReader, scene: SceneInfo, window: Window, bands: Sequence[int]
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """Return stored values (a palette's colours) and validity over a window of the open dataset."""
