@@ -49,6 +49,8 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     temporary = path.parent / f"{_stem(path)}{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}"
     try:
         yield temporary
+        for file in temporary.iterdir() if temporary.is_dir() else ():
+            _sync(file)
         _sync(temporary)
         if overwrite or not path.exists():
             for sidecar in _SIDECARS:
@@ -162,10 +164,7 @@ def _link(temporary: Path, path: Path) -> bool:
 
 
 def _sync(path: Path) -> None:
-    if path.is_dir():
-        for child in path.iterdir():
-            if child.is_file():
-                _sync(child)
+    """Bring a file to the disk, or a folder's list of names: not what the files in it hold."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

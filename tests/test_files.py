@@ -119,3 +119,16 @@ def test_what_stood_beside_the_old_file_does_not_corrupt_the_new_one(tmp_path: P
     with replacing(target) as path:
         path.write_text("new")
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="what a handle is open on is asked of /proc")
+def test_only_what_is_written_is_synced_not_all_that_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large neighbour.tif").write_bytes(b"x")
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}")))
+    with replacing(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "weights").write_bytes(b"x")
+    assert synced == [str(temporary / "weights"), str(temporary), str(tmp_path)]

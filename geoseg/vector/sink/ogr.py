@@ -23,6 +23,8 @@ def append(path: Path, driver: str, features: GeoDataFrame, layer: str) -> None:
 def _write(features: GeoDataFrame, path: Path, **options: Any) -> None:
     import pyogrio
 
+    # The whole file is synced once, before it gets its name; until then it is nobody's.
+    pyogrio.set_gdal_config_options({"OGR_SQLITE_SYNCHRONOUS": "OFF"})
     with warnings.catch_warnings():
         # A layer in pixel coordinates has no CRS, which is said elsewhere.
         warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
