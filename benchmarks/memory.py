@@ -1,58 +1,91 @@
 """Peak memory of whole runs over growing scenes, each in a process of its own.
 
-uv run python benchmarks/memory.py --sides 4000 12000
+    python benchmarks/memory.py --sides 4096 12288 24576 --strip 4000 200000 --max-memory auto 1GB
+
+The first lines are what there is before any scene: the imports of a run alone, and a run over a
+single tile (imports, model and backend). Growth is that of the peak against the scene before it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import common
 from scenes import make_scene
 
-from geoseg.testing import make_model
+from geoseg.models.bundle import find_model
+
+IMPORTS = """
+import json, openvino, rasterio, pyogrio, geopandas, shapely, dask.threaded
+import geoseg.prediction.run, geoseg.raster.scene, geoseg.vector.sink, geoseg.vector.join
+from geoseg.prediction.report import peak_memory
+print(json.dumps({"peak_memory_bytes": peak_memory()}))
+"""
+
+COLUMNS: common.Columns = {
+    "what": ("scene", ""),
+    "budget": ("--max-memory", ""),
+    "gigapixels": ("GPix", ".3f"),
+    "peak_MB": ("peak MB", ".0f"),
+    "above_MB": ("above imports MB", ".0f"),
+    "growth": ("growth %", "+.1f"),
+    "seconds": ("seconds", ".1f"),
+    "features": ("polygons", "d"),
+}
 
 
-def run(arguments: list[str]) -> dict[str, object]:
-    """Run geoseg in a child and return its summary."""
-    command = [sys.executable, "-m", "geoseg", "predict", *arguments, "--json", "--quiet", "--overwrite"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+def measure(folder: Path, options: argparse.Namespace) -> list[common.Row]:
+    """Run every size under every budget."""
+    imports = common.run_child([sys.executable, "-c", IMPORTS]).answer["peak_memory_bytes"] / 1e6
+    rows: list[common.Row] = [{"what": "imports alone", "peak_MB": imports}]
+    tile = find_model(options.model).card.tile
+    sizes = [
+        (tile, tile),
+        *((side, side) for side in options.sides),
+        *([tuple(options.strip)] if options.strip else []),
+    ]
+    last: dict[str, float] = {}
+    for height, width in sizes:
+        scene = make_scene(folder / "scene.tif", height, width)
+        for budget in options.max_memory:
+            row = _run(scene, budget, folder, options)
+            row |= {"gigapixels": height * width / 1e9, "above_MB": row["peak_MB"] - imports}
+            row["what"] = f"{height} × {width}" + (" (one tile)" if height == tile else "")
+            if budget in last and height != tile:
+                row["growth"] = 100 * (row["peak_MB"] / last[budget] - 1)
+            last[budget] = row["peak_MB"]
+            rows.append(row)
+    return rows
+
+
+def _run(scene: Path, budget: str, folder: Path, options: argparse.Namespace) -> common.Row:
+    arguments: list[str | Path] = ["--model", options.model]
+    arguments += [] if budget == "auto" else ["--max-memory", budget]
+    arguments += ["--raster", folder / "raster.tif"] if options.raster else []
+    done = common.predict(scene, folder / "out.gpkg", *arguments)
+    return {
+        "budget": budget,
+        "peak_MB": done.answer["peak_memory_bytes"] / 1e6,
+        "seconds": done.seconds,
+        "features": done.answer["features"],
+    }
 
 
 def main() -> None:
-    """Print one line a scene and the ratio to the first."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sides", type=int, nargs="+", default=[4000, 12000])
+    """Print one line for each scene and budget."""
+    parser = common.parser(__doc__)
+    parser.add_argument("--sides", type=int, nargs="+", default=[4096, 12288, 24576])
+    parser.add_argument("--strip", type=int, nargs=2, metavar=("ROWS", "COLS"), help="one more size, last")
+    parser.add_argument("--max-memory", nargs="+", default=["auto"], metavar="SIZE")
+    parser.add_argument("--model", default="buildings")
     parser.add_argument("--raster", action="store_true", help="also write the probability raster")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model = make_model(folder / "model", tile=512, overlap=64)
-        print(f"{'side px':>8} {'peak MB':>8} {'ratio':>6} {'seconds':>8} {'MPix/s':>7} {'features':>9}")
-        for side in options.sides:
-            scene = make_scene(folder / "scene.tif", side, side)
-            raster = ["--raster", str(folder / "raster.tif")] if options.raster else []
-            summary = run([str(scene), "--out", str(folder / "out.gpkg"), "--model", str(model), *raster])
-            rows.append({"side": side, **summary})
-            peak, first = (float(str(row["peak_memory_bytes"])) / 1e6 for row in (rows[-1], rows[0]))
-            print(
-                f"{side:8} {peak:8.0f} {peak / first:6.2f} {summary['seconds']:8} "
-                f"{summary['megapixels_per_second']:7} {summary['features']:9}"
-            )
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(f"largest child as the system saw it: {children / 1e3:.0f} MB")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(Path(folder), options)
+    common.report("memory", COLUMNS, rows, options)
 
 
 if __name__ == "__main__":
