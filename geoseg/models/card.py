@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from geoseg.errors import InvalidModel
 from geoseg.models.document import MLM_SCHEMA, VERSION, Activation, CardDocument
 from geoseg.models.inputs import InputSpec
+from geoseg.models.statistics import ValueStatistics
 from geoseg.values import ClassInfo, ClassRule
 
 CARD_LIMIT = 1_000_000
@@ -57,8 +58,8 @@ class ModelCard:
     name : str
         E.g. ``buildings``.
     digest : str
-        64 hexadecimal digits: SHA-256 of the weights and of every field below. Two models of the
-        same digest give the same result under the same options.
+        64 hexadecimal digits: SHA-256 of the weights and of every field below that a result depends
+        on. Two models of the same digest give the same result under the same options.
     inputs : InputSpec
         Bands, dtype, normalization.
     head : Head
@@ -73,6 +74,8 @@ class ModelCard:
         (finest, coarsest) ground sample distance in metres seen in training.
     smallest_overlap : int or None
         Pixels from which on tiles were measured not to show; None: not measured, or none does.
+    trained_on : ValueStatistics or None
+        Distribution of the values seen in training; None: not known.
     """
 
     name: str
@@ -85,6 +88,7 @@ class ModelCard:
     resolution_m: float | None = None
     resolution_range: tuple[float, float] | None = None
     smallest_overlap: int | None = None
+    trained_on: ValueStatistics | None = None
 
     @property
     def best_overlap(self) -> int:
@@ -194,6 +198,7 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         resolution_m=properties.resolution_m,
         resolution_range=properties.resolution_range,
         smallest_overlap=properties.smallest_overlap,
+        trained_on=_statistics(document),
     )
 
 
@@ -216,7 +221,8 @@ def make_document(
         See `ModelCard`.
     extra : mapping of str to JSON
         Further properties under their JSON names, e.g. ``mlm:architecture``, ``description``,
-        ``geoseg:training_data``, ``geoseg:accuracy``, ``geoseg:resolution_range_m``.
+        ``geoseg:training_data``, ``geoseg:accuracy``, ``geoseg:resolution_range_m``,
+        ``geoseg:training_statistics`` (`geoseg.models.statistics.ValueStatistics.as_property`).
 
     Raises
     ------
@@ -289,6 +295,13 @@ def _inputs(document: CardDocument) -> InputSpec:
         mean=tuple(shift for shift, _ in pairs),
         std=tuple(divisor for _, divisor in pairs),
     )
+
+
+def _statistics(document: CardDocument) -> ValueStatistics | None:
+    found = document.properties.training_statistics
+    if found is None:
+        return None
+    return ValueStatistics(*found.range, found.mean, found.stddev, found.p1, found.p99, found.histograms)
 
 
 def _head(document: CardDocument) -> Head:

@@ -196,6 +196,35 @@ class Int8Loss(_OwnPart):
     how: Text
 
 
+Shares = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=3, max_length=255)]
+
+
+class TrainingStatistics(_OwnPart):
+    """Values that the model was trained on, one entry a band; see `geoseg.models.statistics`.
+
+    ``histograms`` are shares in equal bins: of each band over ``range``, then of the difference of
+    each band to the one before it over a quarter of that range either way.
+    """
+
+    range: tuple[Number, Number]
+    mean: tuple[Number, ...]
+    stddev: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...]
+    p1: tuple[Number, ...]
+    p99: tuple[Number, ...]
+    histograms: tuple[Shares, ...]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        bands = len(self.mean)
+        if not bands == len(self.stddev) == len(self.p1) == len(self.p99):
+            raise ValueError("mean, stddev, p1 and p99 must have one entry a band")
+        if len(self.histograms) != 2 * bands - 1 or len({len(row) for row in self.histograms}) != 1:
+            raise ValueError(f"histograms: must be {2 * bands - 1} of one length")
+        if not self.range[0] < self.range[1]:
+            raise ValueError("range: must be [low, high]")
+        return self
+
+
 class CardProperties(_Part):
     """The properties of the STAC Item."""
 
@@ -221,6 +250,9 @@ class CardProperties(_Part):
     training_data: Annotated[tuple[TrainingData, ...], Field(alias="geoseg:training_data")] = ()
     accuracy: Annotated[tuple[Accuracy, ...], Field(alias="geoseg:accuracy")] = ()
     int8_loss: Annotated[Int8Loss | None, Field(alias="geoseg:int8_loss_iou_points")] = None
+    training_statistics: Annotated[TrainingStatistics | None, Field(alias="geoseg:training_statistics")] = (
+        None
+    )
 
     @field_validator("tasks")
     @classmethod
@@ -258,6 +290,14 @@ class CardProperties(_Part):
     def _in_order(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and value[0] > value[1]:
             raise ValueError("must be [finest, coarsest]")
+        return value
+
+    @field_validator("training_statistics")
+    @classmethod
+    def _one_a_band(cls, value: TrainingStatistics | None, info: ValidationInfo) -> TrainingStatistics | None:
+        bands = len(info.data["inputs"][0].bands) if "inputs" in info.data else None
+        if value is not None and bands is not None and len(value.mean) != bands:
+            raise ValueError(f"has {len(value.mean)} bands, the input has {bands}")
         return value
 
     @model_validator(mode="after")

@@ -1,0 +1,150 @@
+"""What values a model was trained on, and whether those of a scene are like them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 15
+"""Bins of a histogram; odd, so that equal bands fall into the middle of their differences'."""
+
+ENOUGH = 10_000
+"""Pixels from which on a scene is judged: fewer may all lie on one roof."""
+
+SHIFT = 1.5
+"""Standard deviations of the training values between their mean and a scene's: beyond, it is warned."""
+
+SPREAD = 4.0
+"""Factor between the standard deviations of a scene and of the training values, either way."""
+
+INVERTED = 0.25
+"""Nats a value by which a scene must be more like the training values as a negative than as it is."""
+
+_FLOOR = 1e-3
+"""Share that a bin is given at least: what was not met in training is rare, not impossible."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueStatistics:
+    """The distribution of pixel values, as a model sees them: after a stretch, before normalization.
+
+    Parameters
+    ----------
+    low, high : float
+        The range that the histograms cover; values outside count in their outermost bins.
+    mean, std, p1, p99 : tuple of float
+        One a band: mean, standard deviation, 1st and 99th percentile.
+    histograms : tuple of tuple of float
+        Shares of the values in equal bins that sum to 1: of each band over low … high, then of the
+        difference of each band to the one before it over a quarter of that range either way.
+    """
+
+    low: float
+    high: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    p1: tuple[float, ...]
+    p99: tuple[float, ...]
+    histograms: tuple[tuple[float, ...], ...]
+
+    def as_property(self) -> dict[str, object]:
+        """Return the JSON of the card's field ``geoseg:training_statistics``."""
+        return {
+            "range": _rounded((self.low, self.high)),
+            "mean": _rounded(self.mean),
+            "stddev": _rounded(self.std),
+            "p1": _rounded(self.p1),
+            "p99": _rounded(self.p99),
+            "histograms": [[round(share, 5) for share in row] for row in self.histograms],
+        }
+
+
+def value_statistics(
+    pixels: NDArray[np.generic], low: float = 0.0, high: float = 255.0, bins: int = BINS
+) -> ValueStatistics:
+    """Describe pixel values.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (bands, n)
+        Valid pixels, at least one, in any real dtype.
+    low, high : float
+        Range of the histograms: that of the dtype for 8 bit.
+    bins : int
+        Of each histogram.
+    """
+    values = pixels.astype(np.float64)
+    p1, p99 = np.percentile(values, (1, 99), axis=1)
+    reach = (high - low) / 4
+    rows = [_histogram(band, low, high, bins) for band in values]
+    rows += [_histogram(step, -reach, reach, bins) for step in np.diff(values, axis=0)]
+    return ValueStatistics(
+        low=low,
+        high=high,
+        mean=tuple(values.mean(axis=1).tolist()),
+        std=tuple(values.std(axis=1).tolist()),
+        p1=tuple(p1.tolist()),
+        p99=tuple(p99.tolist()),
+        histograms=tuple(tuple(row.tolist()) for row in rows),
+    )
+
+
+def unlike_training(
+    pixels: NDArray[np.generic], trained: ValueStatistics, bands: Sequence[str]
+) -> tuple[str, ...]:
+    """Return in a line, or none, how a scene's values are far from those of the training.
+
+    Three questions, the first that is answered with yes is told: does a band's mean lie more than
+    `SHIFT` standard deviations off? is its standard deviation `SPREAD` times smaller or larger? is
+    the scene by `INVERTED` more like the training data as a negative? The last compares
+    cross-entropies under the training's histograms; the mean and the spread of a negative are often
+    unremarkable, but shadows are dark in nature, and vegetation is not violet.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (bands, n)
+        Valid pixels that stand for the scene, as the model sees them; fewer than `ENOUGH` say nothing.
+    trained : ValueStatistics
+        Of as many bands.
+    bands : sequence of str
+        Names for the message.
+    """
+    if pixels.shape[1] < ENOUGH:
+        return ()
+    seen = value_statistics(pixels, trained.low, trained.high, len(trained.histograms[0]))
+    for band, name in enumerate(bands):
+        known = f"{trained.mean[band]:.0f} ± {trained.std[band]:.0f}"
+        found = f"{seen.mean[band]:.0f} ± {seen.std[band]:.0f} in {name}"
+        shift = seen.mean[band] - trained.mean[band]
+        if abs(shift) > SHIFT * trained.std[band]:
+            how = "brighter" if shift > 0 else "darker"
+            return (
+                f"its values ({found}) are far {how} than those of the training ({known}); see --stretch",
+            )
+        if not trained.std[band] / SPREAD <= seen.std[band] <= trained.std[band] * SPREAD:
+            how = "more" if seen.std[band] > trained.std[band] else "less"
+            return (
+                f"its values ({found}) vary far {how} than those of the training ({known}); see --stretch",
+            )
+    if negative_likeness(seen, trained) > INVERTED:
+        return ("its values look inverted, like a negative, compared with those of the training",)
+    return ()
+
+
+def negative_likeness(seen: ValueStatistics, trained: ValueStatistics) -> float:
+    """Return how much more like the training the values are as a negative, in nats; below 0: less."""
+    found, expected = np.array(seen.histograms), np.array(trained.histograms)
+    surprise = -np.log(expected + _FLOOR)
+    return float(((found - found[:, ::-1]) * surprise).sum(axis=1).mean())
+
+
+def _histogram(values: NDArray[np.float64], low: float, high: float, bins: int) -> NDArray[np.float64]:
+    places = np.clip(np.floor((values - low) * (bins / (high - low))), 0, bins - 1).astype(np.intp)
+    return np.bincount(places, minlength=bins) / values.size
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [float(f"{value:.5g}") for value in values]
