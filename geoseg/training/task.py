@@ -120,10 +120,25 @@ class SegmentationTask(lightning.LightningModule):  # type: ignore[misc]  # ligh
         self.network.train()
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _number: int) -> torch.Tensor:
-        """Return the loss of a batch; where it is no finite number, the step is left out later."""
+        """Return the loss of a batch; where it is no finite number, the step is left out later.
+
+        Raises
+        ------
+        InvalidOption
+            If the batch is too small for the network's norms.
+        """
         pixels, labels = batch
         self._before = [buffer.clone() for buffer in self.network.buffers()]
-        return self._loss(self.network(normalize(pixels)).float(), labels)
+        try:
+            output = self.network(normalize(pixels))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InvalidOption(
+                f"a batch of {len(pixels)} is too small: this network pools whole samples and takes their "
+                "mean and variance over the batch; give --batch 2 or more"
+            ) from error
+        return self._loss(output.float(), labels)
 
     def validation_step(self, *_: object) -> None:
         """Do nothing: `geoseg.training.validation.Validation` walks the places itself."""

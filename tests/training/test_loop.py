@@ -119,6 +119,13 @@ def test_divergence_is_one_line(recipe, monkeypatch):
         run(changed(recipe, steps=50, epoch=25))
 
 
+def test_a_batch_too_small_for_the_network_is_one_line(recipe):
+    pooling = recipe.model.model_copy(update={"arch": "pspnet", "details": {}})
+    recipe = changed(recipe.model_copy(update={"model": pooling}), batch=1)
+    with pytest.raises(InvalidOption, match="batch of 1 is too small"):
+        run(recipe)
+
+
 def test_another_recipe_does_not_take_over_a_run(recipe):
     run(recipe)
     other = recipe.model_copy(update={"seed": 99})
