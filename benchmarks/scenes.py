@@ -106,18 +106,17 @@ def patches(height: int, width: int, filled: float, patch: int = PATCH) -> list[
     return [(int(place) // across * patch, int(place) % across * patch) for place in np.sort(chosen)]
 
 
-def true_buildings(height: int, width: int) -> geopandas.GeoDataFrame:
-    """Return the buildings of the scene that `make_scene` writes, in its CRS.
+def true_outlines(height: int, width: int) -> NDArray[np.object_]:
+    """Return the buildings of the scene that `make_scene` writes as polygons in pixels (col, row).
 
     Those that a joint mirrors onto themselves are one building.
     """
     with rasterio.open(SAMPLE / "scene.tif") as dataset:
-        side, transform, crs = dataset.width, dataset.transform, dataset.crs
-        corner = _corner(dataset)
-    table = geopandas.read_file(SAMPLE / "buildings.gpkg").to_crs(crs)
-    known = shapely.transform(table.geometry.to_numpy(), lambda xy: np.column_stack(~transform @ xy.T))
+        side, to_pixels, corner = dataset.width, ~dataset.transform, _corner(dataset)
+    table = geopandas.read_file(SAMPLE / "buildings.gpkg")
+    known = shapely.transform(table.geometry.to_numpy(), lambda xy: np.column_stack(to_pixels @ xy.T))
     rotated = shapely.intersection(shapely.transform(known, lambda xy: side - xy), corner)
-    once = np.concatenate([known, rotated[shapely.area(rotated) > 1]])
+    once = np.concatenate([known, rotated])
     everywhere = [
         shapely.transform(once, lambda xy, i=i, j=j: _mirrored(xy, i, j, side))
         for i in range(-(-height // side))
@@ -125,11 +124,14 @@ def true_buildings(height: int, width: int) -> geopandas.GeoDataFrame:
     ]
     clipped = shapely.intersection(np.concatenate(everywhere), shapely.box(0, 0, width, height))
     joined = shapely.get_parts(shapely.union_all(clipped, grid_size=1e-3))
-    a, b, c, d, e, f = tuple(transform)[:6]
-    outlines = shapely.affinity.affine_transform
-    placed = [
-        outlines(one, [a, b, d, e, c, f]) for one in joined if one.geom_type == "Polygon" and one.area > 1
-    ]
+    return joined[(shapely.get_type_id(joined) == shapely.GeometryType.POLYGON) & (shapely.area(joined) > 1)]
+
+
+def true_buildings(height: int, width: int) -> geopandas.GeoDataFrame:
+    """Return `true_outlines` in the scene's CRS."""
+    with rasterio.open(SAMPLE / "scene.tif") as dataset:
+        transform, crs = dataset.transform, dataset.crs
+    placed = shapely.transform(true_outlines(height, width), lambda xy: np.column_stack(transform @ xy.T))
     return geopandas.GeoDataFrame(geometry=placed, crs=crs)
 
 

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import sys
 import tempfile
 import threading
 import time
@@ -29,14 +30,14 @@ from geoseg.prediction.run import predict_scene
 
 STAGES = {
     "read": "geoseg.prediction.survey:PlanReader.__call__",
-    "prepare and add": "geoseg.prediction.graph:infer_block",
-    "blend": "geoseg.prediction.graph:blend_block",
-    "trace": "geoseg.prediction.graph:finish_block",
+    "prepare and add": "geoseg.prediction.blocks:infer_block",
+    "blend": "geoseg.prediction.blocks:blend_block",
+    "trace": "geoseg.prediction.blocks:finish_block",
     "join": "geoseg.vector.join:Joiner.add",
     "shape": "geoseg.vector.shape:finish",
     "write": "geoseg.vector.sink:VectorSink.write",
 }
-"""Stage to the function that does it, as the code that calls it finds it."""
+"""Stage to the function that does it, where it is defined."""
 
 LOAD = "geoseg.backends.select:PredictorRecipe.load"
 """What returns the predictor."""
@@ -99,17 +100,27 @@ class TimedPredictor:
 @contextlib.contextmanager
 def watched(clock: Clock) -> Iterator[None]:
     """Put a stopwatch around every stage."""
+    load = _find(LOAD)[2]
+
+    def load_timed(recipe: Any) -> TimedPredictor:
+        return TimedPredictor(load(recipe), clock)
+
     with contextlib.ExitStack() as stack:
         for stage, place in STAGES.items():
-            owner, name, function = _find(place)
-            stack.enter_context(mock.patch.object(owner, name, clock.timed(stage, function)))
-        owner, name, load = _find(LOAD)
-
-        def load_timed(recipe: Any) -> TimedPredictor:
-            return TimedPredictor(load(recipe), clock)
-
-        stack.enter_context(mock.patch.object(owner, name, load_timed))
+            _replace(stack, place, clock.timed(stage, _find(place)[2]))
+        _replace(stack, LOAD, load_timed)
         yield
+
+
+def _replace(stack: contextlib.ExitStack, place: str, replacement: Callable[..., Any]) -> None:
+    """Put a function in the place of another, in its own module or class and where it was imported."""
+    owner, name, function = _find(place)
+    owners = [owner]
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("geoseg.") and module is not owner and vars(module).get(name) is function:
+            owners.append(module)
+    for one in owners:
+        stack.enter_context(mock.patch.object(one, name, replacement))
 
 
 def _find(place: str) -> tuple[Any, str, Callable[..., Any]]:
