@@ -16,6 +16,7 @@ from geoseg.models.inputs import InputSpec
 from geoseg.prediction.graph import Work
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources, results
+from geoseg.raster.coverage import Coverage
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, ClassRule, GeoBox, Patch, Window
 from geoseg.vector.join import Joiner
@@ -120,9 +121,10 @@ def run_to_arrays(
     *,
     batch: int = 3,
     resources: Resources | None = None,
+    coverage: Coverage | None = None,
 ) -> Outcome:
     resources = resources or Resources(threads=2, in_flight=3, batch=batch)
-    work = Work(plan, read, Load(predictor), batch)
+    work = Work(plan, read, Load(predictor), batch, coverage=coverage)
     height, width = plan.tiles.window.shape
     values = np.zeros((len(plan.rule.channels), height, width), np.uint16)
     valid = np.zeros((height, width), bool)

@@ -92,11 +92,16 @@ class Axis:
         A lone last tile joins the group before it: it may start a single pixel after its
         predecessor, and a group's core must be at least a stride long.
         """
-        count = len(self)
-        starts = list(range(0, count, tiles))
-        if len(starts) > 1 and count - starts[-1] == 1:
-            starts.pop()
-        return tuple(range(a, b) for a, b in zip(starts, [*starts[1:], count], strict=True))
+        return _groups(self, tiles)
+
+
+@lru_cache(maxsize=64)
+def _groups(axis: Axis, tiles: int) -> tuple[range, ...]:
+    count = len(axis)
+    starts = list(range(0, count, tiles))
+    if len(starts) > 1 and count - starts[-1] == 1:
+        starts.pop()
+    return tuple(range(a, b) for a, b in zip(starts, [*starts[1:], count], strict=True))
 
 
 @lru_cache(maxsize=64)

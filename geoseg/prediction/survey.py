@@ -50,6 +50,7 @@ def survey(source: str | os.PathLike[str], options: PredictOptions) -> tuple[Wor
     """
     from geoseg.backends.select import settle
     from geoseg.models.bundle import find_model
+    from geoseg.raster.coverage import read_coverage
     from geoseg.raster.scene import open_scene
 
     scene = open_scene(source)
@@ -71,7 +72,8 @@ def survey(source: str | os.PathLike[str], options: PredictOptions) -> tuple[Wor
     predictor = recipe.load()
     plan = make_plan(scene, card, options, view, precision=predictor.name, reason=recipe.reason)
     resources = Resources.detect(options, plan.tiles.rows.size, predictor.device)
-    return Work(plan, PlanReader(plan), recipe.load, resources.batch), resources
+    work = Work(plan, PlanReader(plan), recipe.load, resources.batch, coverage=read_coverage(scene))
+    return work, resources
 
 
 def read_middle(source: str | os.PathLike[str], model: str, side: int) -> Patch:

@@ -1,0 +1,190 @@
+"""How the tasks of a block hang together, written once for any scheduler.
+
+Where nothing can be (`geoseg.prediction.empty`) nothing is submitted: a block far from all data is
+a value that is ready at once, and one beside data has only the tasks that its neighbours need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from geoseg.backends.base import BatchSize, Predictor
+from geoseg.grid import BlockIndex, Share
+from geoseg.prediction.blocks import (
+    BlockResult,
+    Inferred,
+    Reader,
+    Stopped,
+    Tally,
+    blend_block,
+    finish_block,
+    infer_block,
+    take_margin,
+    take_share,
+)
+from geoseg.prediction.empty import EmptyGround, empty_core, empty_result, empty_share, surroundings
+from geoseg.prediction.journal import Journal
+from geoseg.prediction.plan import Plan
+from geoseg.values import ProbabilityBlock
+
+if TYPE_CHECKING:
+    from geoseg.raster.coverage import Coverage
+
+Submit = Callable[..., Any]
+"""``submit(function, *arguments, key=…)`` returns a node that other nodes take as an argument."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How to do the blocks of a plan; travels to the workers.
+
+    Parameters
+    ----------
+    read : Reader
+        Opens the scene itself, on whichever worker it runs.
+    load : callable
+        Returns the predictor; loads it once per process.
+    batch : int
+        Tiles in one forward pass.
+    journal : Journal or None
+        Where inferred blocks are kept.
+    coverage : Coverage or None
+        What is known of the scene's empty ground; None: nothing.
+    """
+
+    plan: Plan
+    read: Reader
+    load: Callable[[], Predictor]
+    batch: int
+    journal: Journal | None = None
+    coverage: Coverage | None = None
+
+    def keeping(self, journal: Journal | None) -> Work:
+        """Return the same work with a journal of what was inferred."""
+        return replace(self, journal=journal)
+
+
+class Wiring:
+    """Adds the tasks of one block after the other, and keeps what later blocks will take."""
+
+    def __init__(
+        self, work: Work, submit: Submit, stopped: Callable[[], bool] | None, shared: Any = None
+    ) -> None:
+        self._plan = work.plan
+        self._tiles = work.plan.tiles
+        self._empty = EmptyGround(work.plan, work.coverage)
+        self._digest = work.plan.digest[:16]
+        self._work = work if shared is None else shared
+        self._submit = submit
+        self._stopped = stopped
+        self._strips: dict[tuple[BlockIndex, BlockIndex], Any] = {}
+        self._margins: dict[tuple[BlockIndex, BlockIndex], Any] = {}
+
+    @property
+    def waiting(self) -> list[Any]:
+        """Strips and margins that blocks to come will take: nodes, or values once settled."""
+        return [*self._strips.values(), *self._margins.values()]
+
+    def settle(self, values: dict[Any, Any]) -> None:
+        """Put values in the place of the nodes that are waiting."""
+        self._strips = {between: values.get(node, node) for between, node in self._strips.items()}
+        self._margins = {between: values.get(node, node) for between, node in self._margins.items()}
+
+    def _key(self, name: str, *blocks: BlockIndex) -> str:
+        # Keys name the plan: a cluster serves several runs at once.
+        places = [f"{block.row}_{block.col}" for block in blocks]
+        return "-".join([f"geoseg_{name}", self._digest, *places])
+
+    def add(self, block: BlockIndex, after: Any = None) -> Any:
+        """Submit a block and return the node of its result, or the result where it is known.
+
+        Blocks come row by row.
+        """
+        if self._empty(surroundings(self._tiles, block)):
+            return empty_result(self._plan, block)
+        submit, work, tiles = self._submit, self._work, self._tiles
+        followers = [taker for taker in tiles.followers(block) if taker != block]
+        leaders = [giver for giver in tiles.leaders(block) if giver != block]
+        inferred = tally = blended = None
+        if not self._empty(tiles.extent(block)):
+            inferred = submit(infer, work, block, self._stopped, after, key=self._key("infer", block))
+            tally = submit(_tally, inferred, key=self._key("tally", block))
+            for taker in followers:
+                if not self._empty(tiles.core(taker)):
+                    key = self._key("strip", block, taker)
+                    self._strips[block, taker] = submit(_strip, inferred, taker, key=key)
+        strips = _taken(self._strips, leaders, block)
+        if not self._empty(tiles.core(block)):
+            blended = submit(_blend, work, block, inferred, strips, key=self._key("blend", block))
+            for taker in followers:
+                key = self._key("margin", block, taker)
+                self._margins[block, taker] = submit(_margin, work, blended, taker, key=key)
+        margins = _taken(self._margins, leaders, block)
+        return submit(_finish, work, block, blended, margins, tally, key=self._key("result", block))
+
+
+def _taken(
+    waiting: dict[tuple[BlockIndex, BlockIndex], Any], givers: list[BlockIndex], taker: BlockIndex
+) -> list[Any]:
+    """Take out what a block is given, by those that have something for it."""
+    return [waiting.pop((giver, taker)) for giver in givers if (giver, taker) in waiting]
+
+
+def infer(work: Work, block: BlockIndex, stopped: Callable[[], bool] | None, _after: None) -> Inferred:
+    """Infer a block, or take it from the journal: the task that takes the device."""
+    if stopped is not None and stopped():
+        raise Stopped
+    if work.journal is not None and (known := work.journal.load(work.plan.tiles, block)):
+        return known
+    batch = _batch_size(work.plan.digest, work.batch)
+    inferred = infer_block(work.plan, block, work.read, work.load(), batch, stopped)
+    if work.journal is not None:
+        work.journal.store(inferred)
+    return inferred
+
+
+@lru_cache(maxsize=8)
+def _batch_size(_digest: str, tiles: int) -> BatchSize:
+    """Return the batch size of a run in this process: it remembers what did not fit."""
+    return BatchSize(tiles)
+
+
+def _tally(inferred: Inferred) -> Tally:
+    return inferred.tally
+
+
+def _strip(inferred: Inferred, taker: BlockIndex) -> Share | None:
+    share = take_share(inferred, taker)
+    # Where a giver found nothing valid, so does every other, and the sums there mean nothing.
+    return share if share.valid.any() or share.missing else None
+
+
+def _blend(
+    work: Work, block: BlockIndex, inferred: Inferred | None, strips: list[Share | None]
+) -> ProbabilityBlock:
+    if inferred is None:
+        inferred = Inferred({block: empty_share(work.plan, block)}, Tally())
+    return blend_block(work.plan, block, inferred, [strip for strip in strips if strip is not None])
+
+
+def _margin(work: Work, blended: ProbabilityBlock, taker: BlockIndex) -> ProbabilityBlock | None:
+    margin = take_margin(work.plan, blended, taker)
+    return margin if margin.valid.any() else None
+
+
+def _finish(
+    work: Work,
+    block: BlockIndex,
+    blended: ProbabilityBlock | None,
+    margins: list[ProbabilityBlock | None],
+    tally: Tally | None,
+) -> BlockResult:
+    known = [margin for margin in margins if margin is not None]
+    if blended is None and not known:
+        return empty_result(work.plan, block, tally)
+    if tally is None:
+        tally = empty_result(work.plan, block).tally
+    return finish_block(work.plan, block, blended or empty_core(work.plan, block), known, tally)
