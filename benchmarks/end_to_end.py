@@ -60,7 +60,7 @@ def measure(side: int, folder: Path, options: argparse.Namespace) -> common.Row:
     row = _row(one, side, limits, runs)
     profile = common.run_child([sys.executable, STAGES, scene, *model, "--one-line"], caches).answer
     stages = profile["cpu_by_stage"]
-    note = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items())
+    note = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in stages.items())
     return row | {
         "cold_seconds": cold.seconds,
         "busy": profile["busy"],
