@@ -14,7 +14,8 @@ import json
 import math
 import shutil
 import zipfile
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
 from geoseg.grid import BlockIndex, Share, TileGrid, share_window
 from geoseg.prediction.blocks import Inferred, Tally
+from geoseg.prediction.plan import BLOCK_PIXELS, Plan
 
 LONGEST_NAME = 200
 """Longer names of outputs, in bytes, are shortened: file systems take 255."""
@@ -120,6 +122,33 @@ class Journal:
 
     def _path(self, block: BlockIndex) -> Path:
         return self.folder / f"{block.row}_{block.col}-{self.digest[:16]}.npz"
+
+
+def known_blocks(out: Path, plan: Plan) -> tuple[int, ...]:
+    """Return the sizes of blocks that records beside an output have, the one with most first.
+
+    The size of blocks is the only part of a plan that follows from the memory; a run that is gone on
+    with under another budget keeps it where it can.
+
+    Parameters
+    ----------
+    out : Path
+        The output.
+    plan : Plan
+        With blocks of any size.
+
+    Returns
+    -------
+    tuple of int
+        Tiles along a side of a block.
+    """
+    folder = Journal.beside(out, "").folder
+    found = Counter(path.stem.rpartition("-")[2] for path in folder.glob("*.npz"))
+    if not found:
+        return ()
+    sides = range(1, max(1, BLOCK_PIXELS // plan.tiles.rows.stride) + 1)
+    digests = {replace(plan, tiles=replace(plan.tiles, block=side)).digest[:16]: side for side in sides}
+    return tuple(digests[digest] for digest, _ in found.most_common() if digest in digests)
 
 
 def _unpack_record(record: np.lib.npyio.NpzFile, grid: TileGrid, block: BlockIndex) -> Inferred:

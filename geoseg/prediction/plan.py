@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 BLOCK_PIXELS = 2048
 """Largest side of a block; bigger ones save nothing and wait longer for the first polygon."""
 
-DEFAULT_MEMORY = 2 * 10**9
-BLOCKS_IN_MEMORY = 4
-"""Blocks that the memory estimate assumes to be alive at once."""
-
 TILE_MULTIPLE = 32
 """What the encoders of the field divide a tile by."""
 
@@ -169,7 +165,9 @@ def make_plan(
     precision: str,
     reason: str = "",
 ) -> Plan:
-    """Resolve every option that is ``auto`` and decide grid, tiles and blocks.
+    """Resolve every option that is ``auto`` and decide grid and tiles.
+
+    Blocks are the largest that make sense; `geoseg.prediction.budget` fits them to the memory.
 
     Raises
     ------
@@ -186,7 +184,7 @@ def make_plan(
         bands=view.bands,
         stretch=view.stretch,
         grid=view.grid,
-        tiles=_tile_grid(view.grid, tile, overlap, card, scene, options),
+        tiles=_tile_grid(view.grid, tile, overlap, card),
         aoi=view.aoi,
         model_name=card.name,
         model_digest=card.digest,
@@ -217,9 +215,7 @@ def _pixel_size(scene: SceneInfo, grid: GeoBox) -> float:
     return math.sqrt(across * scene.geobox.width / grid.width * down * scene.geobox.height / grid.height)
 
 
-def _tile_grid(
-    grid: GeoBox, tile: int, overlap: int, card: ModelCard, scene: SceneInfo, options: PredictOptions
-) -> TileGrid:
+def _tile_grid(grid: GeoBox, tile: int, overlap: int, card: ModelCard) -> TileGrid:
     if card.fixed_tile and tile != card.tile:
         raise InvalidOption(f"--tile {tile}: model {card.name} takes tiles of {card.tile} only")
     if tile % TILE_MULTIPLE or tile < 2 * TILE_MULTIPLE:
@@ -229,33 +225,4 @@ def _tile_grid(
     if not 0 <= overlap <= tile // 2:
         raise InvalidOption(f"--overlap {overlap}: must lie within 0 and half the tile of {tile}")
     rows, cols = Axis(grid.height, tile, overlap), Axis(grid.width, tile, overlap)
-    budget = DEFAULT_MEMORY if options.max_memory == AUTO else options.max_memory
-    pixel = _bytes_per_pixel(len(card.channels), len(card.inputs.bands), scene, grid)
-    return TileGrid(rows, cols, choose_block(rows.stride, overlap, pixel, budget))
-
-
-def choose_block(stride: int, overlap: int, bytes_per_pixel: float, budget: int) -> int:
-    """Return the tiles along a side of a block: as many as the budget and `BLOCK_PIXELS` allow.
-
-    Raises
-    ------
-    InvalidOption
-        If not even blocks of one tile fit into the budget; names the smallest that would do.
-    """
-
-    def cost(tiles: int) -> float:
-        return (tiles * stride + overlap) ** 2 * bytes_per_pixel * BLOCKS_IN_MEMORY
-
-    if cost(1) > budget:
-        raise InvalidOption(f"--max-memory: needs {math.ceil(cost(1) / 1e6)} MB for blocks of a single tile")
-    tiles = 1
-    while (tiles + 1) * stride <= BLOCK_PIXELS and cost(tiles + 1) <= budget:
-        tiles += 1
-    return tiles
-
-
-def _bytes_per_pixel(channels: int, bands: int, scene: SceneInfo, grid: GeoBox) -> float:
-    """Estimate the memory of a block for each of its pixels: sums, blends, pixels read, tracing."""
-    shrink = max(1.0, scene.geobox.width * scene.geobox.height / (grid.width * grid.height))
-    read = bands * np.dtype(scene.bands[0].read_dtype).itemsize
-    return 12 * channels + read * (1 + shrink) + 12 * bands + 24
+    return TileGrid(rows, cols, max(1, BLOCK_PIXELS // rows.stride))

@@ -7,20 +7,23 @@ import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from geoseg.backends.footprint import NOTHING, Footprint
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.prediction.blocks import BlockResult
 from geoseg.prediction.graph import Work, run_on_cluster, run_on_threads
 from geoseg.prediction.options import AUTO, PredictOptions
-from geoseg.prediction.plan import BLOCKS_IN_MEMORY
 
 WORKER_SECONDS = 60
 """How long to wait for the first worker of a cluster."""
 
 BATCH_PIXELS = 1 << 20
 """Pixels of a batch on the CPU: more than this gains nothing there."""
+
+MOST_THREADS = 3
+"""Threads of a run in one process; the backend has threads of its own, so that more gain little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,10 @@ class Resources:
         Address of a dask.distributed scheduler.
     gpu : bool
         Whether inference takes a unit of the resource ``GPU``.
+    network : Footprint
+        What the model takes in each process.
+    cache : int
+        Bytes that GDAL may keep of what it reads and writes, in each process.
     """
 
     threads: int
@@ -49,19 +56,26 @@ class Resources:
     workers: int | None = None
     scheduler: str | None = None
     gpu: bool = False
+    network: Footprint = NOTHING
+    cache: int = 0
 
     @classmethod
-    def detect(cls, options: PredictOptions, tile: int, device: str) -> Resources:
+    def detect(
+        cls, options: PredictOptions, tile: int, device: str, network: Footprint = NOTHING, cache: int = 0
+    ) -> Resources:
         """Choose from the machine what the options leave open."""
         cores = cores_each(1)
         gpu = device.startswith("cuda")
         batch = (16 if gpu else max(1, BATCH_PIXELS // tile**2)) if options.batch == AUTO else options.batch
         workers = options.workers
-        # On threads no more blocks are alive than the plan's estimate of memory counts; the backend
-        # has threads of its own, so that more of these would gain little.
-        threads = cores_each(workers) if workers else min(max(2, cores), BLOCKS_IN_MEMORY - 1)
-        in_flight = workers * threads + 1 if workers else threads + 1
-        return cls(threads, in_flight, batch, workers, options.scheduler, gpu)
+        threads = cores_each(workers) if workers else min(max(2, cores), MOST_THREADS)
+        in_flight = (workers or 1) * threads + 1
+        return cls(threads, in_flight, batch, workers, options.scheduler, gpu, network, cache)
+
+    def cut(self, *, batch: int, threads: int | None = None) -> Resources:
+        """Return less of the same: smaller batches, fewer threads and blocks in flight."""
+        threads = self.threads if threads is None else threads
+        return replace(self, batch=batch, threads=threads, in_flight=(self.workers or 1) * threads + 1)
 
 
 def cores_each(workers: int) -> int:

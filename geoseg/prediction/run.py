@@ -80,7 +80,7 @@ def predict_scene(
     check_vector_path(out, overwrite=options.overwrite)
     check_raster_path(options)
     check_no_input_is_replaced(source, out, options)
-    work, resources = survey(source, options)
+    work, resources = survey(source, options, out)
     plan = work.plan
     journal = Journal.beside(out, plan.digest) if options.resume else None
     known = journal.begin() if journal else 0

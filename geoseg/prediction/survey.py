@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoseg.errors import InvalidOption
+from geoseg.prediction.budget import settle_memory
 from geoseg.prediction.fit import choose_bands, needs_stretch, working_grid
 from geoseg.prediction.graph import Work
+from geoseg.prediction.journal import known_blocks
+from geoseg.prediction.machine import default_budget, memory_limit
 from geoseg.prediction.options import Limits, PredictOptions
 from geoseg.prediction.plan import Plan, View, make_plan
 from geoseg.prediction.resources import Resources, cores_each
@@ -40,18 +44,29 @@ class PlanReader:
         return read_patch(self.plan.scene, window, self.plan.grid, self.plan.bands)
 
 
-def survey(source: str | os.PathLike[str], options: PredictOptions) -> tuple[Work, Resources]:
+def survey(
+    source: str | os.PathLike[str], options: PredictOptions, out: Path | None = None
+) -> tuple[Work, Resources]:
     """Open scene and model, look at the scene once, and decide everything.
+
+    Parameters
+    ----------
+    source : path or URL
+    options : PredictOptions
+    out : Path, optional
+        The output: blocks that an interrupted run has left beside it are gone on with.
 
     Raises
     ------
     GeosegError
         If the scene, the model and the options cannot be read or do not fit together.
     """
+    from geoseg.backends.footprint import footprint
     from geoseg.backends.select import settle
     from geoseg.models.bundle import find_model
     from geoseg.raster.coverage import read_coverage
     from geoseg.raster.scene import open_scene
+    from geoseg.raster.source import BLOCK_CACHE
 
     scene = open_scene(source)
     bundle = find_model(options.model)
@@ -71,7 +86,13 @@ def survey(source: str | os.PathLike[str], options: PredictOptions) -> tuple[Wor
     )
     predictor = recipe.load()
     plan = make_plan(scene, card, options, view, precision=predictor.name, reason=recipe.reason)
-    resources = Resources.detect(options, plan.tiles.rows.size, predictor.device)
+    network = footprint(bundle, predictor, cores_each(options.workers or 1))
+    resources = Resources.detect(options, plan.tiles.rows.size, predictor.device, network, BLOCK_CACHE)
+    limit = memory_limit()
+    known = known_blocks(out, plan) if out is not None and options.resume else ()
+    plan, resources = settle_memory(
+        plan, resources, options, default=default_budget(limit), limit=limit, known=known
+    )
     work = Work(plan, PlanReader(plan), recipe.load, resources.batch, coverage=read_coverage(scene))
     return work, resources
 

@@ -13,7 +13,7 @@ from geoseg.models.card import Head, ModelCard
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.fit import check_resolution, choose_bands, needs_stretch, working_grid
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import BLOCKS_IN_MEMORY, View, choose_block, make_plan
+from geoseg.prediction.plan import View, make_plan
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, GeoBox
 from tests.plans import scene_info
@@ -113,25 +113,6 @@ def test_coarse_scenes_are_warned_about_and_then_refused() -> None:
         check_resolution(dataclasses.replace(scene, resolution=(30.0, 30.0)), model)
 
 
-@given(
-    stride=st.integers(32, 1024),
-    overlap=st.integers(0, 512),
-    pixel=st.floats(10, 500),
-    budget=st.integers(10**6, 10**10),
-)
-def test_blocks_fit_the_budget_or_the_budget_is_refused(
-    stride: int, overlap: int, pixel: float, budget: int
-) -> None:
-    def cost(tiles: int) -> float:
-        return (tiles * stride + overlap) ** 2 * pixel * BLOCKS_IN_MEMORY
-
-    if cost(1) > budget:
-        with pytest.raises(InvalidOption, match="--max-memory"):
-            choose_block(stride, overlap, pixel, budget)
-    else:
-        assert cost(choose_block(stride, overlap, pixel, budget)) <= budget
-
-
 @pytest.mark.parametrize(
     ("options", "model", "words"),
     [
@@ -139,7 +120,6 @@ def test_blocks_fit_the_budget_or_the_budget_is_refused(
         (PredictOptions(tile=32), card(), "--tile 32"),
         (PredictOptions(tile=256), card(fixed_tile=True), "512 only"),
         (PredictOptions(tile=128, overlap=65), card(), "--overlap 65"),
-        (PredictOptions(max_memory=1000), card(), "--max-memory"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(

@@ -1,0 +1,155 @@
+"""What a network takes in memory: its libraries and weights, and what is alive in a forward pass."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoseg.errors import UnwritableOutput
+from geoseg.files import replacing
+from geoseg.models.bundle import IR, ONNX, Bundle, cache_folder
+
+if TYPE_CHECKING:
+    from geoseg.backends.base import Predictor
+
+PROBE = 256
+"""Side of the tile that a network's activations are counted for; they grow with the tile's area."""
+
+UNKNOWN_ACTIVATIONS = 800
+"""Bytes for each pixel where they cannot be counted: a U-Net with a ResNet-50 has fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a backend takes in a process, tiles and their probabilities aside.
+
+    Parameters
+    ----------
+    fixed : int
+        Bytes of the backend's libraries, its threads and the weights.
+    pixel : float
+        Bytes for each pixel of a tile in a forward pass.
+    requests : int or None
+        Tiles that are in a forward pass at a time; None: one for each thread that asks.
+    """
+
+    fixed: int = 0
+    pixel: float = 0.0
+    requests: int | None = None
+
+
+NOTHING = Footprint()
+"""Of a model that takes no memory worth counting."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """How a backend's memory follows from weights and activations; measured with several tiles.
+
+    ``fixed`` bytes, `weights` times the weights' and `share` times the activations' in float32.
+    """
+
+    fixed: int
+    weights: float
+    share: float
+
+
+_RULES: dict[str, _Rule] = {
+    # Layers are compiled to machine code for the tile's shape, which costs more than the weights.
+    "openvino f32": _Rule(75_000_000, 3.0, 1.2),
+    "openvino": _Rule(75_000_000, 3.0, 0.75),  # bf16, INT8
+    "onnxruntime": _Rule(75_000_000, 3.0, 2.6),  # its arena grows by powers of two
+    "pytorch": _Rule(710_000_000, 3.0, 2.6),
+    # Of the host. Not measured; activations are on the device.
+    "cuda": _Rule(3_000_000_000, 2.0, 0.0),
+}
+
+
+def footprint(bundle: Bundle, predictor: Predictor, requests: int) -> Footprint:
+    """Return what a model takes in each process that runs it.
+
+    Activations are counted in the network's graph (the largest sum of the sizes of tensors that are
+    alive at the same time, each from the layer that makes it to the last that takes it) and remembered
+    in the user's cache.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    predictor : Predictor
+        Its name and device say which backend it is, in which precision.
+    requests : int
+        Tiles that OpenVINO works at a time, at most; the others take one for each thread.
+    """
+    backend = "cuda" if predictor.device.startswith("cuda") else predictor.name.split()[0]
+    rule = _RULES.get(predictor.name, _RULES[backend])
+    weights = sum(path.stat().st_size for path in bundle.files.values() if path.is_file())
+    pixel = rule.share and rule.share * _activations(bundle)
+    return Footprint(
+        rule.fixed + int(rule.weights * weights), pixel, requests if backend == "openvino" else None
+    )
+
+
+def _activations(bundle: Bundle) -> float:
+    """Return the bytes of a network's activations for each pixel of a tile, in float32."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return float(json.loads(_memory(bundle).read_bytes())["bytes_a_pixel"])
+    path = bundle.files.get(ONNX) or bundle.files.get(IR[0])
+    if path is None:
+        return UNKNOWN_ACTIVATIONS
+    side = bundle.card.tile if bundle.card.fixed_tile else PROBE
+    try:
+        found = alive_at_once(path, (1, len(bundle.card.inputs.bands), side, side)) / side**2
+    except RuntimeError:  # OpenVINO cannot read it
+        return UNKNOWN_ACTIVATIONS
+    with contextlib.suppress(OSError, RuntimeError, UnwritableOutput):
+        _memory(bundle).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(_memory(bundle)) as temporary:
+            temporary.write_text(json.dumps({"bytes_a_pixel": found}) + "\n", encoding="utf-8")
+    return found
+
+
+def _memory(bundle: Bundle) -> Path:
+    try:
+        return cache_folder("activations") / f"{bundle.card.digest[:32]}.json"
+    except RuntimeError as error:  # a user without a home
+        raise OSError(str(error)) from error
+
+
+def alive_at_once(path: Path, shape: tuple[int, ...]) -> int:
+    """Return the bytes of the tensors of a network that are alive at the same time, at most.
+
+    Parameters
+    ----------
+    path : Path
+        ``.onnx`` or ``.xml``.
+    shape : tuple of int
+        Of the input: (1, bands, rows, cols).
+
+    Raises
+    ------
+    RuntimeError
+        If OpenVINO cannot read it.
+    """
+    import openvino
+
+    model = openvino.Core().read_model(str(path))
+    model.reshape(list(shape))
+    layers = [op for op in model.get_ordered_ops() if op.get_type_name() not in ("Constant", "Result")]
+    last = {_giver(taken): number for number, op in enumerate(layers) for taken in op.inputs()}
+    ending: dict[int, int] = {}
+    alive = largest = 0
+    for number, op in enumerate(layers):
+        size = sum(output.get_tensor().size for output in op.outputs())
+        alive += size
+        largest = max(largest, alive)
+        end = last.get(op.get_friendly_name(), number)
+        ending[end] = ending.get(end, 0) + size
+        alive -= ending.pop(number, 0)
+    return largest
+
+
+def _giver(taken: Any) -> str:
+    return str(taken.get_source_output().get_node().get_friendly_name())

@@ -1,0 +1,125 @@
+"""Dividing a budget of memory: how large blocks are, how many at once, how many tiles a pass. Pure."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from geoseg.errors import InvalidOption
+from geoseg.prediction.memory import memory_use
+from geoseg.prediction.options import AUTO, PredictOptions
+from geoseg.prediction.plan import BLOCK_PIXELS, Plan
+from geoseg.prediction.resources import Resources
+
+MEGABYTE = 10**6
+
+Choice = tuple[Plan, Resources]
+
+
+def settle_memory(
+    plan: Plan,
+    resources: Resources,
+    options: PredictOptions,
+    *,
+    default: int,
+    limit: int | None = None,
+    known: Sequence[int] = (),
+) -> Choice:
+    """Choose the size of blocks, and cut the resources, so that the run keeps its budget.
+
+    Parameters
+    ----------
+    plan : Plan
+        With blocks of any size.
+    resources : Resources
+        What the machine offers.
+    options : PredictOptions
+        The budget, and a batch that is not to be changed.
+    default : int
+        Bytes where the options name no budget: a wish, more is taken where nothing less would do.
+    limit : int or None
+        Bytes that the process may have at all.
+    known : sequence of int
+        Sizes of blocks that an earlier run has left results of, in tiles a side, the one with most
+        first: they are preferred to any other.
+
+    Raises
+    ------
+    InvalidOption
+        If the budget is not enough for anything; names the smallest that is.
+    """
+    batches = _halves(resources.batch) if options.batch == AUTO else [resources.batch]
+    asked = options.max_memory
+    budget = default if asked == AUTO else asked
+    if found := first_within(choices(plan, resources, known, batches), budget):
+        return found
+    every = [*choices(plan, resources, _sides(plan), batches)]
+    if found := first_within(every, budget):
+        return found
+    least = min(every, key=_total)
+    if asked != AUTO:
+        raise InvalidOption(
+            f"--max-memory {_megabytes(budget)}: this run needs {_megabytes(_total(least))} at least; "
+            f"give that, or a smaller --tile{_fewer(resources)}"
+        )
+    if limit is not None and _total(least) > limit:
+        raise InvalidOption(
+            f"this run needs {_megabytes(_total(least))} of memory, more than the {_megabytes(limit)} "
+            f"that it may have; give a smaller --tile{_fewer(resources)}"
+        )
+    # A little above the least, so that a large model does not make all blocks tiny.
+    return first_within(every, min(_total(least) * 5 // 4, limit or sys.maxsize)) or least
+
+
+def choices(
+    plan: Plan, resources: Resources, sides: Sequence[int], batches: Sequence[int]
+) -> Iterator[Choice]:
+    """Yield ways to do the run, the fastest first.
+
+    Smaller blocks cost little, smaller batches next to nothing on a CPU, and a single thread lets
+    reading and inference wait for each other: so the blocks give way first, then the batches, then the
+    threads.
+
+    Parameters
+    ----------
+    sides : sequence of int
+        Tiles along a side of a block, in the order of preference.
+    batches : sequence of int
+        Tiles a forward pass, in the order of preference.
+    """
+    for side in sides:
+        yield replace(plan, tiles=replace(plan.tiles, block=side)), resources.cut(batch=batches[0])
+    for side in sides[-1:]:
+        smallest = replace(plan, tiles=replace(plan.tiles, block=side))
+        for batch in batches[1:]:
+            yield smallest, resources.cut(batch=batch)
+        for threads in range(resources.threads - 1, 0, -1):
+            yield smallest, resources.cut(batch=batches[-1], threads=threads)
+
+
+def first_within(candidates: Sequence[Choice] | Iterator[Choice], budget: int) -> Choice | None:
+    """Return the first choice whose use of memory keeps a budget; None where there is none."""
+    return next((choice for choice in candidates if _total(choice) <= budget), None)
+
+
+def _sides(plan: Plan) -> range:
+    return range(max(1, BLOCK_PIXELS // plan.tiles.rows.stride), 0, -1)
+
+
+def _halves(batch: int) -> list[int]:
+    return [batch >> step for step in range(batch.bit_length())]
+
+
+def _total(choice: Choice) -> int:
+    return memory_use(*choice).total
+
+
+def _megabytes(size: int) -> str:
+    """Return a size rounded up, so that to give it is enough."""
+    return f"{math.ceil(size / MEGABYTE)}MB"
+
+
+def _fewer(resources: Resources) -> str:
+    return " or fewer --workers" if (resources.workers or 1) > 1 else ""

@@ -1,0 +1,71 @@
+"""How much memory this process may have: the machine's, its container's, its own limits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+DEFAULT_MEMORY = 2 * 10**9
+"""What a run takes unasked, at most."""
+
+DEFAULT_SHARE = 4
+"""Unasked, a run takes no more than this part of the memory: a quarter."""
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Return the bytes that this process may have at most, None where nothing says so.
+
+    The least of the machine's memory, the limits of the control groups (version 1 and 2) that the
+    process is in and of those above them, and its own limits ``RLIMIT_AS`` and ``RLIMIT_DATA``.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``proc`` and ``sys`` are.
+    """
+    return min([*_machine(), *_control_groups(root), *_own_limits()], default=None)
+
+
+def default_budget(limit: int | None) -> int:
+    """Return the bytes that a run takes where nobody says how many."""
+    return DEFAULT_MEMORY if limit is None else min(DEFAULT_MEMORY, limit // DEFAULT_SHARE)
+
+
+def _machine() -> Iterator[int]:
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        if pages > 0 and size > 0:
+            yield pages * size
+
+
+def _control_groups(root: Path) -> Iterator[int]:
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, place = line.split(":", 2)
+        if number == "0":
+            folder, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            folder, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # In a container the path is often that outside of it: then only the topmost file is there.
+        inside = Path(place.lstrip("/"))
+        for group in (inside, *inside.parents):
+            with contextlib.suppress(OSError, ValueError):  # ValueError: "max", no limit
+                yield int((folder / group / name).read_text(encoding="ascii"))
+
+
+def _own_limits() -> Iterator[int]:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            yield soft

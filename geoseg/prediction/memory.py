@@ -1,0 +1,171 @@
+"""How much memory a run takes at its peak, computed from its plan and its resources. Pure.
+
+Every figure that is not the size of an array in `geoseg.prediction.blocks`, `geoseg.grid`,
+`geoseg.raster.scene` or `geoseg.vector` was measured as the peak resident size of runs, and rounded up.
+The sum is meant to be a ceiling: at least what a run takes, and not much more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from geoseg.grid import HALO, Axis
+from geoseg.prediction.plan import Plan
+from geoseg.prediction.resources import Resources
+
+LIBRARIES = 200_000_000
+"""The interpreter and what a prediction imports, without a backend."""
+
+CLUSTER_LIBRARIES = 90_000_000
+"""What dask.distributed adds to each process of a local cluster."""
+
+WRITING = 50_000_000
+"""Shaping a batch of polygons and writing it: vertices, a table, the format's own buffers."""
+
+RASTER = 60_000_000
+"""Writing a raster, its cache aside: buffers of the compressing threads, overviews."""
+
+STRIP = 1 << 24
+"""Pixels of each band that `geoseg.raster.scene` holds at a time while it reads."""
+
+OUTLINE = 16
+"""Bytes that tracing takes for outlines, for each pixel of a block: of a city, one in fifteen."""
+
+PART = 60
+"""Bytes of unfinished polygons that wait at the lower seam, for each column of the grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """What a run takes at its peak.
+
+    Parameters
+    ----------
+    parts : tuple of (str, int)
+        What for, and bytes; over all processes of the run on this machine.
+    """
+
+    parts: tuple[tuple[str, int], ...]
+
+    @property
+    def total(self) -> int:
+        """Bytes of all parts."""
+        return sum(size for _, size in self.parts)
+
+
+def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
+    """Return what a run takes at its peak, over all of its processes on this machine.
+
+    What runs on the workers of somebody's cluster is counted as one process with the threads of
+    `resources`: there the result is what the run takes here and on one worker.
+
+    Parameters
+    ----------
+    plan : Plan
+    resources : Resources
+    """
+    separate = resources.workers is not None or resources.scheduler is not None
+    workers = resources.workers or 1
+    processes = workers + separate
+    threads = workers * resources.threads
+    extent, network = _extent(plan), resources.network
+    busy = min(resources.threads * (resources.batch if network.requests else 1), network.requests or 1 << 30)
+    tile = plan.tiles.rows.size * plan.tiles.cols.size
+    at_work = max(_inferring(plan, extent, resources.batch), _blending(plan, extent), _tracing(plan, extent))
+    parts = {
+        "libraries": processes * (LIBRARIES + separate * CLUSTER_LIBRARIES),
+        "model": workers * int(network.fixed + busy * network.pixel * tile),
+        "blocks at work": threads * at_work,
+        "blocks in flight": resources.in_flight * _waiting(plan, extent),
+        "strips between blocks": _between_rows(plan),
+        "polygons": WRITING + PART * plan.grid.width,
+        "file cache": processes * _cache(plan, resources, extent) + plan.wants_raster * RASTER,
+    }
+    return MemoryUse(tuple(parts.items()))
+
+
+def largest_side(axis: Axis, block: int) -> int:
+    """Return the pixels along an axis that the tiles of a block cover, at most."""
+    count = len(axis)
+    # A lone last tile belongs to the block before it.
+    tiles = min(count, block + (count > block and count % block == 1))
+    return min(axis.n, (tiles - 1) * axis.stride + axis.size)
+
+
+def source_pixels(plan: Plan) -> float:
+    """Return the pixels of the file that are read for each pixel of the working grid."""
+    grid, scene = plan.grid, plan.scene
+    shapes = [(scene.geobox.height, scene.geobox.width), *scene.overviews]
+    finer = (rows * cols for rows, cols in shapes if rows >= grid.height and cols >= grid.width)
+    return max(1.0, min(finer, default=1) / (grid.height * grid.width))
+
+
+def _extent(plan: Plan) -> int:
+    """Return the pixels that the tiles of a block cover, at most."""
+    tiles = plan.tiles
+    return largest_side(tiles.rows, tiles.block) * largest_side(tiles.cols, tiles.block)
+
+
+def _read_size(plan: Plan) -> int:
+    """Return the bytes of a pixel in all bands that are read."""
+    return sum(_itemsize(band.read_dtype) for band in plan.scene.bands if band.index in plan.bands)
+
+
+def _itemsize(dtype: str) -> int:
+    return np.dtype(dtype).itemsize
+
+
+def _inferring(plan: Plan, extent: int, batch: int) -> int:
+    """Return the bytes of a block while it is read and inferred."""
+    channels, bands, tile = _channels(plan), len(plan.bands), plan.tiles.rows.size * plan.tiles.cols.size
+    size, shrink = _read_size(plan), source_pixels(plan)
+    # Stored values, masks and validity of the strip that is being read, and what it is averaged to.
+    source = min(extent * shrink, float(STRIP))
+    reading = source * (size + 4) + (source / shrink) * 4 * bands * (plan.grid != plan.scene.geobox)
+    # The running sums, and their copies for the block itself and its neighbours.
+    summing = extent * (8 * channels + 1)
+    # Normalized tiles and their probabilities in float32; filling the invalid pixels of one.
+    tiles = tile * (batch * (8 * bands + 10 * channels) + 56)
+    return int(extent * (size + 3) + max(reading, summing + tiles))
+
+
+def _blending(plan: Plan, extent: int) -> int:
+    """Return the bytes of a block while it is blended: sums, probabilities, validity."""
+    return extent * (6 * _channels(plan) + 3)
+
+
+def _tracing(plan: Plan, extent: int) -> int:
+    """Return the bytes of a block while it is traced and counted: labels, their borders, outlines."""
+    several = 10 if _channels(plan) > 1 else 0
+    return extent * (2 * _channels(plan) + 12 + several + OUTLINE)
+
+
+def _waiting(plan: Plan, extent: int) -> int:
+    """Return the bytes of a block that has been inferred, and of its result."""
+    channels = _channels(plan)
+    return extent * (4 * channels + 1 + plan.wants_raster * (2 * channels + 1))
+
+
+def _between_rows(plan: Plan) -> int:
+    """Return the bytes of strips and margins that wait for the next row of blocks, and of weights."""
+    channels, tiles = _channels(plan), plan.tiles
+    a_column = tiles.rows.overlap * (4 * channels + 1) + HALO * (2 * channels + 1)
+    weights = sum(2 * len(axis) * axis.size + 32 * axis.n for axis in _axes((tiles.rows, tiles.cols)))
+    return plan.grid.width * a_column + weights
+
+
+def _axes(axes: Iterable[Axis]) -> set[Axis]:
+    return set(axes)
+
+
+def _cache(plan: Plan, resources: Resources, extent: int) -> int:
+    """Return the bytes of GDAL's cache: readers fill it with what they read, and empty it at their end."""
+    read = int(resources.threads * extent * source_pixels(plan) * _read_size(plan))
+    return resources.cache if plan.wants_raster else min(resources.cache, read)
+
+
+def _channels(plan: Plan) -> int:
+    return len(plan.rule.channels)
