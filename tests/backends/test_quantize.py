@@ -63,6 +63,19 @@ def test_weights_are_bytes_that_no_cpu_overflows_on(quantized: Path, binary: Bun
     assert quantized.with_suffix(".bin").stat().st_size < binary.files[WEIGHTS].stat().st_size
 
 
+def test_first_and_last_convolution_stay_in_float(quantized: Path, binary: Bundle) -> None:
+    import openvino
+
+    network = openvino.Core().read_model(str(binary.files[ONNX]))
+    shapes = [
+        list(node.input(1).get_shape())
+        for node in network.get_ordered_ops()
+        if node.get_type_name() == "Convolution"
+    ]
+    counted = [shape for shape in (list(array.shape) for array in weights(quantized)) if len(shape) == 4]
+    assert sorted(counted) == sorted(shapes[1:-1])
+
+
 def test_the_same_tiles_give_the_same_files(quantized: Path, binary: Bundle, tmp_path: Path) -> None:
     again = tmp_path / INT8[0]
     quantize(binary.files[ONNX], iter(blocks(1)), again)
