@@ -1,11 +1,12 @@
 """All benchmarks one after the other: a JSON file each, and the tables of docs/performance.md.
 
     python benchmarks/all.py --quick FOLDER
-    python benchmarks/all.py --full FOLDER --python /tmp/peers/bin/python \
-        --python geoai=/tmp/peers-geoai/bin/python
+    python benchmarks/all.py --full FOLDER --page docs/performance.md \
+        --python /tmp/peers/bin/python --python geoai=/tmp/peers-geoai/bin/python
 
 Each runs in a process of its own. FOLDER gets NAME.json and NAME.md, and tables.md of what is there so
-far: a single one can be repeated with --only. Without --python the peers are left out.
+far: a single one can be repeated with --only. Without --python the peers are left out. --page puts
+the tables between the marks of a page, <!-- NAME --> and <!-- /NAME -->; other text stays.
 """
 
 from __future__ import annotations
@@ -59,24 +60,42 @@ def run(name: str, arguments: list[str], folder: Path) -> str | None:
     print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
     if done.returncode:
         return f"{name}: ended with exit code {done.returncode}"
-    with replacing(folder / f"{name}.md") as temporary:
-        temporary.write_text(done.stdout, encoding="utf-8")
+    write(folder / f"{name}.md", done.stdout)
     return None
 
 
-def page(folder: Path) -> str:
-    """Return the tables that the folder holds as one Markdown text."""
-    parts = []
-    for name, heading in HEADINGS.items():
+def tables(folder: Path) -> dict[str, str]:
+    """Return the tables that the folder holds, each with its date and machine."""
+    found = {}
+    for name in HEADINGS:
         if not (folder / f"{name}.md").exists():
             continue
         document = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         machine, table = document["machine"], (folder / f"{name}.md").read_text(encoding="utf-8")
-        facts = (
-            f"{document['date']}, {machine['processor']}, {machine['cores']} cores, load {machine['load'][0]}"
-        )
-        parts.append(f"### {heading}\n\n{facts}\n\n{table.strip()}\n")
-    return "\n".join(parts)
+        place = f"{machine['processor']}, {machine['cores']} cores, load {machine['load'][0]} at the end"
+        found[name] = f"{document['date']}, {place}\n\n{table.strip()}\n"
+    return found
+
+
+def page(found: dict[str, str]) -> str:
+    """Return the tables as one Markdown text."""
+    return "\n".join(f"### {HEADINGS[name]}\n\n{table}" for name, table in found.items())
+
+
+def fill(text: str, found: dict[str, str]) -> str:
+    """Return a page with the tables between their marks."""
+    for name, table in found.items():
+        head, opening, rest = text.partition(f"<!-- {name} -->\n")
+        _, closing, tail = rest.partition(f"<!-- /{name} -->")
+        if closing:
+            text = f"{head}{opening}{table}{closing}{tail}"
+    return text
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file, complete or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -90,6 +109,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--only", nargs="+", choices=list(HEADINGS), default=list(HEADINGS))
     parser.add_argument("--python", action="append", default=[], metavar="[PEER=]PATH", help="see peers.py")
+    parser.add_argument("--page", type=Path, metavar="FILE.md", help="put the tables into this page")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     troubles = []
@@ -101,9 +121,10 @@ def main() -> None:
         if name == "peers":
             arguments += [part for python in options.python for part in ("--python", python)]
         troubles.append(run(name, arguments, options.folder))
-        with replacing(options.folder / "tables.md") as temporary:
-            temporary.write_text(page(options.folder), encoding="utf-8")
-    print(page(options.folder))
+        write(options.folder / "tables.md", page(tables(options.folder)))
+    print(page(tables(options.folder)))
+    if options.page is not None:
+        write(options.page, fill(options.page.read_text(encoding="utf-8"), tables(options.folder)))
     if failed := [trouble for trouble in troubles if trouble]:
         raise SystemExit("\n".join(failed))
 

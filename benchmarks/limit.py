@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import common
 import numpy as np
@@ -29,6 +30,7 @@ from geoseg.prediction.graph import Work
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.survey import survey
+from geoseg.values import Patch
 
 Tiles = NDArray[np.float32]
 Runner = Callable[[int], None]
@@ -86,14 +88,19 @@ def candidate(scene: Path, options: PredictOptions) -> Candidate:
         If this machine or the model lacks the backend or the precision.
     """
     work, resources = survey(scene, options)
-    predictor, tiles = work.load(), _tiles(work)
+    predictor, patches = work.load(), _patches(work)
+    inputs = work.plan.inputs
+    tiles = np.stack([inputs.prepare(patch) for patch in patches])
+    # As a run does: whoever normalizes by itself gets the pixels as they are.
+    stored = getattr(predictor, "normalizes", False) and patches[0].pixels.dtype == np.uint8
+    pixels = np.stack([inputs.fill(patch) for patch in patches]) if stored else tiles
     forward = _network(
         find_model(options.model), predictor.name, predictor.device, tiles, (work.batch, resources.threads)
     )
 
     def as_a_run(count: int) -> None:
         batches = [
-            _batch(tiles, start, min(work.batch, count - start)) for start in range(0, count, work.batch)
+            _batch(pixels, start, min(work.batch, count - start)) for start in range(0, count, work.batch)
         ]
         with ThreadPoolExecutor(resources.threads) as pool:
             for _ in pool.map(predictor, batches):
@@ -102,15 +109,14 @@ def candidate(scene: Path, options: PredictOptions) -> Candidate:
     return Candidate(predictor.name, work.plan, work.batch, resources.threads, forward, as_a_run)
 
 
-def _tiles(work: Work) -> Tiles:
-    """Return prepared tiles of the scene, shape (n, bands, rows, cols)."""
-    plan = work.plan
-    places = (tile for block in plan.tiles.blocks() for tile in plan.tiles.tiles(block))
-    chosen = itertools.islice(places, DISTINCT)
-    return np.stack([plan.inputs.prepare(work.read(tile.window)) for tile in chosen])
+def _patches(work: Work) -> list[Patch]:
+    """Return tiles of the scene with their validity."""
+    tiles = work.plan.tiles
+    places = (tile for block in tiles.blocks() for tile in tiles.tiles(block))
+    return [work.read(tile.window) for tile in itertools.islice(places, DISTINCT)]
 
 
-def _batch(tiles: Tiles, start: int, count: int) -> Tiles:
+def _batch(tiles: NDArray[Any], start: int, count: int) -> NDArray[Any]:
     return tiles[np.arange(start, start + count) % len(tiles)]
 
 

@@ -192,7 +192,7 @@ def _agreement(name: str, found: Polygons, expected: Polygons) -> common.Row:
 
 def _polygons(path: Path, crs: Any) -> Polygons:
     """Return the polygons of a file, repaired where a peer wrote invalid ones."""
-    geometry = geopandas.read_file(path).to_crs(crs).geometry.to_numpy()
+    geometry = geopandas.read_file(path, layer=0).to_crs(crs).geometry.to_numpy()
     parts = shapely.get_parts(shapely.make_valid(geometry))
     return np.asarray(parts[shapely.area(parts) > 0], dtype=object)
 

@@ -15,10 +15,12 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.runs import bright_model
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = {
     "limit": (
-        "--side 640 --rounds 1 --seconds 0.01 --backends auto onnx openvino:none",
+        "--side 640 --rounds 1 --seconds 0.01 --backends auto openvino:none",
         {"forward_MPix_s", "kept"},
     ),
     "end_to_end": ("--sides 700 --rounds 1 --seconds 0.01", {"ratio", "busy", "cpu_by_stage", "peak_MB"}),
@@ -42,6 +44,8 @@ def modules() -> Any:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_one_table_and_one_json(name: str, tmp_path: Path) -> None:
     arguments, keys = SCRIPTS[name]
+    if name in {"limit", "end_to_end", "memory"}:  # what they do with a model does not depend on which
+        arguments += f" --model {bright_model()}"
     path = tmp_path / "rows.json"
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments.split(), "--json", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -60,7 +64,7 @@ def test_one_table_and_one_json(name: str, tmp_path: Path) -> None:
         assert any(("none" if name == "limit" else "no-such-python") in note for note in notes)
 
 
-def test_scenes_are_the_sample_mirrored(modules: Any, tmp_path: Path) -> None:
+def test_scenes_are_the_sample_mirrored(modules: Any) -> None:
     scenes = modules("scenes")
     side = 1500
     whole = scenes.pixels(0, 0, 2 * side + 10, 2 * side + 10)
@@ -123,3 +127,17 @@ def test_geodeep_gets_the_same_network(modules: Any, tmp_path: Path) -> None:
     assert not background.any()
     assert np.abs(found - expected).max() < 1e-3
     assert expected.max() > 0.9
+
+
+def test_tables_go_between_the_marks_of_the_page(modules: Any) -> None:
+    everything = modules("all")
+    page = (BENCHMARKS.parent / "docs/performance.md").read_text()
+    assert all(page.count(f"<!-- {name} -->\n") == page.count(f"<!-- /{name} -->") == 1 for name in SCRIPTS)
+    assert set(everything.HEADINGS) == set(everything.QUICK) == set(everything.FULL) == set(SCRIPTS)
+    found = {name: f"table of {name}\n" for name in SCRIPTS}
+    filled = everything.fill(page, found)
+    assert all(table in filled for table in found.values())
+    assert everything.fill(filled, found) == filled
+    assert everything.fill("no marks", found) == "no marks"
+    outside = everything.fill(page, dict.fromkeys(SCRIPTS, ""))
+    assert everything.fill(filled, dict.fromkeys(SCRIPTS, "")) == outside
