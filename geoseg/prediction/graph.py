@@ -34,7 +34,10 @@ Results = queue.Queue[list[BlockResult] | BaseException | None]
 
 
 def run_on_threads(work: Work, threads: int, in_flight: int) -> Iterator[BlockResult]:
-    """Yield the result of every block, worked by dask's threaded scheduler.
+    """Return an iterator over the results of all blocks, worked by dask's threaded scheduler.
+
+    The work begins at once: the first tiles are inferred while the caller still gets ready. Close the
+    iterator to end it.
 
     Parameters
     ----------
@@ -48,8 +51,18 @@ def run_on_threads(work: Work, threads: int, in_flight: int) -> Iterator[BlockRe
     runner = threading.Thread(
         target=_run_graph, args=(work, threads, in_flight, results, stop), name="geoseg-graph", daemon=True
     )
+    stream = _delivered(runner, results, stop)
+    next(stream)  # only what has been entered is closed
+    return stream  # type: ignore[return-value]  # there is one None, and it has been taken
+
+
+def _delivered(
+    runner: threading.Thread, results: Results, stop: threading.Event
+) -> Iterator[BlockResult | None]:
+    """Start the thread and yield None, then what it delivers; stop it where the iterator is closed."""
     runner.start()
     try:
+        yield None
         while (item := results.get()) is not None:
             if isinstance(item, BaseException):
                 raise item

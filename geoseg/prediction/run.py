@@ -6,19 +6,18 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.prediction.blocks import BlockResult, Tally
-from geoseg.prediction.graph import Work
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
-from geoseg.prediction.resources import Resources, results
+from geoseg.prediction.resources import results
 from geoseg.prediction.survey import survey
 from geoseg.values import ProbabilityBlock
 
@@ -88,9 +87,11 @@ def predict_scene(
     with contextlib.ExitStack() as stack:
         if journal is not None:
             stack.callback(journal.remove_if_empty)
+        # Inference goes on while the libraries that write are loaded.
+        stream = stack.enter_context(results(work.keeping(journal), resources))
         vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
         raster = stack.enter_context(_raster_sink(plan, options))
-        features, area, tally = run_plan(work.keeping(journal), resources, vector, raster, on_event)
+        features, area, tally = run_plan(plan, stream, vector, raster, on_event)
         report = RunReport(plan, features, area, tally, files=_files(out, options))
         vector.set_metadata(layer_metadata(report))
     if journal is not None:
@@ -136,13 +137,13 @@ def check_no_input_is_replaced(source: str | os.PathLike[str], out: Path, option
 
 
 def run_plan(
-    work: Work,
-    resources: Resources,
+    plan: Plan,
+    stream: Iterable[BlockResult],
     vector: FeatureSink,
     raster: BlockSink | None,
     on_event: Callable[[Event], None] = ignore,
 ) -> tuple[int, float | None, Tally]:
-    """Work all blocks of a plan and feed the sinks as they come in.
+    """Feed the sinks with the results of all blocks of a plan as they come in.
 
     Returns
     -------
@@ -154,19 +155,17 @@ def run_plan(
     """
     from geoseg.vector.join import Joiner
 
-    plan = work.plan
     started = time.monotonic()
     joiner = Joiner(plan.tiles.window.shape)
     shaper = _Shaper(plan, vector)
     tally, progress = Tally(), Progress.begin(plan)
-    with results(work, resources) as stream:
-        for result in stream:
-            shaper.add(joiner.add(result.pieces))
-            if raster is not None and result.raster is not None:
-                raster.write(result.raster)
-            tally += result.tally
-            progress = progress.after(_core_pixels(plan, result), time.monotonic() - started)
-            on_event(progress)
+    for result in stream:
+        shaper.add(joiner.add(result.pieces))
+        if raster is not None and result.raster is not None:
+            raster.write(result.raster)
+        tally += result.tally
+        progress = progress.after(_core_pixels(plan, result), time.monotonic() - started)
+        on_event(progress)
     joiner.finish()
     shaper.flush()
     return shaper.features, shaper.area_m2, tally

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,20 @@ class Counting(ReferencePredictor):
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
         Counting.seen += len(batch)
         return super().__call__(batch)
+
+
+def test_work_begins_before_its_first_result_is_asked_for_and_ends_when_closed() -> None:
+    began, plan = threading.Event(), make_test_plan(SHAPE, block=1)
+
+    class Noticed(ReferencePredictor):
+        def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+            began.set()
+            return super().__call__(batch)
+
+    stream = run_on_threads(Work(plan, reader(), Load(Noticed()), 2), 2, 3)
+    assert began.wait(60)
+    stream.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name == "geoseg-graph"]
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
