@@ -16,9 +16,13 @@ from geoseg.values import CERTAIN
 Activation = Literal["sigmoid", "softmax", "probability"]
 
 
+NOT_A_NUMBER = "the model gives NaN: its weights are damaged, or overflow on this backend"
+"""What is said where a probability is no number: it would become a confident 0."""
+
+
 @runtime_checkable
 class Predictor(Protocol):
-    """Normalized tiles in, class probabilities out; safe to call from several threads.
+    """Tiles in, class probabilities out; safe to call from several threads.
 
     Attributes
     ----------
@@ -26,6 +30,9 @@ class Predictor(Protocol):
         Runtime and precision, e.g. ``openvino bf16``.
     device : str
         ``cpu``, ``cuda``, ``cuda:1`` …
+    normalizes : bool
+        Whether it also takes uint8 tiles as `geoseg.models.inputs.InputSpec.fill` gives them, and
+        scales and normalizes them itself: nearer to the network that costs next to nothing.
     """
 
     @property
@@ -34,8 +41,16 @@ class Predictor(Protocol):
     @property
     def device(self) -> str: ...  # noqa: D102
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+    @property
+    def normalizes(self) -> bool: ...  # noqa: D102
+
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.uint16]:
         """Map ``(n, bands, rows, cols)`` to ``(n, channels, rows, cols)``, `CERTAIN` being 1.
+
+        Parameters
+        ----------
+        batch : ndarray of float32, or of uint8 where it `normalizes`
+            Float32 is normalized already, as `geoseg.models.inputs.InputSpec.prepare` does.
 
         Raises
         ------
@@ -68,7 +83,7 @@ def quantize(probabilities: NDArray[np.float32]) -> NDArray[np.uint16]:
     """
     scaled: NDArray[np.float32] = np.rint(np.clip(probabilities, 0, 1) * np.float32(CERTAIN))
     if np.isnan(scaled).any():
-        raise InvalidModel("the model gives NaN: its weights are damaged, or overflow on this backend")
+        raise InvalidModel(NOT_A_NUMBER)
     return scaled.astype(np.uint16)
 
 
@@ -85,9 +100,9 @@ def to_probabilities(output: NDArray[np.float32], activation: Activation) -> NDA
     return quantize(ACTIVATIONS[activation](output))
 
 
-def to_network(batch: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+def to_network(batch: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return a batch in the dtype of a network's input; integers are rounded and clipped."""
-    if dtype.kind != "u":
+    if dtype.kind != "u" or batch.dtype == dtype:
         return np.ascontiguousarray(batch, dtype)
     limit = np.iinfo(dtype).max
     return np.ascontiguousarray(np.rint(np.clip(batch, 0, limit)), dtype)
@@ -100,6 +115,13 @@ class BatchSize:
     ----------
     value : int
         Tiles a batch to begin with, 1 or more.
+
+    Attributes
+    ----------
+    value : int
+        Tiles a batch from now on.
+    shrunk : bool
+        Whether the device's memory asked for less than at the beginning.
     """
 
     def __init__(self, value: int) -> None:
@@ -107,14 +129,16 @@ class BatchSize:
             raise ValueError(f"a batch has at least 1 tile, not {value}")
         self._lock = threading.Lock()
         self.value = value
+        self.shrunk = False
 
     def shrink(self, failed: int) -> None:
         """Go to at most half of a batch of `failed` tiles that did not fit."""
         with self._lock:
             self.value = max(1, min(self.value, failed // 2))
+            self.shrunk = True
 
 
-def predict_batches(predictor: Predictor, tiles: NDArray[np.float32], batch: BatchSize) -> NDArray[np.uint16]:
+def predict_batches(predictor: Predictor, tiles: NDArray[Any], batch: BatchSize) -> NDArray[np.uint16]:
     """Predict any number of tiles in batches that fit on the device.
 
     A batch that does not fit is halved, down to 1, and `batch` remembers the size for later calls.
@@ -123,8 +147,8 @@ def predict_batches(predictor: Predictor, tiles: NDArray[np.float32], batch: Bat
     ----------
     predictor : Predictor
         Called once for each batch.
-    tiles : ndarray of float32, shape (n, bands, rows, cols)
-        At least one tile.
+    tiles : ndarray, shape (n, bands, rows, cols)
+        At least one tile, see `Predictor`.
     batch : BatchSize
         Largest batch to try; shrinks where the device's memory asks for it.
 
@@ -167,6 +191,7 @@ class PointwisePredictor:
     channels: int = 1
     name: str = "pointwise numpy"
     device: str = "cpu"
+    normalizes: bool = False
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
         """Map the bands to probabilities."""
@@ -184,6 +209,7 @@ class ReferencePredictor:
     channels: int = 1
     name: str = "reference numpy"
     device: str = "cpu"
+    normalizes: bool = False
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
         """Map each tile on its own, so that batches cannot change the result."""

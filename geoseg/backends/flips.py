@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,12 @@ class FlippingPredictor:
         """Where the inner predictor runs."""
         return self.inner.device
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+    @property
+    def normalizes(self) -> bool:
+        """Whether the inner predictor takes uint8 tiles."""
+        return self.inner.normalizes
+
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.uint16]:
         """Map ``(n, bands, rows, cols)`` to the mean over the flips, rounded half up.
 
         The sum is of integers: it is the same in any order, and the mean of four equal values is

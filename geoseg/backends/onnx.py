@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ class OnnxPredictor:
 
     name = "onnxruntime f32"
     device = "cpu"
+    normalizes = False
 
     def __init__(self, path: Path, activation: Activation, *, threads: int | None = None) -> None:
         self._path = path
@@ -39,7 +41,7 @@ class OnnxPredictor:
         self._session = open_session(path, threads)
         self._signature = signature_of(self._session, path)
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.uint16]:
         """Predict a batch; see `geoseg.backends.base.Predictor`."""
         tiles = to_network(batch, np.dtype(self._signature.dtype))
         outputs = np.concatenate([self._run(tile) for tile in tiles])

@@ -12,9 +12,12 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from geoseg.backends.base import Activation, Predictor, to_network, to_probabilities
+from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor, to_network
+from geoseg.backends.compiled import CompiledCache
+from geoseg.backends.ends import give_integers, take_pixels
 from geoseg.backends.precision import Precision, cpu_capabilities
 from geoseg.errors import InvalidModel
+from geoseg.models.inputs import InputSpec
 
 
 class OpenVinoPredictor:
@@ -33,6 +36,11 @@ class OpenVinoPredictor:
         layers that were not quantized take bf16 where the CPU computes in it, else float32.
     threads : int, optional
         CPU threads; None: all that the process may use.
+    inputs : InputSpec, optional
+        How uint8 tiles are normalized; None: it takes normalized ones only.
+    digest : str
+        Digest of the model's files, by which compiled networks are kept in the user's cache; empty:
+        they are not.
 
     Raises
     ------
@@ -49,12 +57,16 @@ class OpenVinoPredictor:
         *,
         precision: Precision,
         threads: int | None = None,
+        inputs: InputSpec | None = None,
+        digest: str = "",
     ) -> None:
         rest = precision if precision != "int8" else "bf16" if "BF16" in cpu_capabilities() else "f32"
         # What is beside INT8 fixes bits too, so it belongs to the name.
         self.name = f"openvino {precision}" + ("/bf16" if precision == "int8" and rest == "bf16" else "")
+        self.normalizes = inputs is not None
         self._path = path
-        self._activation = activation
+        self._activation: Activation = activation
+        self._inputs = inputs
         self._core = openvino.Core()
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": rest,
@@ -62,23 +74,32 @@ class OpenVinoPredictor:
         }
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
-        self._pools: dict[tuple[int, ...], _Pool] = {}
+        facts = {"file": path.name, "activation": activation, "inputs": inputs, "config": self._config}
+        self._cache = (
+            CompiledCache.of(self._core, {"digest": digest, **facts}) if digest else CompiledCache(None, "")
+        )
+        self._pools: dict[tuple[object, ...], _Pool] = {}
         self._lock = threading.Lock()
-        self._read()  # a file that cannot be read is reported here, not by the first tile
+        # A file that cannot be read is reported here, not by the first tile.
+        self._model = None if self._cache.knows_model else self._read()
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.uint16]:
         """Predict a batch; see `geoseg.backends.base.Predictor`."""
         try:
-            outputs = self._pool(batch.shape[1:]).run(batch)
+            values, broken = self._pool(batch).run(batch)
         except RuntimeError as error:
             raise InvalidModel(f"{self._path}: OpenVINO cannot run it: {_reason(error)}") from error
-        return to_probabilities(outputs, self._activation)
+        if broken:
+            raise InvalidModel(NOT_A_NUMBER)
+        return values
 
-    def _pool(self, shape: tuple[int, ...]) -> _Pool:
+    def _pool(self, batch: NDArray[Any]) -> _Pool:
+        stored = self._inputs is not None and batch.dtype == np.uint8
+        key = (stored, *batch.shape[1:])
         with self._lock:
-            if shape not in self._pools:
-                self._pools[shape] = self._compile(shape)
-            return self._pools[shape]
+            if key not in self._pools:
+                self._pools[key] = self._compile(batch.shape[1:], self._inputs if stored else None)
+            return self._pools[key]
 
     def _read(self) -> Any:
         try:
@@ -86,10 +107,18 @@ class OpenVinoPredictor:
         except RuntimeError as error:
             raise InvalidModel(f"{self._path}: OpenVINO cannot read it: {_reason(error)}") from error
 
-    def _compile(self, shape: tuple[int, ...]) -> _Pool:
-        model = self._read()
+    def _compile(self, shape: tuple[int, ...], inputs: InputSpec | None) -> _Pool:
+        name = "x".join(map(str, shape)) + ("-uint8" if inputs else "")
+        if known := self._cache.load(self._core, name, self._config):
+            return _Pool(known)
+        model, self._model = self._model or self._read(), None  # other shapes are rare: read it again
         model.reshape([1, *shape])  # fixed shapes run faster than dynamic ones, and take less memory
-        return _Pool(self._core.compile_model(model, "CPU", self._config))
+        model = give_integers(model, self._activation)
+        if inputs is not None:
+            model = take_pixels(model, inputs)
+        compiled = self._core.compile_model(model, "CPU", self._config)
+        self._cache.store(compiled, name)
+        return _Pool(compiled)
 
 
 class _Pool:
@@ -101,9 +130,10 @@ class _Pool:
         for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
             self._idle.put(compiled.create_infer_request())
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[Any]) -> tuple[NDArray[np.uint16], bool]:
+        """Return the probabilities of each tile, and whether any is broken."""
         tiles = to_network(batch, self._dtype)
-        outputs: list[NDArray[np.float32]] = []
+        outputs: list[tuple[NDArray[np.uint16], bool]] = []
         running: list[Any] = []
         try:
             for index in range(len(tiles)):
@@ -117,9 +147,9 @@ class _Pool:
                 with contextlib.suppress(RuntimeError):
                     request.wait()
                 self._idle.put(request)
-        return np.stack(outputs)
+        return np.stack([values for values, _ in outputs]), any(broken for _, broken in outputs)
 
-    def _lend(self, running: list[Any], outputs: list[NDArray[np.float32]]) -> Any:
+    def _lend(self, running: list[Any], outputs: list[tuple[NDArray[np.uint16], bool]]) -> Any:
         """Take an idle request; wait for another thread's only while holding none (no deadlock)."""
         while running:
             try:
@@ -128,11 +158,12 @@ class _Pool:
                 outputs.append(self._finish(running))
         return self._idle.get()
 
-    def _finish(self, running: list[Any]) -> NDArray[np.float32]:
+    def _finish(self, running: list[Any]) -> tuple[NDArray[np.uint16], bool]:
         request = running.pop(0)
         try:
             request.wait()
-            return np.array(request.get_output_tensor(0).data[0], np.float32)
+            values = np.array(request.get_output_tensor(0).data[0], np.uint16)
+            return values, bool(request.get_output_tensor(1).data.any())
         finally:
             self._idle.put(request)
 

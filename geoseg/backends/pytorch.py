@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from geoseg.backends import architectures
-from geoseg.backends.base import Activation, Predictor, to_probabilities
-from geoseg.errors import BackendUnavailable, OutOfDeviceMemory
+from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor
+from geoseg.backends.torch_ends import CpuRunner, Forward, GpuRunner, WholeModel
+from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
+from geoseg.models.inputs import InputSpec
 
 _ALLOCATION = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
@@ -20,9 +22,9 @@ _ALLOCATION = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLO
 class PyTorchPredictor:
     """Runs the network with fixed weights: float32 on the CPU, bf16 and channels last on CUDA.
 
-    On CUDA whole batches run at once, one after the other. On the CPU tiles run one by one, so that a
-    tile's result cannot depend on its batch, and each on one thread: callers in several threads keep
-    the cores busy, and PyTorch's own threads spin and lose 5 times where other work runs beside.
+    On CUDA whole batches run at once, while others are copied. On the CPU tiles run one by one, so
+    that a tile's result cannot depend on its batch, and each on one thread: callers in several threads
+    keep the cores busy, and PyTorch's own threads spin and lose 5 times where other work runs beside.
 
     Parameters
     ----------
@@ -34,6 +36,8 @@ class PyTorchPredictor:
         ``cpu``, ``cuda`` or ``cuda:N``.
     threads : int, optional
         CPU threads of each tile, set for this whole process; None: 1 on the CPU, unchanged on CUDA.
+    inputs : InputSpec, optional
+        How uint8 tiles are normalized; None: it takes normalized ones only.
 
     Raises
     ------
@@ -44,43 +48,39 @@ class PyTorchPredictor:
     """
 
     def __init__(
-        self, folder: Path, activation: Activation, *, device: str = "cpu", threads: int | None = None
+        self,
+        folder: Path,
+        activation: Activation,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        inputs: InputSpec | None = None,
     ) -> None:
-        self._device = _find_device(device)
+        found = _find_device(device)
+        cuda = found.type == "cuda"
         self.device = device
-        self._cuda = self._device.type == "cuda"
-        self.name = "pytorch bf16" if self._cuda else "pytorch f32"
-        self._activation = activation
-        if threads is not None or not self._cuda:
+        self.name = "pytorch bf16" if cuda else "pytorch f32"
+        self.normalizes = inputs is not None
+        if threads is not None or not cuda:
             torch.set_num_threads(threads or 1)
         network = architectures.load(folder).eval().requires_grad_(False)
-        self._network = network.to(self._device).to(memory_format=torch.channels_last)
-        # One forward at a time on a GPU: two would only share it, and double the memory.
-        self._turn = threading.Lock() if self._cuda else contextlib.nullcontext()
+        whole = WholeModel(network, activation, inputs, half=cuda)
+        whole = whole.to(found).to(memory_format=torch.channels_last)
+        self._run: Callable[[NDArray[Any]], Forward] = GpuRunner(whole, found) if cuda else CpuRunner(whole)
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.uint16]:
         """Predict a batch; see `geoseg.backends.base.Predictor`."""
-        parts = [batch] if self._cuda else np.split(batch, len(batch))
-        outputs = np.concatenate([self._run(part) for part in parts])
-        return to_probabilities(outputs, self._activation)
-
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        tiles = torch.from_numpy(batch.copy())  # PyTorch takes no negative strides and no read-only memory
         try:
-            with (
-                self._turn,
-                torch.inference_mode(),
-                torch.autocast(self._device.type, torch.bfloat16, enabled=self._cuda),
-            ):
-                tiles = tiles.to(self._device, memory_format=torch.channels_last)
-                output = self._network(tiles).float().contiguous().cpu()
+            values, broken = self._run(batch)
         except RuntimeError as error:
             if not any(hint in str(error) for hint in _ALLOCATION):
                 raise
-            if self._cuda:
+            if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
             raise OutOfDeviceMemory(f"{self.device}: a batch of {len(batch)} tiles does not fit") from error
-        return np.asarray(output.numpy(), np.float32)
+        if broken:
+            raise InvalidModel(NOT_A_NUMBER)
+        return values
 
 
 def _find_device(name: str) -> torch.device:

@@ -244,14 +244,25 @@ def _load(recipe: PredictorRecipe) -> Predictor:
     predictor: Predictor
     if recipe.backend == "pytorch":
         predictor = module.PyTorchPredictor(
-            bundle.path, activation, device=recipe.device, threads=recipe.threads
+            bundle.path,
+            activation,
+            device=recipe.device,
+            threads=recipe.threads,
+            inputs=bundle.card.inputs,
         )
     elif recipe.backend == "onnx":
         predictor = module.OnnxPredictor(bundle.files[ONNX], activation, threads=recipe.threads)
     else:
         path = bundle.files.get(ONNX) or bundle.files[IR[0]]
         path = bundle.files[INT8[0]] if precision == "int8" else path
-        predictor = module.OpenVinoPredictor(path, activation, precision=precision, threads=recipe.threads)
+        predictor = module.OpenVinoPredictor(
+            path,
+            activation,
+            precision=precision,
+            threads=recipe.threads,
+            inputs=bundle.card.inputs,
+            digest=bundle.card.digest,
+        )
     return predictor
 
 

@@ -310,10 +310,16 @@ def _refuse_pickles_in(folder: Path) -> None:
             raise InvalidModel(f"{path}: {_HOW}")
 
 
-def _cache() -> Path:
-    """Return the folder for models of the hub, in the user's cache (XDG base directories)."""
+def cache_folder(name: str) -> Path:
+    """Return a folder of geoseg's in the user's cache (XDG base directories); it may not exist.
+
+    Raises
+    ------
+    RuntimeError
+        If the user has no home.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "geoseg" / "hub"
+    return Path(home).expanduser() / "geoseg" / name
 
 
 def _download(name: str) -> Path:
@@ -321,7 +327,8 @@ def _download(name: str) -> Path:
         from huggingface_hub import snapshot_download
 
         # Into a folder of its own: the hub's cache is made of links, which OpenVINO does not follow.
-        return Path(snapshot_download(name, allow_patterns=[CARD, *FILES], local_dir=_cache() / name))
+        folder = cache_folder("hub") / name
+        return Path(snapshot_download(name, allow_patterns=[CARD, *FILES], local_dir=folder))
     except Exception as error:  # the hub client raises a dozen kinds, of three libraries
         reason = str(error).strip().split("\n", 1)[0][:200] or type(error).__name__
         raise InvalidModel(f"{name}: no such folder, and not on the hub or offline: {reason}") from error

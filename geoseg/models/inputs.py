@@ -39,6 +39,42 @@ class InputSpec:
         if not all(value > 0 and np.isfinite(value) for value in (self.scale, *self.std)):
             raise ValueError(f"scale and std must be finite and above 0: {self}")
 
+    @property
+    def center(self) -> tuple[float, ...]:
+        """What a pixel of each band has subtracted from it, in its own units; see `spread`."""
+        return tuple(mean / self.scale for mean in self.mean)
+
+    @property
+    def spread(self) -> tuple[float, ...]:
+        """What the difference is divided by: ``(pixel - center) / spread`` is what the model sees."""
+        return tuple(std / self.scale for std in self.std)
+
+    def fill(self, patch: Patch) -> NDArray[np.uint8]:
+        """Fill invalid pixels, and leave scale and normalization to a predictor that does them.
+
+        Parameters
+        ----------
+        patch : Patch
+            Pixels of uint8, ``(bands, rows, cols)`` with the bands in the order of `bands`.
+
+        Returns
+        -------
+        ndarray of uint8, shape (bands, rows, cols)
+            As `prepare` fills them, rounded; the patch's own array where all of it is valid.
+
+        Raises
+        ------
+        ValueError
+            If the patch has another number of bands.
+        """
+        self._check_bands(patch)
+        if patch.valid.all():
+            return np.asarray(patch.pixels, np.uint8)
+        if not patch.valid.any():
+            center = np.array(self.center)[:, None, None]
+            return np.broadcast_to(np.rint(np.clip(center, 0, 255)), patch.pixels.shape).astype(np.uint8)
+        return np.rint(fill_invalid(patch.pixels, patch.valid)).astype(np.uint8)
+
     def prepare(self, patch: Patch) -> NDArray[np.float32]:
         """Fill invalid pixels, scale and normalize: what the network sees.
 
@@ -60,8 +96,7 @@ class InputSpec:
         ValueError
             If the patch has another number of bands.
         """
-        if patch.pixels.shape[0] != len(self.bands):
-            raise ValueError(f"{patch.pixels.shape[0]} bands for a model of {len(self.bands)}: {self.bands}")
+        self._check_bands(patch)
         if not patch.valid.any():
             return np.zeros(patch.pixels.shape, np.float32)
         out = fill_invalid(patch.pixels, patch.valid)
@@ -70,6 +105,10 @@ class InputSpec:
         out -= np.array(self.mean, np.float32)[:, None, None]
         out /= np.array(self.std, np.float32)[:, None, None]
         return out
+
+    def _check_bands(self, patch: Patch) -> None:
+        if patch.pixels.shape[0] != len(self.bands):
+            raise ValueError(f"{patch.pixels.shape[0]} bands for a model of {len(self.bands)}: {self.bands}")
 
 
 def fill_invalid(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.float32]:

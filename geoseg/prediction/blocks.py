@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from geoseg.backends.base import BatchSize, Predictor, predict_batches
 from geoseg.errors import UnreadableScene
 from geoseg.grid import BlockIndex, Share, Tile, TileGrid, accumulate, blend, split
-from geoseg.models.inputs import InputSpec
 from geoseg.prediction.plan import Plan
 from geoseg.values import Patch, ProbabilityBlock, Window
 from geoseg.vector.pieces import Pieces
@@ -48,6 +47,8 @@ class Tally:
     valid_pixels, class_pixels : int
         Pixels of the working grid with a probability, and those of them in a class.
     failures : tuple of Failure
+    shrunk_batch : int or None
+        Tiles a forward pass that the device's memory allowed; None: all that were asked for.
     """
 
     inferred: int = 0
@@ -55,14 +56,17 @@ class Tally:
     valid_pixels: int = 0
     class_pixels: int = 0
     failures: tuple[Failure, ...] = ()
+    shrunk_batch: int | None = None
 
     def __add__(self, other: Tally) -> Tally:
+        shrunk = [size for size in (self.shrunk_batch, other.shrunk_batch) if size is not None]
         return Tally(
             self.inferred + other.inferred,
             self.skipped + other.skipped,
             self.valid_pixels + other.valid_pixels,
             self.class_pixels + other.class_pixels,
             self.failures + other.failures,
+            min(shrunk, default=None),
         )
 
 
@@ -129,11 +133,13 @@ def infer_block(
             raise Stopped
         chosen = wanted_left[: batch.value]
         done += len(chosen)
-        inputs = np.stack([prepare(plan.inputs, cut(patch, extent, tile), plan.stretch) for tile in chosen])
+        inputs = np.stack([prepare(plan, cut(patch, extent, tile), predict.normalizes) for tile in chosen])
         for tile, values in zip(chosen, predict_batches(predict, inputs, batch), strict=True):
             accumulate(sums, extent, grid, tile, values)
     skipped = sum(1 for _ in grid.tiles(block)) - len(wanted) - len(missing)
-    return Inferred(split(sums, kept, grid, block, missing), Tally(len(wanted), skipped, failures=failures))
+    shrunk = batch.value if batch.shrunk else None
+    tally = Tally(len(wanted), skipped, failures=failures, shrunk_batch=shrunk)
+    return Inferred(split(sums, kept, grid, block, missing), tally)
 
 
 def area_of_interest(plan: Plan, window: Window) -> NDArray[np.bool_]:
@@ -196,15 +202,21 @@ def cut(patch: Patch, extent: Window, tile: Tile) -> Patch:
     return Patch(pixels, valid)
 
 
-def prepare(
-    inputs: InputSpec, patch: Patch, stretch: tuple[tuple[float, float], ...] | None
-) -> NDArray[np.float32]:
-    """Turn a tile's pixels into the model's input: stretch, fill, scale, normalize."""
-    if stretch is not None:
+def prepare(plan: Plan, patch: Patch, normalizes: bool) -> NDArray[np.float32] | NDArray[np.uint8]:
+    """Turn a tile's pixels into what the predictor takes: stretch, fill, scale, normalize.
+
+    Parameters
+    ----------
+    normalizes : bool
+        Whether it scales and normalizes uint8 pixels itself, see `geoseg.backends.base.Predictor`.
+    """
+    if plan.stretch is not None:
         from geoseg.raster.stretch import apply_stretch
 
-        patch = replace(patch, pixels=apply_stretch(patch.pixels, stretch))
-    return inputs.prepare(patch)
+        patch = replace(patch, pixels=apply_stretch(patch.pixels, plan.stretch))
+    if normalizes and patch.pixels.dtype == np.uint8:
+        return plan.inputs.fill(patch)
+    return plan.inputs.prepare(patch)
 
 
 def take_share(inferred: Inferred, taker: BlockIndex) -> Share:

@@ -79,6 +79,7 @@ class Limited:
 
     name = "limited"
     device = "cuda"
+    normalizes = False
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -33,6 +33,7 @@ class Corner:
 
     name: str = "corner"
     device: str = "cpu"
+    normalizes: bool = False
 
     def __call__(self, batch: Batch) -> NDArray[np.uint16]:
         rows, cols = batch.shape[2:]

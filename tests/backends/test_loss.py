@@ -19,6 +19,7 @@ class Fixed:
     """Gives one map, whatever it sees."""
 
     device = "cpu"
+    normalizes = False
 
     def __init__(self, values: NDArray[np.bool_], name: str = "fixed") -> None:
         self.name = name

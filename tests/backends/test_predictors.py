@@ -83,7 +83,7 @@ def test_an_error_in_openvino_is_one_line_and_leaves_it_usable(binary: Bundle, t
         with pytest.raises(InvalidModel, match="OpenVINO cannot run it") as caught:
             predictor(np.zeros((3, 5, 64, 64), np.float32))
         assert "\n" not in str(caught.value)
-        pool = predictor._pool(tiles.shape[1:])  # type: ignore[attr-defined]
+        pool = predictor._pool(tiles)  # type: ignore[attr-defined]
         with pytest.raises(RuntimeError):
             pool.run(np.zeros((3, 3, 32, 64), np.float32))
     np.testing.assert_array_equal(predictor(tiles), expected)
@@ -315,7 +315,7 @@ def test_running_out_of_memory_has_its_own_error(binary: Bundle, monkeypatch: py
         def fail(_: object, message: str = message) -> None:
             raise RuntimeError(message)
 
-        monkeypatch.setattr(predictor, "_network", fail)
+        monkeypatch.setattr(predictor, "_run", fail)
         with pytest.raises(OutOfDeviceMemory, match="does not fit"):
             predictor(np.zeros((1, 3, 64, 64), np.float32))
 
@@ -328,7 +328,7 @@ def test_other_errors_of_pytorch_are_not_taken_for_it(
     def fail(_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(predictor, "_network", fail)
+    monkeypatch.setattr(predictor, "_run", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         predictor(np.zeros((1, 3, 64, 64), np.float32))
 

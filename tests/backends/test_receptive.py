@@ -46,6 +46,7 @@ class BoxPredictor:
     radius: int
     name: str = "box f32"
     device: str = "cpu"
+    normalizes: bool = False
 
     def __call__(self, batch):
         with torch.inference_mode():

@@ -103,6 +103,7 @@ class CountingPredictor:
 
     name: str = "counting"
     device: str = "cpu"
+    normalizes: bool = False
     batches: list[int] = field(default_factory=list)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -1,0 +1,132 @@
+"""Networks that OpenVINO compiled, kept in the user's cache: the next process need not read the model.
+
+OpenVINO's own cache (CACHE_DIR) is not used: two precisions of one network share an entry there, and
+a damaged file reaches its parser. Here the name of a file is the digest of all that fixes the compiled
+network, and its first bytes are the digest of the rest. A cache that is missing, full, read-only or
+damaged costs what compiling costs, and is never an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from geoseg.errors import UnwritableOutput
+from geoseg.files import replacing
+from geoseg.models.bundle import cache_folder
+
+KEPT_BYTES = 1 << 30
+"""What the cache may hold; the files used longest ago go first."""
+
+_FORMAT = 1
+"""To be raised when `geoseg.backends.ends` changes: other graphs have other names."""
+
+_DIGEST_SIZE = hashlib.sha256().digest_size
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledCache:
+    """The compiled networks of one model.
+
+    Parameters
+    ----------
+    folder : Path or None
+        None: nothing is kept.
+    model : str
+        Digest of the model and of how it is compiled.
+    """
+
+    folder: Path | None
+    model: str
+
+    @classmethod
+    def of(cls, core: Any, facts: Mapping[str, object]) -> CompiledCache:
+        """Return the cache of a model, in the user's folder.
+
+        Parameters
+        ----------
+        core : openvino.Core
+        facts : mapping
+            All that fixes the compiled network but its shapes: the digest of the model's files,
+            precision, threads, what is put before and behind it. OpenVINO's version, the CPU and the
+            cores that the process may use are added here.
+        """
+        machine = {
+            "format": _FORMAT,
+            "openvino": openvino.__version__,
+            "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
+            "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        }
+        text = json.dumps({**machine, **facts}, sort_keys=True, default=repr)
+        try:
+            folder = cache_folder("openvino")
+        except RuntimeError:  # a user without a home
+            return cls(None, "")
+        return cls(folder, hashlib.sha256(text.encode()).hexdigest()[:32])
+
+    @property
+    def knows_model(self) -> bool:
+        """Whether the model has been compiled before, in any shape."""
+        if self.folder is None:
+            return False
+        return next(self.folder.glob(f"{self.model}-*.blob"), None) is not None
+
+    def load(self, core: Any, shape: str, config: Mapping[str, Any]) -> Any:
+        """Return a compiled network, or None where there is none or it cannot be used.
+
+        Parameters
+        ----------
+        shape : str
+            Shape and dtype of the tiles.
+        config : mapping
+            What it was compiled with.
+        """
+        if self.folder is None:
+            return None
+        try:
+            content = self._path(self.folder, shape).read_bytes()
+            blob = content[_DIGEST_SIZE:]
+            if hashlib.sha256(blob).digest() != content[:_DIGEST_SIZE]:
+                return None
+            with contextlib.suppress(OSError):
+                os.utime(self._path(self.folder, shape))
+            return core.import_model(io.BytesIO(blob), "CPU", dict(config))
+        except (OSError, RuntimeError):
+            return None
+
+    def store(self, compiled: Any, shape: str) -> None:
+        """Keep a compiled network, if there is a place for it."""
+        if self.folder is None:
+            return
+        with contextlib.suppress(OSError, RuntimeError, UnwritableOutput):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            blob = compiled.export_model().getvalue()
+            if len(blob) > min(KEPT_BYTES, shutil.disk_usage(self.folder).free) // 4:
+                return
+            self._make_room(self.folder, len(blob))
+            with replacing(self._path(self.folder, shape)) as path:
+                path.write_bytes(hashlib.sha256(blob).digest() + blob)
+
+    def _path(self, folder: Path, shape: str) -> Path:
+        return folder / f"{self.model}-{shape}.blob"
+
+    @staticmethod
+    def _make_room(folder: Path, needed: int) -> None:
+        files = sorted(
+            ((path.stat(), path) for path in folder.glob("*.blob")), key=lambda file: -file[0].st_mtime
+        )
+        for status, path in files:
+            needed += status.st_size
+            if needed > KEPT_BYTES:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,162 @@
+"""What is put before and behind a network in PyTorch, and its way to a GPU and back.
+
+Tiles travel as bytes and probabilities as integers: normalization, activation and rounding happen
+where the network runs.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg.values import CERTAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from geoseg.backends.base import Activation
+    from geoseg.models.inputs import InputSpec
+
+Forward = tuple[NDArray[np.uint16], bool]
+"""Probabilities ``(n, channels, rows, cols)``, and whether one of them is no number."""
+
+LANES = 2
+"""Batches under way to a GPU, on it, and back: while one is computed, the other is copied."""
+
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "softmax": lambda logits: torch.softmax(logits, 1),
+    "probability": lambda given: given,
+}
+
+
+class WholeModel(torch.nn.Module):
+    """A network with normalization before it, activation and rounding behind it.
+
+    Parameters
+    ----------
+    network : Module
+        Gives logits, or what `activation` says.
+    activation : str
+        Applied in float32, see `geoseg.backends.base.ACTIVATIONS`.
+    inputs : InputSpec or None
+        How uint8 tiles are normalized, in float32.
+    half : bool
+        Whether the network runs under autocast to bfloat16.
+    """
+
+    def __init__(
+        self, network: torch.nn.Module, activation: Activation, inputs: InputSpec | None, *, half: bool
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._activate = _ACTIVATIONS[activation]
+        self._half = half
+        for name in ("center", "spread"):
+            value = torch.tensor([] if inputs is None else getattr(inputs, name), dtype=torch.float32)
+            self.register_buffer(name, value[:, None, None])
+
+    def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return uint16 probabilities ``(n, channels, rows, cols)`` and whether one is NaN (bool, 0-d)."""
+        if tiles.dtype == torch.uint8:
+            tiles = (tiles.float() - self.center) / self.spread
+        tiles = tiles.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(tiles.device.type, torch.bfloat16, enabled=self._half):
+            output = self.network(tiles)
+        probabilities = self._activate(output.float())
+        scaled = (probabilities.clamp(0, 1) * CERTAIN).round()
+        return scaled.to(torch.int32).to(torch.uint16).contiguous(), probabilities.isnan().any()
+
+
+class CpuRunner:
+    """Runs tiles one by one, so that a tile's result cannot depend on its batch."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+
+    def __call__(self, batch: NDArray[Any]) -> Forward:
+        """Run a batch of any size."""
+        with torch.inference_mode():
+            # PyTorch takes no negative strides and no read-only memory.
+            parts = [self._model(torch.from_numpy(tile[None].copy())) for tile in batch]
+        values = np.concatenate([values.numpy() for values, _ in parts])
+        return values, any(bool(broken) for _, broken in parts)
+
+
+class GpuRunner:
+    """Runs whole batches on an NVIDIA GPU; copies of one batch run beside the forward pass of another.
+
+    Each of the `LANES` has a stream for its copies and page-locked memory at both ends, without which
+    a copy would wait for the computing. All forward passes are queued on one stream, where the memory
+    of one serves the next. Callers in as many threads as there are lanes keep the GPU busy.
+    """
+
+    def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+        self._compute = torch.cuda.Stream(device)
+        self._turn = threading.Lock()
+        self._lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
+        for _ in range(LANES):
+            self._lanes.put(_Lane(device))
+
+    def __call__(self, batch: NDArray[Any]) -> Forward:
+        """Run a batch."""
+        lane = self._lanes.get()
+        try:
+            with torch.cuda.device(self._device), torch.inference_mode():
+                return self._run(lane, batch)
+        finally:
+            self._lanes.put(lane)
+
+    def _run(self, lane: _Lane, batch: NDArray[Any]) -> Forward:
+        tiles, sent = lane.send(batch)
+        with self._turn, torch.cuda.stream(self._compute):
+            self._compute.wait_event(sent)
+            results = self._model(tiles)
+            tiles.record_stream(self._compute)  # its memory may be reused only after this
+            done = self._compute.record_event()
+        values, broken = lane.fetch(results, done)
+        return values, bool(broken)
+
+
+class _Lane:
+    """One batch's way to the GPU and back, on a stream of its own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+        self._pinned: dict[str, torch.Tensor] = {}
+
+    def send(self, batch: NDArray[Any]) -> tuple[torch.Tensor, Any]:
+        """Begin to copy a batch; return it as it will be there, and the event of its arrival."""
+        host = self._memory("there", batch.shape, torch.from_numpy(batch[:0].copy()).dtype)
+        host.numpy()[...] = batch
+        with torch.cuda.stream(self._stream):
+            tiles = host.to(self._device, non_blocking=True)
+            return tiles, self._stream.record_event()
+
+    def fetch(self, results: tuple[torch.Tensor, ...], done: Any) -> list[NDArray[Any]]:
+        """Wait until `done`, and return copies of results that no later batch overwrites."""
+        hosts = []
+        with torch.cuda.stream(self._stream):
+            self._stream.wait_event(done)
+            for number, result in enumerate(results):
+                host = self._memory(f"back {number}", tuple(result.shape), result.dtype)
+                host.copy_(result, non_blocking=True)
+                result.record_stream(self._stream)
+                hosts.append(host)
+        self._stream.synchronize()
+        return [host.numpy().copy() for host in hosts]
+
+    def _memory(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Return page-locked memory, the same each time while its shape stays."""
+        kept = self._pinned.get(name)
+        if kept is None or (tuple(kept.shape), kept.dtype) != (tuple(shape), dtype):
+            kept = self._pinned[name] = torch.empty(shape, dtype=dtype, pin_memory=True)
+        return kept
