@@ -75,7 +75,7 @@ class PyTorchPredictor:
         except RuntimeError as error:
             if not any(hint in str(error) for hint in _ALLOCATION):
                 raise
-            if torch.cuda.is_initialized():
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
             raise OutOfDeviceMemory(f"{self.device}: a batch of {len(batch)} tiles does not fit") from error
         if broken:

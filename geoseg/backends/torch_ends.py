@@ -50,6 +50,9 @@ class WholeModel(torch.nn.Module):
         Whether the network runs under autocast to bfloat16.
     """
 
+    center: torch.Tensor
+    spread: torch.Tensor
+
     def __init__(
         self, network: torch.nn.Module, activation: Activation, inputs: InputSpec | None, *, half: bool
     ) -> None:
@@ -99,7 +102,7 @@ class GpuRunner:
     def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
         self._model = model
         self._device = device
-        self._compute = torch.cuda.Stream(device)
+        self._compute = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._turn = threading.Lock()
         self._lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
         for _ in range(LANES):
@@ -130,7 +133,7 @@ class _Lane:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pinned: dict[str, torch.Tensor] = {}
 
     def send(self, batch: NDArray[Any]) -> tuple[torch.Tensor, Any]:
