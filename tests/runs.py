@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from geoseg.cli import run
+from geoseg.errors import InvalidOption
+from geoseg.prediction.options import PredictOptions
 from geoseg.testing import make_model
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared/data"
@@ -88,6 +91,17 @@ def predict(
     code = run(["predict", str(scene), "--out", str(path), "--json", *given])
     captured = capfd.readouterr()
     return Run(code, captured.out, captured.err, path)
+
+
+def least_memory(scene: Path, **options: Any) -> str:
+    """Return the smallest ``--max-memory`` that is taken: blocks are as small as they get with it."""
+    from geoseg.prediction.survey import survey
+
+    with pytest.raises(InvalidOption) as caught:
+        survey(scene, PredictOptions(max_memory=1, **options))
+    found = re.search(r"needs (\d+MB) at least", str(caught.value))
+    assert found is not None, str(caught.value)
+    return found[1]
 
 
 def assert_refused(result: Run, *words: str) -> None:

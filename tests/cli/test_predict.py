@@ -15,7 +15,7 @@ import shapely
 
 from geoseg.metrics.objects import match_objects
 from geoseg.testing import make_scene
-from tests.runs import REPOSITORY, SHARED, picture
+from tests.runs import REPOSITORY, SHARED, least_memory, picture
 
 REAL = SHARED / "scenes"
 
@@ -130,7 +130,8 @@ def test_cli_py_runs_the_same_command_line() -> None:
 def test_a_cluster_through_the_command_line_gives_the_same(tmp_path: Path) -> None:
     scene = REPOSITORY / "sample_data" / "scene.tif"
     tables = []
-    for name, arguments in (("here", ()), ("there", ("--workers", 2, "--max-memory", "200MB"))):
+    there = ("--workers", 2, "--max-memory", least_memory(scene, workers=2))
+    for name, arguments in (("here", ()), ("there", there)):
         predicted(scene, tmp_path / f"{name}.gpkg", *arguments)
         table = pyogrio.read_dataframe(tmp_path / f"{name}.gpkg", layer=0)
         tables.append({(*row[:-1], row[-1].normalize().wkb) for row in table.itertuples(index=False)})

@@ -15,7 +15,7 @@ import pyogrio
 import pytest
 
 from geoseg.testing import make_scene
-from tests.runs import bright_model, heed_interrupts, predict
+from tests.runs import bright_model, heed_interrupts, least_memory, predict
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def command(scene: Path, out: Path) -> list[str]:
     model = str(bright_model())
     return [
         sys.executable, "-m", "geoseg", "predict", str(scene), "--out", str(out), "--model", model, "--json",
-        "--max-memory", "60MB", "--batch", "1",
+        "--max-memory", least_memory(scene, model=model, batch=1), "--batch", "1",
     ]  # fmt: skip
 
 

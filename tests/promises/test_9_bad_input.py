@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from geoseg.testing import make_scene
-from tests.runs import BRIGHT, DARK, assert_refused, picture, predict
+from tests.runs import BRIGHT, DARK, assert_refused, bright_model, least_memory, picture, predict
 
 
 def good_scene(folder: Path) -> Path:
@@ -240,11 +240,12 @@ def test_what_lies_outside_the_area_of_interest_is_not_even_read(
         right, bottom = dataset.transform @ (100, 100)
     data = scene.read_bytes()
     scene.write_bytes(data[: len(data) * 3 // 4])
-    area = ["--bbox", left, bottom, right, top, "--max-memory", "40MB"]
+    memory = ["--max-memory", least_memory(scene, model=str(bright_model()))]
+    area = ["--bbox", left, bottom, right, top, *memory]
     result = predict(capfd, scene, *area)
     assert result.code == 0, result.err
     assert result.summary["features"] == 1
-    result = predict(capfd, scene, "--max-memory", "40MB", "--overwrite")
+    result = predict(capfd, scene, *memory, "--overwrite")
     assert result.code == 1, result.err  # all of it: the missing part shows
 
 
