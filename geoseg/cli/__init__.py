@@ -18,6 +18,7 @@ from geoseg.errors import GeosegError
 
 _COMMANDS = {
     "predict": "Segment a scene and write georeferenced polygons.",
+    "plan": "Show what a prediction would do and take, without running it.",
     "train": "Train a model on your own scenes and footprints.",
     "evaluate": "Measure a prediction or a model against the truth.",
     "info": "Show what geoseg sees in a scene.",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from geoseg.cli.rows import print_rows
 
 if TYPE_CHECKING:
     from geoseg.raster.scene import SceneInfo
@@ -25,12 +26,7 @@ def info(scene: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    rows = _rows(facts)
-    if sys.stdout.isatty():
-        _table(rows)
-    else:
-        width = max(len(label) for label, _ in rows)
-        click.echo("\n".join(f"{label:<{width}}  {value}" for label, value in rows))
+    print_rows(_rows(facts))
 
 
 def _facts(scene: SceneInfo) -> dict[str, Any]:
@@ -42,7 +38,7 @@ def _facts(scene: SceneInfo) -> dict[str, Any]:
         "driver": scene.driver,
         "width": box.width,
         "height": box.height,
-        "crs": _crs(box),
+        "crs": crs_facts(box),
         "transform": list(box.transform),
         "pixel_size": [math.hypot(a, d), math.hypot(b, e)],
         "resolution_m": list(scene.resolution) if scene.resolution else None,
@@ -71,7 +67,8 @@ def _facts(scene: SceneInfo) -> dict[str, Any]:
     }
 
 
-def _crs(box: GeoBox) -> dict[str, str | None] | None:
+def crs_facts(box: GeoBox) -> dict[str, str | None] | None:
+    """Return name, authority and unit of a grid's CRS; None without one."""
     if box.crs is None:
         return None
     import pyproj
@@ -83,6 +80,13 @@ def _crs(box: GeoBox) -> dict[str, str | None] | None:
         "authority": ":".join(authority) if authority else None,
         "unit": crs.axis_info[0].unit_name if crs.axis_info else None,
     }
+
+
+def crs_name(facts: dict[str, str | None] | None) -> str:
+    """Return a CRS in a few words, from what `crs_facts` says."""
+    if facts is None:
+        return "none"
+    return " ".join(filter(None, (facts["name"], _bracket(facts["authority"]))))
 
 
 def _valid_percent(scene: SceneInfo) -> float:
@@ -105,7 +109,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("scene", f"{facts['scene']} ({facts['driver']})"),
         ("size", f"{facts['width']} x {facts['height']} pixels"),
-        ("CRS", " ".join(filter(None, (crs["name"], _bracket(crs["authority"])))) if crs else "none"),
+        ("CRS", crs_name(crs)),
         ("pixel", f"{_pair(facts['pixel_size'])} {unit}".rstrip()),
         ("resolution", f"{_pair(metres)} m on the ground" if metres else "unknown"),
         *((f"band {band['index']}", _band(band)) for band in facts["bands"]),
@@ -142,15 +146,3 @@ def _pair(values: list[float]) -> str:
 
 def _bracket(text: str | None) -> str:
     return f"({text})" if text else ""
-
-
-def _table(rows: list[tuple[str, str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for label, value in rows:
-        style = "yellow" if label == "warning" else "bold"
-        table.add_row(Text(label, style), Text(value))
-    Console().print(table)

@@ -19,16 +19,14 @@ LINE_SECONDS = 10.0
 """Where stderr is no terminal: a line of progress this often."""
 
 
-class ProgressDisplay:
-    """A live bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+class Display:
+    """Something live on a terminal, lines now and then elsewhere, nothing when quiet; ends with its block."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._live = sys.stderr.isatty() and not quiet
         self._bar: Any = None
-        self._task: Any = None
-        self._last_line = time.monotonic()
-        self._resumable = False
+        self._start = self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -38,6 +36,20 @@ class ProgressDisplay:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class ProgressDisplay(Display):
+    """How far a run is, and what it has done."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self._task: Any = None
+        self._resumable = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
         if isinstance(error, KeyboardInterrupt) and self._resumable and not self._quiet:
             click.echo("geoseg: what was inferred is kept; the same command goes on from there", err=True)
 
@@ -107,8 +119,9 @@ def summary(report: RunReport) -> list[str]:
         f"model      {plan.model_name} on {plan.precision}{_because(plan)}",
         f"grid       {plan.grid.width} × {plan.grid.height} px"
         f"{_resampled(plan)}, {report.tally.inferred} tiles inferred, {report.tally.skipped} empty skipped",
-        f"time       {duration(report.seconds)}, {speed:.2f} MPix/s",
-        *([] if report.peak_memory is None else [f"memory     {report.peak_memory / 1e6:,.0f} MB at most"]),
+        f"time       {duration(report.seconds)}, {speed:.2f} MPix/s{_predicted_time(report)}",
+        *([] if report.peak_memory is None else [_memory(report, report.peak_memory)]),
+        *([] if report.tally.shrunk_batch is None else [_batch(report.tally.shrunk_batch)]),
         *(f"wrote      {path}" for path in report.files),
     ]
     if plan.stretch is not None:
@@ -126,6 +139,26 @@ def summary(report: RunReport) -> list[str]:
     return lines
 
 
+def _predicted_time(report: RunReport) -> str:
+    """Return what was predicted; of what was left to do, where the run went on, nothing was."""
+    forecast = report.forecast
+    if forecast is None or forecast.seconds is None or report.blocks_known:
+        return ""
+    return f" (predicted: {duration(forecast.seconds)})"
+
+
+def _memory(report: RunReport, peak: int) -> str:
+    forecast = report.forecast
+    planned = (
+        "" if forecast is None or forecast.memory is None else f" (planned: {megabytes(forecast.memory)})"
+    )
+    return f"memory     {megabytes(peak)} at most{planned}"
+
+
+def _batch(size: int) -> str:
+    return f"batch      shrunk to {size} tile{'' if size == 1 else 's'}: more did not fit on the device"
+
+
 def _because(plan: Plan) -> str:
     return f" ({plan.reason})" if plan.reason else ""
 
@@ -140,6 +173,11 @@ def _area(square_metres: float) -> str:
     if square_metres >= 1e6:
         return f"{square_metres / 1e6:,.2f} km²"
     return f"{square_metres:,.0f} m²"
+
+
+def megabytes(size: int) -> str:
+    """Return a size of memory as people say it."""
+    return f"{size / 1e6:,.0f} MB"
 
 
 def duration(seconds: float) -> str:

@@ -1,37 +1,23 @@
-"""Progress of work whose share done is all that is known: on stderr, and only if it takes a while."""
+"""Progress of work that tells its share done, or only what it is doing: on stderr, if it takes a while."""
 
 from __future__ import annotations
 
-import sys
 import time
-from types import TracebackType
-from typing import Any, Self
 
 import click
 
-from geoseg.cli.progress import LINE_SECONDS
+from geoseg.cli.progress import LINE_SECONDS, Display
 
 PATIENCE = 2.0
 """Seconds before anything is shown."""
 
 
-class StepDisplay:
+class StepDisplay(Display):
     """A bar on a terminal, a line now and then elsewhere; call it with the share that is done."""
 
     def __init__(self, title: str, *, quiet: bool = False) -> None:
-        self._title, self._quiet = title, quiet
-        self._live = sys.stderr.isatty() and not quiet
-        self._bar: Any = None
-        self._start = self._last_line = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        super().__init__(quiet=quiet)
+        self._title = title
 
     def __call__(self, done: float) -> None:
         """Show the share that is done, 0 … 1."""
@@ -52,3 +38,18 @@ class StepDisplay:
         self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task(self._title, total=1.0)
         self._bar.start()
+
+
+class StatusDisplay(Display):
+    """What is being done, turning on a terminal; call it with each step's name."""
+
+    def __call__(self, doing: str) -> None:
+        """Show what is being done; elsewhere than on a terminal, only after some time has gone by."""
+        if self._live:
+            from rich.console import Console
+
+            self._bar = self._bar or Console(stderr=True).status("")
+            self._bar.update(doing)
+            self._bar.start()
+        elif not self._quiet and time.monotonic() - self._start > PATIENCE:
+            click.echo(f"geoseg: {doing}", err=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.prediction.blocks import Failure, Tally
+from geoseg.prediction.forecast import Forecast
 from geoseg.prediction.plan import Plan
 
 
@@ -72,6 +73,10 @@ class RunReport:
         Wall time from the first look at the scene to the last file in place.
     peak_memory : int or None
         Largest resident size of this process in bytes.
+    forecast : Forecast or None
+        What the run was expected to take.
+    blocks_known : int
+        Blocks that an interrupted run had inferred before.
     """
 
     plan: Plan
@@ -81,6 +86,8 @@ class RunReport:
     files: tuple[str, ...]
     seconds: float = 0.0
     peak_memory: int | None = None
+    forecast: Forecast | None = None
+    blocks_known: int = 0
 
     def closed(self, seconds: float, peak_memory: int | None) -> RunReport:
         """Return the report with what is known only when the files are in place."""
@@ -124,13 +131,21 @@ class RunReport:
             ],
             "seconds": round(self.seconds, 3),
             "megapixels_per_second": round(self.pixels / 1e6 / max(self.seconds, 1e-9), 3),
+            "predicted_seconds": None if self.forecast is None else _rounded(self.forecast.seconds),
             "peak_memory_bytes": self.peak_memory,
+            "planned_memory_bytes": None if self.forecast is None else self.forecast.memory,
+            "blocks_known": self.blocks_known,
+            "shrunk_batch": self.tally.shrunk_batch,
             "files": list(self.files),
             "options": plan.options,
             "backend_reason": plan.reason,
             "warnings": list(plan.warnings),
             "exit_code": self.exit_code,
         }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def peak_memory() -> int | None:

@@ -1,0 +1,130 @@
+"""``geoseg plan``: what a prediction would do, without running it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geoseg.cli.options import predict_options
+from geoseg.prediction.options import PredictOptions
+
+if TYPE_CHECKING:
+    from geoseg.prediction.forecast import Forecast
+    from geoseg.prediction.outlook import Outlook
+
+_SOURCES = {"runs": "by earlier runs on this machine", "measured": "by a few tiles measured on this machine"}
+
+
+@click.command()
+@click.argument("scene")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Check that the polygons could be written there; nothing is.",
+)
+@predict_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+def plan(scene: str, out: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Show what geoseg predict would do with SCENE, and what it would take, without running it.
+
+    The options are those of geoseg predict: give the same ones.
+
+    \b
+    Examples:
+      geoseg plan scene.tif
+      geoseg plan scene.tif --aoi district.gpkg --max-memory 1GB
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    from geoseg.cli.rows import print_rows
+    from geoseg.cli.steps import StatusDisplay
+    from geoseg.prediction.outlook import look_ahead
+    from geoseg.prediction.run import check_no_input_is_replaced, check_raster_path
+
+    chosen = PredictOptions(**options)
+    check_raster_path(chosen)
+    if out is not None:
+        from geoseg.vector.sink import check_vector_path
+
+        check_vector_path(out, overwrite=chosen.overwrite)
+        check_no_input_is_replaced(scene, out, chosen)
+    with StatusDisplay(quiet=quiet) as display:
+        outlook = look_ahead(scene, chosen, display)
+    if as_json:
+        click.echo(json.dumps(outlook.as_json()))
+    else:
+        print_rows(rows(outlook))
+
+
+def rows(outlook: Outlook) -> list[tuple[str, str]]:
+    """Return labels and values for people."""
+    from geoseg.cli.info import crs_facts, crs_name
+
+    plan, scene = outlook.plan, outlook.plan.scene
+    down, across = plan.tiles.block_shape
+    side, rows, cols = plan.tiles.block, len(plan.tiles.rows), len(plan.tiles.cols)
+    bands = ", ".join(f"{name} {band}" for name, band in zip(plan.inputs.bands, plan.bands, strict=True))
+    found = [
+        ("scene", f"{scene.uri} ({scene.driver})"),
+        ("size", f"{scene.geobox.width:,} × {scene.geobox.height:,} px{_of(scene.resolution)}"),
+        ("CRS", crs_name(crs_facts(scene.geobox))),
+        ("bands", bands),
+        ("works on", _grid(outlook)),
+        ("tiles", f"{cols:,} × {rows:,} of {plan.tiles.rows.size} px, {plan.tiles.rows.overlap} px overlap"),
+        ("skipped", f"{outlook.empty:,} tiles without data or outside; {outlook.tiles:,} to infer at most"),
+        ("overlap", f"the model sees {outlook.forward_ratio:.2f} pixels for each pixel"),
+        ("blocks", f"{across:,} × {down:,} of up to {side} × {side} tiles, {_parallel(outlook)}"),
+        ("model", f"{plan.model_name} on {plan.precision} ({plan.reason})"),
+        ("batch", f"{outlook.resources.batch} tiles on {outlook.device}"),
+        ("memory", _memory(outlook)),
+        ("time", _time(outlook.forecast)),
+    ]
+    if plan.stretch is not None:
+        pairs = ", ".join(f"{low:g}–{high:g}" for low, high in plan.stretch)
+        found.insert(4, ("stretch", f"{pairs} to 0–255"))
+    return [*found, *(("warning", text) for text in plan.warnings)]
+
+
+def _of(resolution: tuple[float, float] | list[float] | None) -> str:
+    if resolution is None:
+        return ""
+    across, down = (f"{metres:.3g}" for metres in resolution)
+    return f" of {across} m" if across == down else f" of {across} × {down} m"
+
+
+def _grid(outlook: Outlook) -> str:
+    from geoseg.prediction.outlook import grid_resolution
+
+    plan, scene = outlook.plan, outlook.plan.scene
+    if plan.grid.shape == scene.geobox.shape:
+        return "the scene's own pixels"
+    resolution = grid_resolution(scene.resolution, scene.geobox, plan.grid)
+    return f"{plan.grid.width:,} × {plan.grid.height:,} px{_of(resolution)}, resampled"
+
+
+def _parallel(outlook: Outlook) -> str:
+    resources = outlook.resources
+    if resources.scheduler is not None:
+        return f"on the cluster at {resources.scheduler}"
+    processes = "" if resources.workers is None else f"{resources.workers} processes of "
+    return f"{resources.in_flight} at once on {processes}{resources.threads} threads"
+
+
+def _memory(outlook: Outlook) -> str:
+    from geoseg.cli.progress import megabytes
+
+    parts = ", ".join(f"{name} {megabytes(size)}" for name, size in outlook.memory.parts)
+    return f"{megabytes(outlook.memory.total)}: {parts}"
+
+
+def _time(forecast: Forecast) -> str:
+    from geoseg.cli.progress import duration
+
+    if forecast.seconds is None:
+        return "unknown on a cluster"
+    return f"about {duration(forecast.seconds)}, {_SOURCES[forecast.source]}"

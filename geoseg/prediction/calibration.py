@@ -1,0 +1,165 @@
+"""Measuring how fast this machine works a model, and remembering it in the user's cache.
+
+A cache that is missing, damaged or not writable costs a measurement, never a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.backends.base import BatchSize, Predictor, predict_batches
+from geoseg.errors import UnwritableOutput
+from geoseg.files import replacing
+from geoseg.models.bundle import cache_folder
+from geoseg.prediction.blocks import prepare
+from geoseg.prediction.forecast import PIXEL_SECONDS, START_SECONDS, Pace, learn
+from geoseg.prediction.resources import Resources, cores_each
+from geoseg.values import Patch
+
+if TYPE_CHECKING:
+    from geoseg.prediction.plan import Plan
+    from geoseg.prediction.report import RunReport
+
+BUDGET = 1.5
+"""Seconds of forward passes that are measured, after the first one."""
+
+
+def measure_pace(predictor: Predictor, plan: Plan, batch: int, *, budget: float = BUDGET) -> Pace:
+    """Run the model on a few tiles of noise and return its pace.
+
+    The first pass, which compiles the model, is timed on its own and counts as start.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    plan : Plan
+        Its tiles and inputs.
+    batch : int
+        Tiles in one forward pass; fewer where they do not fit on the device.
+    budget : float
+        Seconds after which no further pass is begun.
+
+    Raises
+    ------
+    OutOfDeviceMemory
+        If not even one tile fits on the device.
+    """
+    tiles = np.stack([prepare(plan, _noise(plan), predictor.normalizes)] * batch)
+    size = BatchSize(batch)
+    first = _timed(predictor, tiles, size)
+    passes = [_timed(predictor, tiles, size)]
+    while sum(passes) < budget:
+        passes.append(_timed(predictor, tiles, size))
+    steady = sum(passes) / len(passes)
+    return Pace(START_SECONDS + max(0.0, first - steady), max(steady / batch, 1e-9), PIXEL_SECONDS)
+
+
+def _noise(plan: Plan) -> Patch:
+    """Return a tile of noise, in the dtype and the number of bands that the scene is read in."""
+    size = plan.tiles.rows.size
+    chosen = [band.read_dtype for band in plan.scene.bands if band.index in plan.bands]
+    noise = np.random.default_rng(0).integers(0, 256, (len(plan.bands), size, size))
+    return Patch(noise.astype(np.result_type(*chosen)), np.ones((size, size), bool))
+
+
+def _timed(predictor: Predictor, tiles: NDArray[Any], size: BatchSize) -> float:
+    began = time.perf_counter()
+    predict_batches(predictor, tiles, size)
+    return time.perf_counter() - began
+
+
+def recall(plan: Plan, resources: Resources) -> Pace | None:
+    """Return what is remembered of a model's pace on this machine; None: nothing that can be used."""
+    path = _path(plan, resources)
+    if path is None:
+        return None
+    try:
+        facts = json.loads(path.read_bytes())["pace"]
+        return Pace(float(facts["start"]), float(facts["tile"]), float(facts["pixel"]), int(facts["runs"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def keep(plan: Plan, resources: Resources, pace: Pace) -> None:
+    """Remember a pace; in vain where the cache cannot be written."""
+    path = _path(plan, resources)
+    if path is None:
+        return
+    content = {"machine": _facts(plan, resources), "pace": asdict(pace)}
+    with contextlib.suppress(OSError, UnwritableOutput):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def remember(report: RunReport, resources: Resources) -> None:
+    """Learn from a run that has ended; not from one that went on where another had stopped."""
+    if report.blocks_known or report.failures:
+        return
+    plan, tally = report.plan, report.tally
+    before = recall(plan, resources)
+    after = learn(before, tally.inferred, tally.inferred * tile_pixels(plan), report.seconds)
+    if after is not None and after != before:
+        keep(plan, resources, after)
+
+
+def tile_pixels(plan: Plan) -> int:
+    """Return the pixels of the working grid that a tile adds to its neighbours'."""
+    rows, cols = plan.tiles.rows, plan.tiles.cols
+    return min(rows.stride, rows.n) * min(cols.stride, cols.n)
+
+
+def _path(plan: Plan, resources: Resources) -> Path | None:
+    """Return where the pace of a model on this machine is kept; None for a cluster: it changes."""
+    if resources.scheduler is not None:
+        return None
+    facts = json.dumps(_facts(plan, resources), sort_keys=True)
+    try:
+        return cache_folder("pace") / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
+    except RuntimeError:  # a user without a home
+        return None
+
+
+def _facts(plan: Plan, resources: Resources) -> dict[str, object]:
+    """Return all that a pace depends on."""
+    return {
+        "geoseg": version("geoseg"),
+        "model": plan.model_digest,
+        "backend": plan.precision,
+        "tile": plan.tiles.rows.size,
+        "overlap": plan.tiles.rows.overlap,
+        "batch": resources.batch,
+        "threads": resources.threads,
+        "workers": resources.workers,
+        "cores": cores_each(1),
+        "gpu": _gpu() if resources.gpu else None,
+        "host": platform.node(),
+        "cpu": _cpu(),
+    }
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpu() -> str:
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return f"{torch.cuda.get_device_name()} {visible}".strip()
