@@ -2,8 +2,8 @@
 
 OpenVINO's own cache (CACHE_DIR) is not used: two precisions of one network share an entry there, and
 a damaged file reaches its parser. Here the name of a file is the digest of all that fixes the compiled
-network, and its first bytes are the digest of the rest. A cache that is missing, full, read-only or
-damaged costs what compiling costs, and is never an error.
+network, and its first bytes are the digest of that name and the rest. A cache that is missing, full,
+read-only or damaged costs what compiling costs, and is never an error.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from geoseg.models.bundle import cache_folder
 KEPT_BYTES = 1 << 30
 """What the cache may hold; the files used longest ago go first."""
 
-_FORMAT = 1
+_FORMAT = 2
 """To be raised when `geoseg.backends.ends` changes: other graphs have other names."""
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
+
+_SUFFIX = ".blob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,10 @@ class CompiledCache:
         """Whether the model has been compiled before, in any shape."""
         if self.folder is None:
             return False
-        return next(self.folder.glob(f"{self.model}-*.blob"), None) is not None
+        try:
+            return next(self.folder.glob(f"{self.model}-*{_SUFFIX}"), None) is not None
+        except OSError:
+            return False
 
     def load(self, core: Any, shape: str, config: Mapping[str, Any]) -> Any:
         """Return a compiled network, or None where there is none or it cannot be used.
@@ -94,13 +99,14 @@ class CompiledCache:
         """
         if self.folder is None:
             return None
+        path = self._path(self.folder, shape)
         try:
-            content = self._path(self.folder, shape).read_bytes()
+            content = path.read_bytes()
             blob = content[_DIGEST_SIZE:]
-            if hashlib.sha256(blob).digest() != content[:_DIGEST_SIZE]:
+            if _digest(path.name, blob) != content[:_DIGEST_SIZE]:
                 return None
             with contextlib.suppress(OSError):
-                os.utime(self._path(self.folder, shape))
+                os.utime(path)
             return core.import_model(io.BytesIO(blob), "CPU", dict(config))
         except (OSError, RuntimeError):
             return None
@@ -114,19 +120,28 @@ class CompiledCache:
             blob = compiled.export_model().getvalue()
             if len(blob) > min(KEPT_BYTES, shutil.disk_usage(self.folder).free) // 4:
                 return
-            self._make_room(self.folder, len(blob))
-            with replacing(self._path(self.folder, shape)) as path:
-                path.write_bytes(hashlib.sha256(blob).digest() + blob)
+            _make_room(self.folder, _DIGEST_SIZE + len(blob))
+            kept = self._path(self.folder, shape)
+            with replacing(kept) as path:
+                path.write_bytes(_digest(kept.name, blob) + blob)
 
     def _path(self, folder: Path, shape: str) -> Path:
-        return folder / f"{self.model}-{shape}.blob"
+        return folder / f"{self.model}-{shape}{_SUFFIX}"
 
-    @staticmethod
-    def _make_room(folder: Path, needed: int) -> None:
-        files = sorted(
-            ((path.stat(), path) for path in folder.glob("*.blob")), key=lambda file: -file[0].st_mtime
-        )
-        for status, path in files:
-            needed += status.st_size
-            if needed > KEPT_BYTES:
-                path.unlink(missing_ok=True)
+
+def _digest(name: str, blob: bytes) -> bytes:
+    """Return what stands before a network in the file of that name: under another it is refused."""
+    return hashlib.sha256(name.encode() + b"\0" + blob).digest()
+
+
+def _make_room(folder: Path, needed: int) -> None:
+    """Remove what was used longest ago, until so many bytes more stay within `KEPT_BYTES`."""
+    found = []
+    for path in folder.glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # another process made room meanwhile
+            status = path.stat()
+            found.append((status.st_mtime_ns, status.st_size, path))
+    for _, size, path in sorted(found, reverse=True):
+        needed += size
+        if needed > KEPT_BYTES:
+            path.unlink(missing_ok=True)
