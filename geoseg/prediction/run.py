@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.prediction.blocks import BlockResult, Tally
+from geoseg.prediction.calibration import remember
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.outlook import expect
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
 from geoseg.prediction.resources import results
@@ -91,12 +93,17 @@ def predict_scene(
         stream = stack.enter_context(results(work.keeping(journal), resources))
         vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
         raster = stack.enter_context(_raster_sink(plan, options))
+        forecast = expect(work, resources)
         features, area, tally = run_plan(plan, stream, vector, raster, on_event)
-        report = RunReport(plan, features, area, tally, files=_files(out, options))
+        report = RunReport(
+            plan, features, area, tally, _files(out, options), forecast=forecast, blocks_known=known
+        )
         vector.set_metadata(layer_metadata(report))
     if journal is not None:
         journal.remove()
-    return report.closed(time.monotonic() - started, peak_memory())
+    report = report.closed(time.monotonic() - started, peak_memory())
+    remember(report, resources)
+    return report
 
 
 def check_raster_path(options: PredictOptions) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,9 @@ def survey(
     from geoseg.backends.footprint import footprint
     from geoseg.backends.select import settle
     from geoseg.models.bundle import find_model
+    from geoseg.prediction.likeness import value_warnings
     from geoseg.raster.coverage import read_coverage
+    from geoseg.raster.drivers import is_remote
     from geoseg.raster.scene import open_scene
     from geoseg.raster.source import BLOCK_CACHE
 
@@ -86,6 +88,8 @@ def survey(
     )
     predictor = recipe.load()
     plan = make_plan(scene, card, options, view, precision=predictor.name, reason=recipe.reason)
+    if not is_remote(scene.uri):  # of those only what is asked for is fetched
+        plan = replace(plan, warnings=(*plan.warnings, *value_warnings(plan, card)))
     network = footprint(bundle, predictor, cores_each(options.workers or 1))
     resources = Resources.detect(options, plan.tiles.rows.size, predictor.device, network, BLOCK_CACHE)
     limit = memory_limit()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from geoseg.backends import architectures
 from geoseg.backends.context import measure_context
@@ -20,6 +21,7 @@ from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, Bundle, save_bundle
 from geoseg.models.card import Head, make_document
 from geoseg.models.document import CardDocument
 from geoseg.models.inputs import InputSpec
+from geoseg.models.statistics import value_statistics
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.sample import IGNORE
 from geoseg.training.data.sampler import Sampler
@@ -37,6 +39,9 @@ _THRESHOLDS = sorted((round(0.3 + 0.05 * step, 2) for step in range(12)), key=la
 """Nearest to one half first: of equals the first is taken."""
 
 _LABELLED_TILE = 512
+
+_SAMPLES = 400
+"""Training samples that the card's statistics of values are taken from."""
 
 
 def publish(
@@ -89,6 +94,7 @@ def publish(
         "mlm:hyperparameters": hyperparameters(recipe, start),
         "geoseg:resolution_range_m": [recipe.draws.smallest_m, recipe.draws.largest_m],
         "geoseg:training_data": training_data(recipe, split, start),
+        "geoseg:training_statistics": value_statistics(_values(recipe, sampler)).as_property(),
         "geoseg:accuracy": accuracy(scores, split.validation, rule, recipe.draws.resolution_m),
     }
     with tempfile.TemporaryDirectory() as temporary:
@@ -142,6 +148,13 @@ def _picture(recipe: Recipe, split: Split) -> Patch:
     )
     tile = next(validation_tiles(ground, recipe.draws.resolution_m, side, 0))
     return Patch(tile.pixels.numpy(), np.ones((side, side), bool))
+
+
+def _values(recipe: Recipe, sampler: Sampler) -> NDArray[np.uint8]:
+    """Return values of training samples as they are drawn, of every fourth row and column: (bands, n)."""
+    rng = np.random.default_rng(recipe.seed)
+    drawn = (sampler.draw(rng)[0].numpy()[:, ::4, ::4] for _ in range(_SAMPLES))
+    return np.concatenate([pixels.reshape(len(pixels), -1) for pixels in drawn], axis=1)
 
 
 def _int8(recipe: Recipe, split: Split, sampler: Sampler, head: Head, folder: Path) -> Verdict:
