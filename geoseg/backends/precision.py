@@ -19,6 +19,10 @@ LOSS_LIMIT = 0.5
 """Largest loss of INT8 against float32, in IoU points, at which it is shipped, and used unasked."""
 
 
+AS_ASKED = "as asked for"
+"""The reason where nothing was left to choose."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A precision, and the reason in a few words."""
@@ -70,17 +74,17 @@ def choose_precision(
             raise BackendUnavailable(
                 f"precision {wanted}: {where} computes in {only}; choose another --backend or --device"
             )
-        return Choice(only, f"the precision of {where}")
+        return Choice(only, AS_ASKED if wanted == only else f"all that {where} computes in")
     if wanted == "auto":
         return _automatic(bundle, capabilities)
     _check(bundle, wanted, capabilities)
-    return Choice(next(name for name in PRECISIONS if name == wanted), "as asked for")
+    return Choice(next(name for name in PRECISIONS if name == wanted), AS_ASKED)
 
 
 def _automatic(bundle: Bundle, capabilities: frozenset[str]) -> Choice:
     usual: Precision = "bf16" if "BF16" in capabilities else "f32"
     if INT8[0] not in bundle.files:
-        return Choice(usual, "the fastest that the model and this CPU have")
+        return Choice(usual, "the fastest of model and CPU")
     measured = bundle.document.properties.int8_loss
     if measured is None:
         return Choice(usual, "the card does not say what INT8 loses")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from geoseg.backends.base import Predictor
 from geoseg.backends.flips import FLIPS, FlippingPredictor
-from geoseg.backends.precision import Choice, choose_precision, cpu_capabilities
+from geoseg.backends.precision import AS_ASKED, Choice, choose_precision, cpu_capabilities
 from geoseg.errors import BackendUnavailable, InvalidModel
 from geoseg.models.bundle import INT8, IR, ONNX, WEIGHTS, Bundle, find_model
 
@@ -58,7 +58,7 @@ class PredictorRecipe:
     flips : bool
         Average over flips, see `geoseg.backends.flips`.
     reason : str
-        Why this precision, for people.
+        Why this backend and this precision, for people: one short line.
     """
 
     model: str
@@ -153,7 +153,8 @@ def settle(
             raise
         _log.warning("%s; using ONNX Runtime", error)
         other = choose(bundle, backend="onnx", device="cpu", threads=threads, precision=precision)
-        recipe = _settle_precision(bundle, replace(other, flips=flips))
+        other = replace(other, flips=flips, reason="OpenVINO cannot read the model")
+        recipe = _settle_precision(bundle, other)
         predictor = recipe.load()
     return replace(recipe, name=predictor.name)
 
@@ -166,7 +167,7 @@ def choose(
     threads: int | None = None,
     precision: str = "auto",
 ) -> PredictorRecipe:
-    """Choose backend and device by the rule of this module, without loading anything.
+    """Choose backend and device by the rule of this module, and say why, without loading anything.
 
     A precision that a GPU does not compute in here is looked for on the CPU.
 
@@ -189,12 +190,21 @@ def choose(
         raise BackendUnavailable(f"device {device}: only the pytorch backend runs there, with {WEIGHTS}")
     if device.startswith("cuda") and not cuda_available():
         raise BackendUnavailable(f"device {device}: this machine has no NVIDIA GPU that PyTorch can use")
-    if device == "auto":
+    named = device != "auto"
+    if not named:
         device = "cuda" if gpu and precision in ("auto", "bf16") and cuda_available() else "cpu"
-    preferred = "pytorch" if device.startswith("cuda") else runnable[0]
+    cuda = device.startswith("cuda")
+    preferred = "pytorch" if cuda else runnable[0]
     chosen = next(name for name in BACKENDS if name == (preferred if backend == "auto" else backend))
+    if backend != "auto":
+        reason = AS_ASKED
+    elif cuda:
+        reason = f"it alone runs on {device}" if named else "this machine has a GPU"
+    else:
+        reason = "the model has only its weights" if chosen == "pytorch" else "the fastest on a CPU"
     path = str(bundle.path.absolute())
-    return PredictorRecipe(path, bundle.card.digest, chosen, device, threads, precision=precision)
+    digest = bundle.card.digest
+    return PredictorRecipe(path, digest, chosen, device, threads, precision=precision, reason=reason)
 
 
 def backends_of(bundle: Bundle) -> tuple[Backend, ...]:
@@ -223,7 +233,8 @@ def cuda_available() -> bool:
 def _settle_precision(bundle: Bundle, recipe: PredictorRecipe) -> PredictorRecipe:
     choice = _precision(bundle, recipe)
     flips = f"; {len(FLIPS)} passes over each tile" if recipe.flips else ""
-    return replace(recipe, precision=choice.precision, reason=choice.reason + flips)
+    reason = f"{recipe.backend}: {recipe.reason}; {choice.precision}: {choice.reason}{flips}"
+    return replace(recipe, precision=choice.precision, reason=reason)
 
 
 def _precision(bundle: Bundle, recipe: PredictorRecipe) -> Choice:

@@ -103,7 +103,12 @@ def test_the_callers_batch_is_left_alone(binary: Bundle, tiles: Tiles, backend: 
 def test_auto_is_openvino_on_a_cpu(binary: Bundle) -> None:
     recipe = select.choose(binary, device="cpu")
     assert (recipe.backend, recipe.device) == ("openvino", "cpu")
-    assert select.load_predictor(binary, device="cpu").name in ("openvino bf16", "openvino f32")
+    assert recipe.reason == "the fastest on a CPU"
+    settled = select.settle(binary, device="cpu")
+    assert settled.name in ("openvino bf16", "openvino f32")
+    assert settled.reason == (
+        f"openvino: the fastest on a CPU; {settled.precision}: the fastest of model and CPU"
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,17 +205,24 @@ def test_a_worker_without_the_precision_refuses(binary: Bundle, monkeypatch: pyt
 
 def test_auto_is_pytorch_where_there_is_a_gpu(binary: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select, "cuda_available", lambda: True)
-    for options in ({}, {"device": "cuda"}, {"backend": "pytorch"}, {"device": "cuda:1"}):
+    for options, reason in (
+        ({}, "this machine has a GPU"),
+        ({"device": "cuda"}, "it alone runs on cuda"),
+        ({"backend": "pytorch"}, "as asked for"),
+        ({"device": "cuda:1"}, "it alone runs on cuda:1"),
+    ):
         recipe = select.choose(binary, **options)
         assert recipe.backend == "pytorch"
         assert recipe.device == options.get("device", "cuda")
+        assert recipe.reason == reason
     assert select.choose(binary, backend="openvino").device == "cpu"
 
 
 def test_weights_alone_run_in_pytorch(binary: Bundle) -> None:
     files = {name: path for name, path in binary.files.items() if name != ONNX}
     alone = Bundle(binary.path, binary.card, binary.document, files)
-    assert select.choose(alone, device="cpu").backend == "pytorch"
+    recipe = select.choose(alone, device="cpu")
+    assert (recipe.backend, recipe.reason) == ("pytorch", "the model has only its weights")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +280,9 @@ def test_what_openvino_cannot_read_runs_in_onnx_runtime(
         raise InvalidModel(f"{bundle.path}: OpenVINO cannot read it: no such operator")
 
     monkeypatch.setattr(openvino, "OpenVinoPredictor", refuse)
-    assert select.load_predictor(bundle).name == "onnxruntime f32"
+    recipe = select.settle(bundle)
+    assert recipe.name == "onnxruntime f32"
+    assert recipe.reason.startswith("onnx: OpenVINO cannot read the model; f32: ")
     assert "OpenVINO cannot read it" in caplog.text
     with pytest.raises(InvalidModel, match="OpenVINO cannot read it"):
         select.load_predictor(bundle, backend="openvino")

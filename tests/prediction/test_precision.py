@@ -19,10 +19,13 @@ def test_the_summary_says_what_ran_and_why(scene: Path, capfd: pytest.CaptureFix
     result = predict(capfd, scene, "--precision", "f32")
     assert result.code == 0, result.err
     assert result.summary["options"]["backend"] == "openvino f32"
-    assert result.summary["backend_reason"] == "as asked for"
-    assert "bright on openvino f32 (as asked for)" in result.err
+    reason = "openvino: the fastest on a CPU; f32: as asked for"
+    assert result.summary["backend_reason"] == reason
+    assert f"bright on openvino f32 ({reason})" in result.err
     usual = predict(capfd, scene, "--overwrite")
-    assert "the fastest that the model and this CPU have" in usual.err
+    assert "the fastest of model and CPU)" in usual.err
+    other = predict(capfd, scene, "--overwrite", "--backend", "onnx")
+    assert other.summary["backend_reason"] == "onnx: as asked for; f32: all that onnx on cpu computes in"
 
 
 def test_flips_change_nothing_for_a_model_of_single_pixels_but_have_a_digest_of_their_own(
