@@ -56,7 +56,9 @@ def plan(scene: str, out: Path | None, as_json: bool, quiet: bool, **options: An
     with StatusDisplay(quiet=quiet) as display:
         outlook = look_ahead(scene, chosen, display)
     if as_json:
-        click.echo(json.dumps(outlook.as_json()))
+        from geoseg.cli.info import crs_facts
+
+        click.echo(json.dumps({**outlook.as_json(), "crs": crs_facts(outlook.plan.scene.geobox)}))
     else:
         print_rows(rows(outlook))
 
@@ -76,11 +78,12 @@ def rows(outlook: Outlook) -> list[tuple[str, str]]:
         ("bands", bands),
         ("works on", _grid(outlook)),
         ("tiles", f"{cols:,} × {rows:,} of {plan.tiles.rows.size} px, {plan.tiles.rows.overlap} px overlap"),
-        ("skipped", f"{outlook.empty:,} tiles without data or outside; {outlook.tiles:,} to infer at most"),
-        ("overlap", f"the model sees {outlook.forward_ratio:.2f} pixels for each pixel"),
+        ("skipped", _skipped(outlook)),
+        ("forward", f"{outlook.forward_ratio:.2f} pixels seen by the model for each pixel worked on"),
         ("blocks", f"{across:,} × {down:,} of up to {side} × {side} tiles, {_parallel(outlook)}"),
-        ("model", f"{plan.model_name} on {plan.precision} ({plan.reason})"),
-        ("batch", f"{outlook.resources.batch} tiles on {outlook.device}"),
+        ("model", plan.model_name),
+        ("backend", f"{plan.precision} on {outlook.device} ({plan.reason})"),
+        ("batch", f"{outlook.resources.batch} tiles"),
         ("memory", _memory(outlook)),
         ("time", _time(outlook.forecast)),
     ]
@@ -107,18 +110,23 @@ def _grid(outlook: Outlook) -> str:
     return f"{plan.grid.width:,} × {plan.grid.height:,} px{_of(resolution)}, resampled"
 
 
+def _skipped(outlook: Outlook) -> str:
+    least, most = ("", "") if outlook.empty_is_all else ("at least ", " at most")
+    return f"{least}{outlook.empty:,} tiles without data or outside; {outlook.tiles:,} to infer{most}"
+
+
 def _parallel(outlook: Outlook) -> str:
     resources = outlook.resources
     if resources.scheduler is not None:
         return f"on the cluster at {resources.scheduler}"
     processes = "" if resources.workers is None else f"{resources.workers} processes of "
-    return f"{resources.in_flight} at once on {processes}{resources.threads} threads"
+    return f"up to {resources.in_flight} at once on {processes}{resources.threads} threads"
 
 
 def _memory(outlook: Outlook) -> str:
     from geoseg.cli.progress import megabytes
 
-    parts = ", ".join(f"{name} {megabytes(size)}" for name, size in outlook.memory.parts)
+    parts = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in outlook.memory.parts)
     return f"{megabytes(outlook.memory.total)}: {parts}"
 
 

@@ -24,7 +24,7 @@ from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
 from geoseg.models.bundle import cache_folder
 from geoseg.prediction.blocks import prepare
-from geoseg.prediction.forecast import PIXEL_SECONDS, START_SECONDS, Pace, learn
+from geoseg.prediction.forecast import PIXEL_SECONDS, QUICKEST, START_SECONDS, Pace, learn
 from geoseg.prediction.resources import Resources, cores_each
 from geoseg.values import Patch
 
@@ -63,7 +63,7 @@ def measure_pace(predictor: Predictor, plan: Plan, batch: int, *, budget: float 
     while sum(passes) < budget:
         passes.append(_timed(predictor, tiles, size))
     steady = sum(passes) / len(passes)
-    return Pace(START_SECONDS + max(0.0, first - steady), max(steady / batch, 1e-9), PIXEL_SECONDS)
+    return Pace(START_SECONDS + max(0.0, first - steady), max(steady / batch, QUICKEST), PIXEL_SECONDS)
 
 
 def _noise(plan: Plan) -> Patch:
@@ -86,9 +86,12 @@ def recall(plan: Plan, resources: Resources) -> Pace | None:
     if path is None:
         return None
     try:
-        facts = json.loads(path.read_bytes())["pace"]
-        return Pace(float(facts["start"]), float(facts["tile"]), float(facts["pixel"]), int(facts["runs"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        content = json.loads(path.read_bytes())
+        if content["machine"] != _facts(plan, resources):
+            return None
+        pace = content["pace"]
+        return Pace(float(pace["start"]), float(pace["tile"]), float(pace["pixel"]), int(pace["runs"]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

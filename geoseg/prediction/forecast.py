@@ -7,7 +7,6 @@ measured on a few tiles at first, corrected by every real run.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -26,6 +25,9 @@ TRUST = 0.5
 
 LARGEST_STEP = 8.0
 """A run that took this many times longer than expected was disturbed; more is not believed of it."""
+
+QUICKEST, SLOWEST = 1e-9, 1e6
+"""Seconds of a tile that are believed, and the most of anything; beyond, a note of a pace is damaged."""
 
 ENOUGH_TILES = 8
 """Tiles from which on a run says something of the pace; in fewer the start is all."""
@@ -54,8 +56,8 @@ class Pace:
 
     def __post_init__(self) -> None:
         seconds = (self.start, self.tile, self.pixel)
-        if not all(math.isfinite(value) and value >= 0 for value in seconds) or not self.tile:
-            raise ValueError(f"a pace is made of finite times, that of a tile above 0: {self}")
+        if not (all(0 <= value <= SLOWEST for value in seconds) and self.tile >= QUICKEST):
+            raise ValueError(f"a pace is made of times up to {SLOWEST:g} s, that of a tile above 0: {self}")
         if self.runs < 0:
             raise ValueError(f"no negative number of runs: {self.runs}")
 
@@ -119,13 +121,17 @@ def learn(pace: Pace | None, tiles: int, pixels: int, seconds: float) -> Pace | 
     if pace is None:
         work = seconds - START_SECONDS
         rest = min(pixels * PIXEL_SECONDS, work / 2)
-        return Pace(START_SECONDS, (work - rest) / tiles, rest / max(1, pixels), 1) if work > 0 else None
+        if work <= 0:
+            return None
+        return Pace(START_SECONDS, _believed((work - rest) / tiles), rest / max(1, pixels), 1)
     work = seconds - pace.start
     if work <= 0:
         return pace
-    factor = work / (pace.seconds(tiles, pixels) - pace.start)
+    # Not by way of pace.seconds: beside a long start, short work would be lost to rounding.
+    factor = work / (tiles * pace.tile + pixels * pace.pixel)
     factor = min(max(factor, 1 / LARGEST_STEP), LARGEST_STEP) ** (TRUST if pace.runs else 1.0)
-    return replace(pace, tile=pace.tile * factor, pixel=pace.pixel * factor, runs=pace.runs + 1)
+    pixel = min(pace.pixel * factor, SLOWEST)
+    return replace(pace, tile=_believed(pace.tile * factor), pixel=pixel, runs=pace.runs + 1)
 
 
 def count_empty(grid: TileGrid, empty: Callable[[Window], bool]) -> int:
@@ -165,6 +171,10 @@ def forward_ratio(grid: TileGrid, passes: int = 1) -> float:
         Forward passes over each tile.
     """
     return passes * tile_count(grid) * grid.rows.size * grid.cols.size / (grid.rows.n * grid.cols.n)
+
+
+def _believed(tile: float) -> float:
+    return min(max(tile, QUICKEST), SLOWEST)
 
 
 def _halves(span: range) -> list[range]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from geoseg.prediction.blocks import area_of_interest
 from geoseg.prediction.calibration import keep, measure_pace, recall, tile_pixels
 from geoseg.prediction.empty import EmptyGround
 from geoseg.prediction.forecast import Forecast, Pace, count_empty, forward_ratio, make_forecast, tile_count
@@ -18,7 +19,7 @@ from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources
 
 if TYPE_CHECKING:
-    from geoseg.values import GeoBox
+    from geoseg.values import GeoBox, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Outlook:
     passes : int
         Forward passes over each tile.
     empty : int
-        Tiles that certainly hold nothing to infer; there may be more.
+        Tiles that certainly hold nothing to infer.
     memory : MemoryUse
         Of what the memory is made.
     forecast : Forecast
@@ -48,6 +49,11 @@ class Outlook:
     empty: int
     memory: MemoryUse
     forecast: Forecast
+
+    @property
+    def empty_is_all(self) -> bool:
+        """Whether no more tiles will be skipped: only a scene that marks pixels as invalid has more."""
+        return not self.plan.scene.validity
 
     @property
     def tiles(self) -> int:
@@ -66,7 +72,6 @@ class Outlook:
         return {
             "scene": scene.uri,
             "size": [scene.geobox.width, scene.geobox.height],
-            "crs": scene.geobox.crs,
             "resolution_m": None if scene.resolution is None else list(scene.resolution),
             "bands": list(plan.bands),
             "grid": {
@@ -80,6 +85,7 @@ class Outlook:
                 "rows": len(plan.tiles.rows),
                 "cols": len(plan.tiles.cols),
                 "skipped": self.empty,
+                "skipped_exact": self.empty_is_all,
                 "to_infer": self.tiles,
             },
             "blocks": {"rows": down, "cols": across, "tiles_a_side": plan.tiles.block},
@@ -151,7 +157,18 @@ def expect(work: Work, resources: Resources) -> Forecast:
 
 def empty_tiles(work: Work) -> int:
     """Return how many tiles certainly need no inference: no data, or outside the area asked for."""
-    return count_empty(work.plan.tiles, EmptyGround(work.plan, work.coverage))
+    plan, ground = work.plan, EmptyGround(work.plan, work.coverage)
+    if plan.aoi is None and work.coverage is None:
+        return 0
+
+    def empty(window: Window) -> bool:
+        if ground(window):
+            return True
+        # An area may touch a tile and still hold no centre of a pixel of it.
+        one_tile = window.height <= plan.tiles.rows.size and window.width <= plan.tiles.cols.size
+        return plan.aoi is not None and one_tile and not area_of_interest(plan, window).any()
+
+    return count_empty(plan.tiles, empty)
 
 
 def grid_resolution(
