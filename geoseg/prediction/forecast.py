@@ -125,8 +125,8 @@ def learn(pace: Pace | None, tiles: int, pixels: int, seconds: float) -> Pace | 
             return None
         return Pace(START_SECONDS, _believed((work - rest) / tiles), rest / max(1, pixels), 1)
     work = seconds - pace.start
-    if work <= 0:
-        return pace
+    if work <= 0:  # whatever the tiles took, the start was no longer than that
+        return replace(pace, start=max(0.0, seconds))
     # Not by way of pace.seconds: beside a long start, short work would be lost to rounding.
     factor = work / (tiles * pace.tile + pixels * pace.pixel)
     factor = min(max(factor, 1 / LARGEST_STEP), LARGEST_STEP) ** (TRUST if pace.runs else 1.0)
