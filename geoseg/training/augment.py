@@ -60,22 +60,22 @@ def photograph(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def _relight(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    image = (image * float(rng.uniform(0.6, 1.4))).clamp(0, 1)
+    image = (image * float(rng.uniform(0.7, 1.3))).clamp(0, 1)
     mean = image.mean()
-    image = (mean + (image - mean) * float(rng.uniform(0.6, 1.5))).clamp(0, 1)
-    image = image ** float(np.exp(rng.uniform(-0.5, 0.5)))
+    image = (mean + (image - mean) * float(rng.uniform(0.7, 1.35))).clamp(0, 1)
+    image = image ** float(np.exp(rng.uniform(-0.35, 0.35)))
     if len(image) == _RGB:
         saturation = float(rng.uniform(0.5, 1.5)) if rng.random() < 0.95 else 0.0
         image = transforms.adjust_saturation(image, saturation)
-        if rng.random() < 0.35:
-            image = transforms.adjust_hue(image, float(rng.uniform(-0.06, 0.06)))
+        if rng.random() < 0.2:
+            image = transforms.adjust_hue(image, float(rng.uniform(-0.05, 0.05)))
     return image
 
 
 def _cast(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     shape = (len(image), 1, 1)
-    gain = torch.from_numpy(rng.uniform(0.8, 1.2, shape).astype(np.float32))
-    offset = torch.from_numpy(rng.uniform(-0.08, 0.08, shape).astype(np.float32))
+    gain = torch.from_numpy(rng.uniform(0.85, 1.15, shape).astype(np.float32))
+    offset = torch.from_numpy(rng.uniform(-0.06, 0.06, shape).astype(np.float32))
     return image * gain + offset
 
 
