@@ -83,7 +83,7 @@ def rows(outlook: Outlook) -> list[tuple[str, str]]:
         ("blocks", f"{across:,} × {down:,} of up to {side} × {side} tiles, {_parallel(outlook)}"),
         ("model", plan.model_name),
         ("backend", f"{plan.precision} on {outlook.device} ({plan.reason})"),
-        ("batch", f"{outlook.resources.batch} tiles"),
+        ("batch", _count(outlook.resources.batch, "tile")),
         ("memory", _memory(outlook)),
         ("time", _time(outlook.forecast)),
     ]
@@ -112,15 +112,21 @@ def _grid(outlook: Outlook) -> str:
 
 def _skipped(outlook: Outlook) -> str:
     least, most = ("", "") if outlook.empty_is_all else ("at least ", " at most")
-    return f"{least}{outlook.empty:,} tiles without data or outside; {outlook.tiles:,} to infer{most}"
+    empty = f"{least}{_count(outlook.empty, 'tile')} without data or outside" if outlook.empty else "none"
+    known = " known beforehand" if most and not outlook.empty else ""
+    return f"{empty}{known}; {outlook.tiles:,} to infer{most}"
+
+
+def _count(number: int, thing: str, plural: str = "s") -> str:
+    return f"{number:,} {thing}{'' if number == 1 else plural}"
 
 
 def _parallel(outlook: Outlook) -> str:
     resources = outlook.resources
     if resources.scheduler is not None:
         return f"on the cluster at {resources.scheduler}"
-    processes = "" if resources.workers is None else f"{resources.workers} processes of "
-    return f"up to {resources.in_flight} at once on {processes}{resources.threads} threads"
+    processes = "" if resources.workers is None else f"{_count(resources.workers, 'process', 'es')} of "
+    return f"up to {resources.in_flight} at once on {processes}{_count(resources.threads, 'thread')}"
 
 
 def _memory(outlook: Outlook) -> str:

@@ -187,6 +187,10 @@ def test_what_is_known_of_a_sparse_scene_is_said_as_the_least(capfd: Capture, tm
     out = said(capfd, sparse(tmp_path, valid), "--model", bright_model())[1]
     assert "at least 19 tiles" in out
     assert "1 to infer at most" in out
+    full = make_scene(tmp_path / "full.tif", validity="nodata", valid=np.ones((64, 64), bool))
+    assert "none known beforehand; 1 to infer at most" in said(capfd, full, "--model", bright_model())[1]
+    sure = make_scene(tmp_path / "sure.tif")
+    assert "none; 1 to infer\n" in said(capfd, sure, "--model", bright_model())[1]
 
 
 def test_flips_count_as_passes(capfd: Capture, tmp_path: Path) -> None:
@@ -202,6 +206,7 @@ def test_processes_are_planned_and_not_started(capfd: Capture, tmp_path: Path) -
     assert two["memory_bytes"]["total"] > one["memory_bytes"]["total"]
     out = said(capfd, scene, "--model", bright_model(), "--workers", 2)[1]
     assert "on 2 processes of" in out
+    assert " 1 threads" not in out
 
 
 def test_a_cluster_is_not_asked_and_its_time_unknown(capfd: Capture, tmp_path: Path) -> None:
