@@ -111,6 +111,8 @@ def main() -> None:
     parser.add_argument("--python", action="append", default=[], metavar="[PEER=]PATH", help="see peers.py")
     parser.add_argument("--page", type=Path, metavar="FILE.md", help="put the tables into this page")
     options = parser.parse_args()
+    if options.page is not None and not options.page.is_file():
+        parser.error(f"{options.page}: no such page")
     options.folder.mkdir(parents=True, exist_ok=True)
     troubles = []
     for name in options.only:

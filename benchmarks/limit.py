@@ -92,7 +92,7 @@ def candidate(scene: Path, options: PredictOptions) -> Candidate:
     inputs = work.plan.inputs
     tiles = np.stack([inputs.prepare(patch) for patch in patches])
     # As a run does: whoever normalizes by itself gets the pixels as they are.
-    stored = getattr(predictor, "normalizes", False) and patches[0].pixels.dtype == np.uint8
+    stored = predictor.normalizes and patches[0].pixels.dtype == np.uint8
     pixels = np.stack([inputs.fill(patch) for patch in patches]) if stored else tiles
     forward = _network(
         find_model(options.model), predictor.name, predictor.device, tiles, (work.batch, resources.threads)
@@ -118,6 +118,12 @@ def _patches(work: Work) -> list[Patch]:
 
 def _batch(tiles: NDArray[Any], start: int, count: int) -> NDArray[Any]:
     return tiles[np.arange(start, start + count) % len(tiles)]
+
+
+def _one(tiles: Tiles, number: int) -> Tiles:
+    """Return a batch of one tile without copying it."""
+    start = number % len(tiles)
+    return tiles[start : start + 1]
 
 
 def _network(bundle: Bundle, name: str, device: str, tiles: Tiles, size: tuple[int, int]) -> Runner:
@@ -148,7 +154,7 @@ def _openvino(bundle: Bundle, precision: str, tiles: Tiles) -> Runner:
 
     def run(count: int) -> None:
         for number in range(count):
-            requests.start_async({0: _batch(tiles, number, 1)}, share_inputs=False)
+            requests.start_async({0: _one(tiles, number)}, share_inputs=True)
         requests.wait_all()
 
     return run
@@ -162,7 +168,7 @@ def _onnx(bundle: Bundle, tiles: Tiles) -> Runner:
 
     def run(count: int) -> None:
         for number in range(count):
-            session.run(None, {name: _batch(tiles, number, 1)})
+            session.run(None, {name: _one(tiles, number)})
 
     return run
 
@@ -178,7 +184,7 @@ def _pytorch(bundle: Bundle, tiles: Tiles, threads: int) -> Runner:
 
     def one(number: int) -> None:
         with torch.inference_mode():
-            network(torch.from_numpy(_batch(tiles, number, 1)).to(memory_format=torch.channels_last))
+            network(torch.from_numpy(_one(tiles, number)).to(memory_format=torch.channels_last))
 
     def run(count: int) -> None:
         with ThreadPoolExecutor(threads) as pool:

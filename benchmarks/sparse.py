@@ -4,8 +4,8 @@
 
 Each run is a process of its own, with a model of one operation, so that inference does not hide
 what is measured. *First block* is counted from the start of the process. *Skipped ground* is the
-rate at which pixels of tiles that were not inferred went by between the plan and the end of the
-run; where something is filled, that time holds its reading, inference and tracing as well.
+rate at which pixels went by between the plan and the end of the run; it is given where nothing is
+filled, as else that time would be that of inference.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def measure(side: int, filled: float, folder: Path, options: argparse.Namespace)
     started = time.time()
     child = common.run_child(command)
     answer = child.answer
-    share = answer["skipped"] / max(1, answer["skipped"] + answer["tiles"])
+    rate = side**2 / 1e9 / (answer["ended"] - answer["planned"])
     return {
         "side": side,
         "filled": 100 * filled,
@@ -68,7 +68,7 @@ def measure(side: int, filled: float, folder: Path, options: argparse.Namespace)
         "planned_seconds": answer["planned"] - started,
         "first_seconds": answer["first"] - started,
         "seconds": child.seconds,
-        "skipped_GPix_s": share * side**2 / 1e9 / (answer["ended"] - answer["planned"]),
+        "skipped_GPix_s": None if answer["tiles"] else rate,
         "peak_MB": answer["peak_memory_bytes"] / 1e6,
         "features": answer["features"],
     }

@@ -25,7 +25,7 @@ SCRIPTS = {
     ),
     "end_to_end": ("--sides 700 --rounds 1 --seconds 0.01", {"ratio", "busy", "cpu_by_stage", "peak_MB"}),
     "memory": ("--sides 700 --max-memory 1GB", {"peak_MB", "above_MB", "growth"}),
-    "sparse": ("--side 4096 --patch 512 --filled 0.02", {"first_seconds", "skipped_GPix_s"}),
+    "sparse": ("--side 4096 --patch 512 --filled 0", {"first_seconds", "skipped_GPix_s"}),
     "vectorize": ("--side 600 --rounds 1", {"trace_seconds", "MPix_s", "vertices", "ratio"}),
     "peers": (
         "--side 700 --no-untiled --peers monai --python no-such-python",
