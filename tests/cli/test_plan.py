@@ -116,7 +116,7 @@ def test_it_is_what_the_run_then_does(capfd: Capture, tmp_path: Path) -> None:
     assert done["tiles"]["inferred"] == facts["tiles"]["to_infer"]
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     place=st.tuples(st.integers(0, 150), st.integers(0, 190), st.integers(1, 160), st.integers(1, 200)),
     angle=st.sampled_from([0, 0, 30, 45]),
@@ -145,7 +145,7 @@ def test_an_area_skips_as_many_tiles_as_the_run_does(
     assert (tiles["skipped"], tiles["to_infer"]) == (done["skipped"], done["inferred"])
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 999), filled=st.sampled_from([0.05, 0.2, 0.5]), holes=st.booleans())
 def test_a_sparse_scene_skips_at_least_as_many_tiles_as_the_plan_knows(
     seed: int, filled: float, holes: bool, capfd: Capture, tmp_path: Path
