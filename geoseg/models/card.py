@@ -68,6 +68,8 @@ class ModelCard:
         Pixels at the model's resolution.
     fixed_tile : bool
         True: the network takes tiles of exactly this size.
+    any_tile : bool
+        True: tiles of other sizes were measured to do as well.
     resolution_m : float or None
         Ground sample distance in metres that the model expects; None: the scene's own.
     resolution_range : tuple of float or None
@@ -85,6 +87,7 @@ class ModelCard:
     tile: int
     overlap: int
     fixed_tile: bool = False
+    any_tile: bool = False
     resolution_m: float | None = None
     resolution_range: tuple[float, float] | None = None
     smallest_overlap: int | None = None
@@ -184,6 +187,10 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         "overlap": properties.overlap,
         "resolution": properties.resolution_m,
     }
+    fixed_tile = properties.inputs[0].input.shape[2] > 0
+    any_tile = properties.depends_on_extent is False and not fixed_tile
+    if any_tile:
+        fields["any_tile"] = True
     if properties.smallest_overlap is not None:  # it fixes results, as the suggested overlap does
         fields["smallest_overlap"] = properties.smallest_overlap
     state = json.dumps([fields, sorted(checksums.items())], sort_keys=True)
@@ -194,7 +201,8 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         head=head,
         tile=properties.tile,
         overlap=properties.overlap,
-        fixed_tile=properties.inputs[0].input.shape[2] > 0,
+        fixed_tile=fixed_tile,
+        any_tile=any_tile,
         resolution_m=properties.resolution_m,
         resolution_range=properties.resolution_range,
         smallest_overlap=properties.smallest_overlap,

@@ -70,7 +70,12 @@ class PredictOptions:
     )
     min_area: float | Auto = option(AUTO, "Leave out polygons smaller than this, in m².", metavar="M2")
     crs: str | None = option(None, "CRS of the polygons; the scene's own unless given.", metavar="CRS")
-    tile: int | Auto = option(AUTO, "Side of a tile in pixels of the model's resolution.", metavar="PX")
+    tile: int | Auto = option(
+        AUTO,
+        "Side of a tile in pixels of the model's resolution; auto: what the card suggests, or up to a fifth "
+        "more or less where the scene is covered with fewer pixels so.",
+        metavar="PX",
+    )
     overlap: int | Auto = option(
         AUTO,
         "Pixels that neighbouring tiles share, at most half a tile; auto: what was measured, else what "

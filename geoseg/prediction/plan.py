@@ -176,8 +176,7 @@ def make_plan(
     """
     warnings = [*scene.warnings, *check_resolution(scene, card)]
     pixel_m = 1.0 if scene.resolution is None else _pixel_size(scene, view.grid)
-    tile = card.tile if options.tile == AUTO else options.tile
-    overlap = min(card.best_overlap, tile // 2) if options.overlap == AUTO else options.overlap
+    tile, overlap = _tile(view.grid, card, options)
     threshold = card.threshold if options.threshold == AUTO else options.threshold
     return Plan(
         scene=scene,
@@ -199,6 +198,39 @@ def make_plan(
         warnings=tuple(warnings),
         reason=reason,
     )
+
+
+def choose_tile(shape: tuple[int, int], suggested: int, overlap: int) -> int:
+    """Return the side of the tiles that takes the fewest pixels through the network.
+
+    The last tile of an axis shifts inward and repeats what lies under it: up to a stride of pixels,
+    which a size that nearly divides the axis avoids.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the working grid.
+    suggested : int
+        Candidates are the multiples of `TILE_MULTIPLE` within a fifth of it; of equals the nearest.
+    overlap : int
+        At most half of the smallest candidate.
+    """
+
+    def cost(size: int) -> tuple[int, int]:
+        return math.prod(len(Axis(n, size, overlap)) * size for n in shape), abs(size - suggested)
+
+    reach = suggested // 5 // TILE_MULTIPLE * TILE_MULTIPLE
+    sizes = range(suggested - reach, suggested + reach + 1, TILE_MULTIPLE)
+    return min((size for size in sizes if overlap <= size // 2), key=cost, default=suggested)
+
+
+def _tile(grid: GeoBox, card: ModelCard, options: PredictOptions) -> tuple[int, int]:
+    """Return tile and overlap."""
+    tile = card.tile if options.tile == AUTO else options.tile
+    overlap = min(card.best_overlap, tile // 2) if options.overlap == AUTO else options.overlap
+    if options.tile == AUTO and card.any_tile:
+        tile = choose_tile(grid.shape, tile, overlap)
+    return tile, overlap
 
 
 def _shape_rules(options: PredictOptions, pixel_m: float) -> ShapeRules:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
+from geoseg.grid import Axis
 from geoseg.models.card import Head, ModelCard
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.fit import check_resolution, choose_bands, needs_stretch, working_grid
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import View, make_plan
+from geoseg.prediction.plan import TILE_MULTIPLE, View, choose_tile, make_plan
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, GeoBox
 from tests.plans import scene_info
@@ -165,3 +167,36 @@ def test_overlap_auto_takes_what_was_measured(
 ) -> None:
     made = plan(PredictOptions(**options), model=card(**changes))  # type: ignore[arg-type]
     assert made.tiles.rows.overlap == overlap  # type: ignore[attr-defined]
+
+
+@given(
+    st.tuples(st.integers(1, 40_000), st.integers(1, 40_000)),
+    st.integers(8, 32).map(lambda k: 32 * k),
+    st.integers(0, 96),
+)
+def test_the_tile_chosen_is_never_worse_than_the_suggested_one(
+    shape: tuple[int, int], suggested: int, overlap: int
+) -> None:
+    def pixels(size: int) -> int:
+        return math.prod(len(Axis(n, size, overlap)) * size for n in shape)
+
+    chosen = choose_tile(shape, suggested, overlap)
+    assert chosen % TILE_MULTIPLE == 0
+    assert abs(chosen - suggested) <= suggested / 5
+    assert pixels(chosen) <= pixels(suggested)
+
+
+def test_sides_of_a_power_of_two_take_less_than_13_pixels_for_10() -> None:
+    for side in (4096, 8192, 16384, 24000, 200_000):
+        size = choose_tile((side, side), 640, 64)
+        assert (len(Axis(side, size, 64)) * size) ** 2 / side**2 < 1.3
+
+
+def test_only_a_model_that_was_measured_gets_another_tile() -> None:
+    scene = scene_info(8192, 8192)
+    scene = dataclasses.replace(scene, bands=with_bands(*RGB).bands)
+    fixed = plan(PredictOptions(), scene=scene, model=card(tile=640, resolution_m=None))
+    free = plan(PredictOptions(), scene=scene, model=card(tile=640, resolution_m=None, any_tile=True))
+    asked = plan(PredictOptions(tile=512), scene=scene, model=card(tile=640, any_tile=True))
+    sizes = [made.tiles.rows.size for made in (fixed, free, asked)]  # type: ignore[attr-defined]
+    assert sizes == [640, 608, 512]
