@@ -84,7 +84,7 @@ def footprint(bundle: Bundle, predictor: Predictor, requests: int) -> Footprint:
         Tiles that OpenVINO works at a time, at most; the others take one for each thread.
     """
     backend = "cuda" if predictor.device.startswith("cuda") else predictor.name.split()[0]
-    rule = _RULES.get(predictor.name, _RULES[backend])
+    rule = _RULES.get(predictor.name.partition(",")[0], _RULES[backend])  # flips follow the comma
     weights = sum(path.stat().st_size for path in bundle.files.values() if path.is_file())
     pixel = rule.share and rule.share * _activations(bundle)
     return Footprint(

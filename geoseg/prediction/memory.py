@@ -16,13 +16,13 @@ from geoseg.grid import HALO, Axis
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources
 
-LIBRARIES = 200_000_000
+LIBRARIES = 210_000_000
 """The interpreter and what a prediction imports, without a backend."""
 
 CLUSTER_LIBRARIES = 90_000_000
 """What dask.distributed adds to each process of a local cluster."""
 
-WRITING = 50_000_000
+WRITING = 105_000_000
 """Shaping a batch of polygons and writing it: vertices, a table, the format's own buffers."""
 
 RASTER = 60_000_000
@@ -91,7 +91,7 @@ def largest_side(axis: Axis, block: int) -> int:
     """Return the pixels along an axis that the tiles of a block cover, at most."""
     count = len(axis)
     # A lone last tile belongs to the block before it.
-    tiles = min(count, block + (count > block and count % block == 1))
+    tiles = min(count, block + (count > block and (count - 1) % block == 0))
     return min(axis.n, (tiles - 1) * axis.stride + axis.size)
 
 
@@ -128,6 +128,7 @@ def _inferring(plan: Plan, extent: int, batch: int) -> int:
     # The running sums, and their copies for the block itself and its neighbours.
     summing = extent * (8 * channels + 1)
     # Normalized tiles and their probabilities in float32; filling the invalid pixels of one.
+    batch = min(batch, (plan.tiles.block + 1) ** 2)
     tiles = tile * (batch * (8 * bands + 10 * channels) + 56)
     return int(extent * (size + 3) + max(reading, summing + tiles))
 

@@ -20,7 +20,7 @@ from tests.runs import bright_model
 def peak(scene: Path) -> float:
     command = [
         sys.executable, "-m", "geoseg", "predict", str(scene), "--out", str(scene.with_suffix(".gpkg")),
-        "--model", str(bright_model()), "--tile", "256", "--json", "--quiet", "--max-memory", "380MB",
+        "--model", str(bright_model()), "--tile", "256", "--json", "--quiet", "--max-memory", "420MB",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     summary = json.loads(done.stdout)

@@ -1,0 +1,135 @@
+"""What a run takes is computed, and a budget is kept or refused at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoseg.backends.footprint import Footprint
+from geoseg.errors import InvalidOption
+from geoseg.grid import TileGrid
+from geoseg.prediction.budget import settle_memory
+from geoseg.prediction.journal import Journal, known_blocks
+from geoseg.prediction.machine import default_budget, memory_limit
+from geoseg.prediction.memory import largest_side, memory_use
+from geoseg.prediction.options import PredictOptions, parse_memory
+from geoseg.prediction.plan import Plan
+from geoseg.prediction.resources import Resources
+from tests.plans import make_test_plan
+
+sides = st.integers(1, 200_000)
+plans = st.builds(
+    lambda height, width, tile, share, channels: make_test_plan(
+        (height, width), tile=32 * tile, overlap=int(16 * tile * share), channels=channels
+    ),
+    sides,
+    sides,
+    st.integers(2, 32),
+    st.floats(0, 1),
+    st.integers(1, 4),
+)
+resources = st.builds(
+    lambda threads, batch, workers, fixed, pixel: Resources(
+        threads, (workers or 1) * threads + 1, batch, workers, network=Footprint(fixed, pixel, 4)
+    ),
+    st.integers(1, 8),
+    st.integers(1, 64),
+    st.none() | st.integers(1, 4),
+    st.integers(0, 10**9),
+    st.floats(0, 1000),
+)
+
+
+def settle(plan: Plan, machine: Resources, budget: int | str, **more: object) -> tuple[Plan, Resources]:
+    options = PredictOptions(max_memory=budget)  # type: ignore[arg-type]
+    return settle_memory(plan, machine, options, default=10**9, **more)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60)
+@given(plans, resources, st.integers(10**6, 10**10))
+def test_a_budget_is_kept_or_refused_with_the_smallest_that_would_do(
+    plan: Plan, machine: Resources, budget: int
+) -> None:
+    try:
+        assert memory_use(*settle(plan, machine, budget)).total <= budget
+    except InvalidOption as error:
+        named = parse_memory(str(error).partition("needs ")[2].split()[0])
+        assert named > budget
+        assert memory_use(*settle(plan, machine, named)).total <= named
+        with pytest.raises(InvalidOption):
+            settle(plan, machine, named - 10**6)
+
+
+@settings(max_examples=60)
+@given(plans, resources)
+def test_more_of_anything_takes_no_less(plan: Plan, machine: Resources) -> None:
+    use = memory_use(plan, machine).total
+    more = [
+        (plan, dataclasses.replace(machine, threads=machine.threads + 1)),
+        (plan, dataclasses.replace(machine, in_flight=machine.in_flight + 1)),
+        (plan, dataclasses.replace(machine, batch=machine.batch + 1)),
+        (dataclasses.replace(plan, wants_raster=False), machine),
+    ]
+    assert all(memory_use(*other).total >= use for other in more[:3])
+    assert memory_use(*more[3]).total <= use
+
+
+@given(st.integers(1, 3000), st.integers(1, 6))
+def test_no_block_covers_more_than_the_largest_side(n: int, block: int) -> None:
+    axis = make_test_plan((n, 50), tile=64, overlap=16).tiles.rows
+    grid = TileGrid(axis, axis, block)
+    extents = {grid.extent(index).height for index in grid.blocks()}
+    assert max(extents) <= largest_side(axis, block) < max(extents) + axis.stride
+
+
+def test_a_taller_scene_takes_no_more() -> None:
+    machine = Resources(2, 3, 4)
+    small, tall = (make_test_plan((rows, 20_000), tile=512, overlap=64) for rows in (7_680, 72_192))
+    weights = memory_use(tall, machine).total - memory_use(small, machine).total
+    assert 0 <= weights < 5_000_000  # the weights of the rows' tiles
+
+
+def test_without_a_budget_a_large_model_runs_in_what_it_needs() -> None:
+    plan, large = make_test_plan((5000, 5000), tile=512, overlap=64), Footprint(3 * 10**9)
+    machine = Resources(2, 3, 4, network=large)
+    settled = memory_use(*settle(plan, machine, "auto")).total
+    assert 3 * 10**9 < settled < 4.5 * 10**9
+    with pytest.raises(InvalidOption, match="smaller --tile"):
+        settle(plan, machine, "auto", limit=10**9)
+
+
+def test_the_blocks_of_an_interrupted_run_are_kept_under_another_budget(tmp_path: Path) -> None:
+    plan, out = make_test_plan((5000, 5000), tile=512, overlap=64), tmp_path / "out.gpkg"
+    machine = Resources(2, 3, 4)
+    old = dataclasses.replace(plan, tiles=dataclasses.replace(plan.tiles, block=1))
+    assert known_blocks(out, plan) == ()
+    journal = Journal.beside(out, old.digest)
+    journal.begin()
+    (journal.folder / f"0_0-{old.digest[:16]}.npz").touch()
+    (journal.folder / f"0_0-{'f' * 16}.npz").touch()
+    known = known_blocks(out, plan)
+    assert known == (1,)
+    assert settle(plan, machine, 2 * 10**9)[0].tiles.block > 1
+    assert settle(plan, machine, 2 * 10**9, known=known)[0].digest == old.digest
+
+
+def test_the_limits_of_containers_count(tmp_path: Path) -> None:
+    for name, place, file in (
+        ("one", "4:memory:/a/b", "sys/fs/cgroup/memory/a/memory.limit_in_bytes"),
+        ("two", "0::/a/b", "sys/fs/cgroup/a/memory.max"),
+        ("hidden", "0::/a/b", "sys/fs/cgroup/memory.max"),
+    ):
+        root = tmp_path / name
+        (root / "proc/self").mkdir(parents=True)
+        (root / "proc/self/cgroup").write_text(f"1:cpu:/\n{place}\n")
+        (root / file).parent.mkdir(parents=True)
+        (root / file).write_text("12345678\n")
+        assert memory_limit(root) == 12345678
+        (root / file).write_text("max\n")
+        assert memory_limit(root) == memory_limit(tmp_path)
+    assert default_budget(10**9) == 250_000_000
+    assert default_budget(None) == default_budget(10**12) == 2 * 10**9
