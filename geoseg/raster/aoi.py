@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from geoseg.values import GeoBox, Window
 if TYPE_CHECKING:
     import pyproj
 
+_asking = threading.Lock()
 _LEAF = 32
 """Side in pixels of the squares that are tested pixel by pixel."""
 
@@ -84,6 +86,12 @@ def aoi_mask(geometry: BaseGeometry, window: Window) -> NDArray[np.bool_]:
     window : Window
         Pixels of the grid.
     """
+    # A prepared geometry builds its index at the first question: two threads at once crash in there.
+    with _asking:
+        return _mask(geometry, window)
+
+
+def _mask(geometry: BaseGeometry, window: Window) -> NDArray[np.bool_]:
     shapely.prepare(geometry)
     inside = np.zeros(window.shape, bool)
     squares = [window] if window.height and window.width else []

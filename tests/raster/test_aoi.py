@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
+import subprocess
+import sys
 
 import geopandas
 import numpy as np
@@ -353,3 +355,23 @@ def test_a_pixel_is_inside_if_its_centre_is_through_any_window(corners, row, col
     expected = shapely.contains_xy(area, cols, rows)
     window = Window(row, col, height, width)
     assert np.array_equal(aoi_mask(area, window), expected[window.within(Window(0, 0, 140, 140))])
+
+
+def test_threads_may_ask_at_once():
+    """In a process of its own: what goes wrong there is a crash."""
+    script = """
+import threading
+import numpy as np, shapely
+from geoseg.raster.aoi import aoi_mask
+from geoseg.values import Window
+
+turn = np.linspace(0, 2 * np.pi, 20001)[:-1]
+ring = np.c_[500 + 400 * np.cos(turn) * (1 + 0.05 * np.sin(40 * turn)), 500 + 400 * np.sin(turn)]
+for _ in range(10):
+    area, start = shapely.Polygon(ring), threading.Barrier(6)
+    ask = lambda: (start.wait(), aoi_mask(area, Window(0, 0, 1000, 1000)))
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
