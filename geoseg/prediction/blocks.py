@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from geoseg.prediction.plan import Plan
 from geoseg.values import Patch, ProbabilityBlock, Window
 from geoseg.vector.pieces import Pieces
 from geoseg.vector.trace import trace
+
+WASTE = 0.1
+"""Share of a window's pixels that may be read without need, to read it in one go."""
 
 Reader = Callable[[Window], Patch]
 """Reads a window of the working grid; the window lies inside the grid."""
@@ -159,35 +163,61 @@ def read_surviving(
     Parameters
     ----------
     wanted : ndarray of bool, shape of the block's extent
-        Where nothing is wanted, nothing is read.
+        Only tiles with a wanted pixel are read; the rest of the extent may come out invalid.
     """
     extent = grid.extent(block)
-    if not wanted.any():
-        return Patch(np.zeros((1, *extent.shape), np.uint8), np.zeros(extent.shape, bool)), ()
+    inside = [tile.window.intersection(extent) for tile in grid.tiles(block)]
+    windows = [window for window in inside if wanted[window.within(extent)].any()]
     try:
-        return read(extent), ()
+        return _assembled(extent, [(window, read(window)) for window in windows_to_read(windows)]), ()
     except UnreadableScene:
         pass
-    pixels: NDArray[np.generic] | None = None
-    valid = np.zeros(extent.shape, bool)
-    failures = []
-    for tile in grid.tiles(block):
-        window = tile.window.intersection(extent)
-        if not wanted[window.within(extent)].any():
-            continue
+    parts, failures = [], []
+    for window in windows:
         try:
-            patch = read(window)
+            parts.append((window, read(window)))
         except UnreadableScene as error:
             failures.append(Failure(window, str(error)))
-            continue
-        if pixels is None:
-            pixels = np.zeros((len(patch.pixels), *extent.shape), patch.pixels.dtype)
+    return _assembled(extent, parts), tuple(failures)
+
+
+def windows_to_read(tiles: Sequence[Window]) -> list[Window]:
+    """Return windows that together cover some tiles and overlap nowhere.
+
+    One around them all, unless more than `WASTE` of it would be for nothing; then strips of rows,
+    each as wide as the tiles in it.
+    """
+    if not tiles:
+        return []
+    row, bottom = min(tile.row for tile in tiles), max(tile.row_stop for tile in tiles)
+    col, right = min(tile.col for tile in tiles), max(tile.col_stop for tile in tiles)
+    around = Window(row, col, bottom - row, right - col)
+    edges = sorted({edge for tile in tiles for edge in (tile.row, tile.row_stop)})
+    strips = [strip for rows in pairwise(edges) if (strip := _strip(tiles, *rows)) is not None]
+    used = sum(strip.height * strip.width for strip in strips)
+    return [around] if used >= (1 - WASTE) * around.height * around.width else strips
+
+
+def _strip(tiles: Sequence[Window], row: int, row_stop: int) -> Window | None:
+    inside = [tile for tile in tiles if tile.row < row_stop and tile.row_stop > row]
+    if not inside:
+        return None
+    col, right = min(tile.col for tile in inside), max(tile.col_stop for tile in inside)
+    return Window(row, col, row_stop - row, right - col)
+
+
+def _assembled(extent: Window, parts: Sequence[tuple[Window, Patch]]) -> Patch:
+    """Put what was read in its place; the rest is 0 and invalid."""
+    if len(parts) == 1 and parts[0][0] == extent:
+        return parts[0][1]
+    like = parts[0][1].pixels if parts else np.zeros((1, 0, 0), np.uint8)
+    pixels = np.zeros((len(like), *extent.shape), like.dtype)
+    valid = np.zeros(extent.shape, bool)
+    for window, patch in parts:
         rows, cols = window.within(extent)
         pixels[:, rows, cols] = patch.pixels
         valid[rows, cols] = patch.valid
-    if pixels is None:
-        pixels = np.zeros((1, *extent.shape), np.uint8)
-    return Patch(pixels, valid), tuple(failures)
+    return Patch(pixels, valid)
 
 
 def cut(patch: Patch, extent: Window, tile: Tile) -> Patch:

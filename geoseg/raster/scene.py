@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from geoseg import files
 from geoseg.raster.describe import Band, SceneInfo, check_readable, describe
 from geoseg.raster.drivers import is_remote
 from geoseg.raster.resample import resample, restore, taps
-from geoseg.raster.source import Source, opened, resolve, translating
+from geoseg.raster.source import Source, opened, reading, resolve
 from geoseg.raster.validity import is_nodata, validity
 from geoseg.values import GeoBox, Patch, Window
 
@@ -52,22 +53,25 @@ def open_scene(source: str | os.PathLike[str]) -> SceneInfo:
         If it cannot be read, or geoseg cannot work on it; one line that says what to do.
     """
     origin = resolve(source)
-    with translating(origin.name):
-        with opened(origin.uri, origin.drivers) as dataset:
-            check_readable(dataset, origin.name)
-            fingerprint = _fingerprint(dataset, origin)
-            points, crs = dataset.gcps
-            if not (points and crs and dataset.crs is None):
-                return describe(dataset, origin, fingerprint, warped=False)
-        with opened(origin.uri, origin.drivers, warped=True) as view:
-            return describe(view, origin, fingerprint, warped=True)
+    return reading(origin, partial(_described, origin))
+
+
+def _described(origin: Source) -> SceneInfo:
+    with opened(origin.uri, origin.drivers) as dataset:
+        check_readable(dataset, origin.name)
+        fingerprint = _fingerprint(dataset, origin)
+        points, crs = dataset.gcps
+        if not (points and crs and dataset.crs is None):
+            return describe(dataset, origin, fingerprint, warped=False)
+    with opened(origin.uri, origin.drivers, warped=True) as view:
+        return describe(view, origin, fingerprint, warped=True)
 
 
 def read_patch(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[int]) -> Patch:
     """Read pixels and validity over a window of the working grid.
 
-    A grid pixel has the same bits through whatever window it is read. Every call opens and closes a
-    dataset of its own: safe from any thread and process.
+    A grid pixel has the same bits through whatever window it is read. Safe from any thread and
+    process, see `geoseg.raster.source.opened`.
 
     Parameters
     ----------
@@ -102,8 +106,21 @@ def read_patch(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[i
     valid = np.zeros(window.shape, bool)
     if pixels.size == 0:
         return Patch(pixels, valid)
+    reading(scene.uri, partial(_fill, scene, window, grid, bands, pixels, valid))
+    return Patch(pixels, valid)
+
+
+def _fill(
+    scene: SceneInfo,
+    window: Window,
+    grid: GeoBox,
+    bands: Sequence[int],
+    pixels: NDArray[np.generic],
+    valid: NDArray[np.bool_],
+) -> None:
+    """Read a window into arrays of its size."""
     level, size = choose_overview(scene, grid)
-    with translating(scene.uri), _opened(scene, level) as dataset:
+    with _opened(scene, level) as dataset:
         for part in _strips(window, grid, size):
             rows = taps(part.row, part.row_stop, grid.height, size[0])
             cols = taps(part.col, part.col_stop, grid.width, size[1])
@@ -112,9 +129,8 @@ def read_patch(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[i
             if size != (grid.height, grid.width):
                 values, known = resample(values, known, rows, cols)
             place = part.within(window)
-            pixels[:, *place] = _finish(values, known, scene, bands, dtype)
+            pixels[:, *place] = _finish(values, known, scene, bands, pixels.dtype)
             valid[place] = known
-    return Patch(pixels, valid)
 
 
 def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDArray[np.bool_]:
@@ -125,8 +141,12 @@ def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDA
     _check_request(scene, window, scene.geobox, bands)
     if not scene.validity or not window.height or not window.width:
         return np.ones(window.shape, bool)
-    with translating(scene.uri), _opened(scene, None) as dataset:
-        return read_window(dataset, scene, window, bands)[1]
+
+    def read() -> NDArray[np.bool_]:
+        with _opened(scene, None) as dataset:
+            return read_window(dataset, scene, window, bands)[1]
+
+    return reading(scene.uri, read)
 
 
 def sample(scene: SceneInfo, bands: Sequence[int], *, budget: int = 1 << 22) -> Iterator[Patch]:

@@ -11,9 +11,10 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import rasterio
 from rasterio._env import set_proj_data_search_path
@@ -34,6 +35,9 @@ from geoseg.raster.drivers import (
     remote_uri,
     vrt_sources,
 )
+from geoseg.raster.remote import explained, forget, kept_open, network_options, persistently
+
+Result = TypeVar("Result")
 
 _CONFIGURATION = {
     "GDAL_VRT_ENABLE_PYTHON": "NO",  # code in a VRT is never run
@@ -45,14 +49,7 @@ _LOCAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",  # else .msk, .ovr and .aux.xml are not seen
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # a local file has no business on the network
 }
-_REMOTE = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MAX_RETRY": "4",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-    "GDAL_HTTP_CONNECTTIMEOUT": "30",
-    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second, for the time below: a dead server is an error
-    "GDAL_HTTP_LOW_SPEED_TIME": "60",
-}
+_UNKNOWN = "not recognized as being in a supported"
 _silence = threading.Lock()
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
@@ -93,6 +90,7 @@ def resolve(source: str | os.PathLike[str]) -> Source:
     name = os.fspath(source)
     remote = remote_uri(name)
     if remote is not None:
+        forget(remote)  # it may be another file by now
         return Source(remote, REMOTE_DRIVERS, name)
     path = Path(os.path.abspath(name))
     if str(path).startswith("/vsi"):
@@ -109,8 +107,7 @@ def environment(uri: str) -> Iterator[None]:
     """Set GDAL up for reading or writing `uri`, with the data files that belong to this GDAL."""
     # A URL allows that one file and no other. Set even though it is the default elsewhere: what the
     # main thread configures, other threads see unless they set it themselves.
-    remote = _REMOTE | {"CPL_VSIL_CURL_ALLOWED_FILENAME": uri}
-    options = _CONFIGURATION | (remote if is_remote(uri) else _LOCAL)
+    options = _CONFIGURATION | (network_options(uri) if is_remote(uri) else _LOCAL)
     # A PROJ_DATA or GDAL_DATA of another installation (conda, QGIS) breaks the wheel's own libraries.
     gdal_data, proj_data = GDALDataFinder().search_wheel(), PROJDataFinder().search_wheel()
     if gdal_data:
@@ -143,9 +140,24 @@ def translating(name: str) -> Iterator[None]:
         raise
     except (*GDAL_ERRORS, OSError) as error:
         reason = reason_of(error)
-        unknown = "not recognized as being in a supported" in reason
+        unknown = _UNKNOWN in reason
         message = "not a raster that GDAL can read" if unknown else f"cannot be read ({reason})"
+        if (uri := remote_uri(name)) is not None:
+            message = explained(uri, reason) or message
         raise UnreadableScene(f"{name}: {message}") from error
+
+
+def reading(source: Source | str, read: Callable[[], Result]) -> Result:
+    """Call what opens and reads a scene; for a URL, again where the network failed it.
+
+    Raises
+    ------
+    UnreadableScene
+        See `translating`.
+    """
+    uri, name = (source.uri, source.name) if isinstance(source, Source) else (source, source)
+    with translating(name):
+        return persistently(uri, read, reason_of, GDAL_ERRORS) if is_remote(uri) else read()
 
 
 @contextlib.contextmanager
@@ -158,7 +170,10 @@ def opened(
     quiet: bool = True,
     within: str | None = None,
 ) -> Iterator[rasterio.DatasetReader]:
-    """Open a raster for reading; every call opens and closes a dataset of its own.
+    """Open a raster for reading.
+
+    Every call opens and closes a dataset of its own, but for URLs: see
+    `geoseg.raster.remote.kept_open`.
 
     Parameters
     ----------
@@ -179,16 +194,26 @@ def opened(
         To be wrapped by `translating`.
     """
     options = {} if overview is None else {"overview_level": overview}
-    with environment(within or uri), contextlib.ExitStack() as stack:
+
+    def enter(stack: contextlib.ExitStack) -> rasterio.DatasetReader:
         with quietly() if quiet else contextlib.nullcontext():
             dataset = stack.enter_context(_open(uri, drivers, options))
-        yield stack.enter_context(_warped(dataset)) if warped else dataset
+        return stack.enter_context(_warped(dataset)) if warped else dataset
+
+    with environment(within or uri), contextlib.ExitStack() as stack:
+        if is_remote(uri):
+            yield stack.enter_context(kept_open((uri, overview, warped), enter))
+        else:
+            yield enter(stack)
 
 
 def _open(uri: str, drivers: tuple[str, ...], options: dict[str, int]) -> rasterio.DatasetReader:
     for driver in drivers[:-1]:
-        with contextlib.suppress(*GDAL_ERRORS):
+        try:
             return rasterio.open(uri, driver=driver, sharing=False, **options)
+        except GDAL_ERRORS as error:
+            if _UNKNOWN not in reason_of(error):
+                raise
     return rasterio.open(uri, driver=drivers[-1], sharing=False, **options)
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import http.server
 import os
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +17,7 @@ from geoseg.raster.drivers import driver_of, remote_uri, vrt_sources
 from geoseg.raster.scene import open_scene, read_patch
 from geoseg.raster.source import environment
 from geoseg.testing import NORTH_UP, make_scene
+from tests.raster.serve import served
 
 SRC = '<SrcRect xOff="0" yOff="0" xSize="64" ySize="64"/><DstRect xOff="0" yOff="0" xSize="64" ySize="64"/>'
 
@@ -66,10 +64,8 @@ def files(tmp_path):
     """Serve a folder over HTTP; yield its URL and the folder."""
     folder = tmp_path / "served"
     folder.mkdir()
-    command = [sys.executable, str(Path(__file__).with_name("serve.py")), str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        yield f"http://127.0.0.1:{server.stdout.readline().strip()}", folder
-        server.terminate()
+    with served(folder) as server:
+        yield server.url, folder
 
 
 ATTACKS = {

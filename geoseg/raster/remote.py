@@ -1,0 +1,165 @@
+"""Scenes behind a URL: what GDAL is told about the network, datasets kept open, reads done again.
+
+GDAL fetches the blocks of a window side by side, neighbours in one request, and asks again after HTTP
+429, 500, 502, 503 and 504. It does not ask again after an answer that ends half-way, and forgets the
+blocks of a dataset with the dataset, so that the next window would fetch them anew: both is done here.
+
+Network options: https://gdal.org/en/stable/user/virtual_file_systems.html#vsicurl-http-https-ftp-files-random-access
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import rasterio
+
+Result = TypeVar("Result")
+Key = tuple[str, int | None, bool]
+"""Of a dataset: uri, overview, warped."""
+
+KEPT = 4
+"""Datasets that stay open; a run needs one, or two where a stretch is measured on an overview."""
+
+PAUSES = (0.5, 2.0)
+"""Seconds before what failed is done again."""
+
+_OPTIONS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",  # the directories of most files in one request
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "CPL_VSIL_CURL_CHUNK_SIZE": "16384",  # what is fetched of a directory that is longer than that
+    "CPL_VSIL_CURL_CACHE_SIZE": str(16 << 20),  # bytes, of the process
+    "VSI_CACHE": "FALSE",  # one more cache, of each open file
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",  # seconds; about doubled each time
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second, for the time below: a dead server is an error
+    "GDAL_HTTP_LOW_SPEED_TIME": "20",
+}
+
+# Asking again does not help, or GDAL has done so.
+_FINAL = re.compile(
+    r"response code: \d|too slow|timed out|connect to|resolve host|certificate|SSL|Credentials|AccessDenied"
+    r"|not recognized|not a raster|does not exist"
+)
+_lock = threading.RLock()
+_kept: OrderedDict[Key, tuple[contextlib.ExitStack, rasterio.DatasetReader]] = OrderedDict()
+_known: set[str] = set()  # URLs of which GDAL's cache may hold something
+
+
+def network_options(uri: str) -> dict[str, str]:
+    """Return GDAL's options for reading `uri` and no other; the user's environment goes first."""
+    options = {name: value for name, value in _OPTIONS.items() if name not in os.environ}
+    return options | {"CPL_VSIL_CURL_ALLOWED_FILENAME": uri}
+
+
+@contextlib.contextmanager
+def kept_open(
+    key: Key, enter: Callable[[contextlib.ExitStack], rasterio.DatasetReader]
+) -> Iterator[rasterio.DatasetReader]:
+    """Give the dataset of `key`, opened if it is not; what fails with it closes it.
+
+    Its blocks stay in GDAL's block cache, so that windows that overlap fetch them once. One thread at a
+    time is let in: what is saved is the network, and the decoded blocks are those of all threads.
+
+    Parameters
+    ----------
+    enter : callable
+        Opens the dataset and registers with the stack what closes it.
+    """
+    with _lock:
+        if key not in _kept:
+            _known.add(key[0])
+            with contextlib.ExitStack() as stack:
+                dataset = enter(stack)
+                _kept[key] = stack.pop_all(), dataset
+        _kept.move_to_end(key)
+        while len(_kept) > KEPT:
+            _close(next(iter(_kept)))
+        yield _kept[key][1]
+
+
+def forget(uri: str) -> None:
+    """Close what is open of a URL, and let GDAL forget what it knows of it: it may have changed."""
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    with _lock:
+        if uri not in _known:
+            return
+        _known.discard(uri)
+        for key in [key for key in _kept if key[0] == uri]:
+            _close(key)
+        # GDAL's cache outlives the datasets, but for a file of this option, of which it goes at closing.
+        options = network_options(uri) | {"CPL_VSIL_CURL_NON_CACHED": uri}
+        with contextlib.suppress(RasterioError), rasterio.Env(**options):
+            rasterio.open(uri, driver="GTiff", sharing=False).close()
+
+
+def _close(key: Key) -> None:
+    stack, _ = _kept.pop(key)
+    stack.close()
+
+
+def persistently(
+    uri: str,
+    read: Callable[[], Result],
+    reason_of: Callable[[BaseException], str],
+    errors: tuple[type[Exception], ...],
+) -> Result:
+    """Read; where that fails and may not fail the next time, do it again on a dataset opened anew."""
+    for pause in PAUSES:
+        try:
+            return read()
+        except errors as error:
+            if _FINAL.search(reason_of(error)):
+                raise
+        forget(uri)
+        time.sleep(pause)
+    return read()
+
+
+def explained(uri: str, reason: str) -> str | None:
+    """Say in plain words why a URL cannot be read; None where GDAL's reason has to do.
+
+    Parameters
+    ----------
+    reason : str
+        GDAL's.
+    """
+    if found := re.search(r"response code: (\d+)", reason):
+        code = found[1]
+        if code in {"401", "403"}:
+            return f"access denied (HTTP {code})"
+        return f"no such file (HTTP {code})" if code in {"404", "410"} else f"the server says HTTP {code}"
+    if "too slow" in reason or "timed out" in reason:
+        return "the server does not answer"
+    if "connect to" in reason or "resolve host" in reason:
+        return f"no connection to the server ({reason.removeprefix('CURL error: ')})"
+    if "not recognized" in reason and _ignores_ranges(uri):
+        return "the server does not serve parts of files (byte ranges); download the file"
+    return None
+
+
+def _ignores_ranges(uri: str) -> bool:
+    """Ask the server for one byte, and see whether the whole file is offered."""
+    url = uri.removeprefix("/vsicurl/")
+    if not url.startswith(("http://", "https://")):
+        return False
+    request = urllib.request.Request(url, headers={"Range": "bytes=0-0"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status) == 200
+    except (OSError, ValueError):
+        return False
