@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 done in part; 2 bad input or usage; 3 a defect in geoseg; 
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -57,6 +58,8 @@ def main() -> None:
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
+    # Arrow's own pools reserve a gigabyte of addresses, which counts where a limit is set on them.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -14,11 +14,16 @@ DEFAULT_SHARE = 4
 """Unasked, a run takes no more than this part of the memory: a quarter."""
 
 
+ADDRESSES = 10**9
+"""Address space that libraries and stacks of threads reserve and never use, measured and rounded up."""
+
+
 def memory_limit(root: Path = Path("/")) -> int | None:
     """Return the bytes that this process may have at most, None where nothing says so.
 
     The least of the machine's memory, the limits of the control groups (version 1 and 2) that the
-    process is in and of those above them, and its own limits ``RLIMIT_AS`` and ``RLIMIT_DATA``.
+    process is in and of those above them, and its own limits ``RLIMIT_AS`` (less `ADDRESSES`) and
+    ``RLIMIT_DATA``.
 
     Parameters
     ----------
@@ -65,7 +70,7 @@ def _own_limits() -> Iterator[int]:
         import resource
     except ImportError:  # Windows
         return
-    for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+    for kind, unused in ((resource.RLIMIT_AS, ADDRESSES), (resource.RLIMIT_DATA, 0)):
         soft, _ = resource.getrlimit(kind)
         if soft != resource.RLIM_INFINITY:
-            yield soft
+            yield max(0, soft - unused)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -81,6 +82,8 @@ def predict_scene(
     check_vector_path(out, overwrite=options.overwrite)
     check_raster_path(options)
     check_no_input_is_replaced(source, out, options)
+    writers = threading.Thread(target=_load_writers, daemon=True)
+    writers.start()
     work, resources = survey(source, options, out)
     plan = work.plan
     journal = Journal.beside(out, plan.digest) if options.resume else None
@@ -89,8 +92,8 @@ def predict_scene(
     with contextlib.ExitStack() as stack:
         if journal is not None:
             stack.callback(journal.remove_if_empty)
-        # Inference goes on while the libraries that write are loaded.
         stream = stack.enter_context(results(work.keeping(journal), resources))
+        writers.join()
         vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
         raster = stack.enter_context(_raster_sink(plan, options))
         forecast = expect(work, resources)
@@ -104,6 +107,16 @@ def predict_scene(
     report = report.closed(time.monotonic() - started, peak_memory())
     remember(report, resources)
     return report
+
+
+def _load_writers() -> None:
+    """Import what writes polygons, which takes a second, while the model is loaded and begins.
+
+    In a thread of its own also because extension modules forget a Ctrl-C that arrives while they are
+    imported. What fails here fails again, and is told, where it is used.
+    """
+    with contextlib.suppress(Exception):
+        import pyogrio  # noqa: F401
 
 
 def check_raster_path(options: PredictOptions) -> None:
