@@ -45,9 +45,10 @@ class EmptyGround:
             return False
         import shapely
 
-        shapely.prepare(self.plan.aoi)  # does nothing the second time
+        from geoseg.raster.aoi import touches
+
         box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-        return not shapely.intersects(self.plan.aoi, box)
+        return not touches(self.plan.aoi, box)
 
 
 def surroundings(grid: TileGrid, block: BlockIndex) -> Window:

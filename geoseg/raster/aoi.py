@@ -91,6 +91,13 @@ def aoi_mask(geometry: BaseGeometry, window: Window) -> NDArray[np.bool_]:
         return _mask(geometry, window)
 
 
+def touches(geometry: BaseGeometry, other: BaseGeometry) -> bool:
+    """Whether an area of interest and another geometry have a point in common; for any thread."""
+    with _asking:
+        shapely.prepare(geometry)
+        return bool(shapely.intersects(geometry, other))
+
+
 def _mask(geometry: BaseGeometry, window: Window) -> NDArray[np.bool_]:
     shapely.prepare(geometry)
     inside = np.zeros(window.shape, bool)
