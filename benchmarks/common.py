@@ -54,6 +54,11 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def _usual_environment() -> dict[str, str]:
+    """Return the environment with Python's compiled files: without them every start costs 2 s more."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run_child(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Child:
     """Run a command to its end; one at a time, or the CPU seconds are those of several.
 
@@ -68,7 +73,7 @@ def run_child(command: Sequence[str | Path], environment: Mapping[str, str] | No
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **(environment or {})},
+        env={**_usual_environment(), **(environment or {})},
     )
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     lines = done.stdout.splitlines()
