@@ -15,6 +15,13 @@ Every message is one line that names the thing and says what to do about it.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import warnings
+from collections.abc import Iterator
+
+_silence = threading.Lock()
+
 
 class GeosegError(Exception):
     """Root of all errors that geoseg raises on purpose.
@@ -50,3 +57,22 @@ class BackendUnavailable(GeosegError, RuntimeError):
 
 class OutOfDeviceMemory(GeosegError, MemoryError):
     """A batch that did not fit into the device's memory; a smaller one may."""
+
+
+@contextlib.contextmanager
+def silenced(kind: type[Warning], message: str = "") -> Iterator[None]:
+    """Silence a kind of Python's warnings, of what geoseg says in words of its own.
+
+    Warnings are state of the whole process, and whoever leaves puts back what was there when he came:
+    so only one thread can be inside at a time, and all that runs on threads comes through here.
+
+    Parameters
+    ----------
+    kind : type
+        Category of the warning.
+    message : str
+        Regular expression that its text begins with.
+    """
+    with _silence, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message, kind)
+        yield

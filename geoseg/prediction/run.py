@@ -92,8 +92,9 @@ def predict_scene(
     with contextlib.ExitStack() as stack:
         if journal is not None:
             stack.callback(journal.remove_if_empty)
-        stream = stack.enter_context(results(work.keeping(journal), resources))
         writers.join()
+        # Inference begins while the output is opened.
+        stream = stack.enter_context(results(work.keeping(journal), resources))
         vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
         raster = stack.enter_context(_raster_sink(plan, options))
         forecast = expect(work, resources)
@@ -110,7 +111,7 @@ def predict_scene(
 
 
 def _load_writers() -> None:
-    """Import what writes polygons, which takes a second, while the model is loaded and begins.
+    """Import what writes polygons, which takes a second, while scene and model are looked at.
 
     In a thread of its own also because extension modules forget a Ctrl-C that arrives while they are
     imported. What fails here fails again, and is told, where it is used.

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import threading
-import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +23,7 @@ from rasterio.env import GDALDataFinder, PROJDataFinder, set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 
-from geoseg.errors import UnreadableScene
+from geoseg.errors import UnreadableScene, silenced
 from geoseg.raster.drivers import (
     HEAD,
     REMOTE_DRIVERS,
@@ -50,7 +49,6 @@ _LOCAL = {
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # a local file has no business on the network
 }
 _UNKNOWN = "not recognized as being in a supported"
-_silence = threading.Lock()
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises: its own errors, and where it forgets to wrap them (closing, copying), GDAL's."""
@@ -120,15 +118,9 @@ def environment(uri: str) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Silence rasterio's warning about missing georeference; geoseg says it in its own words.
-
-    Warnings are state of the whole process, so only one thread can be inside at a time.
-    """
-    with _silence, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
+def quietly() -> AbstractContextManager[None]:
+    """Silence rasterio's warning about missing georeference; geoseg says it in its own words."""
+    return silenced(NotGeoreferencedWarning)
 
 
 @contextlib.contextmanager

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geoseg.errors import silenced
 from geoseg.files import replacing
 from geoseg.vector.sink.geopackage import begin_geopackage
 from geoseg.vector.sink.target import Target
@@ -39,10 +39,9 @@ def _convert(source: Path, path: Path, target: Target) -> None:
     import pyogrio
 
     with (
-        warnings.catch_warnings(),
+        silenced(UserWarning, "'crs' was not provided"),
         pyogrio.open_arrow(source, layer=target.schema.name, batch_size=BATCH) as (_, stream),
     ):
-        warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
         pyogrio.write_arrow(
             stream,
             path,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from geoseg.errors import silenced
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -25,7 +26,6 @@ def _write(features: GeoDataFrame, path: Path, **options: Any) -> None:
 
     # The whole file is synced once, before it gets its name; until then it is nobody's.
     pyogrio.set_gdal_config_options({"OGR_SQLITE_SYNCHRONOUS": "OFF"})
-    with warnings.catch_warnings():
-        # A layer in pixel coordinates has no CRS, which is said elsewhere.
-        warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+    # A layer in pixel coordinates has no CRS, which is said elsewhere.
+    with silenced(UserWarning, "'crs' was not provided"):
         pyogrio.write_dataframe(features, path, geometry_type="Polygon", use_arrow=True, **options)
