@@ -87,7 +87,12 @@ class PredictOptions:
     backend: Backend = option(AUTO, "What runs the model.")
     precision: Precision = option(AUTO, "Numbers that the model is computed in.")
     tta: bool = option(False, "Average each tile over its four mirror images; takes four times as long.")
-    max_memory: int | Auto = option(AUTO, "Memory to plan for, such as 2GB.", metavar="SIZE")
+    max_memory: int | Auto = option(
+        AUTO,
+        "Most memory that the run may take, such as 1GB; auto: a quarter of the machine's, 2 GB at most, or "
+        "more where nothing less would do.",
+        metavar="SIZE",
+    )
     workers: int | None = option(None, "Run on a local cluster of this many processes.", metavar="N")
     scheduler: str | None = option(None, "Run on this dask.distributed cluster.", metavar="ADDRESS")
     resume: bool = option(True, "Go on where a killed run of the same plan stopped.")
