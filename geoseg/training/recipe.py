@@ -192,11 +192,39 @@ class Recipe(Section):
 def read_recipe(path: Path) -> dict[str, Any]:
     """Read a recipe's YAML, not yet checked; relative paths are made relative to the recipe's folder.
 
+    With a key ``extends``, what the recipe says changes the recipe named there, key by key; a list is
+    replaced as a whole.
+
     Raises
     ------
     InvalidOption
-        If the file is missing, too large, or not a YAML mapping.
+        If a file is missing, too large, or not a YAML mapping, or recipes extend one another in a circle.
     """
+    return _read_extended(path, ())
+
+
+def _read_extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise InvalidOption(f"{path}: extends itself")
+    content = _with_paths(_read_mapping(path), path.resolve().parent)
+    parent = content.pop("extends", None)
+    if parent is None:
+        return content
+    if not isinstance(parent, str):
+        raise InvalidOption(f"{path}: extends must be the name of a recipe")
+    return _merged(_read_extended(path.parent / parent, (*above, path.resolve())), content)
+
+
+def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with what `change` says in its place; mappings are merged, all else is replaced."""
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             text = file.read(RECIPE_LIMIT + 1)
@@ -209,8 +237,13 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise InvalidOption(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(content, dict):
         raise InvalidOption(f"{path}: not a recipe: its top level must be a mapping of keys")
-    folder = path.resolve().parent
-    content["base"] = str(folder / str(content.get("base") or ""))
+    return content
+
+
+def _with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the paths of a recipe in `folder` absolute; one that extends another keeps the other's base."""
+    if "base" in content or "extends" not in content:
+        content["base"] = str(folder / str(content.get("base") or ""))
     if isinstance(content.get("out"), str):
         content["out"] = str(folder / content["out"])
     model = content.get("model")

@@ -14,7 +14,8 @@ from pydantic_core import to_jsonable_python
 from geoseg.errors import InvalidOption
 from geoseg.training.recipe import Recipe, make_recipe, read_recipe
 
-SHIPPED = Path(__file__).resolve().parents[2] / "pipelines" / "train_buildings.yaml"
+PIPELINES = Path(__file__).resolve().parents[2] / "pipelines"
+SHIPPED = PIPELINES / "train_buildings.yaml"
 LEAST = {"out": "model", "data": {"chips": [{"index": "index.csv"}]}, "validation": {"scenes": ["a"]}}
 
 
@@ -55,6 +56,19 @@ def test_shipped_recipe_is_valid():
     assert len(recipe.validation.places) >= 6
     assert recipe.base == SHIPPED.parent
     assert recipe.out.parent.parent == SHIPPED.parents[1]
+
+
+@pytest.mark.parametrize(("name", "tiers"), [("a", ("A",)), ("ab", ("A", "B"))])
+def test_variants_differ_from_the_shipped_recipe_in_what_they_train_on(name, tiers):
+    path = PIPELINES / f"train_buildings_{name}.yaml"
+    recipe, shipped = (make_recipe(read_recipe(file), file.name) for file in (path, SHIPPED))
+    assert (recipe.data.tiers, recipe.name, recipe.out.name) == (
+        tiers,
+        f"buildings-{name}",
+        f"buildings-{name}",
+    )
+    free = {"name": True, "out": True, "data": {"tiers"}, "card": {"description"}}
+    assert recipe.model_dump(exclude=free) == shipped.model_dump(exclude=free)
 
 
 @given(st.data())
@@ -109,6 +123,37 @@ def test_what_is_no_recipe_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InvalidOption, match=r"recipe\.yaml"):
         read_recipe(path)
+
+
+def test_a_recipe_changes_the_one_that_it_extends_key_by_key(recipe_path, recipe_dict):
+    (recipe_path.parent / "b").mkdir()
+    child = recipe_path.parent / "b" / "child.yaml"
+    change = {"extends": f"../{recipe_path.name}", "out": "mine", "loss": {"gap_weight": 7.0}}
+    child.write_text(yaml.safe_dump(change | {"data": {"bands": ["red"]}}))
+    parent, recipe = (make_recipe(read_recipe(path), path.name) for path in (recipe_path, child))
+    assert recipe.out == child.parent / "mine"
+    assert recipe.base == recipe_path.parent  # the data of the other recipe lie where they lay
+    assert (recipe.loss.gap_weight, recipe.data.bands) == (7.0, ("red",))
+    changed = {"out": True, "name": True, "loss": {"gap_weight"}, "data": {"bands"}}
+    assert recipe.model_dump(exclude=changed) == parent.model_dump(exclude=changed)
+
+
+def test_a_recipe_that_extends_may_have_its_own_data(recipe_path):
+    (recipe_path.parent / "b").mkdir()
+    child = recipe_path.parent / "b" / "child.yaml"
+    child.write_text(yaml.safe_dump({"extends": f"../{recipe_path.name}", "base": "."}))
+    assert make_recipe(read_recipe(child), "child.yaml").base == child.parent
+
+
+@pytest.mark.parametrize(
+    ("extends", "named"),
+    [("a.yaml", "extends itself"), ("b.yaml", "extends itself"), (3, "name of a recipe")],
+)
+def test_what_cannot_be_extended(tmp_path, extends, named):
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"extends": extends}))
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump({"extends": "a.yaml"}))
+    with pytest.raises(InvalidOption, match=named):
+        read_recipe(tmp_path / "a.yaml")
 
 
 def test_missing_and_too_large_files(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geoseg.errors import InvalidOption
 from geoseg.training.data.chips import read_chips
-from geoseg.training.data.classes import ClassTable
+from geoseg.training.data.classes import ClassTable, hint
 from geoseg.training.data.ground import MOST_MIRRORED, Ground
 from geoseg.training.data.holdout import Split, hold_out
 from geoseg.training.data.labelled import open_labelled
@@ -36,7 +36,7 @@ def read_data(data: DataSpec, validation: ValidationSpec, draws: Draws, base: Pa
     InvalidOption
         If labels are empty, without or with a wrong CRS, elsewhere than their scene, beyond repair or
         of an unknown class; a mask has another size or an unknown value; a scene is smaller than a
-        window; a validation place is not there; or nothing with objects is left to train on.
+        window; a validation place or tier is not there; or nothing with objects is left to train on.
     """
     table = ClassTable.of(data.classes)
     located: list[Located] = []
@@ -50,12 +50,22 @@ def read_data(data: DataSpec, validation: ValidationSpec, draws: Draws, base: Pa
         located += found
         notes += said
     split = hold_out(located, validation)
-    training, small = _large_enough(split.training, draws)
+    training, small = _large_enough(_of_tiers(split.training, data.tiers), draws)
     for ground in training:
         _check_room(ground, draws)
     if not any(ground.has_objects for ground in training):
         raise InvalidOption("no ground with objects is left for training: all labels are held out or empty")
     return Split(training, split.validation, (*notes, *split.notes, *small))
+
+
+def _of_tiers(grounds: tuple[Ground, ...], tiers: tuple[str, ...]) -> tuple[Ground, ...]:
+    there = {ground.facts.get("tier", "") for ground in grounds}
+    for word in tiers:
+        if word not in there:
+            raise InvalidOption(
+                f"data.tiers: nothing to train on has tier {word!r}{hint(word, sorted(there))}"
+            )
+    return tuple(one for one in grounds if not tiers or one.facts.get("tier", "") in tiers)
 
 
 def _large_enough(grounds: tuple[Ground, ...], draws: Draws) -> tuple[tuple[Ground, ...], list[str]]:

@@ -154,6 +154,9 @@ class DataSpec(Section):
     touching_gap_m : float
         Polygons of one class closer than this are separated by a line of background of this width,
         at least one pixel; 0: they are not.
+    tiers : tuple of str
+        Train only on chips with one of these in column ``tier`` of their index, e.g. those with an open
+        licence; what is held out is not restricted. Empty: on all, and on scenes.
     """
 
     scenes: tuple[SceneSpec, ...] = ()
@@ -163,6 +166,7 @@ class DataSpec(Section):
     )
     bands: Annotated[tuple[str, ...], Field(min_length=1)] = ("red", "green", "blue")
     touching_gap_m: Annotated[float, Field(ge=0)] = 0.5
+    tiers: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

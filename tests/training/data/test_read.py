@@ -8,7 +8,7 @@ import pytest
 import rasterio
 import shapely
 
-from geoseg.errors import GeosegError
+from geoseg.errors import GeosegError, InvalidOption
 from geoseg.raster.scene import open_scene
 from geoseg.testing import make_scene
 from geoseg.training.data.classes import ClassTable
@@ -251,6 +251,31 @@ def chips(tmp_path):
 def read(folder, **spec):
     held = ValidationSpec(places=(Place(name="there", source="*", stems=("two",)),))
     return read_data(DataSpec(chips=(ChipsSpec(**spec),)), held, DRAWS, folder)
+
+
+def test_training_keeps_to_the_tiers_named_and_validation_does_not(tmp_path):
+    mask = np.zeros((80, 90), np.uint8)
+    mask[20:40, 20:40] = 255
+    image = np.dstack([mask] * 3)
+    tiers = {"one": "A", "two": "C", "three": "B", "four": "C"}
+    lines = []
+    for stem, tier in tiers.items():
+        index = write_chips(tmp_path, {f"town/{stem}": (image, mask)}, tier=tier)
+        lines += index.read_text().splitlines()[bool(lines) :]
+    index.write_text("\n".join(lines))
+
+    def split_by(*tiers):
+        data = DataSpec(chips=(ChipsSpec(index=Path("index.csv")),), tiers=tiers)
+        held = ValidationSpec(places=(Place(name="there", source="*", stems=("two",)),))
+        found = read_data(data, held, DRAWS, tmp_path)
+        assert [ground.name for ground in found.validation["there"]] == ["two"]
+        return {ground.name for ground in found.training}
+
+    assert split_by("A") == {"one"}
+    assert split_by("A", "B") == {"one", "three"}
+    assert split_by() == {"one", "three", "four"}
+    with pytest.raises(InvalidOption, match="nothing to train on has tier 'D'"):
+        split_by("A", "D")
 
 
 def test_chips_of_an_index(chips):
