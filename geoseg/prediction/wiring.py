@@ -7,9 +7,10 @@ a value that is ready at once, and one beside data has only the tasks that its n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from geoseg.backends.base import BatchSize, Predictor
 from geoseg.grid import BlockIndex, Share
@@ -53,6 +54,8 @@ class Work:
         Where inferred blocks are kept.
     coverage : Coverage or None
         What is known of the scene's empty ground; None: nothing.
+    run : str
+        Names this run: what a process learns of the device's memory holds for no other.
     """
 
     plan: Plan
@@ -61,6 +64,7 @@ class Work:
     batch: int
     journal: Journal | None = None
     coverage: Coverage | None = None
+    run: str = field(default_factory=lambda: uuid4().hex, compare=False)
 
     def keeping(self, journal: Journal | None) -> Work:
         """Return the same work with a journal of what was inferred."""
@@ -139,7 +143,7 @@ def infer(work: Work, block: BlockIndex, stopped: Callable[[], bool] | None, _af
         raise Stopped
     if work.journal is not None and (known := work.journal.load(work.plan.tiles, block)):
         return known
-    batch = _batch_size(work.plan.digest, work.batch)
+    batch = _batch_size(work.run, work.batch)
     inferred = infer_block(work.plan, block, work.read, work.load(), batch, stopped)
     if work.journal is not None:
         work.journal.store(inferred)
@@ -147,7 +151,7 @@ def infer(work: Work, block: BlockIndex, stopped: Callable[[], bool] | None, _af
 
 
 @lru_cache(maxsize=8)
-def _batch_size(_digest: str, tiles: int) -> BatchSize:
+def _batch_size(_run: str, tiles: int) -> BatchSize:
     """Return the batch size of a run in this process: it remembers what did not fit."""
     return BatchSize(tiles)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ from geoseg.backends.base import BatchSize, Predictor, predict_batches
 from geoseg.backends.openvino import OpenVinoPredictor
 from geoseg.errors import InvalidModel, OutOfDeviceMemory
 from geoseg.models.bundle import ONNX, Bundle
-from geoseg.prediction import wiring
 from geoseg.testing import make_scene
 from geoseg.values import CERTAIN
 from tests.backends.test_stored import SPEC, normalized, stored
@@ -60,14 +58,6 @@ class FakeGpu:
         return self.inner(batch)
 
 
-@pytest.fixture(autouse=True)
-def forget() -> Iterator[None]:
-    """What did not fit in one test fits in the next."""
-    wiring._batch_size.cache_clear()
-    yield
-    wiring._batch_size.cache_clear()
-
-
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = np.random.default_rng(4).integers(0, 256, (3, 330, 400), np.uint8)
@@ -79,7 +69,7 @@ def install(monkeypatch: pytest.MonkeyPatch, bundle: Bundle, room: int) -> FakeG
     inner = OpenVinoPredictor(bundle.files[ONNX], card.activation, precision="f32", inputs=card.inputs)
     gpu = FakeGpu(inner, room)
     monkeypatch.setattr(select, "cuda_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU of paper")
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "a GPU of paper")
     monkeypatch.setattr(select, "_load", lambda _: gpu)
     return gpu
 
@@ -131,7 +121,6 @@ def test_a_device_that_is_too_small_gives_the_same_in_smaller_batches(
     assert "batch      shrunk" not in expected.err
     assert "pytorch: this machine has a GPU; bf16: " in expected.summary["backend_reason"]
     assert expected.summary["features"] > 10
-    wiring._batch_size.cache_clear()
 
     small = install(monkeypatch, binary, room)
     result, again = infer(capfd, scene, binary, folders[1])
@@ -148,6 +137,23 @@ def test_a_device_that_is_too_small_gives_the_same_in_smaller_batches(
     assert max(small.taken[-3:]) <= shrunk
 
 
+def test_a_second_run_begins_afresh(
+    binary: Bundle,
+    scene: Path,
+    folders: tuple[Path, Path],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(monkeypatch, binary, 3)  # another program has the rest of the memory
+    first, _ = infer(capfd, scene, binary, folders[0])
+    assert first.summary["shrunk_batch"] == 2
+    roomy = install(monkeypatch, binary, 1000)
+    second, _ = infer(capfd, scene, binary, folders[1])
+    assert second.summary["plan_digest"] == first.summary["plan_digest"]
+    assert second.summary["shrunk_batch"] is None
+    assert max(roomy.taken) == 16
+
+
 def test_flips_shrink_too(
     binary: Bundle,
     scene: Path,
@@ -157,7 +163,6 @@ def test_flips_shrink_too(
 ) -> None:
     install(monkeypatch, binary, 1000)
     _, probabilities = infer(capfd, scene, binary, folders[0], "--tta")
-    wiring._batch_size.cache_clear()
     install(monkeypatch, binary, 3)
     result, again = infer(capfd, scene, binary, folders[1], "--tta")
     np.testing.assert_array_equal(again, probabilities)
@@ -195,7 +200,6 @@ def test_what_pytorch_says_of_full_memory_shrinks_the_batch(
     chosen = ("--backend", "pytorch", "--device", "cpu", "--batch", "8")
     expected, probabilities = infer(capfd, scene, binary, folders[0], *chosen)
     assert expected.summary["shrunk_batch"] is None
-    wiring._batch_size.cache_clear()
     usual = CpuRunner.__call__
 
     def cramped(runner: CpuRunner, batch: NDArray[Any]) -> Forward:
