@@ -171,13 +171,13 @@ def _pack(sums: NDArray[np.uint32]) -> NDArray[np.uint8]:
     import pyarrow
 
     grouped = np.ascontiguousarray(sums.reshape(-1).view(np.uint8).reshape(-1, 4).T)
-    return np.frombuffer(pyarrow.compress(grouped.reshape(-1), codec="lz4", asbytes=True), np.uint8)
+    return np.frombuffer(pyarrow.compress(grouped.reshape(-1), codec="lz4_raw", asbytes=True), np.uint8)
 
 
 def _unpack(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint32]:
     import pyarrow
 
     size = 4 * math.prod(shape)
-    stored = pyarrow.decompress(np.ascontiguousarray(packed), size, codec="lz4", asbytes=True)
+    stored = pyarrow.decompress(np.ascontiguousarray(packed), size, codec="lz4_raw", asbytes=True)
     grouped = np.frombuffer(stored, np.uint8).reshape(4, -1)
     return np.ascontiguousarray(grouped.T).view(np.uint32).reshape(shape)

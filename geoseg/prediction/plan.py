@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -101,7 +102,7 @@ class Plan:
             if field.name not in {"scene", "warnings", "reason"}
         }
         facts["scene"] = self.scene.fingerprint
-        facts["versions"] = [version(name) for name in ("geoseg", "openvino", "onnxruntime", "torch")]
+        facts["versions"] = _versions()
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -133,6 +134,12 @@ class Plan:
     def classify(self, block: ProbabilityBlock) -> NDArray[np.uint8]:
         """Return the class ids of a block; 0 where there is none."""
         return classify(block.values, self.rule)
+
+
+@functools.cache
+def _versions() -> list[str]:
+    """Return the versions of what computes results: looked up once, as it takes 10 ms."""
+    return [version(name) for name in ("geoseg", "openvino", "onnxruntime", "torch")]
 
 
 def _canonical(value: Any) -> Any:
