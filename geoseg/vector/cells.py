@@ -23,19 +23,24 @@ the polygons of all labels partition the valid area exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.vector.samples import Floats, Index, Samples
+from geoseg.vector.changes import Changes
+from geoseg.vector.samples import Floats, Index, Labels, Samples
 
-_FIRST = np.array([[0, 0], [0, 1], [1, 0], [0, 0]])
-"""Row and column, relative to the cell, of the first (upper or left) sample of each side."""
+_RIGHT, _DOWN = np.array([0, 1, 0, 0]), np.array([0, 0, 1, 0])
+"""Columns and rows from a cell's upper left sample to the first (upper or left) one of each side."""
+
+_SIDES = np.unpackbits(np.arange(16, dtype=np.uint8)[:, None], axis=1, bitorder="little")[:, :4]
+"""Whether each side is in a set of sides, per set; sets of sides, or corners, are bits of a number."""
 
 
 def _previous_crossings() -> NDArray[np.int8]:
-    """Tabulate, per pattern of crossed sides (bits) and side, the crossed side before it."""
+    """Tabulate, per set of crossed sides and side, the crossed side before it."""
     table = np.zeros((16, 4), np.int8)
     for pattern in range(16):
         for side in range(4):
@@ -47,6 +52,11 @@ def _previous_crossings() -> NDArray[np.int8]:
 _PREVIOUS = _previous_crossings()
 
 
+def _rows(table: NDArray[np.generic], pattern: NDArray[np.uint8]) -> NDArray[np.generic]:
+    """Return the rows of a table of 16 x 4 bytes, four bytes at a time."""
+    return table.view(np.uint32)[:, 0].take(pattern).view(table.dtype).reshape(-1, 4)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Cells:
     """The cells that an outline of a class crosses.
@@ -55,10 +65,11 @@ class Cells:
     ----------
     index : ndarray of int64, shape (n,)
         Flat index of each cell's upper left sample, increasing.
-    corners : ndarray of int16, shape (n, 4)
-        Labels.
-    crossed : ndarray of bool, shape (n, 4)
-        Whether the side's corners differ.
+    bounding : ndarray of bool, shape (n, 4)
+        Whether the side is crossed, with a class at its first corner: a half-edge of that class
+        starts here.
+    valid : ndarray of bool, shape (n, 4)
+        Whether both corners of the side are valid.
     target : ndarray of int8, shape (n, 4)
         The side where the half-edge ends that starts at this one.
     via : Via
@@ -66,8 +77,8 @@ class Cells:
     """
 
     index: Index
-    corners: NDArray[np.int16]
-    crossed: NDArray[np.bool_]
+    bounding: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
     target: NDArray[np.int8]
     via: Via
 
@@ -87,38 +98,42 @@ class Via:
     points: Floats
 
 
-def cross_cells(samples: Samples, *, smooth: bool) -> Cells:
+def cross_cells(samples: Samples, changes: Changes, *, smooth: bool) -> Cells:
     """Find the cells that outlines of classes cross, and how."""
-    index, corners = _find(samples.labels)
-    crossed = corners != np.roll(corners, -1, axis=1)
-    target = _PREVIOUS[np.packbits(crossed, axis=1, bitorder="little")[:, 0]]
+    index, corners = _bounding(samples, changes.cells)
+    crossed = _bits([one != two for one, two in zip(corners, [*corners[1:], corners[0]], strict=True)])
+    of_class = _bits([corner > 0 for corner in corners])
+    ok = _bits([corner >= 0 for corner in corners])
+    target = _rows(_PREVIOUS, crossed)
+    bounding = _rows(_SIDES, crossed & of_class).view(bool)
+    valid = _rows(_SIDES, ok & (ok >> 1 | (ok & 1) << 3)).view(bool)
     if smooth:
         via = _smooth(samples, index, corners, crossed, target)
     else:
-        turns = crossed & (corners > 0) & (target != np.arange(2, 6) % 4)
-        owner = np.flatnonzero(turns)
+        owner = np.flatnonzero(bounding & (target != np.arange(2, 6) % 4))
         via = Via(owner, centers(samples, index[owner // 4]))
-    return Cells(index, corners, crossed, target, via)
+    return Cells(index, bounding, valid, target, via)
 
 
-def _find(labels: NDArray[np.int16]) -> tuple[Index, NDArray[np.int16]]:
-    """Return the flat indices and corners of cells whose corners differ, one of them a class."""
-    across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
-    active = np.zeros(labels.shape, bool)
-    cells = active[:-1, :-1]
-    np.logical_or(across[:-1], across[1:], out=cells)
-    cells |= down[:, 1:]
-    cells |= down[:, :-1]
-    index = np.flatnonzero(active)
-    flat, stride = labels.ravel(), labels.shape[1]
-    corners = np.stack([flat[index + step] for step in (0, 1, stride + 1, stride)], axis=1)
-    bounding = corners.max(axis=1) > 0
-    return (index, corners) if bounding.all() else (index[bounding], corners[bounding])
+def _bounding(samples: Samples, index: Index) -> tuple[Index, list[Labels]]:
+    """Return the cells with a class at a corner, and the labels at each of their corners."""
+    flat, stride = samples.labels.ravel(), samples.stride
+    corners = [flat.take(index + step) for step in (0, 1, stride + 1, stride)]
+    bounding = np.maximum(np.maximum(*corners[:2]), np.maximum(*corners[2:])) > 0
+    if bounding.all():
+        return index, corners
+    return index[bounding], [corner[bounding] for corner in corners]
+
+
+def _bits(flags: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
+    """Pack four flags a cell into a number."""
+    one, two, three, four = (flag.view(np.uint8) for flag in flags)
+    return one | two << 1 | three << 2 | four << 3
 
 
 def centers(samples: Samples, cell: Index) -> Floats:
     """Return the middle of cells, a pixel corner, as (col, row)."""
-    rows, cols = np.divmod(cell, samples.stride)
+    rows, cols = samples.places(cell)
     return np.column_stack([cols + (samples.col + 1.0), rows + (samples.row + 1.0)])
 
 
@@ -135,40 +150,47 @@ def crossings(samples: Samples, cell: Index, side: Index) -> tuple[Floats, Float
     balance : ndarray of float64, shape (n,)
         Sum of the leads of the first sample's label at both ends.
     """
-    rows, cols = np.divmod(cell, samples.stride)
-    first = _FIRST[side]
-    row, col = rows + first[:, 0], cols + first[:, 1]
+    rows, cols = samples.places(cell)
+    rows, cols = rows + _DOWN.take(side), cols + _RIGHT.take(side)
     across = side % 2 == 0
-    here, there = samples.leads((row, col, row + ~across, col + across))
+    here, there = samples.leads(rows, cols, across)
     along = here / (here - there)
-    x = (col + (samples.col + 0.5)) + np.where(across, along, 0.0)
-    y = (row + (samples.row + 0.5)) + np.where(across, 0.0, along)
-    return np.column_stack([x, y]), here + there
+    points = np.empty((len(cell), 2))
+    np.add(cols + (samples.col + 0.5), np.where(across, along, 0.0), out=points[:, 0])
+    np.add(rows + (samples.row + 0.5), np.where(across, 0.0, along), out=points[:, 1])
+    return points, here + there
 
 
 def _smooth(
     samples: Samples,
     index: Index,
-    corners: NDArray[np.int16],
-    crossed: NDArray[np.bool_],
+    corners: list[Labels],
+    crossed: NDArray[np.uint8],
     target: NDArray[np.int8],
 ) -> Via:
     """Choose the vertices inside cells; correct `target` where opposite corners are connected."""
-    invalid = corners < 0
-    outline = invalid.any(axis=1)
-    count = crossed.sum(axis=1)
-    same = corners[:, :2] == corners[:, 2:]
-    saddle = np.flatnonzero(~outline & (count == 4) & same.any(axis=1))
-    target[saddle] = _connected(_saddle_corner(samples, index[saddle], corners[saddle], same[saddle]))
-    meeting = np.flatnonzero(~outline & (count >= 3) & ~((count == 4) & same.any(axis=1)))
-    edge = np.flatnonzero(outline)
-    vias = [
-        _junctions(samples, meeting, index, crossed),
-        _along_outline(samples, edge, index, corners, crossed, target),
-    ]
+    outline = np.minimum(np.minimum(*corners[:2]), np.minimum(*corners[2:])) < 0
+    several = ~outline & (_SIDES.sum(axis=1) >= 3)[crossed]
+    paired = several & (crossed == 15) & ((corners[0] == corners[2]) | (corners[1] == corners[3]))
+    saddle = np.flatnonzero(paired)
+    target[saddle] = _connected(_saddle_corner(samples, index[saddle], _at(corners, saddle)))
+    meeting, edge = np.flatnonzero(several & ~paired), np.flatnonzero(outline)
+    vias = []
+    if len(meeting):
+        vias.append(_junctions(samples, meeting, index, _SIDES[crossed].view(bool)))
+    if len(edge):
+        crosses = _SIDES[crossed[edge]].view(bool)
+        vias.append(_along_outline(samples, edge, index, _at(corners, edge), crosses, target))
+    if not vias:
+        return Via(np.empty(0, np.int64), np.empty((0, 2)))
     owner = np.concatenate([via.owner for via in vias])
     order = np.argsort(owner, kind="stable")
     return Via(owner[order], np.concatenate([via.points for via in vias])[order])
+
+
+def _at(corners: list[Labels], chosen: Index) -> Labels:
+    """Return the labels at the corners of chosen cells, a cell a row."""
+    return np.stack([corner[chosen] for corner in corners], axis=1)
 
 
 def _connected(corner: Index) -> NDArray[np.int8]:
@@ -178,14 +200,13 @@ def _connected(corner: Index) -> NDArray[np.int8]:
     return np.where(joined, sides + 1, sides - 1).astype(np.int8) % 4
 
 
-def _saddle_corner(
-    samples: Samples, cell: Index, corners: NDArray[np.int16], same: NDArray[np.bool_]
-) -> Index:
+def _saddle_corner(samples: Samples, cell: Index, corners: Labels) -> Index:
     """Return 0 or 1: which of two pairs of opposite corners is connected through the cell.
 
     The only pair with equal labels; of two such pairs the label that leads in the mean of the cell,
     the lower label where neither leads.
     """
+    same = corners[:, :2] == corners[:, 2:]
     balance = [crossings(samples, cell, np.full(len(cell), side))[1] for side in range(4)]
     first_leads = balance[0] - balance[1] - balance[2] + balance[3]
     higher = corners[:, 0] > corners[:, 1]
@@ -206,15 +227,15 @@ def _along_outline(
     samples: Samples,
     chosen: Index,
     index: Index,
-    corners: NDArray[np.int16],
+    corners: Labels,
     crossed: NDArray[np.bool_],
     target: NDArray[np.int8],
 ) -> Via:
     """Route half-edges of cells with invalid corners along the edge of the invalid quarters."""
-    cell, crossed, invalid = index[chosen], crossed[chosen], corners[chosen] < 0
+    cell, invalid = index[chosen], corners < 0
     inner = crossed & ~invalid & ~np.roll(invalid, -1, axis=1)
     feet = _feet(samples, cell, invalid, inner)
-    turns, direct = _turns(corners[chosen], invalid, chosen, target)
+    turns, direct = _turns(corners, invalid, chosen, target)
     goal = target[chosen].astype(np.int64)
     lines = np.arange(len(chosen))[:, None]
     middle = np.broadcast_to(centers(samples, cell)[:, None], feet.shape)
@@ -245,7 +266,7 @@ def _feet(samples: Samples, cell: Index, invalid: NDArray[np.bool_], inner: NDAr
 
 
 def _turns(
-    corners: NDArray[np.int16], invalid: NDArray[np.bool_], chosen: Index, target: NDArray[np.int8]
+    corners: Labels, invalid: NDArray[np.bool_], chosen: Index, target: NDArray[np.int8]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Tell which half-edges pass the cell's middle, and which avoid the invalid quarters.
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.values import ProbabilityBlock, Window
+from geoseg.vector.changes import Changes
 from geoseg.vector.pieces import NO_PIXEL, Evidence
 from geoseg.vector.samples import Index, Samples
 
@@ -27,16 +28,14 @@ class Runs:
     last: Index
 
 
-def find_runs(samples: Samples) -> Runs:
+def find_runs(samples: Samples, changes: Changes) -> Runs:
     """Find the runs of equal class labels in every row of samples."""
-    labels = samples.labels
-    begins = labels > 0
-    ends = begins.copy()
-    differ = labels[:, 1:] != labels[:, :-1]
-    begins[:, 1:] &= differ
-    ends[:, :-1] &= differ
-    row, first = np.divmod(np.flatnonzero(begins), samples.stride)
-    return Runs(row, first, np.flatnonzero(ends) - row * samples.stride)
+    last = changes.across
+    first = np.append(0, last[:-1] + 1)
+    of_class = samples.labels.ravel().take(first) > 0
+    first, last = first[of_class], last[of_class]
+    row, col = samples.places(first)
+    return Runs(row, col, col + (last - first))
 
 
 def count(
@@ -66,11 +65,9 @@ def count(
     at_edge = (row + samples.row == 0) | (row + samples.row == grid_shape[0] - 1)
     at_edge |= (first + samples.col == 0) | right
 
-    rows, cols = region.within(samples.inside)
-    chosen = (samples.labels[region.row - samples.row :, region.col - samples.col :] > 0)[
-        : region.height, : region.width
-    ]
-    probability = samples.strongest[rows, cols][chosen]
+    frame = Window(samples.row, samples.col, *samples.labels.shape)
+    chosen = samples.labels[region.within(frame)] > 0
+    probability = samples.strongest[region.within(samples.window)][chosen]
     begin = np.cumsum(length) - length
     near = _near_invalid(block, region, grid_shape)
 
@@ -94,11 +91,11 @@ def _near_invalid(
     """Mark the pixels of a region with an invalid one among their neighbours; None if there is none."""
     around = Window(region.row - 1, region.col - 1, region.height + 2, region.width + 2)
     around = around.intersection(Window(0, 0, *grid_shape))
-    invalid = ~block.valid[around.within(block.window)]
-    if not invalid.any():
+    valid = block.valid[around.within(block.window)]
+    if valid.all():
         return None
     top, left = around.row - region.row + 1, around.col - region.col + 1
     frame = np.zeros((region.height + 2, region.width + 2), bool)
-    frame[top : top + around.height, left : left + around.width] = invalid
+    frame[top : top + around.height, left : left + around.width] = ~valid
     rows = frame[:-2] | frame[1:-1] | frame[2:]
     return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])

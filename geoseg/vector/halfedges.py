@@ -65,8 +65,8 @@ class HalfEdges:
 
 def link(samples: Samples, cells: Cells) -> HalfEdges:
     """Link the half-edges of classes: each to the one that starts where it ends."""
-    owner = np.flatnonzero(cells.crossed & (cells.corners > 0))
-    cell, side = np.divmod(owner, 4)
+    owner = np.flatnonzero(cells.bounding)
+    cell, side = owner // 4, owner % 4
     goal = cells.target.ravel()[owner].astype(np.int64)
     number = np.full(4 * len(cells.index), -1)
     number[owner] = np.arange(len(owner))

@@ -8,6 +8,7 @@ row is the seam to the region above.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +20,29 @@ INVALID = -1
 
 Index = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Labels = NDArray[np.signedinteger[Any]]
+"""Class ids, 0 background, `INVALID`; bytes where the ids allow it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Samples:
     """Labels at the pixel centres of a region and of the next row and column.
 
+    A sample is named by its flat index in `labels`, a cell by that of its upper left sample.
+
     Parameters
     ----------
     row, col : int
         Grid position of the first sample; -1 where the region begins at the scene's edge.
-    labels : ndarray of int16, shape (rows, cols)
-        Class id, 0 background, `INVALID`; outside the grid is invalid.
-    inside : Window
-        The part of the samples that lies in the grid.
-    values : ndarray of uint16, shape (channels, *inside.shape)
+    labels : ndarray of int8 or int16, shape (rows, cols)
+        See `Labels`; outside the grid is invalid. In C order.
+    window : Window
+        What `values`, `winner` and `strongest` cover: at least the samples inside the grid.
+    values : ndarray of uint16, shape (channels, *window.shape)
         Probabilities.
-    winner : ndarray of uint8, shape inside.shape
+    winner : ndarray of uint8, shape window.shape
         Channel with the largest probability, the first of equals.
-    strongest : ndarray of uint16, shape inside.shape
+    strongest : ndarray of uint16, shape window.shape
         That probability.
     level : float
         Threshold between two integers.
@@ -45,8 +50,8 @@ class Samples:
 
     row: int
     col: int
-    labels: NDArray[np.int16]
-    inside: Window
+    labels: Labels
+    window: Window
     values: NDArray[np.uint16]
     winner: NDArray[np.uint8]
     strongest: NDArray[np.uint16]
@@ -54,33 +59,45 @@ class Samples:
 
     @property
     def stride(self) -> int:
-        """Samples in a row: a cell is named by the flat index of its upper left sample."""
+        """Samples in a row."""
         return int(self.labels.shape[1])
 
-    def leads(self, ends: tuple[Index, Index, Index, Index]) -> tuple[Floats, Floats]:
+    def places(self, index: Index) -> tuple[Index, Index]:
+        """Return the local rows and columns of samples."""
+        # Unlike numpy's divmod, its division by one number is vectorized.
+        rows = index // self.stride
+        return rows, index - rows * self.stride
+
+    def leads(self, rows: Index, cols: Index, across: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Return by how much the first label leads the second one at either end of grid edges.
 
         A class is as strong as its probability; the background as strong as the threshold, or as
-        the channel that beats it. Where the labels differ the lead is positive at the first end,
-        negative at the second; ties count as half a step, so neither is ever 0.
+        the channel that beats it. The lead is positive at the first end, negative at the second;
+        ties count as half a step, so neither is ever 0.
 
         Parameters
         ----------
-        ends : row and column of the first samples, row and column of the second ones
-            Local to `labels`; all valid.
+        rows, cols : ndarray of int64, shape (n,)
+            Local place of the first, upper or left, samples.
+        across : ndarray of bool, shape (n,)
+            Whether the other one lies to the right, else below. Both are valid; of a single class
+            their labels differ.
         """
-        row, col = self.inside.row - self.row, self.inside.col - self.col
-        first, second = (ends[0] - row, ends[1] - col), (ends[2] - row, ends[3] - col)
-        one = self.labels[ends[0], ends[1]] > 0
-        two = self.labels[ends[2], ends[3]] > 0
+        pitch = self.window.width
+        first = (rows + (self.row - self.window.row)) * pitch + (cols + (self.col - self.window.col))
+        second = first + np.where(across, 1, pitch)
         if len(self.values) == 1:
-            sign = np.where(one, 1.0, -1.0)
-            probability = self.values[0]
-            return sign * (probability[first] - self.level), sign * (probability[second] - self.level)
-        ours, theirs = self.winner[first], self.winner[second]
+            probability = self.values.ravel()
+            here, there = probability.take(first) - self.level, probability.take(second) - self.level
+            return np.abs(here), -np.abs(there)
+        index = rows * self.stride + cols
+        labels = self.labels.ravel()
+        one, two = labels.take(index) > 0, labels.take(index + np.where(across, 1, self.stride)) > 0
+        winner, values = self.winner.ravel(), self.values.reshape(len(self.values), -1)
+        ours, theirs = winner.take(first), winner.take(second)
         leads = []
         for end in (first, second):
-            p, q = self.values[(ours, *end)], self.values[(theirs, *end)]
+            p, q = values[ours, end], values[theirs, end]
             rest_p = np.where(ours == theirs, self.level, np.maximum(p, self.level))
             rest_q = np.where(ours == theirs, self.level, np.maximum(q, self.level))
             leads.append(np.where(one, p, rest_p) - np.where(two, q, rest_q))
@@ -101,13 +118,18 @@ def take_samples(
     frame = Window(row, col, region.row_stop - row + 1, region.col_stop - col + 1)
     inside = frame.intersection(Window(0, 0, *grid_shape))
     rows, cols = inside.within(block.window)
-    values, valid = block.values[:, rows, cols], block.valid[rows, cols]
+    values = np.ascontiguousarray(block.values)
     winner, best = _strongest(values)
-    ids = np.array(rule.channels, np.int16)
-    labels = np.full(frame.shape, INVALID, np.int16)
-    found = np.where(best > rule.level, ids[winner] if len(ids) > 1 else ids[0], np.int16(0))
-    np.copyto(labels[inside.within(frame)], found, where=valid)
-    return Samples(row, col, labels, inside, values, winner, best, rule.level)
+    ids = np.array(rule.channels, np.int8 if max(rule.channels) <= np.iinfo(np.int8).max else np.int16)
+    # Compared as integers: numpy would turn every pixel into a float to compare it with the level.
+    found = (best[rows, cols] >= int(np.ceil(rule.level))).view(np.int8)
+    labels = np.full(frame.shape, INVALID, ids.dtype)
+    target = labels[inside.within(frame)]
+    np.multiply(found, ids[winner[rows, cols]] if len(ids) > 1 else ids[0], out=target)
+    valid = block.valid[rows, cols]
+    if not valid.all():
+        np.copyto(target, INVALID, where=~valid)
+    return Samples(row, col, labels, block.window, values, winner, best, rule.level)
 
 
 def _strongest(values: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:

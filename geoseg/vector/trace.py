@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from geoseg.values import ClassRule, ProbabilityBlock, Window
 from geoseg.vector.cells import Cells, cross_cells, crossings
 from geoseg.vector.census import Runs, count, find_runs
+from geoseg.vector.changes import find_changes
 from geoseg.vector.halfedges import HalfEdges, link
 from geoseg.vector.perimeter import find_contacts, seam_keys
 from geoseg.vector.pieces import Arc, Evidence, OpenPiece, Piece, Pieces
@@ -58,9 +59,10 @@ def trace(
     """
     samples = take_samples(block, region, grid_shape, rule)
     smooth = outline == "smooth"
-    cells = cross_cells(samples, smooth=smooth)
+    changes = find_changes(samples)
+    cells = cross_cells(samples, changes, smooth=smooth)
     edges = link(samples, cells)
-    runs = find_runs(samples)
+    runs = find_runs(samples, changes)
     ring = _rings_before(samples, cells, edges, runs)
     piece = components(edges.rings + 1, (ring, _rings_behind(samples, cells, edges, runs, ring)))
     evidence = count(samples, runs, piece[ring], block, region, grid_shape)
@@ -165,10 +167,7 @@ def _vertices(samples: Samples, cells: Cells, edges: HalfEdges, *, smooth: bool)
     place, points = owner[inner], cells.via.points[inner]
     if not smooth:
         return place, points
-    corners = cells.corners[edges.cell]
-    lines = np.arange(len(edges.cell))
-    valid = (corners[lines, edges.side] >= 0) & (corners[lines, (edges.side + 1) % 4] >= 0)
-    start = np.flatnonzero(valid)
+    start = np.flatnonzero(cells.valid[edges.cell, edges.side])
     crossed = crossings(samples, cells.index[edges.cell[start]], edges.side[start])[0]
     place = np.concatenate([start, place])
     order = np.argsort(place, kind="stable")
