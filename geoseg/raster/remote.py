@@ -1,8 +1,7 @@
-"""Scenes behind a URL: what GDAL is told about the network, datasets kept open, reads done again.
+"""Scenes behind a URL: what GDAL is told about the network, and reads done again.
 
 GDAL fetches the blocks of a window side by side, neighbours in one request, and asks again after HTTP
-429, 500, 502, 503 and 504. It does not ask again after an answer that ends half-way, and forgets the
-blocks of a dataset with the dataset, so that the next window would fetch them anew: both is done here.
+429, 500, 502, 503 and 504. It does not ask again after an answer that ends half-way: that is done here.
 
 Network options: https://gdal.org/en/stable/user/virtual_file_systems.html#vsicurl-http-https-ftp-files-random-access
 """
@@ -16,20 +15,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    import rasterio
+from collections.abc import Callable
+from typing import TypeVar
 
 Result = TypeVar("Result")
-Key = tuple[str, int | None, bool]
-"""Of a dataset: uri, overview, warped."""
-
-KEPT = 4
-"""Datasets that stay open; a run needs one, or two where a stretch is measured on an overview."""
-
 PAUSES = (0.5, 2.0)
 """Seconds before what failed is done again."""
 
@@ -53,8 +42,7 @@ _FINAL = re.compile(
     r"response code: \d|too slow|timed out|connect to|resolve host|certificate|SSL|Credentials|AccessDenied"
     r"|not recognized|not a raster|does not exist"
 )
-_lock = threading.RLock()
-_kept: OrderedDict[Key, tuple[contextlib.ExitStack, rasterio.DatasetReader]] = OrderedDict()
+_lock = threading.Lock()
 _known: set[str] = set()  # URLs of which GDAL's cache may hold something
 
 
@@ -64,34 +52,13 @@ def network_options(uri: str) -> dict[str, str]:
     return options | {"CPL_VSIL_CURL_ALLOWED_FILENAME": uri}
 
 
-@contextlib.contextmanager
-def kept_open(
-    key: Key, enter: Callable[[contextlib.ExitStack], rasterio.DatasetReader]
-) -> Iterator[rasterio.DatasetReader]:
-    """Give the dataset of `key`, opened if it is not; what fails with it closes it.
-
-    Its blocks stay in GDAL's block cache, so that windows that overlap fetch them once. One thread at a
-    time is let in: what is saved is the network, and the decoded blocks are those of all threads.
-
-    Parameters
-    ----------
-    enter : callable
-        Opens the dataset and registers with the stack what closes it.
-    """
-    with _lock:
-        if key not in _kept:
-            _known.add(key[0])
-            with contextlib.ExitStack() as stack:
-                dataset = enter(stack)
-                _kept[key] = stack.pop_all(), dataset
-        _kept.move_to_end(key)
-        while len(_kept) > KEPT:
-            _close(next(iter(_kept)))
-        yield _kept[key][1]
+def remember(uri: str) -> None:
+    """Note that GDAL's cache may hold something of a URL from now on."""
+    _known.add(uri)
 
 
 def forget(uri: str) -> None:
-    """Close what is open of a URL, and let GDAL forget what it knows of it: it may have changed."""
+    """Let GDAL forget what it knows of a URL, of which nothing is open: it may have changed."""
     import rasterio
     from rasterio.errors import RasterioError
 
@@ -99,33 +66,34 @@ def forget(uri: str) -> None:
         if uri not in _known:
             return
         _known.discard(uri)
-        for key in [key for key in _kept if key[0] == uri]:
-            _close(key)
         # GDAL's cache outlives the datasets, but for a file of this option, of which it goes at closing.
         options = network_options(uri) | {"CPL_VSIL_CURL_NON_CACHED": uri}
         with contextlib.suppress(RasterioError), rasterio.Env(**options):
             rasterio.open(uri, driver="GTiff", sharing=False).close()
 
 
-def _close(key: Key) -> None:
-    stack, _ = _kept.pop(key)
-    stack.close()
-
-
 def persistently(
-    uri: str,
     read: Callable[[], Result],
+    anew: Callable[[], None],
     reason_of: Callable[[BaseException], str],
     errors: tuple[type[Exception], ...],
 ) -> Result:
-    """Read; where that fails and may not fail the next time, do it again on a dataset opened anew."""
+    """Read; where that fails and may not fail the next time, do it again.
+
+    Parameters
+    ----------
+    anew : callable
+        Called in between: closes what is open, forgets what is known.
+    reason_of : callable
+        Returns GDAL's reason for an error of `errors`.
+    """
     for pause in PAUSES:
         try:
             return read()
         except errors as error:
             if _FINAL.search(reason_of(error)):
                 raise
-        forget(uri)
+        anew()
         time.sleep(pause)
     return read()
 

@@ -11,25 +11,26 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-import rasterio.windows
 from numpy.typing import NDArray
 
 from geoseg import files
 from geoseg.raster.describe import Band, SceneInfo, check_readable, describe
 from geoseg.raster.drivers import is_remote
-from geoseg.raster.resample import resample, restore, taps
+from geoseg.raster.environment import useful_cache
+from geoseg.raster.handles import close_kept
+from geoseg.raster.resample import reach, resample, restore, taps
 from geoseg.raster.source import Source, opened, reading, resolve
-from geoseg.raster.validity import is_nodata, validity
+from geoseg.raster.windows import read_window
 from geoseg.values import GeoBox, Patch, Window
 
 __all__ = [
     "Band",
     "SceneInfo",
     "choose_overview",
+    "close_scene",
     "open_scene",
     "read_patch",
     "read_validity",
-    "read_window",
     "sample",
 ]
 
@@ -71,7 +72,7 @@ def read_patch(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[i
     """Read pixels and validity over a window of the working grid.
 
     A grid pixel has the same bits through whatever window it is read. Safe from any thread and
-    process, see `geoseg.raster.source.opened`.
+    process; what was opened stays open, see `geoseg.raster.handles` and `close_scene`.
 
     Parameters
     ----------
@@ -102,35 +103,44 @@ def read_patch(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[i
     """
     _check_request(scene, window, grid, bands)
     dtype = np.result_type(*(_band(scene, band).read_dtype for band in bands))
-    pixels = np.zeros((len(bands), *window.shape), dtype)
-    valid = np.zeros(window.shape, bool)
-    if pixels.size == 0:
-        return Patch(pixels, valid)
-    reading(scene.uri, partial(_fill, scene, window, grid, bands, pixels, valid))
+    if not window.height or not window.width:
+        return Patch(np.zeros((len(bands), *window.shape), dtype), np.zeros(window.shape, bool))
+    return reading(scene.uri, partial(_read, scene, window, grid, bands, dtype))
+
+
+def _read(
+    scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[int], dtype: np.dtype[np.generic]
+) -> Patch:
+    level, size = choose_overview(scene, grid)
+    top, bottom = reach(window.row, window.row_stop, grid.height, size[0])
+    strips = _strips(window, grid, size)
+    with _opened(scene, level, bottom - top) as dataset:
+        if len(strips) == 1:
+            return _read_strip(dataset, scene, window, grid, bands, dtype)
+        pixels = np.zeros((len(bands), *window.shape), dtype)
+        valid = np.zeros(window.shape, bool)
+        for strip in strips:
+            place = strip.within(window)
+            part = _read_strip(dataset, scene, strip, grid, bands, dtype)
+            pixels[:, *place], valid[place] = part.pixels, part.valid
     return Patch(pixels, valid)
 
 
-def _fill(
+def _read_strip(
+    dataset: rasterio.DatasetReader,
     scene: SceneInfo,
-    window: Window,
+    strip: Window,
     grid: GeoBox,
     bands: Sequence[int],
-    pixels: NDArray[np.generic],
-    valid: NDArray[np.bool_],
-) -> None:
-    """Read a window into arrays of its size."""
-    level, size = choose_overview(scene, grid)
-    with _opened(scene, level) as dataset:
-        for part in _strips(window, grid, size):
-            rows = taps(part.row, part.row_stop, grid.height, size[0])
-            cols = taps(part.col, part.col_stop, grid.width, size[1])
-            source = Window(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
-            values, known = read_window(dataset, scene, source, bands)
-            if size != (grid.height, grid.width):
-                values, known = resample(values, known, rows, cols)
-            place = part.within(window)
-            pixels[:, *place] = _finish(values, known, scene, bands, pixels.dtype)
-            valid[place] = known
+    dtype: np.dtype[np.generic],
+) -> Patch:
+    rows = taps(strip.row, strip.row_stop, grid.height, dataset.height)
+    cols = taps(strip.col, strip.col_stop, grid.width, dataset.width)
+    source = Window(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
+    values, known = read_window(dataset, scene, source, bands)
+    if dataset.shape != grid.shape:
+        values, known = resample(values, known, rows, cols)
+    return Patch(_finish(values, known, scene, bands, dtype), known)
 
 
 def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDArray[np.bool_]:
@@ -143,7 +153,7 @@ def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDA
         return np.ones(window.shape, bool)
 
     def read() -> NDArray[np.bool_]:
-        with _opened(scene, None) as dataset:
+        with _opened(scene, None, window.height) as dataset:
             return read_window(dataset, scene, window, bands)[1]
 
     return reading(scene.uri, read)
@@ -189,9 +199,20 @@ def _fingerprint(dataset: rasterio.DatasetReader, source: Source) -> str:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:32]
 
 
-def _opened(scene: SceneInfo, level: int | None) -> AbstractContextManager[rasterio.DatasetReader]:
-    identity = scene.geobox.transform == (1, 0, 0, 0, 1, 0)
-    return opened(scene.uri, (scene.driver,), overview=level, warped=scene.warped, quiet=identity)
+def close_scene(scene: SceneInfo) -> None:
+    """Close what this process keeps open of a scene; reading it again opens it again."""
+    close_kept(scene.uri)
+
+
+def _opened(scene: SceneInfo, level: int | None, rows: int) -> AbstractContextManager[rasterio.DatasetReader]:
+    """Give the open dataset to this thread alone, to read so many of its rows."""
+
+    def cache(dataset: rasterio.DatasetReader) -> int:
+        pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
+        return useful_cache(dataset.block_shapes[0], dataset.width, rows, pixel)
+
+    plain = scene.geobox.transform == (1, 0, 0, 0, 1, 0)
+    return opened(scene.uri, (scene.driver,), overview=level, warped=scene.warped, quiet=plain, keep=cache)
 
 
 def _check_request(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[int]) -> None:
@@ -220,71 +241,13 @@ def choose_overview(scene: SceneInfo, grid: GeoBox) -> tuple[int | None, tuple[i
     return chosen
 
 
-def _strips(window: Window, grid: GeoBox, size: tuple[int, int]) -> Iterator[Window]:
+def _strips(window: Window, grid: GeoBox, size: tuple[int, int]) -> list[Window]:
     pixels_a_row = window.width * (size[1] / grid.width) * (size[0] / grid.height)
     height = max(1, int(_STRIP / max(1.0, pixels_a_row)))
-    for row in range(window.row, window.row_stop, height):
-        yield Window(row, window.col, min(height, window.row_stop - row), window.width)
-
-
-def read_window(
-    dataset: rasterio.DatasetReader, scene: SceneInfo, window: Window, bands: Sequence[int]
-) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """Return stored values (a palette's colours) and validity over a window of the open dataset."""
-    frame = rasterio.windows.Window(window.col, window.row, window.width, window.height)
-    if scene.palette is None:
-        stored = _stored(dataset, [*bands], frame)
-        return stored, _validity(dataset, scene, frame, stored, [*bands])
-    band = next(i for i in dataset.indexes if i not in scene.alpha)
-    index = _stored(dataset, [band], frame)
-    colors = np.array(scene.palette, np.uint8)
-    known = _validity(dataset, scene, frame, index, [band])
-    known &= colors[:, 3][index[0]] != 0
-    return np.stack([colors[:, i - 1][index[0]] for i in bands]), known
-
-
-def _stored(
-    dataset: rasterio.DatasetReader, bands: list[int], frame: rasterio.windows.Window
-) -> NDArray[np.generic]:
-    dtype = np.result_type(*(dataset.dtypes[i - 1] for i in bands))
-    return np.asarray(dataset.read(bands, window=frame, out_dtype=dtype))
-
-
-def _validity(
-    dataset: rasterio.DatasetReader,
-    scene: SceneInfo,
-    frame: rasterio.windows.Window,
-    stored: NDArray[np.generic],
-    bands: list[int],
-) -> NDArray[np.bool_]:
-    mask = alpha = None
-    if scene.mask == "dataset":
-        mask = dataset.read_masks(1, window=frame)
-    elif scene.mask == "bands":
-        # A band's own mask is a statement about that band, unlike a nodata value met by chance: any
-        # band that is used and masked makes the pixel invalid.
-        mask = dataset.read_masks(bands, window=frame)
-    if scene.alpha:
-        alpha = dataset.read([*scene.alpha], window=frame)
-    valid = validity(stored, nodata=(), mask=mask, alpha=alpha)
-    return valid & ~_is_nodata(dataset, scene, frame, stored, bands)
-
-
-def _is_nodata(
-    dataset: rasterio.DatasetReader,
-    scene: SceneInfo,
-    frame: rasterio.windows.Window,
-    stored: NDArray[np.generic],
-    bands: list[int],
-) -> NDArray[np.bool_]:
-    values = dataset.nodatavals
-    absent = is_nodata(stored, [values[i - 1] for i in bands])
-    image = [1] if scene.palette else [band.index for band in scene.bands]
-    for other in image:
-        # The other bands are read only where the bands in use leave it open.
-        if other not in bands and absent.any():
-            absent &= is_nodata(_stored(dataset, [other], frame), [values[other - 1]])
-    return absent
+    return [
+        Window(row, window.col, min(height, window.row_stop - row), window.width)
+        for row in range(window.row, window.row_stop, height)
+    ]
 
 
 def _finish(
@@ -300,5 +263,6 @@ def _finish(
         offset = np.array([band.offset for band in chosen])[:, None, None]
         values = (values * scale + offset).astype(np.float32)
     finished = restore(values, dtype)
-    finished[:, ~valid] = 0
+    if not valid.all():
+        np.copyto(finished, 0, where=~valid)
     return finished

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from geoseg import files
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.raster.encoding import CLASS_ITEM, NODATA, Content, Encoding
+from geoseg.raster.environment import environment
 from geoseg.raster.resample import taps
 from geoseg.raster.scene import SceneInfo, read_validity
-from geoseg.raster.source import GDAL_ERRORS, environment, opened, quietly, reason_of
+from geoseg.raster.source import GDAL_ERRORS, opened, quietly, reason_of
 from geoseg.values import ClassRule, GeoBox, LayerSchema, ProbabilityBlock, Window
 
 _TILE = 512

@@ -1,7 +1,7 @@
 """The only door through which GDAL opens what geoseg reads.
 
-Everything that decides what GDAL may do stands here: which driver opens a file, what lies beside it,
-the configuration of every read, and how GDAL's exceptions become one line.
+Everything that decides what GDAL may open stands here: which driver opens a file, what lies beside it,
+and how GDAL's exceptions become one line. Its configuration: `geoseg.raster.environment`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import rasterio
-from rasterio._env import set_proj_data_search_path
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
-from rasterio.env import GDALDataFinder, PROJDataFinder, set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 
@@ -34,27 +33,16 @@ from geoseg.raster.drivers import (
     remote_uri,
     vrt_sources,
 )
-from geoseg.raster.remote import explained, forget, kept_open, network_options, persistently
+from geoseg.raster.environment import BLOCK_CACHE, environment  # noqa: F401
+from geoseg.raster.handles import Cache, close_kept, kept_open
+from geoseg.raster.remote import explained, forget, persistently, remember
 
 Result = TypeVar("Result")
 
-_CONFIGURATION = {
-    "GDAL_VRT_ENABLE_PYTHON": "NO",  # code in a VRT is never run
-    # Else the missing part of a truncated file is read as grey, zeros or whatever the memory held.
-    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
-    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-}
-_LOCAL = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",  # else .msk, .ovr and .aux.xml are not seen
-    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # a local file has no business on the network
-}
 _UNKNOWN = "not recognized as being in a supported"
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises: its own errors, and where it forgets to wrap them (closing, copying), GDAL's."""
-
-BLOCK_CACHE = 64 << 20
-"""Bytes that GDAL may keep of the blocks of open files; its default is 5 % of the machine's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +76,10 @@ def resolve(source: str | os.PathLike[str]) -> Source:
     name = os.fspath(source)
     remote = remote_uri(name)
     if remote is not None:
-        forget(remote)  # it may be another file by now
+        _anew(remote)
         return Source(remote, REMOTE_DRIVERS, name)
     path = Path(os.path.abspath(name))
+    _anew(str(path))
     if str(path).startswith("/vsi"):
         raise UnreadableScene(f"{name}: GDAL's virtual paths are not accepted; give a file or a URL")
     driver = _local_driver(path, name)
@@ -98,24 +87,6 @@ def resolve(source: str | os.PathLike[str]) -> Source:
         _check_vrt(path, name)
     _check_company(path, driver, name)
     return Source(str(path), (driver,), name)
-
-
-@contextlib.contextmanager
-def environment(uri: str) -> Iterator[None]:
-    """Set GDAL up for reading or writing `uri`, with the data files that belong to this GDAL."""
-    # A URL allows that one file and no other. Set even though it is the default elsewhere: what the
-    # main thread configures, other threads see unless they set it themselves.
-    options = _CONFIGURATION | (network_options(uri) if is_remote(uri) else _LOCAL)
-    # A PROJ_DATA or GDAL_DATA of another installation (conda, QGIS) breaks the wheel's own libraries.
-    gdal_data, proj_data = GDALDataFinder().search_wheel(), PROJDataFinder().search_wheel()
-    if gdal_data:
-        options["GDAL_DATA"] = gdal_data
-    if proj_data and ("PROJ_DATA" in os.environ or "PROJ_LIB" in os.environ):
-        set_proj_data_search_path(proj_data)
-    if "GDAL_CACHEMAX" not in os.environ:
-        set_gdal_config("GDAL_CACHEMAX", BLOCK_CACHE)  # of the process; an Env would undo it at its end
-    with rasterio.Env(**options):
-        yield
 
 
 def quietly() -> AbstractContextManager[None]:
@@ -149,7 +120,14 @@ def reading(source: Source | str, read: Callable[[], Result]) -> Result:
     """
     uri, name = (source.uri, source.name) if isinstance(source, Source) else (source, source)
     with translating(name):
-        return persistently(uri, read, reason_of, GDAL_ERRORS) if is_remote(uri) else read()
+        return persistently(read, partial(_anew, uri), reason_of, GDAL_ERRORS) if is_remote(uri) else read()
+
+
+def _anew(uri: str) -> None:
+    """Keep nothing open or in memory of a file: it may be another by now."""
+    close_kept(uri)
+    if is_remote(uri):
+        forget(uri)
 
 
 @contextlib.contextmanager
@@ -161,11 +139,11 @@ def opened(
     warped: bool = False,
     quiet: bool = True,
     within: str | None = None,
+    keep: Cache | None = None,
 ) -> Iterator[rasterio.DatasetReader]:
     """Open a raster for reading.
 
-    Every call opens and closes a dataset of its own, but for URLs: see
-    `geoseg.raster.remote.kept_open`.
+    Every call opens and closes a dataset of its own, but for URLs and what is to be kept.
 
     Parameters
     ----------
@@ -179,6 +157,8 @@ def opened(
         Open `quietly`.
     within : str or None
         For `uri` that is a mosaic of geoseg's own making: the raster that it shows.
+    keep : callable, optional
+        Keep the dataset open for the next call, see `geoseg.raster.handles.kept_open`.
 
     Raises
     ------
@@ -194,7 +174,9 @@ def opened(
 
     with environment(within or uri), contextlib.ExitStack() as stack:
         if is_remote(uri):
-            yield stack.enter_context(kept_open((uri, overview, warped), enter))
+            remember(uri)
+        if keep is not None or is_remote(uri):
+            yield stack.enter_context(kept_open((uri, overview, warped), enter, keep))
         else:
             yield enter(stack)
 

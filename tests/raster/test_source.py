@@ -14,8 +14,8 @@ import rasterio.shutil
 
 from geoseg.errors import UnreadableScene
 from geoseg.raster.drivers import driver_of, remote_uri, vrt_sources
+from geoseg.raster.environment import environment
 from geoseg.raster.scene import open_scene, read_patch
-from geoseg.raster.source import environment
 from geoseg.testing import NORTH_UP, make_scene
 from tests.raster.serve import served
 

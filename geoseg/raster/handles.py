@@ -1,0 +1,171 @@
+"""Datasets that stay open from one read to the next: a few in each process.
+
+GDAL keeps the blocks that it has unpacked (or fetched) with the dataset that they came from, so
+windows that share blocks unpack them once only where they are read through the same dataset. A dataset
+serves one thread at a time, so reads of one scene wait for each other: what that costs is less than
+what several datasets would unpack again, and other scenes are not waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from geoseg.raster.drivers import is_remote
+from geoseg.raster.environment import BLOCK_CACHE, allow_cache
+
+if TYPE_CHECKING:
+    import rasterio
+
+Key = tuple[str, int | None, bool]
+"""Of a dataset: uri, overview, warped."""
+
+Enter = Callable[[contextlib.ExitStack], "rasterio.DatasetReader"]
+"""Opens a dataset and registers with the stack what closes it."""
+
+Cache = Callable[["rasterio.DatasetReader"], int]
+"""Returns the bytes of a dataset's blocks that GDAL should keep."""
+
+KEPT = 4
+"""Datasets that stay open; a run needs one, or two where a stretch is measured on an overview."""
+
+Stamp = tuple[int, ...]
+"""What changes when a file is replaced or written to."""
+
+
+@dataclass(eq=False, slots=True)
+class _Handle:
+    """A dataset, or the place of one that is not open yet.
+
+    `users` (those who have it or wait for it), `cache` and `gone` belong to `_guard`, the rest to whoever
+    holds `lock`.
+    """
+
+    lock: Any = field(default_factory=threading.RLock)
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    dataset: rasterio.DatasetReader | None = None
+    files: dict[str, Stamp | None] = field(default_factory=dict)
+    cache: int = BLOCK_CACHE
+    users: int = 0
+    gone: bool = False
+
+
+_guard = threading.RLock()
+_handles: OrderedDict[Key, _Handle] = OrderedDict()
+_of_the_parent: list[object] = []
+
+
+@contextlib.contextmanager
+def kept_open(key: Key, enter: Enter, cache: Cache | None = None) -> Iterator[rasterio.DatasetReader]:
+    """Give the dataset of `key` to this thread alone; open it if it is not, or if its files changed.
+
+    What fails with it closes it.
+
+    Parameters
+    ----------
+    key : Key
+    enter : callable
+        Opens the dataset.
+    cache : callable, optional
+        Returns the bytes that GDAL should keep while the dataset is open.
+    """
+    handle = _take(key)
+    try:
+        if handle.dataset is None:
+            handle.dataset = enter(handle.stack)
+            handle.files = {} if is_remote(key[0]) else _stamps(handle.dataset.files)
+        if cache is not None:
+            _want(handle, cache(handle.dataset))
+        yield handle.dataset
+    except BaseException:
+        _drop(key, handle)
+        raise
+    finally:
+        _leave(handle)
+
+
+def close_kept(uri: str) -> None:
+    """Close what is open of a file; what is in use, when it no longer is."""
+    with _guard:
+        for key in [key for key in _handles if key[0] == uri]:
+            _drop(key, _handles[key])
+
+
+def _take(key: Key) -> _Handle:
+    """Return the handle of a key with its lock held; close those that were not used for long."""
+    while True:
+        with _guard:
+            handle = _handles.setdefault(key, _Handle())
+            _handles.move_to_end(key)
+            handle.users += 1
+            for other in list(_handles)[:-KEPT]:
+                _drop(other, _handles[other])
+        handle.lock.acquire()
+        if not handle.gone and handle.files == _stamps(handle.files):
+            return handle
+        _drop(key, handle)
+        _leave(handle)
+
+
+def _leave(handle: _Handle) -> None:
+    with _guard:
+        handle.users -= 1
+        if handle.gone and not handle.users:
+            handle.stack.close()
+    handle.lock.release()
+
+
+def _drop(key: Key, handle: _Handle) -> None:
+    """Let nobody else have a dataset, and close it once nobody uses it."""
+    with _guard:
+        if handle.gone:
+            return
+        handle.gone = True
+        if _handles.get(key) is handle:
+            del _handles[key]
+        if not handle.users:
+            handle.stack.close()
+        _fit_cache()
+
+
+def _want(handle: _Handle, cache: int) -> None:
+    with _guard:
+        if cache > handle.cache:
+            handle.cache = cache
+            _fit_cache()
+
+
+def _fit_cache() -> None:
+    allow_cache(max((handle.cache for handle in _handles.values()), default=BLOCK_CACHE))
+
+
+def _stamps(names: Iterable[str]) -> dict[str, Stamp | None]:
+    """Return the state of files by name; None for what is no file (yet, or any more)."""
+    return {name: _stamp(name) for name in names}
+
+
+def _stamp(name: str) -> Stamp | None:
+    try:
+        found = os.stat(name)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _after_fork() -> None:
+    """Open anew in a child: what is open is the parent's, down to the places in the files.
+
+    It is not even closed: another thread of the parent may have been inside GDAL.
+    """
+    global _guard, _handles
+    _of_the_parent.append(_handles)
+    _guard, _handles = threading.RLock(), OrderedDict()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
