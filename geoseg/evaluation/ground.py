@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import shapely
 
 from geoseg.errors import InvalidOption
 from geoseg.evaluation.vectors import VectorFile
+from geoseg.raster.vectors import without_crs
 from geoseg.values import GeoBox
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def grid_over(file: VectorFile, resolution_m: float) -> GeoBox:
     if not len(file.polygons):
         raise InvalidOption(f"{file.name}: holds no polygons, so it does not say where to compare")
     if file.crs is None:
-        raise InvalidOption(f"{file.name}: has no CRS; write it again with one")
+        raise without_crs(Path(file.name))
     bounds = shapely.total_bounds(file.polygons)
     geodetic = pyproj.CRS.from_epsg(4326)
     west, south, east, north = _bounds(bounds, file.crs, geodetic, file.name)

@@ -14,7 +14,7 @@ from shapely.geometry import MultiPoint
 from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import InvalidOption
-from geoseg.raster.vectors import read_layer, repair
+from geoseg.raster.vectors import read_layer, repair, without_crs
 from geoseg.values import GeoBox, Window
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _quarters(square: Window) -> list[Window]:
 def _read(path: Path, name: str) -> tuple[BaseGeometry, pyproj.CRS]:
     layer = read_layer(path, name)
     if layer.crs is None:
-        raise InvalidOption(f"{name}: has no CRS; write it again with one")
+        raise without_crs(path)
     whole, areal, _ = repair(layer.geometries)
     return shapely.union_all(whole[areal]), layer.crs
 

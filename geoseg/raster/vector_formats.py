@@ -3,22 +3,29 @@
 GDAL picks the driver of a vector file by looking for marks anywhere in its first bytes, and pyogrio
 cannot tell it which drivers it may use. Without a check, JSON that holds a pipeline or the text of a
 mosaic reads other files, and a GeoJSON whose CRS is a link is looked up over the network. What a file
-says is no consent to that.
+says is no consent to that. Text is checked in `vector_text`, databases here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
+import shlex
 import sqlite3
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 from geoseg.errors import InvalidOption
+from geoseg.raster.vector_text import (
+    check_gml,
+    check_json,
+    check_kml,
+    check_lines,
+    check_osm,
+    check_table,
+)
 
 HEAD = 1024
 """How many bytes of a file `format_of` wants to see; as many as GDAL itself looks at."""
@@ -35,12 +42,15 @@ class VectorFormat:
     suffixes : tuple of str
         How its files are named. Some of GDAL's drivers go by the name alone, whatever the content.
     drivers : frozenset of str
-        GDAL's for it; empty where GDAL does not read it here.
+        GDAL's for it; empty where another library reads it.
+    check : function of the whole content, or None
+        Raises ValueError where the text is no plain data. None: the format is binary.
     """
 
     name: str
     suffixes: tuple[str, ...]
     drivers: frozenset[str]
+    check: Callable[[bytes], None] | None = None
 
 
 SQLITE = VectorFormat("GeoPackage", (".gpkg", ".sqlite"), frozenset({"GPKG", "SQLite"}))
@@ -51,24 +61,44 @@ JSON = VectorFormat(
     "GeoJSON",
     (".geojson", ".json", ".geojsonl", ".geojsons", ".ndjson", ".topojson"),
     frozenset({"GeoJSON", "GeoJSONSeq", "TopoJSON", "ESRIJSON", "JSONFG"}),
+    check_json,
 )
-KML = VectorFormat("KML", (".kml",), frozenset({"KML", "LIBKML"}))
+KML = VectorFormat("KML", (".kml",), frozenset({"KML", "LIBKML"}), check_kml)
+GML = VectorFormat("GML", (".gml", ".xml"), frozenset({"GML"}), check_gml)
+TABLE = VectorFormat("MapInfo table", (".tab",), frozenset({"MapInfo File"}), check_table)
+MIF = VectorFormat("MapInfo MIF", (".mif",), frozenset({"MapInfo File"}), check_lines)
+DXF = VectorFormat("DXF", (".dxf",), frozenset({"DXF"}), check_lines)
+OSM = VectorFormat("OpenStreetMap XML", (".osm",), frozenset({"OSM"}), check_osm)
+PBF = VectorFormat("OpenStreetMap PBF", (".pbf",), frozenset({"OSM"}))
+CSV = VectorFormat("CSV", (".csv", ".tsv"), frozenset())
 GEODATABASE = VectorFormat("file geodatabase", (".gdb",), frozenset({"OpenFileGDB"}))
 
-FORMATS = (SQLITE, FLATGEOBUF, PARQUET, SHAPEFILE, JSON, KML, GEODATABASE)
+FORMATS = (
+    *(SQLITE, FLATGEOBUF, PARQUET, SHAPEFILE, JSON, KML, GML, TABLE, MIF, DXF, OSM, PBF, CSV),
+    GEODATABASE,
+)
 
 # GDAL's search for text ends at a zero byte, which each of these has in front (it reads no Parquet here).
-_SIGNATURES = ((b"SQLite format 3\0", SQLITE), (b"\0\0\x27\x0a", SHAPEFILE), (b"PAR1", PARQUET))
+_SIGNATURES = (
+    (b"SQLite format 3\0", SQLITE),
+    (b"\0\0\x27\x0a", SHAPEFILE),
+    (b"PAR1", PARQUET),
+)
 
 _BOM = b"\xef\xbb\xbf"
-_KML_ROOT = re.compile(rb"(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*<(?:\w+:)?kml[\s/>]", re.DOTALL)
+_BEFORE_ROOT = rb"(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*"
+_TEXTS = (
+    (re.compile(rb"\{"), JSON),
+    (re.compile(_BEFORE_ROOT + rb"<(?:\w+:)?kml[\s/>]", re.DOTALL), KML),
+    (re.compile(_BEFORE_ROOT + rb"<osm[\s/>]", re.DOTALL), OSM),
+    (re.compile(_BEFORE_ROOT + rb"<[^!?].*opengis\.net/gml", re.DOTALL), GML),
+    (re.compile(rb"!table\s", re.IGNORECASE), TABLE),
+    (re.compile(rb"version\s+\d+\s", re.IGNORECASE), MIF),
+    (re.compile(rb"(?:999\s*\n[^\n]*\n\s*)*0\s*\n\s*SECTION\s"), DXF),
+)
 
-# By these GDAL takes text for a pipeline, a mosaic, or tables in other files, wherever they stand.
-_MARKS = (b"gdal_streamed_alg", b"<OGRVRTDataSource", b"Product_Observational")
-_KML_MARKS = (b"<!DOCTYPE", b"<!ENTITY", b"opengis.net/gml")
-
-_CRS_KINDS = frozenset({"name", "epsg", "ogc"})
-"""Kinds of CRS in GeoJSON that GDAL knows by itself; ``link`` and ``url`` it would fetch."""
+# The length of the header of the first block, below 64 KiB, and its first field, by which OSM knows it.
+_PBF_START = re.compile(rb"\0\0..\x0a\x09OSMHeader", re.DOTALL)
 
 _VIRTUAL_TABLE = re.compile(
     r"""CREATE\ VIRTUAL\ TABLE\ (?:"[^"]*"|'[^']*'|\[[^]]*\]|`[^`]*`|\w+)\s+USING\s+(\w+)\s*(?:\(|$)""",
@@ -113,9 +143,14 @@ def check_vector_file(path: Path, name: str) -> VectorFormat:
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
         raise InvalidOption(f"{name}: {reason}") from None
+    if found is None and path.suffix.lower() in CSV.suffixes:
+        found = CSV  # has no marks, and GDAL never sees it
     if found is None:
         known = ", ".join(one.name for one in FORMATS)
-        raise InvalidOption(f"{name}: is not a vector file of a format that geoseg reads ({known})")
+        raise InvalidOption(
+            f"{name}: is not a vector file of a format that geoseg reads ({known}); "
+            f"convert it: ogr2ogr {shlex.quote(path.stem + '.gpkg')} {shlex.quote(path.name)}"
+        )
     _check_content(path, name, found)
     if path.suffix.lower() not in found.suffixes:
         endings = " or ".join(found.suffixes)
@@ -127,8 +162,8 @@ def _check_content(path: Path, name: str, found: VectorFormat) -> None:
     try:
         if found is SQLITE:
             _check_database(path)
-        elif found in {JSON, KML}:
-            check_text(path.read_bytes(), found)
+        elif found.check is not None:
+            found.check(path.read_bytes())
     except (sqlite3.Error, OSError) as error:
         reason = " ".join(str(error).split())
         raise InvalidOption(f"{name}: cannot be read as a vector file ({reason})") from None
@@ -145,67 +180,10 @@ def format_of(head: bytes) -> VectorFormat | None:
             return found
     if head.startswith(b"fgb\x03fgb") and b"\0" in head[7:12]:  # the size of the header, below 16 MiB
         return FLATGEOBUF
+    if _PBF_START.match(head):
+        return PBF
     text = head.removeprefix(_BOM).lstrip()
-    if text.startswith(b"{"):
-        return JSON
-    return KML if _KML_ROOT.match(text) else None
-
-
-def check_text(content: bytes, found: VectorFormat) -> None:
-    """Check that text refers to nothing outside itself that GDAL would follow.
-
-    Parameters
-    ----------
-    content : bytes
-        The whole file.
-    found : VectorFormat
-        `JSON` or `KML`.
-
-    Raises
-    ------
-    ValueError
-        If it does, or is malformed: what is read here must be what GDAL's lenient parsers read.
-    """
-    for mark in _MARKS if found is JSON else _MARKS + _KML_MARKS:
-        if mark in content:
-            raise ValueError(f"it has {mark.decode()}, which refers to other files")
-    if found is JSON:
-        _check_json(content.decode("utf-8-sig", "surrogateescape"))
-        return
-    try:
-        root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"malformed XML: {error}") from error
-    if root.tag.rpartition("}")[2] != "kml":
-        raise ValueError(f"its root is {root.tag}")
-
-
-def _check_json(text: str) -> None:
-    """Look at every object of one JSON document or of several, one after another."""
-    decoder = json.JSONDecoder(object_pairs_hook=_kinds_of)
-    place = _after_space(text, 0)
-    while place < len(text):
-        _, place = decoder.raw_decode(text, place)
-        place = _after_space(text, place)
-
-
-def _after_space(text: str, place: int) -> int:
-    while text[place : place + 1].isspace():
-        place += 1
-    return place
-
-
-def _kinds_of(pairs: list[tuple[str, Any]]) -> frozenset[str]:
-    """Check an object's CRS and return what the object says its type is: all that is kept of it."""
-    for key, value in pairs:
-        if key.lower() == "crs" and isinstance(value, frozenset) and not value <= _CRS_KINDS:
-            raise ValueError(
-                f"its CRS is a {', '.join(sorted(value))}, which refers to another file or a URL"
-            )
-    # GDAL does not tell upper case from lower.
-    return frozenset(
-        value.lower() for key, value in pairs if key.lower() == "type" and isinstance(value, str)
-    )
+    return next((found for start, found in _TEXTS if start.match(text)), None)
 
 
 def _check_database(path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,12 +15,28 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.raster.vector_formats import PARQUET, VectorFormat, check_vector_file
+from geoseg.raster.vector_csv import read_csv
+from geoseg.raster.vector_formats import (
+    CSV,
+    DXF,
+    GML,
+    OSM,
+    PARQUET,
+    PBF,
+    VectorFormat,
+    check_vector_file,
+)
+from geoseg.raster.vector_text import without_schema
 
 if TYPE_CHECKING:
     import pyproj
 
 Geometries = NDArray[np.object_]
+
+_OSM_AREAS = "multipolygons"
+"""GDAL's name for what OpenStreetMap draws as closed ways or as relations of them."""
+
+_CODE = re.compile(r"EPSG:(\d+)", re.IGNORECASE)
 
 _AREAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
@@ -36,8 +55,9 @@ class VectorLayer:
         All attributes of the layer.
     layers : tuple of str
         The file's layers with geometries; the first is read unless another is asked for. Empty for
-        GeoParquet, which has no names for them.
+        GeoParquet and CSV, which have no names for them; of OpenStreetMap only its areas.
     crs : pyproj.CRS or None
+        From the file, else from the file beside it that has its name and ends in .prj.
     """
 
     geometries: Geometries
@@ -65,7 +85,8 @@ def read_layer(
     Parameters
     ----------
     path : Path
-        GeoPackage, FlatGeobuf, GeoParquet, GeoJSON, Shapefile, KML, or a file geodatabase.
+        Of one of the formats of `vector_formats`. Closed lines of DXF, which has hardly any
+        polygons, are read as such.
     name : str
         What the user called it, for messages.
     layer : str, optional
@@ -82,18 +103,23 @@ def read_layer(
 
     kind = check_vector_file(path, name)
     try:
-        if kind is PARQUET:
-            found = _read_parquet(path, name, layer, columns)
-        else:
-            found = _read_ogr(path, name, kind, layer, columns)
-        geometries, values, available, layers, crs = found
-        system = None if crs is None else pyproj.CRS.from_user_input(crs)
+        geometries, values, available, layers, crs = _read(path, name, kind, layer, columns)
+        system = _crs_beside(path) if crs is None else pyproj.CRS.from_user_input(crs)
     except InvalidOption:
         raise
     except Exception as error:  # pyogrio, pyarrow and geopandas each raise their own
         reason = " ".join(str(error).split())
         raise InvalidOption(f"{name}: cannot be read as a vector file ({reason})") from error
     return VectorLayer(geometries, values, available, layers, system)
+
+
+def without_crs(path: Path) -> InvalidOption:
+    """Return the error for a layer that needs a CRS and has none."""
+    beside = path.with_suffix(".prj").name
+    return InvalidOption(
+        f"{path}: has no CRS; put the code of the one that its coordinates are in, such as EPSG:32633, "
+        f"into {beside} beside it, or write it again with one"
+    )
 
 
 def repair(geometries: Geometries) -> Repaired:
@@ -130,14 +156,25 @@ def polygons_of(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64]]:
 _Table = tuple[Geometries, dict[str, NDArray[Any]], tuple[str, ...], tuple[str, ...], object]
 
 
-def _read_parquet(path: Path, name: str, layer: str | None, columns: Sequence[str]) -> _Table:
+def _read(path: Path, name: str, kind: VectorFormat, layer: str | None, columns: Sequence[str]) -> _Table:
+    if kind in {PARQUET, CSV} and layer is not None:
+        raise InvalidOption(f"{name}: is {kind.name}, which has no layer {layer!r}")
+    if kind is PARQUET:
+        return _read_parquet(path, name, columns)
+    if kind is CSV:
+        *table, crs = read_csv(path, name, columns)
+        return *table, (), crs
+    with _plain(path, kind) as source:
+        found = _read_ogr(source, name, kind, layer, columns)
+    return (_closed_lines_as_areas(found[0]), *found[1:]) if kind is DXF else found
+
+
+def _read_parquet(path: Path, name: str, columns: Sequence[str]) -> _Table:
     import json
 
     import geopandas
     import pyarrow.parquet
 
-    if layer is not None:
-        raise InvalidOption(f"{name}: is GeoParquet, which has no layer {layer!r}")
     schema = pyarrow.parquet.read_schema(path)
     if b"geo" not in (schema.metadata or {}):
         raise InvalidOption(f"{name}: is Parquet without geometries; write it as GeoParquet")
@@ -149,11 +186,35 @@ def _read_parquet(path: Path, name: str, layer: str | None, columns: Sequence[st
     return np.array(frame.geometry.array, dtype=object), values, available, (), frame.crs
 
 
-def _read_ogr(path: Path, name: str, kind: VectorFormat, layer: str | None, columns: Sequence[str]) -> _Table:
+@contextlib.contextmanager
+def _plain(path: Path, kind: VectorFormat) -> Iterator[Path]:
+    """Give the path that GDAL opens: for GML a copy, alone in its folder, that names no schema."""
+    if kind is not GML:
+        yield path.absolute()
+        return
     import pyogrio
 
-    source = path.absolute()
+    # A user who has links followed elsewhere has not asked for those of this file.
+    option = "GML_SKIP_RESOLVE_ELEMS"
+    before = pyogrio.get_gdal_config_option(option)
+    with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
+        copy = Path(folder) / path.with_suffix(".gml").name
+        copy.write_bytes(without_schema(path.read_bytes()))
+        pyogrio.set_gdal_config_options({option: "ALL"})
+        try:
+            yield copy
+        finally:
+            pyogrio.set_gdal_config_options({option: before})
+
+
+def _read_ogr(
+    source: Path, name: str, kind: VectorFormat, layer: str | None, columns: Sequence[str]
+) -> _Table:
+    import pyogrio
+
     layers = tuple(str(one) for one, geometry in pyogrio.list_layers(source) if geometry is not None)
+    if kind in {OSM, PBF}:
+        layers = tuple(one for one in layers if one == _OSM_AREAS)
     if not layers:
         raise InvalidOption(f"{name}: holds no layer with geometries")
     if layer is not None and layer not in layers:
@@ -167,3 +228,28 @@ def _read_ogr(path: Path, name: str, kind: VectorFormat, layer: str | None, colu
     meta, _, geometries, fields = pyogrio.raw.read(source, layer=chosen, columns=wanted, force_2d=True)
     values = dict(zip((str(column) for column in meta["fields"]), fields, strict=True))
     return np.array(shapely.from_wkb(geometries), dtype=object), values, available, layers, meta["crs"]
+
+
+def _closed_lines_as_areas(geometries: Geometries) -> Geometries:
+    lines = (shapely.get_type_id(geometries) == shapely.GeometryType.LINESTRING) & (
+        shapely.get_num_coordinates(geometries) > 3
+    )
+    closed = np.flatnonzero(lines)[shapely.is_closed(geometries[lines])]
+    areas = geometries.copy()
+    areas[closed] = [shapely.Polygon(shapely.get_coordinates(line)) for line in geometries[closed]]
+    return areas
+
+
+def _crs_beside(path: Path) -> pyproj.CRS | None:
+    import pyproj
+
+    beside = path.with_suffix(".prj")
+    if not beside.is_file():
+        return None
+    text = beside.read_text("utf-8-sig", "replace").strip()
+    code = _CODE.fullmatch(text)
+    try:
+        # Of what PROJ takes for a CRS, these two name no files.
+        return pyproj.CRS.from_epsg(int(code[1])) if code else pyproj.CRS.from_wkt(text)
+    except pyproj.exceptions.CRSError:
+        raise InvalidOption(f"{beside}: holds no CRS (WKT, or a code such as EPSG:32633)") from None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
 from geoseg.raster.aoi import place_in_pixels
-from geoseg.raster.vectors import VectorLayer, polygons_of, read_layer, repair
+from geoseg.raster.vectors import VectorLayer, polygons_of, read_layer, repair, without_crs
 from geoseg.training.data.classes import ClassTable, hint, text_of
 from geoseg.training.data.extent import check_overlap, extent_in_degrees, outline_in
 from geoseg.training.data.footprints import Footprints
@@ -161,5 +161,5 @@ def _read(path: Path, attribute: str | None, layer: str | None) -> VectorLayer:
     if attribute is not None and attribute not in found.available:
         raise InvalidOption(f"{path}: has no attribute {attribute!r}{hint(attribute, found.available)}")
     if found.crs is None:
-        raise InvalidOption(f"{path}: has no CRS; write it again with the one that its coordinates are in")
+        raise without_crs(path)
     return found

@@ -1,0 +1,325 @@
+"""Formats of other programs: read as they were written, and never a way to other files or the network."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoseg.cli import run
+from geoseg.errors import InvalidOption
+from geoseg.raster.aoi import read_aoi
+from geoseg.raster.vector_csv import read_csv
+from geoseg.raster.vector_text import check_table, without_schema
+from geoseg.raster.vectors import read_layer
+from geoseg.testing import NORTH_UP, make_scene
+from geoseg.training.data.classes import ClassTable
+from geoseg.training.data.spec import ClassSpec
+from geoseg.training.data.vectors import attribute_values, read_polygons
+from geoseg.values import GeoBox
+from tests.raster.foreign import WRITERS, dxf_hatch, dxf_outline, ewkt, ogr, osm_xml
+from tests.raster.serve import served
+
+UTM = GeoBox(200, 300, NORTH_UP, "EPSG:32633")
+AREA = shapely.Polygon([(10, 20), (110, 25), (90, 150)])
+GROUND = shapely.transform(AREA, UTM.to_crs)
+HOUSES = ClassTable.of((ClassSpec(id=1, name="house", color=(255, 0, 0)),))
+
+
+def write(path):
+    writer, attribute = WRITERS[path.name]
+    writer(path, GROUND, UTM.crs)
+    return attribute
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_polygons_classes_and_crs_come_back(tmp_path, name):
+    attribute = write(tmp_path / name)
+    # Of a pixel of 0.3 m: OpenStreetMap's coordinates are rounded to 1e-7 degrees.
+    assert shapely.hausdorff_distance(read_aoi(tmp_path / name, UTM), AREA) < 0.05
+    assert attribute_values(tmp_path / name, attribute) == ["house"]
+    found = read_polygons(tmp_path / name, HOUSES, attribute=attribute)
+    assert list(found.ids) == [1]
+    layer = read_layer(tmp_path / name, name, columns=[attribute])
+    assert list(layer.columns[attribute]) == ["house"]
+    assert layer.crs is not None
+    assert layer.crs.to_epsg() == (4326 if "osm" in name else 32633)
+
+
+def test_a_run_takes_them_as_areas(tmp_path):
+    scene = make_scene(tmp_path / "scene.tif", size=(200, 300))
+    write(tmp_path / "table.tab")
+    assert run(["plan", str(scene), "--aoi", str(tmp_path / "table.tab")]) == 0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("served")) as running:
+        yield running
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """A file beside the folder that a stranger's file is in."""
+    path = tmp_path / "elsewhere" / "secret.tab"
+    path.parent.mkdir()
+    ogr("MapInfo File")(path, GROUND, UTM.crs)
+    return path
+
+
+@pytest.fixture
+def inbox(tmp_path):
+    path = tmp_path / "inbox"
+    path.mkdir()
+    return path
+
+
+def read_without_checks(path):
+    """What GDAL makes of a file by itself."""
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
+        return list(pyogrio.raw.read(path)[2])
+    return []
+
+
+def mosaic(secret):
+    source = f"<SrcDataSource>{secret}</SrcDataSource>"
+    return f"<OGRVRTDataSource><OGRVRTLayer name='secret'>{source}</OGRVRTLayer></OGRVRTDataSource>"
+
+
+def seamless(path, secret):
+    frame = geopandas.GeoDataFrame(
+        {"Table": [f"../{secret.parent.name}/{secret.name}"], "Description": ["a"]},
+        geometry=[GROUND],
+        crs=UTM.crs,
+    )
+    pyogrio.write_dataframe(frame, path, driver="MapInfo File")
+    lines = 'begin_metadata\n"\\IsSeamless" = "TRUE"\nend_metadata\n'
+    path.write_text(path.read_text() + lines)
+
+
+READS_ANOTHER_FILE = {
+    "seamless.tab": seamless,
+    "mosaic.tab": lambda path, secret: path.write_text("!table\n" + mosaic(secret)),
+    "mosaic.mif": lambda path, secret: path.write_text("Version 300\n" + mosaic(secret)),
+    "mosaic.dxf": lambda path, secret: path.write_text("  0\nSECTION\n  2\nHEADER\n" + mosaic(secret)),
+}
+
+
+@pytest.mark.parametrize("name", READS_ANOTHER_FILE)
+def test_a_file_cannot_name_another_one_to_be_read(inbox, secret, name):
+    path = inbox / name
+    READS_ANOTHER_FILE[name](path, secret)
+    assert len(read_without_checks(path)) == 1, "the attack is no real one"
+    with pytest.raises(InvalidOption, match="not plain") as caught:
+        read_aoi(path, UTM)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def services(url):
+    """What a web service says of itself: GDAL takes it for the service, and asks it."""
+    get = f"<DCP><HTTP><Get xlink:href='{url}/service'/></HTTP></DCP>"
+    calls = "".join(
+        f"<Operation name='{name}'>{get}</Operation>" for name in ("DescribeFeatureType", "GetFeature")
+    )
+    kinds = "<FeatureTypeList><FeatureType><Name>a</Name></FeatureType></FeatureTypeList>"
+    return (
+        f"<WFS_Capabilities version='1.1.0'><OperationsMetadata>{calls}</OperationsMetadata>{kinds}"
+        "</WFS_Capabilities>"
+    )
+
+
+ASKS_A_SERVICE = {
+    "service.json": lambda url: f'{{"a": "{services(url)}"}}',
+    "service.mif": lambda url: "Version 300\n" + services(url),
+}
+
+
+@pytest.mark.parametrize("name", ASKS_A_SERVICE)
+def test_a_file_cannot_have_a_service_asked(tmp_path, server, name):
+    path = tmp_path / name
+    path.write_text(ASKS_A_SERVICE[name](server.url))
+    with pytest.raises(InvalidOption, match="not plain"):
+        read_aoi(path, UTM)
+    assert server.log() == []
+    read_without_checks(path)
+    assert server.log(), "the attack is no real one"
+
+
+def gml(path, *, at=("", ""), attribute=""):
+    ogr("GML")(path, GROUND, UTM.crs)
+    path.with_suffix(".xsd").unlink()
+    text = path.read_text().replace(*at)
+    path.write_text(text.replace("<ogr:kind>", f"<ogr:kind {attribute}>"))
+
+
+def test_the_schema_of_gml_is_not_fetched(tmp_path, server):
+    query = "SERVICE=WFS&amp;VERSION=1.1.0&amp;REQUEST=DescribeFeatureType&amp;TYPENAME=a"
+    path = tmp_path / "a.gml"
+    gml(path, at=("a.xsd", f"{server.url}/wfs?{query}"))
+    text = path.read_text().replace("ogr:FeatureCollection", "wfs:FeatureCollection")
+    path.write_text(text.replace("xmlns:ogr", 'xmlns:wfs="http://www.opengis.net/wfs/2.0" xmlns:ogr'))
+    assert shapely.hausdorff_distance(read_aoi(path, UTM), AREA) < 0.05
+    assert server.log() == []
+    assert [one.name for one in tmp_path.iterdir()] == ["a.gml"]
+    read_without_checks(path)
+    assert server.log(), "the attack is no real one"
+
+
+def test_links_in_gml_are_not_followed(tmp_path, server):
+    path = tmp_path / "a.gml"
+    gml(
+        path,
+        at=("<ogr:FeatureCollection", '<ogr:FeatureCollection xmlns:xlink="http://www.w3.org/1999/xlink"'),
+        attribute=f'xlink:href="{server.url}/other.gml#b"',
+    )
+    option = "GML_SKIP_RESOLVE_ELEMS"
+    pyogrio.set_gdal_config_options({option: "NONE"})
+    try:
+        assert shapely.hausdorff_distance(read_aoi(path, UTM), AREA) < 0.05
+        assert server.log() == []
+        assert pyogrio.get_gdal_config_option(option) == "NONE"
+        read_without_checks(path)
+        assert server.log(), "the attack is no real one"
+    finally:
+        pyogrio.set_gdal_config_options({option: None})
+
+
+def test_a_crs_of_gml_is_not_fetched(tmp_path, server):
+    path = tmp_path / "a.gml"
+    gml(path, at=("urn:ogc:def:crs:EPSG::32633", f"{server.url}/crs.xml#32633"))
+    with pytest.raises(InvalidOption, match=r"has no CRS; put the code .* into a\.prj"):
+        read_aoi(path, UTM)
+    assert server.log() == []
+
+
+@pytest.mark.parametrize("name", ["a.gml", "a.osm"])
+@pytest.mark.parametrize("declared", ['<!DOCTYPE a SYSTEM "{0}">', '<!DOCTYPE a [<!ENTITY b SYSTEM "{0}">]>'])
+def test_xml_declares_nothing(tmp_path, server, name, declared):
+    path = tmp_path / name
+    (gml if name == "a.gml" else lambda path: osm_xml(path, GROUND, UTM.crs))(path)
+    first, rest = path.read_text().split("\n", 1)
+    path.write_text("\n".join([first, declared.format(f"{server.url}/a.dtd"), rest]))
+    with pytest.raises(InvalidOption, match=r"not plain|not a vector file"):
+        read_aoi(path, UTM)
+    assert server.log() == []
+
+
+@given(st.text(alphabet="schemaLoctinSCHEMALOCATION= \"'"), st.text(max_size=9))
+def test_no_place_of_a_schema_is_left(before, after):
+    text = f"{before}SchemaLocation{after}".encode()
+    assert b"schemalocation" not in without_schema(text).lower()
+
+
+def test_tables_of_mapinfo_may_have_metadata():
+    check_table(b'!table\nDefinition Table\nbegin_metadata\n"\\IsSeamless" = "FALSE"\nend_metadata\n')
+    for other in (
+        b'!table\n"\\ISSEAMLESS" = "TRUE"\n',
+        b'!table\n"\\IsSeamless" = TRUE\n',
+        b"!table\nCREATE  VIEW a as\n",
+        b'!table\ropen table "b" as c',
+    ):
+        with pytest.raises(ValueError, match="other tables"):
+            check_table(other)
+
+
+def test_without_a_crs_the_message_says_where_to_put_it(tmp_path):
+    path = tmp_path / "my roofs.dxf"
+    dxf_hatch(path, GROUND, UTM.crs)
+    beside = path.with_suffix(".prj")
+    beside.unlink()
+    with pytest.raises(InvalidOption, match=r"EPSG:32633, into my roofs\.prj beside it"):
+        read_aoi(path, UTM)
+    for text in ("", "http://127.0.0.1/", "+proj=utm +zone=33", "EPSG:1"):
+        beside.write_text(text)
+        with pytest.raises(InvalidOption, match=r"my roofs\.prj: holds no CRS"):
+            read_aoi(path, UTM)
+    beside.write_text("epsg:32633\n")
+    assert shapely.hausdorff_distance(read_aoi(path, UTM), AREA) < 0.05
+
+
+def test_open_lines_of_a_drawing_are_no_areas(tmp_path):
+    path = tmp_path / "a.dxf"
+    dxf_outline()(path, GROUND, UTM.crs)
+    path.write_text(path.read_text().replace(" 70\n1\n", " 70\n0\n"))
+    with pytest.raises(InvalidOption, match="holds no polygons"):
+        read_aoi(path, UTM)
+
+
+def test_only_the_areas_of_openstreetmap_are_there(tmp_path):
+    path = tmp_path / "a.osm"
+    osm_xml(path, GROUND, UTM.crs)
+    assert read_layer(path, "a").layers == ("multipolygons",)
+    with pytest.raises(InvalidOption, match="has no layer 'points'; it has multipolygons"):
+        read_layer(path, "a", layer="points")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "cannot be read as CSV"),
+        ("a,b\n", "no column of polygons as WKT"),
+        ("x,y\n1,2\n", "no column of polygons as WKT"),
+        ("a,WKT\n1,POLYGON ((0 0,1 0,1 1,0 0))\n", "cannot be read as CSV"),
+        ('a,WKT\n1,"POINT (0 0)"\n2,"POLYGON ((0 0"\n', "geometry of row 2"),
+        ('a,WKT\n1,"SRID=1;POINT (0 0)"\n2,"SRID=2;POINT (0 0)"\n', "several CRS"),
+        ('a,WKT\n1,"SRID=1;POINT (0 0)"\n2,"POINT (0 0)"\n', "several CRS"),
+    ],
+)
+def test_a_table_that_holds_no_geometries_gets_one_line(tmp_path, content, message):
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    with pytest.raises(InvalidOption, match=message) as caught:
+        read_layer(path, str(path))
+    assert "\n" not in str(caught.value)
+
+
+words = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=9)
+
+
+@given(
+    rows=st.lists(st.tuples(words, st.floats(-1e7, 1e7)), min_size=1, max_size=5),
+    separator=st.sampled_from(",;\t|"),
+)
+def test_any_table_comes_back(tmp_path_factory, rows, separator):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    quoted = [f'"{word.replace(chr(34), chr(34) * 2)}"' for word, _ in rows]
+    lines = [f"{word}{separator}POINT Z ({x!r} 1 2)" for word, (_, x) in zip(quoted, rows, strict=True)]
+    path.write_text("\n".join([f"word{separator}place", *lines]), "utf-8")
+    geometries, values, available, crs = read_csv(path, "any.csv", ["word", "other"])
+    assert available == ("word",)
+    assert crs is None
+    assert list(values) == ["word"]
+    assert [value or "" for value in values["word"]] == [word for word, _ in rows]
+    assert np.array_equal(shapely.get_coordinates(geometries), [(x, 1) for _, x in rows])
+
+
+def test_a_long_outline_fits_into_a_cell(tmp_path):
+    outline = shapely.Point(5e5, 5e6).buffer(50, quad_segs=3000)
+    ewkt()(tmp_path / "a.csv", outline, UTM.crs)
+    assert len((tmp_path / "a.csv").read_text()) > 131_072  # more than Python's own reader takes
+    assert read_layer(tmp_path / "a.csv", "a").geometries[0].equals(outline)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a b.kmz", b"PK\x03\x04"),
+        ("a b.dwg", b"AC1032\0"),
+        ("a b.gpx", b"<?xml version='1.0'?><gpx version='1.1'/>"),
+        ("a b.dxf", b"AutoCAD Binary DXF\r\n\x1a\0"),
+        ("a b.xlsx", b"PK\x03\x04"),
+    ],
+)
+def test_what_is_not_read_is_to_be_converted(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidOption, match=r"convert it: ogr2ogr 'a b\.gpkg' 'a b\.\w+'$"):
+        read_layer(tmp_path / name, name)
