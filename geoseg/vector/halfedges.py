@@ -22,32 +22,33 @@ class HalfEdges:
 
     Parameters
     ----------
-    number : ndarray of int64, shape (4 * cells,)
-        The half-edge that starts at a cell's side; -1 for none.
-    cell, side : ndarray of int64, shape (n,)
-        Where each half-edge starts; cells counted in their list.
-    goal : ndarray of int64, shape (n,)
+    owner : ndarray of int64, shape (n,)
+        ``4 * cell + side`` where each half-edge starts, increasing; cells counted in their list.
+    goal : ndarray of int8, shape (n,)
         Side of the cell where it ends.
-    starts_at, ends_at : ndarray of int64, shape (n,)
-        Perimeter positions of its ends; -1 inside the region.
+    upper, lower : ndarray of int64
+        Half-edges that start at the upper, or lower, side of a cell inside the region: one at the
+        right, or left, end of each run of a class, in the order of the runs.
+    outer, outer_at : ndarray of int64, shape (m,)
+        Half-edges that start on the perimeter, and where; in the order of the perimeter.
+    starts, ends : ndarray of bool, shape (n,)
+        Whether a half-edge starts, or ends, on the perimeter.
     ring, ahead, rings
         Ring of each half-edge, steps from it to the ring's first one, number of rings. A ring with
         half-edges that start on the perimeter begins with such a one.
     """
 
-    number: Index
-    cell: Index
-    side: Index
-    goal: Index
-    starts_at: Index
-    ends_at: Index
+    owner: Index
+    goal: NDArray[np.int8]
+    upper: Index
+    lower: Index
+    outer: Index
+    outer_at: Index
+    starts: NDArray[np.bool_]
+    ends: NDArray[np.bool_]
     ring: Index
     ahead: Index
     rings: int
-
-    def at(self, cells: Cells, index: Index, side: int) -> Index:
-        """Return the half-edges that start at a side of the cells with these flat indices."""
-        return self.number[4 * np.searchsorted(cells.index, index) + side]
 
     def ring_at(self, samples: Samples, row: Index, col: Index) -> Index:
         """Return the rings round outermost samples that have a class.
@@ -55,40 +56,50 @@ class HalfEdges:
         A region whose perimeter lies in one part has no half-edge there; the ring along it is
         called `rings`.
         """
-        outer = np.flatnonzero(self.starts_at >= 0)
-        if len(outer) == 0:
+        if len(self.outer) == 0:
             return np.full(len(row), self.rings)
-        outer = outer[np.argsort(self.starts_at[outer])]
-        after = np.searchsorted(self.starts_at[outer], sample_positions(samples, row, col))
-        return self.ring[outer[after % len(outer)]]
+        after = np.searchsorted(self.outer_at, sample_positions(samples, row, col))
+        return self.ring[self.outer[after % len(self.outer)]]
 
 
 def link(samples: Samples, cells: Cells) -> HalfEdges:
     """Link the half-edges of classes: each to the one that starts where it ends."""
     owner = np.flatnonzero(cells.bounding)
-    cell, side = owner // 4, owner % 4
-    goal = cells.target.ravel()[owner].astype(np.int64)
-    number = np.full(4 * len(cells.index), -1)
-    number[owner] = np.arange(len(owner))
-    index = cells.index[cell]
-    starts_at, ends_at = side_positions(samples, index, side), side_positions(samples, index, goal)
+    side = (owner & 3).astype(np.int8)
+    goal = cells.target.ravel().take(owner)
+    near = np.flatnonzero(_on_perimeter(samples, cells.index).take(owner >> 2))
+    index = cells.index[owner[near] >> 2]
+    starts, starts_at = _outer(near, side_positions(samples, index, side[near]), len(owner))
+    ends, ends_at = _outer(near, side_positions(samples, index, goal[near]), len(owner))
+
     successor = np.empty(len(owner), np.int64)
+    upper, right, lower, left = (np.flatnonzero((side == one) & ~starts) for one in range(4))
+    # A cell has one half-edge at most that starts at a side, and one that ends there; in the order of
+    # the cells, those that end at a side come as those that start beyond it.
+    for one, beyond in enumerate((lower, left, upper, right)):
+        successor[(goal == one) & ~ends] = beyond
+    outer, end = np.flatnonzero(starts), np.flatnonzero(ends)
+    order = np.argsort(starts_at)
+    outer, outer_at = outer[order], starts_at[order]
+    if len(outer):
+        successor[end] = outer[np.searchsorted(outer_at, ends_at, side="right") % len(outer)]
+    ring, ahead, rings = _rings(successor, starts)
+    return HalfEdges(owner, goal, upper, lower, outer, outer_at, starts, ends, ring, ahead, rings)
 
-    inner = np.flatnonzero(ends_at < 0)
-    toward = goal[inner]
-    beyond = cell[inner] + np.where(toward == 1, 1, -1)
-    upright = toward % 2 == 0
-    step = np.where(toward[upright] == 0, -samples.stride, samples.stride)
-    beyond[upright] = np.searchsorted(cells.index, index[inner[upright]] + step)
-    successor[inner] = number[4 * beyond + (toward + 2) % 4]
 
-    starts, ends = np.flatnonzero(starts_at >= 0), np.flatnonzero(ends_at >= 0)
-    starts = starts[np.argsort(starts_at[starts])]
-    if len(starts):
-        after = np.searchsorted(starts_at[starts], ends_at[ends], side="right")
-        successor[ends] = starts[after % len(starts)]
-    ring, ahead, rings = _rings(successor, starts_at >= 0)
-    return HalfEdges(number, cell, side, goal, starts_at, ends_at, ring, ahead, rings)
+def _on_perimeter(samples: Samples, cell: Index) -> NDArray[np.bool_]:
+    """Tell which cells lie in the first or last row or column."""
+    rows, cols = samples.labels.shape
+    row, col = samples.places(cell)
+    return (row == 0) | (row == rows - 2) | (col == 0) | (col == cols - 2)
+
+
+def _outer(near: Index, position: Index, n: int) -> tuple[NDArray[np.bool_], Index]:
+    """Mark those of `n` half-edges that have a position on the perimeter; return their positions."""
+    there = position >= 0
+    marked = np.zeros(n, bool)
+    marked[near[there]] = True
+    return marked, position[there]
 
 
 def _rings(successor: Index, preferred: NDArray[np.bool_]) -> tuple[Index, Index, int]:
@@ -98,5 +109,5 @@ def _rings(successor: Index, preferred: NDArray[np.bool_]) -> tuple[Index, Index
     leader, ahead = cycles(successor, rank)
     leaders = leader == rank
     numbers = np.cumsum(leaders) - 1
-    ring = numbers[leader % n] if n else leader
-    return ring, ahead, int(leaders.sum())
+    first = np.where(leader < n, leader, leader - n)
+    return numbers[first], ahead, int(leaders.sum())

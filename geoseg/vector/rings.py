@@ -31,16 +31,16 @@ def cycles(successor: Index, rank: Index) -> tuple[Index, Index]:
     ahead : ndarray of int64, shape (n,)
         Steps from each element on to its leader.
     """
-    leader, hop, step = rank.astype(np.int32), successor.astype(np.int32), 1
+    leader, hop, step = rank.astype(np.int32), successor, 1
     ahead = np.zeros(len(leader), np.int32)
     while len(leader):
-        other = leader[hop]
+        other = leader.take(hop)
         closer = other < leader
         if not closer.any():
             break
-        ahead = np.where(closer, ahead[hop] + np.int32(step), ahead)
+        ahead = np.where(closer, ahead.take(hop) + np.int32(step), ahead)
         leader = np.minimum(leader, other)
-        hop = hop[hop]
+        hop = hop.take(hop)
         step *= 2
     return leader.astype(np.int64), ahead.astype(np.int64)
 
@@ -101,9 +101,9 @@ def make_polygons(rings: Floats, starts: Index, owner: Index) -> NDArray[np.obje
     order = np.lexsort((~shell, owner))
     closed = sizes[order] + 1
     ends = np.cumsum(closed)
-    ring = np.repeat(order, closed)
-    step = np.arange(ends[-1]) - np.repeat(ends - closed, closed)
-    points = rings[starts[ring] + step % sizes[ring]]
+    place = np.arange(ends[-1]) + np.repeat(starts[order] - (ends - closed), closed)
+    place[ends - 1] = starts[order]
+    points = rings.take(place, axis=0)
     offsets = np.concatenate([[0], ends])
     polygons = np.searchsorted(owner[order], np.arange(owner.max() + 2))
     built: NDArray[np.object_] = shapely.from_ragged_array(
@@ -125,7 +125,10 @@ def _split_touching(rings: Floats, starts: Index, owner: Index) -> tuple[Floats,
     """Split rings that visit a point twice, which OGC polygons may not."""
     sizes = np.diff(starts, append=len(rings))
     # Only corners of pixels, at integers, can be visited twice: other vertices lie on one side each.
-    corner = np.flatnonzero((rings == np.floor(rings)).all(axis=1))
+    whole = rings == np.floor(rings)
+    corner = np.flatnonzero(whole[:, 0] & whole[:, 1])
+    if len(corner) == 0:
+        return rings, starts, owner
     ring = np.repeat(np.arange(len(starts)), sizes)[corner]
     x, y = rings[corner].T.astype(np.int64)
     order = np.lexsort((x, y, ring))

@@ -63,8 +63,8 @@ def trace(
     cells = cross_cells(samples, changes, smooth=smooth)
     edges = link(samples, cells)
     runs = find_runs(samples, changes)
-    ring = _rings_before(samples, cells, edges, runs)
-    piece = components(edges.rings + 1, (ring, _rings_behind(samples, cells, edges, runs, ring)))
+    ring = _rings_before(samples, edges, runs)
+    piece = components(edges.rings + 1, (ring, _rings_behind(samples, edges, runs, ring)))
     evidence = count(samples, runs, piece[ring], block, region, grid_shape)
     labels = np.zeros(len(evidence), np.int64)
     labels[piece[ring]] = samples.labels[runs.row, runs.first]
@@ -79,18 +79,17 @@ def trace(
     )
 
 
-def _rings_before(samples: Samples, cells: Cells, edges: HalfEdges, runs: Runs) -> Index:
+def _rings_before(samples: Samples, edges: HalfEdges, runs: Runs) -> Index:
     """Return the ring at the left end of each run."""
     rows = samples.labels.shape[0]
     outer = (runs.row == 0) | (runs.row == rows - 1) | (runs.first == 0)
     ring = np.empty(len(runs.row), np.int64)
     ring[outer] = edges.ring_at(samples, runs.row[outer], runs.first[outer])
-    row, first = runs.row[~outer], runs.first[~outer]
-    ring[~outer] = edges.ring[edges.at(cells, (row - 1) * samples.stride + first - 1, 2)]
+    ring[~outer] = edges.ring[edges.lower]
     return ring
 
 
-def _rings_behind(samples: Samples, cells: Cells, edges: HalfEdges, runs: Runs, before: Index) -> Index:
+def _rings_behind(samples: Samples, edges: HalfEdges, runs: Runs, before: Index) -> Index:
     """Return the ring at the right end of each run: it bounds the same piece as the one before it."""
     rows, cols = samples.labels.shape
     ring = before.copy()
@@ -98,7 +97,7 @@ def _rings_behind(samples: Samples, cells: Cells, edges: HalfEdges, runs: Runs, 
     outer = inner & (runs.last == cols - 1)
     ring[outer] = edges.ring_at(samples, runs.row[outer], runs.last[outer])
     inner &= ~outer
-    ring[inner] = edges.ring[edges.at(cells, runs.row[inner] * cols + runs.last[inner], 0)]
+    ring[inner] = edges.ring[edges.upper]
     return ring
 
 
@@ -120,27 +119,21 @@ class _Chains:
 def _chains(samples: Samples, cells: Cells, edges: HalfEdges, piece: Index, *, smooth: bool) -> _Chains:
     """Put half-edges in order and collect their vertices."""
     order = _order(edges, piece)
-    place, points = _vertices(samples, cells, edges, smooth=smooth)
-    lengths = np.bincount(place, minlength=len(order))[order]
-    offsets = np.cumsum(lengths) - lengths
-    base = np.empty(len(order), np.int64)
-    base[order] = offsets
-    ordinal = np.arange(len(place)) - np.searchsorted(place, place)
-    vertices = np.empty_like(points)
-    vertices[base[place] + ordinal] = points
-
+    vertices, offsets = _vertices(samples, cells, edges, order, smooth=smooth)
     ring = edges.ring[order]
-    heads = edges.starts_at[order] >= 0
-    heads[:1] = True
-    heads[1:] |= ring[1:] != ring[:-1]
-    first = np.flatnonzero(heads)
+    begins = edges.starts[order]
+    begins[:1] = True
+    begins[1:] |= ring[1:] != ring[:-1]
+    first = np.flatnonzero(begins)
     tails = order[np.append(first[1:], len(order)) - 1] if len(order) else order
-    index, first_edge = cells.index[edges.cell], order[first]
-    begin = np.where(
-        edges.starts_at[first_edge] >= 0, seam_keys(samples, index[first_edge], edges.side[first_edge]), -1
-    )
-    end = np.where(edges.ends_at[tails] >= 0, seam_keys(samples, index[tails], edges.goal[tails]), -1)
-    starts = np.append(offsets[first], len(points))
+    heads = order[first]
+    begin, end = np.full(len(first), -1), np.full(len(first), -1)
+    begun, ended = np.flatnonzero(edges.starts[heads]), np.flatnonzero(edges.ends[tails])
+    cell, side = np.divmod(edges.owner[heads[begun]], 4)
+    begin[begun] = seam_keys(samples, cells.index[cell], side)
+    cell = edges.owner[tails[ended]] // 4
+    end[ended] = seam_keys(samples, cells.index[cell], edges.goal[tails[ended]].astype(np.int64))
+    starts = np.append(offsets[first], len(vertices))
     return _Chains(vertices, starts, piece[ring[first]], begin, end)
 
 
@@ -150,28 +143,40 @@ def _order(edges: HalfEdges, piece: Index) -> Index:
     by_piece = np.argsort(piece[: edges.rings], kind="stable")
     offsets = np.empty(edges.rings, np.int64)
     offsets[by_piece] = np.cumsum(sizes[by_piece]) - sizes[by_piece]
-    size = sizes[edges.ring]
+    passed = np.where(edges.ahead > 0, sizes.take(edges.ring) - edges.ahead, 0)
     order = np.empty(len(edges.ring), np.int64)
-    order[offsets[edges.ring] + (size - edges.ahead) % size] = np.arange(len(order))
+    order[offsets.take(edges.ring) + passed] = np.arange(len(order))
     return order
 
 
-def _vertices(samples: Samples, cells: Cells, edges: HalfEdges, *, smooth: bool) -> tuple[Index, Floats]:
-    """Return the vertices of all half-edges, each with its half-edge: start point, then inner ones.
+def _vertices(
+    samples: Samples, cells: Cells, edges: HalfEdges, order: Index, *, smooth: bool
+) -> tuple[Floats, Index]:
+    """Collect the vertices of half-edges in their order: of each its start point, then inner ones.
 
     The start is a vertex only where probabilities were interpolated: the middle of a pixel's edge
     lies on a straight line.
+
+    Returns
+    -------
+    vertices : ndarray of float64, shape (n, 2)
+    offsets : ndarray of int64, shape of `order`
+        Where those of each half-edge in the order begin.
     """
-    owner = edges.number[cells.via.owner]
-    inner = owner >= 0
-    place, points = owner[inner], cells.via.points[inner]
-    if not smooth:
-        return place, points
-    start = np.flatnonzero(cells.valid[edges.cell, edges.side])
-    crossed = crossings(samples, cells.index[edges.cell[start]], edges.side[start])[0]
-    place = np.concatenate([start, place])
-    order = np.argsort(place, kind="stable")
-    return place[order], np.concatenate([crossed, points])[order]
+    starting = cells.valid.ravel().take(edges.owner) & smooth
+    number = np.searchsorted(edges.owner, cells.via.owner)
+    known = np.append(edges.owner, -1)[number] == cells.via.owner
+    place, points = number[known], cells.via.points[known]
+    lengths = (starting + np.bincount(place, minlength=len(order)))[order]
+    offsets = np.cumsum(lengths) - lengths
+    base = np.empty(len(order), np.int64)
+    base[order] = offsets
+    vertices = np.empty((int(lengths.sum()), 2))
+    ordinal = np.arange(len(place)) - np.searchsorted(place, place)
+    vertices[base[place] + starting[place] + ordinal] = points
+    owner = edges.owner[starting]
+    vertices[base[starting]] = crossings(samples, cells.index.take(owner // 4), owner % 4)[0]
+    return vertices, offsets
 
 
 def _whole(
