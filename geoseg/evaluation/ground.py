@@ -11,7 +11,7 @@ import shapely
 
 from geoseg.errors import InvalidOption
 from geoseg.evaluation.vectors import VectorFile
-from geoseg.raster.vectors import without_crs
+from geoseg.raster.vector_crs import without_crs
 from geoseg.values import GeoBox
 
 if TYPE_CHECKING:

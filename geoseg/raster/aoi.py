@@ -14,7 +14,8 @@ from shapely.geometry import MultiPoint
 from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import InvalidOption
-from geoseg.raster.vectors import read_layer, repair, without_crs
+from geoseg.raster.vector_crs import without_crs
+from geoseg.raster.vectors import read_layer, repair
 from geoseg.values import GeoBox, Window
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
+from geoseg.raster.vector_crs import crs_of
 from geoseg.raster.vector_csv import read_csv
 from geoseg.raster.vector_formats import (
     CSV,
@@ -35,8 +35,6 @@ Geometries = NDArray[np.object_]
 
 _OSM_AREAS = "multipolygons"
 """GDAL's name for what OpenStreetMap draws as closed ways or as relations of them."""
-
-_CODE = re.compile(r"EPSG:(\d+)", re.IGNORECASE)
 
 _AREAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
@@ -99,27 +97,16 @@ def read_layer(
     InvalidOption
         If it cannot be read, has no such layer, or is not plain data (see `check_vector_file`).
     """
-    import pyproj
-
     kind = check_vector_file(path, name)
     try:
         geometries, values, available, layers, crs = _read(path, name, kind, layer, columns)
-        system = _crs_beside(path) if crs is None else pyproj.CRS.from_user_input(crs)
+        system = crs_of(crs, path, name)
     except InvalidOption:
         raise
     except Exception as error:  # pyogrio, pyarrow and geopandas each raise their own
         reason = " ".join(str(error).split())
         raise InvalidOption(f"{name}: cannot be read as a vector file ({reason})") from error
     return VectorLayer(geometries, values, available, layers, system)
-
-
-def without_crs(path: Path) -> InvalidOption:
-    """Return the error for a layer that needs a CRS and has none."""
-    beside = path.with_suffix(".prj").name
-    return InvalidOption(
-        f"{path}: has no CRS; put the code of the one that its coordinates are in, such as EPSG:32633, "
-        f"into {beside} beside it, or write it again with one"
-    )
 
 
 def repair(geometries: Geometries) -> Repaired:
@@ -162,8 +149,8 @@ def _read(path: Path, name: str, kind: VectorFormat, layer: str | None, columns:
     if kind is PARQUET:
         return _read_parquet(path, name, columns)
     if kind is CSV:
-        *table, crs = read_csv(path, name, columns)
-        return *table, (), crs
+        geometries, values, available, crs = read_csv(path, name, columns)
+        return geometries, values, available, (), crs
     with _plain(path, kind) as source:
         found = _read_ogr(source, name, kind, layer, columns)
     return (_closed_lines_as_areas(found[0]), *found[1:]) if kind is DXF else found
@@ -238,18 +225,3 @@ def _closed_lines_as_areas(geometries: Geometries) -> Geometries:
     areas = geometries.copy()
     areas[closed] = [shapely.Polygon(shapely.get_coordinates(line)) for line in geometries[closed]]
     return areas
-
-
-def _crs_beside(path: Path) -> pyproj.CRS | None:
-    import pyproj
-
-    beside = path.with_suffix(".prj")
-    if not beside.is_file():
-        return None
-    text = beside.read_text("utf-8-sig", "replace").strip()
-    code = _CODE.fullmatch(text)
-    try:
-        # Of what PROJ takes for a CRS, these two name no files.
-        return pyproj.CRS.from_epsg(int(code[1])) if code else pyproj.CRS.from_wkt(text)
-    except pyproj.exceptions.CRSError:
-        raise InvalidOption(f"{beside}: holds no CRS (WKT, or a code such as EPSG:32633)") from None

@@ -246,6 +246,36 @@ def test_without_a_crs_the_message_says_where_to_put_it(tmp_path):
     assert shapely.hausdorff_distance(read_aoi(path, UTM), AREA) < 0.05
 
 
+DATUM = 'DATUM["y",SPHEROID["WGS 84",6378137,298.257223563]{0}],PRIMEM["Greenwich",0]'
+DEGREES = 'UNIT["degree",0.0174532925199433]'
+GRIDS = {
+    "shift": f'GEOGCS["x",{DATUM},{DEGREES}]'.replace("{0}", ',EXTENSION["PROJ4_GRIDS","{0}"]'),
+    "height": (
+        f'COMPD_CS["c",GEOGCS["x",{DATUM.replace("{0}", "")},{DEGREES}],VERT_CS["v",VERT_DATUM["d",2005,'
+        'EXTENSION["PROJ4_GRIDS","{0}"]],UNIT["metre",1],AXIS["Up",UP]]]'
+    ),
+    "string": (
+        f'PROJCS["x",GEOGCS["y",{DATUM.replace("{0}", "")},{DEGREES}],PROJECTION["Mercator_1SP"],'
+        'PARAMETER["central_meridian",0],PARAMETER["scale_factor",1],UNIT["metre",1],'
+        'EXTENSION["PROJ4","+proj=merc +a=6378137 +b=6378137 +nadgrids=@{0} +units=m +no_defs"]]'
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize(
+    "place", ["/etc/passwd", "../secret.gsb", "C:\\secret.gsb", "http://127.0.0.1/a.tif"]
+)
+def test_a_crs_cannot_name_another_file(tmp_path, kind, place):
+    path = tmp_path / "a.csv"
+    path.write_text('WKT\n"POLYGON ((15 45,15.1 45,15.1 45.1,15 45))"\n')
+    path.with_suffix(".prj").write_text(GRIDS[kind].format(place))
+    with pytest.raises(InvalidOption, match="its CRS refers to another file"):
+        read_layer(path, str(path))
+    path.with_suffix(".prj").write_text(GRIDS[kind].format("shifts_of_1992.gsb"))
+    assert read_layer(path, str(path)).crs is not None
+
+
 def test_open_lines_of_a_drawing_are_no_areas(tmp_path):
     path = tmp_path / "a.dxf"
     dxf_outline()(path, GROUND, UTM.crs)

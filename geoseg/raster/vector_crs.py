@@ -1,0 +1,75 @@
+"""The CRS of a vector file: from the file or from beside it, and no reason to open other files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoseg.errors import InvalidOption
+
+if TYPE_CHECKING:
+    import pyproj
+
+_CODE = re.compile(r"EPSG:(\d+)", re.IGNORECASE)
+
+# A CRS may name grids of shifts, which PROJ opens as soon as coordinates are transformed: a bare name in
+# its own folders, a path anywhere, and, if a user lets it, a URL. In WKT they are files of parameters,
+# or within a string of PROJ's own.
+_OTHER_FILE = re.compile(
+    r"""PARAMETERFILE\["[^"]*","([^"]*[/\\:~][^"]*|\.[^"]*)"
+    | \+\w+=(@?[^\s"]*[/\\:~][^\s"]*|@?\.\.[^\s"]*)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def crs_of(found: object, path: Path, name: str) -> pyproj.CRS | None:
+    """Return the CRS of a vector file.
+
+    Parameters
+    ----------
+    found : object
+        What the file says, in any form that pyproj takes; None: nothing.
+    path : Path
+        If the file says nothing, the one that has its name and ends in .prj is asked: WKT, or a code such
+        as EPSG:32633.
+    name : str
+        What the user called it, for messages.
+
+    Raises
+    ------
+    InvalidOption
+        If the CRS cannot be read, or names other files by their paths.
+    """
+    import pyproj
+
+    crs = _beside(path) if found is None else pyproj.CRS.from_user_input(found)
+    named = None if crs is None else _OTHER_FILE.search(crs.to_wkt())
+    if named:
+        raise InvalidOption(
+            f"{name}: its CRS refers to another file ({named[1] or named[2]}); write it again in another CRS"
+        )
+    return crs
+
+
+def without_crs(path: Path) -> InvalidOption:
+    """Return the error for a file that needs a CRS and has none."""
+    beside = path.with_suffix(".prj").name
+    return InvalidOption(
+        f"{path}: has no CRS; put the code of the one that its coordinates are in, such as EPSG:32633, "
+        f"into {beside} beside it, or write it again with one"
+    )
+
+
+def _beside(path: Path) -> pyproj.CRS | None:
+    import pyproj
+
+    beside = path.with_suffix(".prj")
+    if not beside.is_file():
+        return None
+    text = beside.read_text("utf-8-sig", "replace").strip()
+    code = _CODE.fullmatch(text)
+    try:
+        return pyproj.CRS.from_epsg(int(code[1])) if code else pyproj.CRS.from_wkt(text)
+    except pyproj.exceptions.CRSError:
+        raise InvalidOption(f"{beside}: holds no CRS (WKT, or a code such as EPSG:32633)") from None
