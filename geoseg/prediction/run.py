@@ -76,6 +76,7 @@ def predict_scene(
     GeosegError
         For every foreseeable failure, before any work where that is possible.
     """
+    from geoseg.raster.scene import close_scene
     from geoseg.vector.sink import VectorSink, check_vector_path
 
     started = time.monotonic()
@@ -90,6 +91,7 @@ def predict_scene(
     known = journal.begin() if journal else 0
     on_event(Planned(plan, known, resumable=journal is not None))
     with contextlib.ExitStack() as stack:
+        stack.callback(close_scene, plan.scene)
         if journal is not None:
             stack.callback(journal.remove_if_empty)
         writers.join()

@@ -10,6 +10,7 @@ import rasterio
 from rasterio._env import set_proj_data_search_path
 from rasterio.env import GDALDataFinder, PROJDataFinder, set_gdal_config
 
+from geoseg.raster.cache import BLOCK_CACHE
 from geoseg.raster.drivers import is_remote
 from geoseg.raster.remote import network_options
 
@@ -23,12 +24,7 @@ _LOCAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",  # else .msk, .ovr and .aux.xml are not seen
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # a local file has no business on the network
 }
-
-BLOCK_CACHE = 64 << 20
-"""Bytes that GDAL may keep of the blocks of open files; its default is 5 % of the machine's memory."""
-
-LARGEST_CACHE = 512 << 20
-"""Bytes above which a file of strips is rather unpacked again and again."""
+_allowed = BLOCK_CACHE  # of GDAL's cache, which is of the process
 
 
 @contextlib.contextmanager
@@ -48,39 +44,12 @@ def environment(uri: str) -> Iterator[None]:
         yield
 
 
-_allowed = BLOCK_CACHE
-
-
 def allow_cache(size: int) -> None:
-    """Let GDAL keep so many bytes of blocks, over all open files of the process.
+    """Let GDAL keep so many bytes of blocks over all open files of the process; not less than usual.
 
     The user's environment variable GDAL_CACHEMAX goes first.
     """
-    global _allowed  # noqa: PLW0603 (GDAL's cache is of the process, and so is its size)
-    _allowed = size
+    global _allowed  # noqa: PLW0603 (GDAL has one cache, and it has one size)
+    _allowed = max(size, BLOCK_CACHE)
     if "GDAL_CACHEMAX" not in os.environ:
-        set_gdal_config("GDAL_CACHEMAX", size)  # of the process; an Env would undo it at its end
-
-
-def useful_cache(block: tuple[int, int], width: int, rows: int, pixel: int) -> int:
-    """Return how many bytes GDAL should keep of a file, so that neighbouring windows unpack it once.
-
-    Windows come row by row. Of tiles, those between a window and the next are enough, and `BLOCK_CACHE`
-    holds these. Strips reach across the whole file: all that a window touches are wanted by each
-    window to its right.
-
-    Parameters
-    ----------
-    block : tuple of int
-        Rows and columns of the file's blocks.
-    width : int
-        Columns of the file.
-    rows : int
-        Rows of a window, at most.
-    pixel : int
-        Bytes of a pixel in all bands.
-    """
-    height, across = block
-    needed = (rows + 2 * height) * width * pixel
-    strips = across >= width
-    return needed if strips and BLOCK_CACHE < needed <= LARGEST_CACHE else BLOCK_CACHE
+        set_gdal_config("GDAL_CACHEMAX", _allowed)  # of the process; an Env would undo it at its end

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from geoseg.raster.drivers import is_remote
-from geoseg.raster.environment import BLOCK_CACHE, allow_cache
+from geoseg.raster.environment import allow_cache
 
 if TYPE_CHECKING:
     import rasterio
@@ -50,7 +50,7 @@ class _Handle:
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     dataset: rasterio.DatasetReader | None = None
     files: dict[str, Stamp | None] = field(default_factory=dict)
-    cache: int = BLOCK_CACHE
+    cache: int = 0
     users: int = 0
     gone: bool = False
 
@@ -141,7 +141,7 @@ def _want(handle: _Handle, cache: int) -> None:
 
 
 def _fit_cache() -> None:
-    allow_cache(max((handle.cache for handle in _handles.values()), default=BLOCK_CACHE))
+    allow_cache(max((handle.cache for handle in _handles.values()), default=0))
 
 
 def _stamps(names: Iterable[str]) -> dict[str, Stamp | None]:

@@ -14,9 +14,9 @@ import rasterio
 from numpy.typing import NDArray
 
 from geoseg import files
+from geoseg.raster.cache import useful_cache
 from geoseg.raster.describe import Band, SceneInfo, check_readable, describe
 from geoseg.raster.drivers import is_remote
-from geoseg.raster.environment import useful_cache
 from geoseg.raster.handles import close_kept
 from geoseg.raster.resample import reach, resample, restore, taps
 from geoseg.raster.source import Source, opened, reading, resolve
