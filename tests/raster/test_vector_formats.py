@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -17,6 +18,7 @@ from geoseg.cli import run
 from geoseg.errors import InvalidOption
 from geoseg.raster.aoi import read_aoi
 from geoseg.raster.vector_csv import read_csv
+from geoseg.raster.vector_formats import FORMATS
 from geoseg.raster.vector_text import check_table, without_schema
 from geoseg.raster.vectors import read_layer
 from geoseg.testing import NORTH_UP, make_scene
@@ -57,6 +59,12 @@ def test_a_run_takes_them_as_areas(tmp_path):
     scene = make_scene(tmp_path / "scene.tif", size=(200, 300))
     write(tmp_path / "table.tab")
     assert run(["plan", str(scene), "--aoi", str(tmp_path / "table.tab")]) == 0
+
+
+@pytest.mark.parametrize("found", FORMATS, ids=lambda found: found.name)
+def test_the_page_on_formats_names_them_all(found):
+    page = (Path(__file__).parents[2] / "docs/vectors.md").read_text("utf-8")
+    assert all(f"{suffix}`" in page for suffix in found.suffixes)
 
 
 @pytest.fixture(scope="module")
