@@ -75,6 +75,24 @@ class Tally:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class BlockPixels:
+    """What was read of a block.
+
+    Parameters
+    ----------
+    patch : Patch
+        Of the extent of the block's tiles.
+    kept : ndarray of bool, shape of the extent
+        Pixels that are valid and in the area of interest.
+    failures : tuple of Failure
+    """
+
+    patch: Patch
+    kept: NDArray[np.bool_]
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Inferred:
     """What a block's tiles add to its own core and to each follower's, and their tally."""
 
@@ -108,22 +126,40 @@ def infer_block(
     batch: BatchSize,
     stopped: Callable[[], bool] | None = None,
 ) -> Inferred:
-    """Read a block's pixels, infer its tiles in batches and sum their weighted probabilities.
+    """Read a block's pixels and infer its tiles; see `read_block` and `infer_pixels`."""
+    return infer_pixels(plan, block, read_block(plan, block, read), predict, batch, stopped)
+
+
+def read_block(plan: Plan, block: BlockIndex, read: Reader) -> BlockPixels:
+    """Read all that a block's tiles need."""
+    wanted = area_of_interest(plan, plan.tiles.extent(block))
+    patch, failures = read_surviving(plan.tiles, block, read, wanted)
+    # The model sees what lies around the area of interest; nothing of it is kept.
+    return BlockPixels(patch, patch.valid & wanted, failures)
+
+
+def infer_pixels(
+    plan: Plan,
+    block: BlockIndex,
+    pixels: BlockPixels,
+    predict: Predictor,
+    batch: BatchSize,
+    stopped: Callable[[], bool] | None = None,
+) -> Inferred:
+    """Infer a block's tiles in batches and sum their weighted probabilities.
 
     Parameters
     ----------
+    pixels : BlockPixels
+        From `read_block`.
     batch : BatchSize
         Tiles in one forward pass; shrinks where the device's memory asks for it.
     stopped : callable, optional
         Asked between batches; True raises `Stopped`.
     """
-    grid = plan.tiles
+    grid, patch, kept = plan.tiles, pixels.patch, pixels.kept
     extent = grid.extent(block)
-    wanted_pixels = area_of_interest(plan, extent)
-    patch, failures = read_surviving(grid, block, read, wanted_pixels)
-    broken = {failure.window for failure in failures}
-    # The model sees what lies around the area of interest; nothing of it is kept.
-    kept = patch.valid & wanted_pixels
+    broken = {failure.window for failure in pixels.failures}
     sums = np.zeros((len(plan.rule.channels), *extent.shape), np.uint32)
     missing = tuple(tile for tile in grid.tiles(block) if tile.window.intersection(extent) in broken)
     wanted = [
@@ -142,7 +178,7 @@ def infer_block(
             accumulate(sums, extent, grid, tile, values)
     skipped = sum(1 for _ in grid.tiles(block)) - len(wanted) - len(missing)
     shrunk = batch.value if batch.shrunk else None
-    tally = Tally(len(wanted), skipped, failures=failures, shrunk_batch=shrunk)
+    tally = Tally(len(wanted), skipped, failures=pixels.failures, shrunk_batch=shrunk)
     return Inferred(split(sums, kept, grid, block, missing), tally)
 
 

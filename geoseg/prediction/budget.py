@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,8 @@ def settle_memory(
 ) -> Choice:
     """Choose the size of blocks, and cut the resources, so that the run keeps its budget.
 
+    Of several GPUs that nobody asked for, as many are used as the budget has room for processes.
+
     Parameters
     ----------
     plan : Plan
@@ -50,6 +53,21 @@ def settle_memory(
     InvalidOption
         If the budget is not enough for anything; names the smallest that is.
     """
+    while len(resources.gpus) > 1 and options.workers is None:
+        with contextlib.suppress(InvalidOption):
+            return _settle(plan, resources, options, default, limit, known)
+        resources = resources.on(resources.gpus[:-1])
+    return _settle(plan, resources, options, default, limit, known)
+
+
+def _settle(
+    plan: Plan,
+    resources: Resources,
+    options: PredictOptions,
+    default: int,
+    limit: int | None,
+    known: Sequence[int],
+) -> Choice:
     batches = _halves(resources.batch) if options.batch == AUTO else [resources.batch]
     asked = options.max_memory
     budget = default if asked == AUTO else asked

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import platform
 import time
 from dataclasses import asdict
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.backends.base import BatchSize, Predictor, predict_batches
+from geoseg.backends.gpus import gpu_name
 from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
 from geoseg.models.bundle import cache_folder
@@ -147,7 +147,7 @@ def _facts(plan: Plan, resources: Resources) -> dict[str, object]:
         "threads": resources.threads,
         "workers": resources.workers,
         "cores": cores_each(1),
-        "gpu": _gpu() if resources.gpu else None,
+        "gpu": gpu_name(resources.device) if resources.gpu else None,
         "host": platform.node(),
         "cpu": _cpu(),
     }
@@ -159,10 +159,3 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _gpu() -> str:
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return f"{torch.cuda.get_device_name()} {visible}".strip()

@@ -160,7 +160,8 @@ def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False
     in_flight : int
         Blocks that may be submitted before the first of them has been taken from this iterator.
     gpu : bool
-        Ask for one unit of the resource ``GPU`` for each inference.
+        Ask for one unit of the resource ``GPU`` for each inference: workers that declare one work one
+        block at a time, while others of theirs are read and traced.
     """
 
     def submit(function: Callable[..., Any], *arguments: Any, key: str) -> Any:
@@ -170,7 +171,9 @@ def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False
     # A task, not scattered data: whatever is lost with a worker can be made again.
     there = replace(work, coverage=None)  # only the wiring asks for it
     shared = submit(_same, there, key=f"geoseg_work-{work.plan.digest}")
-    wiring = Wiring(work, submit, None, shared=shared)
+    if gpu:
+        _spread(client, shared)
+    wiring = Wiring(work, submit, None, shared=shared, apart=gpu)
     waiting: deque[Any] = deque()
     begun = 0
     try:
@@ -186,6 +189,16 @@ def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False
             yield result if _is_ready(result) else result.result()
     finally:
         client.cancel([node for node in waiting if not _is_ready(node)], force=True)
+
+
+def _spread(client: Any, future: Any) -> None:
+    """Copy a result to all workers before others are made of it.
+
+    A task goes to a worker that has something it is made of: at first all would go to one, and until
+    it is known how long one takes, no other worker helps.
+    """
+    if future.exception() is None:  # else whoever takes it is told
+        client.replicate(future)
 
 
 def _is_ready(node: Any) -> bool:

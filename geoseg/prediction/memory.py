@@ -79,7 +79,7 @@ def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
         "libraries": processes * (LIBRARIES + separate * CLUSTER_LIBRARIES),
         "model": workers * int(network.fixed + busy * network.pixel * tile),
         "blocks at work": threads * at_work,
-        "blocks in flight": resources.in_flight * _waiting(plan, extent),
+        "blocks in flight": resources.in_flight * _waiting(plan, extent, read=separate and resources.gpu),
         "strips between blocks": _between_rows(plan),
         "polygons": WRITING + PART * plan.grid.width,
         "file cache": processes * _cache(plan, resources, extent) + plan.wants_raster * RASTER,
@@ -144,10 +144,11 @@ def _tracing(plan: Plan, extent: int) -> int:
     return extent * (2 * _channels(plan) + 12 + several + OUTLINE)
 
 
-def _waiting(plan: Plan, extent: int) -> int:
-    """Return the bytes of a block that has been inferred, and of its result."""
+def _waiting(plan: Plan, extent: int, *, read: bool) -> int:
+    """Return the bytes of a block that has been inferred, and of its result; or has been read ahead."""
     channels = _channels(plan)
-    return extent * (4 * channels + 1 + plan.wants_raster * (2 * channels + 1))
+    inferred = 4 * channels + 1 + plan.wants_raster * (2 * channels + 1)
+    return extent * max(inferred, read * (_read_size(plan) + 2))
 
 
 def _between_rows(plan: Plan) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from geoseg.backends.footprint import NOTHING, Footprint
+from geoseg.backends.gpus import VISIBLE, gpu_count, visible_gpus
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.prediction.blocks import BlockResult
 from geoseg.prediction.graph import Work, run_on_cluster, run_on_threads
@@ -25,6 +26,10 @@ BATCH_PIXELS = 3 << 19
 MOST_THREADS = 3
 """Threads of a run in one process: one more than cores, as one mostly waits for the backend, which has
 threads of its own; more gain little."""
+
+TILES_A_GPU = 2000
+"""Tiles that are worth another GPU: about what one does while another's process starts, for which ten
+seconds are assumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,11 @@ class Resources:
         Processes of a local cluster.
     scheduler : str or None
         Address of a dask.distributed scheduler.
-    gpu : bool
-        Whether inference takes a unit of the resource ``GPU``.
+    device : str
+        Where the model runs, as the predictor names it.
+    gpus : tuple of str
+        The GPUs that the workers share out, each under the name that CUDA knows it by; none where
+        all run on `device`.
     network : Footprint
         What the model takes in each process.
     cache : int
@@ -56,27 +64,65 @@ class Resources:
     batch: int
     workers: int | None = None
     scheduler: str | None = None
-    gpu: bool = False
+    device: str = "cpu"
+    gpus: tuple[str, ...] = ()
     network: Footprint = NOTHING
     cache: int = 0
 
     @classmethod
     def detect(
-        cls, options: PredictOptions, tile: int, device: str, network: Footprint = NOTHING, cache: int = 0
+        cls,
+        options: PredictOptions,
+        tile: int,
+        device: str,
+        network: Footprint = NOTHING,
+        cache: int = 0,
+        gpus: tuple[str, ...] = (),
     ) -> Resources:
-        """Choose from the machine what the options leave open."""
-        cores = cores_each(1)
-        gpu = device.startswith("cuda")
-        batch = (16 if gpu else max(1, BATCH_PIXELS // tile**2)) if options.batch == AUTO else options.batch
+        """Choose from the machine what the options leave open.
+
+        Parameters
+        ----------
+        gpus : tuple of str
+            What `choose_gpus` says.
+        """
+        usual = 16 if device.startswith("cuda") else max(1, BATCH_PIXELS // tile**2)
+        batch = usual if options.batch == AUTO else options.batch
         workers = options.workers
-        threads = cores_each(workers) if workers else min(cores + 1, MOST_THREADS)
+        threads = cores_each(workers) if workers else min(cores_each(1) + 1, MOST_THREADS)
         in_flight = (workers or 1) * threads + 1
-        return cls(threads, in_flight, batch, workers, options.scheduler, gpu, network, cache)
+        found = cls(threads, in_flight, batch, workers, options.scheduler, device, gpus, network, cache)
+        return found if workers else found.on(gpus)
+
+    @property
+    def gpu(self) -> bool:
+        """Whether the model runs on a GPU."""
+        return self.device.startswith("cuda")
+
+    def on(self, gpus: tuple[str, ...]) -> Resources:
+        """Return the same with a worker process for each of several GPUs; one needs none."""
+        several = gpus if len(gpus) > 1 else ()
+        threads = min(cores_each(max(1, len(gpus))) + 1, MOST_THREADS)
+        found = replace(self, gpus=several, workers=len(several) or None)
+        return found.cut(batch=self.batch, threads=threads)
 
     def cut(self, *, batch: int, threads: int | None = None) -> Resources:
         """Return less of the same: smaller batches, fewer threads and blocks in flight."""
         threads = self.threads if threads is None else threads
         return replace(self, batch=batch, threads=threads, in_flight=(self.workers or 1) * threads + 1)
+
+
+def choose_gpus(options: PredictOptions, device: str, tiles: int) -> tuple[str, ...]:
+    """Return the GPUs that the processes of a run share out, each under the name that CUDA knows it by.
+
+    All that this process may use where none of them was named (``--device auto`` or ``cuda``); one for
+    each `TILES_A_GPU` tiles where the number of processes was not asked for either. None on a CPU, on
+    one GPU that was named, and for a cluster that runs already: its workers have theirs.
+    """
+    if device != "cuda" or options.scheduler is not None:
+        return ()
+    found = visible_gpus(os.environ, gpu_count())
+    return found if options.workers else found[: max(1, tiles // TILES_A_GPU)]
 
 
 def cores_each(workers: int) -> int:
@@ -95,7 +141,7 @@ def results(work: Work, resources: Resources) -> Iterator[Iterator[BlockResult]]
         return
     with _client(resources) as client:
         in_flight = max(resources.in_flight, sum(client.nthreads().values()) + 1)
-        stream = run_on_cluster(work, client, in_flight, gpu=resources.gpu)
+        stream = run_on_cluster(work, client, in_flight, gpu=_offers_gpu(client))
         with contextlib.closing(stream):  # type: ignore[type-var]
             yield stream
 
@@ -117,7 +163,10 @@ def _client(resources: Resources) -> Iterator[Any]:
                     LocalCluster(
                         n_workers=resources.workers,
                         threads_per_worker=resources.threads,
+                        worker_class=_worker_class(resources.gpus),
                         dashboard_address=None,
+                        # Another port than that of a cluster that runs beside, and not for others to see.
+                        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                         resources={"GPU": 1} if resources.gpu else None,
                         silence_logs=logging.CRITICAL,
                     )
@@ -131,6 +180,22 @@ def _client(resources: Resources) -> Iterator[Any]:
             raise GeosegError(
                 f"the cluster was lost ({type(error).__name__}); the same command goes on"
             ) from error
+
+
+def _worker_class(gpus: tuple[str, ...]) -> Any:
+    """Return what starts a worker process: each in turn is shown one of several GPUs."""
+    from distributed import Nanny
+
+    if len(gpus) < 2:
+        return Nanny
+
+    class OnItsGpu(Nanny):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, name: int, **more: Any) -> None:
+            # Where that process is started again, so is this.
+            env = {VISIBLE: gpus[name % len(gpus)]}
+            super().__init__(*arguments, name=name, env=env, **more)
+
+    return OnItsGpu
 
 
 def _connect(client: Any, address: str) -> Any:
@@ -150,6 +215,11 @@ def _check_workers(client: Any, resources: Resources) -> None:
         raise InvalidOption(
             f"the cluster has no worker after {WORKER_SECONDS} s; start some and try again"
         ) from error
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    if resources.gpu and not any("GPU" in worker["resources"] for worker in workers):
+    if resources.gpu and not _offers_gpu(client):
         raise InvalidOption('no worker of the cluster offers a GPU; start workers with --resources "GPU=1"')
+
+
+def _offers_gpu(client: Any) -> bool:
+    """Return whether a worker of the cluster declares the resource ``GPU``."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return any(worker["resources"].get("GPU", 0) >= 1 for worker in workers)

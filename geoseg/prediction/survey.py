@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from geoseg.errors import InvalidOption
 from geoseg.prediction.budget import settle_memory
 from geoseg.prediction.fit import choose_bands, needs_stretch, working_grid
+from geoseg.prediction.forecast import tile_count
 from geoseg.prediction.graph import Work
 from geoseg.prediction.journal import known_blocks
 from geoseg.prediction.machine import default_budget, memory_limit
 from geoseg.prediction.options import Limits, PredictOptions
 from geoseg.prediction.plan import Plan, View, make_plan
-from geoseg.prediction.resources import Resources, cores_each
+from geoseg.prediction.resources import Resources, choose_gpus, cores_each
 from geoseg.values import GeoBox, Patch, Window
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def survey(
     from geoseg.backends.select import settle
     from geoseg.models.bundle import find_model
     from geoseg.prediction.likeness import value_warnings
+    from geoseg.raster.cache import BLOCK_CACHE
     from geoseg.raster.coverage import read_coverage
     from geoseg.raster.drivers import is_remote
     from geoseg.raster.scene import open_scene
-    from geoseg.raster.source import BLOCK_CACHE
 
     scene = open_scene(source)
     bundle = find_model(options.model)
@@ -91,12 +92,15 @@ def survey(
     if not is_remote(scene.uri):  # of those only what is asked for is fetched
         plan = replace(plan, warnings=(*plan.warnings, *value_warnings(plan, card)))
     network = footprint(bundle, predictor, cores_each(options.workers or 1))
-    resources = Resources.detect(options, plan.tiles.rows.size, predictor.device, network, BLOCK_CACHE)
+    gpus = choose_gpus(options, predictor.device, tile_count(plan.tiles))
+    resources = Resources.detect(options, plan.tiles.rows.size, predictor.device, network, BLOCK_CACHE, gpus)
     limit = memory_limit()
     known = known_blocks(out, plan) if out is not None and options.resume else ()
     plan, resources = settle_memory(
         plan, resources, options, default=default_budget(limit), limit=limit, known=known
     )
+    if len(resources.gpus) > 1:
+        plan = replace(plan, reason=f"{plan.reason}; on {len(resources.gpus)} GPUs")
     work = Work(plan, PlanReader(plan), recipe.load, resources.batch, coverage=read_coverage(scene))
     return work, resources
 

@@ -15,6 +15,7 @@ from uuid import uuid4
 from geoseg.backends.base import BatchSize, Predictor
 from geoseg.grid import BlockIndex, Share
 from geoseg.prediction.blocks import (
+    BlockPixels,
     BlockResult,
     Inferred,
     Reader,
@@ -22,7 +23,8 @@ from geoseg.prediction.blocks import (
     Tally,
     blend_block,
     finish_block,
-    infer_block,
+    infer_pixels,
+    read_block,
     take_margin,
     take_share,
 )
@@ -72,10 +74,28 @@ class Work:
 
 
 class Wiring:
-    """Adds the tasks of one block after the other, and keeps what later blocks will take."""
+    """Adds the tasks of one block after the other, and keeps what later blocks will take.
+
+    Parameters
+    ----------
+    work : Work
+    submit : callable
+    stopped : callable or None
+        Asked between batches; True ends the run.
+    shared : node, optional
+        Of the work, where it is not to travel with every task.
+    apart : bool
+        Read in tasks of their own, so that a device that works one block at a time need not wait.
+    """
 
     def __init__(
-        self, work: Work, submit: Submit, stopped: Callable[[], bool] | None, shared: Any = None
+        self,
+        work: Work,
+        submit: Submit,
+        stopped: Callable[[], bool] | None,
+        shared: Any = None,
+        *,
+        apart: bool = False,
     ) -> None:
         self._plan = work.plan
         self._tiles = work.plan.tiles
@@ -84,6 +104,7 @@ class Wiring:
         self._work = work if shared is None else shared
         self._submit = submit
         self._stopped = stopped
+        self._apart = apart
         self._strips: dict[tuple[BlockIndex, BlockIndex], Any] = {}
         self._margins: dict[tuple[BlockIndex, BlockIndex], Any] = {}
 
@@ -114,7 +135,8 @@ class Wiring:
         leaders = [giver for giver in tiles.leaders(block) if giver != block]
         inferred = tally = blended = None
         if not self._empty(tiles.extent(block)):
-            inferred = submit(infer, work, block, self._stopped, after, key=self._key("infer", block))
+            pixels = submit(read, work, block, key=self._key("read", block)) if self._apart else None
+            inferred = submit(infer, work, block, self._stopped, after, pixels, key=self._key("infer", block))
             tally = submit(_tally, inferred, key=self._key("tally", block))
             for taker in followers:
                 if not self._empty(tiles.core(taker)):
@@ -137,17 +159,39 @@ def _taken(
     return [waiting.pop((giver, taker)) for giver in givers if (giver, taker) in waiting]
 
 
-def infer(work: Work, block: BlockIndex, stopped: Callable[[], bool] | None, _after: None) -> Inferred:
-    """Infer a block, or take it from the journal: the task that takes the device."""
+def read(work: Work, block: BlockIndex) -> BlockPixels | Inferred:
+    """Read a block, or take what was inferred of it from the journal."""
+    return _known(work, block) or read_block(work.plan, block, work.read)
+
+
+def infer(
+    work: Work,
+    block: BlockIndex,
+    stopped: Callable[[], bool] | None,
+    _after: None,
+    given: BlockPixels | Inferred | None = None,
+) -> Inferred:
+    """Infer a block, or take it from the journal: the task that takes the device.
+
+    Parameters
+    ----------
+    given : BlockPixels or Inferred, optional
+        From `read`; None: it is done here.
+    """
     if stopped is not None and stopped():
         raise Stopped
-    if work.journal is not None and (known := work.journal.load(work.plan.tiles, block)):
-        return known
+    pixels = read(work, block) if given is None else given
+    if isinstance(pixels, Inferred):
+        return pixels
     batch = _batch_size(work.run, work.batch)
-    inferred = infer_block(work.plan, block, work.read, work.load(), batch, stopped)
+    inferred = infer_pixels(work.plan, block, pixels, work.load(), batch, stopped)
     if work.journal is not None:
         work.journal.store(inferred)
     return inferred
+
+
+def _known(work: Work, block: BlockIndex) -> Inferred | None:
+    return None if work.journal is None else work.journal.load(work.plan.tiles, block)
 
 
 @lru_cache(maxsize=8)
