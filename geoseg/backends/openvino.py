@@ -127,7 +127,9 @@ class _Pool:
     def __init__(self, compiled: Any) -> None:
         self._dtype = compiled.inputs[0].get_element_type().to_dtype()
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
+        # One runs on each stream, one waits behind it: a stream would stand still from the end of a request
+        # until a Python thread has woken up and started the next.
+        for _ in range(2 * compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
             self._idle.put(compiled.create_infer_request())
 
     def run(self, batch: NDArray[Any]) -> tuple[NDArray[np.uint16], bool]:
