@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import warnings
 from pathlib import Path
 
 import geopandas
 import numpy as np
 import pyogrio
+import pyproj
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.cli import run
@@ -55,10 +57,37 @@ def test_polygons_classes_and_crs_come_back(tmp_path, name):
     assert layer.crs.to_epsg() == (4326 if "osm" in name else 32633)
 
 
-def test_a_run_takes_them_as_areas(tmp_path):
+def test_runs_take_them(tmp_path, capfd):
     scene = make_scene(tmp_path / "scene.tif", size=(200, 300))
-    write(tmp_path / "table.tab")
-    assert run(["plan", str(scene), "--aoi", str(tmp_path / "table.tab")]) == 0
+    for name in ("table.tab", "three.gml", "ewkt.csv"):
+        write(tmp_path / name)
+    table, marks, rows = (str(tmp_path / name) for name in ("table.tab", "three.gml", "ewkt.csv"))
+    assert run(["plan", str(scene), "--aoi", table]) == 0
+    capfd.readouterr()
+    options = ["--scene", str(scene), "--labelled-area", rows, "--json"]
+    assert run(["evaluate", table, "--prediction", marks, *options]) == 0
+    pixels = json.loads(capfd.readouterr().out)["pixels"]
+    assert pixels["mean_iou"]["value"] == 1
+    assert pixels["classes"][0]["truth_pixels"] == pytest.approx(AREA.area, rel=0.01)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3035", "EPSG:31469"])
+@pytest.mark.parametrize("name", ["three.gml", "two.gml", "ewkt.csv"])
+def test_north_first_or_east_first(tmp_path, name, crs):
+    place = pyproj.Transformer.from_crs(UTM.crs, crs, always_xy=True).transform
+    ground = shapely.transform(shapely.segmentize(GROUND, 3), place, interleaved=False)
+    WRITERS[name][0](tmp_path / name, ground, crs)
+    assert shapely.hausdorff_distance(read_aoi(tmp_path / name, UTM), AREA) < 0.05
+
+
+@pytest.mark.parametrize(
+    "name", ["closed.dxf", "hatch.dxf", "exchange.mif", "table.tab", "ewkt.csv", "three.gml"]
+)
+def test_lines_may_end_as_on_windows(tmp_path, name):
+    path = tmp_path / name
+    write(path)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert shapely.hausdorff_distance(read_aoi(path, UTM), AREA) < 0.05
 
 
 @pytest.mark.parametrize("found", FORMATS, ids=lambda found: found.name)
@@ -219,6 +248,25 @@ def test_xml_declares_nothing(tmp_path, server, name, declared):
     with pytest.raises(InvalidOption, match=r"not plain|not a vector file"):
         read_aoi(path, UTM)
     assert server.log() == []
+
+
+@given(
+    start=st.sampled_from(
+        ["!table\n", "Version 300\n", "0\nSECTION\n", "<osm>", "<a x='opengis.net/gml'>", "a,"]
+    ),
+    rest=st.text(max_size=80),
+    suffix=st.sampled_from([".tab", ".mif", ".dxf", ".osm", ".gml", ".csv"]),
+)
+@settings(max_examples=150)
+def test_any_text_is_read_or_gets_one_line(tmp_path_factory, start, rest, suffix):
+    path = tmp_path_factory.getbasetemp() / f"any{suffix}"
+    path.write_text(start + rest, "utf-8")
+    message = ""
+    try:
+        read_layer(path, "any")
+    except InvalidOption as error:
+        message = str(error)
+    assert "\n" not in message
 
 
 @given(st.text(alphabet="schemaLoctinSCHEMALOCATION= \"'"), st.text(max_size=9))
