@@ -15,6 +15,7 @@ import numpy as np
 from geoseg.grid import HALO, Axis
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources
+from geoseg.raster.cache import pixel_bytes, useful_cache
 
 LIBRARIES = 210_000_000
 """The interpreter and what a prediction imports, without a backend."""
@@ -82,7 +83,7 @@ def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
         "blocks in flight": resources.in_flight * _waiting(plan, extent, read=separate and resources.gpu),
         "strips between blocks": _between_rows(plan),
         "polygons": WRITING + PART * plan.grid.width,
-        "file cache": processes * _cache(plan, resources, extent) + plan.wants_raster * RASTER,
+        "file cache": processes * _cache(plan, resources) + plan.wants_raster * RASTER,
     }
     return MemoryUse(tuple(parts.items()))
 
@@ -97,10 +98,16 @@ def largest_side(axis: Axis, block: int) -> int:
 
 def source_pixels(plan: Plan) -> float:
     """Return the pixels of the file that are read for each pixel of the working grid."""
+    grid, (height, width) = plan.grid, _source_shape(plan)
+    return max(1.0, height * width / (grid.height * grid.width))
+
+
+def _source_shape(plan: Plan) -> tuple[int, int]:
+    """Return rows and columns of what is read: the scene, or its coarsest overview that is fine enough."""
     grid, scene = plan.grid, plan.scene
     shapes = [(scene.geobox.height, scene.geobox.width), *scene.overviews]
-    finer = (rows * cols for rows, cols in shapes if rows >= grid.height and cols >= grid.width)
-    return max(1.0, min(finer, default=1) / (grid.height * grid.width))
+    finer = [(rows, cols) for rows, cols in shapes if rows >= grid.height and cols >= grid.width]
+    return min(finer, default=shapes[0], key=lambda shape: shape[0] * shape[1])
 
 
 def _extent(plan: Plan) -> int:
@@ -163,10 +170,14 @@ def _axes(axes: Iterable[Axis]) -> set[Axis]:
     return set(axes)
 
 
-def _cache(plan: Plan, resources: Resources, extent: int) -> int:
-    """Return the bytes of GDAL's cache: readers fill it with what they read, and empty it at their end."""
-    read = int(resources.threads * extent * source_pixels(plan) * _read_size(plan))
-    return resources.cache if plan.wants_raster else min(resources.cache, read)
+def _cache(plan: Plan, resources: Resources) -> int:
+    """Return the bytes of GDAL's cache: it fills while the scene stays open, with all of a small one."""
+    scene, (height, width) = plan.scene, _source_shape(plan)
+    pixel, grid, tiles = pixel_bytes(scene), plan.grid, plan.tiles
+    rows = largest_side(tiles.rows, tiles.block) * height // grid.height + 4
+    cols = largest_side(tiles.cols, tiles.block) * width // grid.width + 4
+    useful = useful_cache(scene.block_shape, width, (rows, cols), pixel)
+    return max(min(useful, height * width * pixel), resources.cache * plan.wants_raster)
 
 
 def _channels(plan: Plan) -> int:

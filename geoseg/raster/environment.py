@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 
 import rasterio
@@ -24,12 +25,19 @@ _LOCAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",  # else .msk, .ovr and .aux.xml are not seen
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # a local file has no business on the network
 }
-_allowed = BLOCK_CACHE  # of GDAL's cache, which is of the process
+_lock = threading.Lock()
+_wanted: list[int] = []  # of GDAL's cache, which is of the process
 
 
 @contextlib.contextmanager
-def environment(uri: str) -> Iterator[None]:
-    """Set GDAL up for reading or writing `uri`, with the data files that belong to this GDAL."""
+def environment(uri: str, cache: int | None = BLOCK_CACHE) -> Iterator[None]:
+    """Set GDAL up for reading or writing `uri`, with the data files that belong to this GDAL.
+
+    Parameters
+    ----------
+    cache : int or None
+        Bytes of blocks for `caching`; None: somebody else sees to that.
+    """
     # A URL allows that one file and no other. Set even though it is the default elsewhere: what the
     # main thread configures, other threads see unless they set it themselves.
     options = _CONFIGURATION | (network_options(uri) if is_remote(uri) else _LOCAL)
@@ -39,17 +47,28 @@ def environment(uri: str) -> Iterator[None]:
         options["GDAL_DATA"] = gdal_data
     if proj_data and ("PROJ_DATA" in os.environ or "PROJ_LIB" in os.environ):
         set_proj_data_search_path(proj_data)
-    allow_cache(_allowed)
-    with rasterio.Env(**options):
+    with rasterio.Env(**options), contextlib.nullcontext() if cache is None else caching(cache):
         yield
 
 
-def allow_cache(size: int) -> None:
-    """Let GDAL keep so many bytes of blocks over all open files of the process; not less than usual.
+@contextlib.contextmanager
+def caching(size: int) -> Iterator[None]:
+    """Let GDAL keep so many bytes of blocks, over all open files of the process; of several, the most.
 
     The user's environment variable GDAL_CACHEMAX goes first.
     """
-    global _allowed  # noqa: PLW0603 (GDAL has one cache, and it has one size)
-    _allowed = max(size, BLOCK_CACHE)
+    with _lock:
+        _wanted.append(size)
+        _fit_cache()
+    try:
+        yield
+    finally:
+        with _lock:
+            _wanted.remove(size)
+            _fit_cache()
+
+
+def _fit_cache() -> None:
     if "GDAL_CACHEMAX" not in os.environ:
-        set_gdal_config("GDAL_CACHEMAX", _allowed)  # of the process; an Env would undo it at its end
+        # Of the process; an Env would undo it at its end.
+        set_gdal_config("GDAL_CACHEMAX", max(_wanted, default=BLOCK_CACHE))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from geoseg.raster.drivers import is_remote
-from geoseg.raster.environment import allow_cache
+from geoseg.raster.environment import caching
 
 if TYPE_CHECKING:
     import rasterio
@@ -42,8 +42,8 @@ Stamp = tuple[int, ...]
 class _Handle:
     """A dataset, or the place of one that is not open yet.
 
-    `users` (those who have it or wait for it), `cache` and `gone` belong to `_guard`, the rest to whoever
-    holds `lock`.
+    `users` (those who have it or wait for it) and `gone` belong to `_guard`, the rest to whoever holds
+    `lock`.
     """
 
     lock: Any = field(default_factory=threading.RLock)
@@ -79,8 +79,9 @@ def kept_open(key: Key, enter: Enter, cache: Cache | None = None) -> Iterator[ra
         if handle.dataset is None:
             handle.dataset = enter(handle.stack)
             handle.files = {} if is_remote(key[0]) else _stamps(handle.dataset.files)
-        if cache is not None:
-            _want(handle, cache(handle.dataset))
+        if cache is not None and (size := cache(handle.dataset)) > handle.cache:
+            handle.stack.enter_context(caching(size))
+            handle.cache = size
         yield handle.dataset
     except BaseException:
         _drop(key, handle)
@@ -130,18 +131,6 @@ def _drop(key: Key, handle: _Handle) -> None:
             del _handles[key]
         if not handle.users:
             handle.stack.close()
-        _fit_cache()
-
-
-def _want(handle: _Handle, cache: int) -> None:
-    with _guard:
-        if cache > handle.cache:
-            handle.cache = cache
-            _fit_cache()
-
-
-def _fit_cache() -> None:
-    allow_cache(max((handle.cache for handle in _handles.values()), default=0))
 
 
 def _stamps(names: Iterable[str]) -> dict[str, Stamp | None]:

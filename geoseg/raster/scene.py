@@ -14,7 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from geoseg import files
-from geoseg.raster.cache import useful_cache
+from geoseg.raster.cache import pixel_bytes, useful_cache
 from geoseg.raster.describe import Band, SceneInfo, check_readable, describe
 from geoseg.raster.drivers import is_remote
 from geoseg.raster.handles import close_kept
@@ -113,8 +113,9 @@ def _read(
 ) -> Patch:
     level, size = choose_overview(scene, grid)
     top, bottom = reach(window.row, window.row_stop, grid.height, size[0])
+    left, right = reach(window.col, window.col_stop, grid.width, size[1])
     strips = _strips(window, grid, size)
-    with _opened(scene, level, bottom - top) as dataset:
+    with _opened(scene, level, (bottom - top, right - left)) as dataset:
         if len(strips) == 1:
             return _read_strip(dataset, scene, window, grid, bands, dtype)
         pixels = np.zeros((len(bands), *window.shape), dtype)
@@ -153,7 +154,7 @@ def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDA
         return np.ones(window.shape, bool)
 
     def read() -> NDArray[np.bool_]:
-        with _opened(scene, None, window.height) as dataset:
+        with _opened(scene, None, window.shape) as dataset:
             return read_window(dataset, scene, window, bands)[1]
 
     return reading(scene.uri, read)
@@ -204,12 +205,13 @@ def close_scene(scene: SceneInfo) -> None:
     close_kept(scene.uri)
 
 
-def _opened(scene: SceneInfo, level: int | None, rows: int) -> AbstractContextManager[rasterio.DatasetReader]:
-    """Give the open dataset to this thread alone, to read so many of its rows."""
+def _opened(
+    scene: SceneInfo, level: int | None, window: tuple[int, int]
+) -> AbstractContextManager[rasterio.DatasetReader]:
+    """Give the open dataset to this thread alone, to read so many of its rows and columns."""
 
     def cache(dataset: rasterio.DatasetReader) -> int:
-        pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
-        return useful_cache(dataset.block_shapes[0], dataset.width, rows, pixel)
+        return useful_cache(dataset.block_shapes[0], dataset.width, window, pixel_bytes(scene))
 
     plain = scene.geobox.transform == (1, 0, 0, 0, 1, 0)
     return opened(scene.uri, (scene.driver,), overview=level, warped=scene.warped, quiet=plain, keep=cache)

@@ -23,7 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 
 from geoseg.errors import UnreadableScene, silenced
-from geoseg.raster.cache import BLOCK_CACHE  # noqa: F401
+from geoseg.raster.cache import BLOCK_CACHE
 from geoseg.raster.drivers import (
     HEAD,
     REMOTE_DRIVERS,
@@ -173,7 +173,8 @@ def opened(
             dataset = stack.enter_context(_open(uri, drivers, options))
         return stack.enter_context(_warped(dataset)) if warped else dataset
 
-    with environment(within or uri), contextlib.ExitStack() as stack:
+    cache = BLOCK_CACHE if keep is None else None
+    with environment(within or uri, cache), contextlib.ExitStack() as stack:
         if is_remote(uri):
             remember(uri)
         if keep is not None or is_remote(uri):

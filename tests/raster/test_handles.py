@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from geoseg.errors import UnreadableScene
 from geoseg.prediction.survey import PlanReader
-from geoseg.raster import cache as caching
 from geoseg.raster import environment, handles
 from geoseg.raster.cache import BLOCK_CACHE, LARGEST_CACHE, useful_cache
 from geoseg.raster.handles import KEPT, close_kept, kept_open
@@ -266,23 +265,30 @@ def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
     assert (read_patch(scene, scene.geobox.window, scene.geobox, [1]).pixels == expected.pixels).all()
 
 
-@given(
-    st.tuples(st.integers(1, 2000), st.integers(1, 3000)),
-    st.integers(1, 300_000),
-    st.integers(1, 5000),
-    st.integers(1, 32),
-)
-def test_the_cache_has_bounds_and_holds_the_strips_of_a_window(
-    block: tuple[int, int], width: int, rows: int, pixel: int
+sides = st.integers(1, 5000)
+
+
+@given(st.tuples(sides, sides), st.integers(1, 300_000), st.tuples(sides, sides), st.integers(1, 32))
+def test_the_cache_has_bounds_and_holds_rows_of_windows(
+    block: tuple[int, int], width: int, window: tuple[int, int], pixel: int
 ) -> None:
-    size = useful_cache(block, width, rows, pixel)
-    assert BLOCK_CACHE <= size <= LARGEST_CACHE
-    strips = block[1] >= width
-    touched = ((rows - 2) // block[0] + 2) * block[0] * width * pixel  # where it begins just above a strip
-    assert strips or size == BLOCK_CACHE
-    if strips and touched > size:
-        assert size == BLOCK_CACHE  # it takes more than what is allowed, or the last strip is cut off
-        assert (rows + 2 * block[0]) * width * pixel > LARGEST_CACHE
+    size = useful_cache(block, width, window, pixel)
+    rows, area = window[0], (window[0] + block[0]) * min(window[1] + block[1], width) * pixel
+    # The blocks that one or two rows of windows can touch, wherever they begin.
+    one, two = (((n * rows - 2) // block[0] + 2) * block[0] * width * pixel for n in (1, 2))
+    assert size <= (LARGEST_CACHE if block[1] >= width else BLOCK_CACHE)
+    assert size <= 32 * area
+    if size < two and size < min(6 * area, BLOCK_CACHE):
+        assert block[1] >= width
+        assert size >= one
+
+
+@given(st.integers(1, 10**5), st.tuples(sides, sides), st.integers(1, 32))
+def test_smaller_windows_take_a_smaller_cache(width: int, window: tuple[int, int], pixel: int) -> None:
+    """So that a plan that is cut down takes less memory."""
+    windows = [(max(1, window[0] // cut), max(1, window[1] // cut)) for cut in (8, 4, 2, 1)]
+    sizes = [useful_cache((256, 256), width, smaller, pixel) for smaller in windows]
+    assert sizes == sorted(sizes)
 
 
 SIDE, TILE, OVERLAP = 1024, 128, 32
@@ -357,16 +363,17 @@ def test_a_run_reads_each_block_once(
     assert not open_files(tmp_path)
 
 
-def test_the_cache_grows_for_strips_and_shrinks_again(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], counted: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usual = 1 << 19
-    for module in (caching, environment):
-        monkeypatch.setattr(module, "BLOCK_CACHE", usual)
-    scene = make_scene(
-        tmp_path / "scene.tif", pixels=noise(), blockysize=16, interleave="pixel", compress="deflate"
-    )
-    result = predict(capfd, scene, "--tile", TILE, "--overlap", OVERLAP)
-    assert result.code == 0, result.err
-    assert 0.9 * scene.stat().st_size < sum(counted) < allowance(scene)
-    assert environment._allowed == usual
+def test_the_cache_is_what_those_who_are_open_want(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(environment, "set_gdal_config", lambda _name, size: sizes.append(size))
+    monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
+    scene = open_scene(make_scene(tmp_path / "scene.tif", size=(4000, 1000), blockysize=100))
+    small, large = Window(0, 0, 10, 1000), Window(0, 0, 700, 1000)
+    for window, rows in ((small, 10), (large, 700), (small, 700)):
+        read_patch(scene, window, scene.geobox, [1])
+        assert sizes[-1] == (2 * rows + 200) * 1000 * 3
+    with environment.environment("written.tif"):
+        assert sizes[-1] == BLOCK_CACHE
+    assert sizes[-1] == (2 * 700 + 200) * 1000 * 3
+    close_scene(scene)
+    assert sizes[-1] == BLOCK_CACHE
