@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from geoseg.backends import architectures
 from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor
+from geoseg.backends.replay import Batch, ReplayChoice, Replaying
 from geoseg.backends.torch_ends import CpuRunner, Forward, GpuRunner, WholeModel
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
 from geoseg.models.inputs import InputSpec
@@ -66,7 +67,8 @@ class PyTorchPredictor:
         network = architectures.load(folder).eval().requires_grad_(False)
         whole = WholeModel(network, activation, inputs, half=cuda)
         whole = whole.to(found).to(memory_format=torch.channels_last)
-        self._run: Callable[[NDArray[Any]], Forward] = GpuRunner(whole, found) if cuda else CpuRunner(whole)
+        self._gpu = GpuRunner(whole, found) if cuda else None
+        self._run: Callable[[NDArray[Any]], Forward] = self._gpu or CpuRunner(whole)
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.uint16]:
         """Predict a batch; see `geoseg.backends.base.Predictor`."""
@@ -75,12 +77,23 @@ class PyTorchPredictor:
         except RuntimeError as error:
             if not any(hint in str(error) for hint in _ALLOCATION):
                 raise
+            if self._gpu is not None:  # smaller batches are not recorded
+                self._gpu.forget()
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
             raise OutOfDeviceMemory(f"{self.device}: a batch of {len(batch)} tiles does not fit") from error
         if broken:
             raise InvalidModel(NOT_A_NUMBER)
         return values
+
+    def try_replay(self, batch: Batch) -> ReplayChoice:
+        """Measure both ways to run such batches on a GPU, and go the faster; see `Replaying`."""
+        return ReplayChoice(False, "") if self._gpu is None else self._gpu.try_replay(batch)
+
+    def replay(self, batch: Batch) -> None:
+        """Record a pass for such batches on a GPU, unless that was done or has failed before."""
+        if self._gpu is not None:
+            self._gpu.replay(batch)
 
 
 def _find_device(name: str) -> torch.device:
@@ -96,3 +109,4 @@ def _find_device(name: str) -> torch.device:
 
 
 _conforming: type[Predictor] = PyTorchPredictor
+_replaying: type[Replaying] = PyTorchPredictor

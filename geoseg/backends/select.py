@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from geoseg.backends.base import Predictor
 from geoseg.backends.flips import FLIPS, FlippingPredictor
 from geoseg.backends.precision import AS_ASKED, Choice, choose_precision, cpu_capabilities
+from geoseg.backends.replay import Batch, Replaying, worth_measuring
 from geoseg.errors import BackendUnavailable, InvalidModel
 from geoseg.models.bundle import INT8, IR, ONNX, WEIGHTS, Bundle, find_model
 
@@ -57,6 +58,8 @@ class PredictorRecipe:
         ``auto``, ``f32``, ``bf16`` or ``int8``.
     flips : bool
         Average over flips, see `geoseg.backends.flips`.
+    replay : Batch or None
+        Batches whose forward pass is recorded and replayed; None: all are launched.
     reason : str
         Why this backend and this precision, for people: one short line.
     """
@@ -69,6 +72,7 @@ class PredictorRecipe:
     name: str = ""
     precision: str = "auto"
     flips: bool = False
+    replay: Batch | None = None
     reason: str = field(default="", compare=False)
 
     def load(self) -> Predictor:
@@ -82,7 +86,9 @@ class PredictorRecipe:
             If this machine lacks the backend, the device, or the precision.
         """
         with _lock:
-            predictor = _load(replace(self, name="", flips=False))
+            predictor = self._bare()
+            if self.replay is not None and isinstance(predictor, Replaying):
+                predictor.replay(self.replay)
         if self.flips:
             predictor = FlippingPredictor(predictor)
         if self.name not in ("", predictor.name):
@@ -91,6 +97,34 @@ class PredictorRecipe:
                 "choose another --backend, or workers of one kind"
             )
         return predictor
+
+    def for_run(self, batch: Batch, tiles: int, workers: int) -> PredictorRecipe:
+        """Return the recipe for a run of known length: on a GPU, whether passes are replayed.
+
+        Measured here, once; the workers of a run do what was chosen. A short run, one that
+        `geoseg.backends.replay.worth_measuring` says no to, gets the recipe unchanged.
+
+        Parameters
+        ----------
+        batch : Batch
+            What most batches of the run are.
+        tiles : int
+            Tiles of the run.
+        workers : int
+            Processes that share them.
+        """
+        if not self.device.startswith("cuda") or not worth_measuring(tiles, batch, workers):
+            return self
+        with _lock:
+            predictor = self._bare()
+            if not isinstance(predictor, Replaying):
+                return self
+            choice = predictor.try_replay(batch)
+        reason = f"{self.reason}; {choice.reason}"
+        return replace(self, replay=batch if choice.replay else None, reason=reason)
+
+    def _bare(self) -> Predictor:
+        return _load(replace(self, name="", flips=False, replay=None))
 
 
 def load_predictor(

@@ -6,6 +6,7 @@ where the network runs.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geoseg.backends.replay import Batch, ReplayChoice, measure_replay
 from geoseg.values import CERTAIN
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ Forward = tuple[NDArray[np.uint16], bool]
 
 LANES = 2
 """Batches under way to a GPU, on it, and back: while one is computed, the other is copied."""
+
+_log = logging.getLogger("geoseg")
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sigmoid": torch.sigmoid,
@@ -97,6 +101,9 @@ class GpuRunner:
     Each of the `LANES` has a stream for its copies and page-locked memory at both ends, without which
     a copy would wait for the computing. All forward passes are queued on one stream, where the memory
     of one serves the next. Callers in as many threads as there are lanes keep the GPU busy.
+
+    Batches of one shape may be replayed from a recorded pass, see `geoseg.backends.replay`; all others
+    are launched.
     """
 
     def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
@@ -104,6 +111,8 @@ class GpuRunner:
         self._device = device
         self._compute = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._turn = threading.Lock()
+        self._recorded: RecordedPass | None = None
+        self._asked: Batch | None = None
         self._lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
         for _ in range(LANES):
             self._lanes.put(_Lane(device))
@@ -121,11 +130,98 @@ class GpuRunner:
         tiles, sent = lane.send(batch)
         with self._turn, torch.cuda.stream(self._compute):
             self._compute.wait_event(sent)
-            results = self._model(tiles)
+            results = self._forward(tiles)
             tiles.record_stream(self._compute)  # its memory may be reused only after this
             done = self._compute.record_event()
         values, broken = lane.fetch(results, done)
         return values, bool(broken)
+
+    def _forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        recorded = self._recorded
+        if recorded is not None and recorded.takes(tiles):
+            return recorded(tiles)
+        results: tuple[torch.Tensor, ...] = self._model(tiles)
+        return results
+
+    def try_replay(self, batch: Batch) -> ReplayChoice:
+        """Measure whether replaying such batches is faster, and do so where it is."""
+        self._asked, self._recorded = batch, None
+        with self._turn, torch.cuda.device(self._device), torch.inference_mode():
+            tiles = _zeros(batch).to(self._device)
+            recorded: list[RecordedPass] = []
+
+            def record() -> Callable[[], object]:
+                recorded.append(RecordedPass(self._model, tiles, self._compute))
+                return lambda: self._finished(recorded[0], tiles)
+
+            choice = measure_replay(lambda: self._finished(self._model, tiles), record)
+            if choice.replay:
+                self._recorded = recorded[0]
+        return choice
+
+    def replay(self, batch: Batch) -> None:
+        """Record a pass for such batches, unless that was done or has failed before."""
+        if batch == self._asked:
+            return
+        self._asked, self._recorded = batch, None
+        with self._turn, torch.cuda.device(self._device), torch.inference_mode():
+            try:
+                tiles = _zeros(batch).to(self._device)
+                self._finished(self._model, tiles)
+                self._recorded = RecordedPass(self._model, tiles, self._compute)
+            except RuntimeError as error:
+                _log.warning("passes are launched one by one: a CUDA graph could not be recorded: %s", error)
+
+    def forget(self) -> None:
+        """Give the memory of a recorded pass back."""
+        self._recorded = None
+
+    def _finished(self, run: Callable[[torch.Tensor], object], tiles: torch.Tensor) -> None:
+        with torch.cuda.stream(self._compute):
+            run(tiles)
+        self._compute.synchronize()
+
+
+def _zeros(batch: Batch) -> torch.Tensor:
+    return torch.zeros(batch.shape, dtype=getattr(torch, batch.dtype))
+
+
+class RecordedPass:
+    """A forward pass as a CUDA graph: kernels are launched all at once, over memory of its own.
+
+    Parameters
+    ----------
+    model : Module
+        Has run on such tiles before, on the same stream: algorithms are chosen.
+    tiles : Tensor
+        Of the shape and dtype that it will take.
+    stream : Stream
+        Where it is recorded, and will be replayed.
+
+    Raises
+    ------
+    RuntimeError
+        If CUDA cannot record the model, or lacks the memory.
+    """
+
+    def __init__(self, model: torch.nn.Module, tiles: torch.Tensor, stream: torch.cuda.Stream) -> None:
+        self._tiles = tiles.clone()
+        stream.synchronize()  # the clone was made elsewhere
+        torch.cuda.current_stream().synchronize()
+        self._graph = torch.cuda.CUDAGraph()
+        # Other threads may take memory on the device meanwhile.
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+            self._results: tuple[torch.Tensor, ...] = model(self._tiles)
+
+    def takes(self, tiles: torch.Tensor) -> bool:
+        """Return whether a batch is one of those that were recorded."""
+        return tiles.shape == self._tiles.shape and tiles.dtype == self._tiles.dtype
+
+    def __call__(self, tiles: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Queue a pass on the current stream; return copies that the next one leaves alone."""
+        self._tiles.copy_(tiles)
+        self._graph.replay()
+        return tuple(result.clone() for result in self._results)
 
 
 class _Lane:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoseg.errors import InvalidOption
+from geoseg.prediction.blocks import usual_batch
 from geoseg.prediction.budget import settle_memory
 from geoseg.prediction.fit import choose_bands, needs_stretch, working_grid
 from geoseg.prediction.forecast import tile_count
@@ -100,7 +101,13 @@ def survey(
         plan, resources, options, default=default_budget(limit), limit=limit, known=known
     )
     if len(resources.gpus) > 1:
-        plan = replace(plan, reason=f"{plan.reason}; on {len(resources.gpus)} GPUs")
+        recipe = replace(recipe, reason=f"{recipe.reason}; on {len(resources.gpus)} GPUs")
+    recipe = recipe.for_run(
+        usual_batch(plan, resources.batch, predictor.normalizes),
+        tile_count(plan.tiles),
+        resources.workers or 1,
+    )
+    plan = replace(plan, reason=recipe.reason)
     work = Work(plan, PlanReader(plan), recipe.load, resources.batch, coverage=read_coverage(scene))
     return work, resources
 

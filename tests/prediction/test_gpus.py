@@ -110,6 +110,9 @@ class PaperRecipe:
     processes: int
     reason: str = "a GPU of paper"
 
+    def for_run(self, *_: object) -> PaperRecipe:
+        return self
+
     def load(self) -> Predictor:
         return Alone(self.diary, PointwisePredictor(), self.processes, only_one=self.processes > 1)
 
