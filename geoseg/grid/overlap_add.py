@@ -69,7 +69,8 @@ def split(
 ) -> dict[BlockIndex, Share]:
     """Cut a block's sums into the shares of the cores they fall into, by the core's block.
 
-    Shares are copies, so that a strip kept for a neighbour does not keep the whole block alive.
+    What neighbours get is copied, so that a strip kept for them does not keep the whole block alive;
+    the block's own share, most of it, is a view.
 
     Parameters
     ----------
@@ -84,8 +85,10 @@ def split(
     shares = {}
     for taker in grid.followers(block):
         rows, cols = share_window(grid, block, taker).within(extent)
-        own = np.ascontiguousarray(sums[:, rows, cols])
-        shares[taker] = Share(block, own, valid[rows, cols].copy(), missing)
+        part, known = sums[:, rows, cols], valid[rows, cols]
+        if taker != block:
+            part, known = part.copy(), known.copy()
+        shares[taker] = Share(block, part, known, missing)
     return shares
 
 

@@ -30,8 +30,8 @@ from geoseg.prediction.plan import BLOCK_PIXELS, Plan
 LONGEST_NAME = 200
 """Longer names of outputs, in bytes, are shortened: file systems take 255."""
 
-_GROUPS = [0, 1, 3, 2]
-"""Bytes of a sum as they are kept: those that compress, and the noise."""
+_GROUPS = ([0, 1, 3], [2])
+"""Bytes of a sum that compress, and the one that is noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +174,10 @@ def _pack(sums: NDArray[np.uint32]) -> NDArray[np.uint8]:
     """
     import pyarrow
 
-    grouped = np.ascontiguousarray(sums.reshape(-1).view(np.uint8).reshape(-1, 4).T[_GROUPS])
-    packed = pyarrow.compress(grouped[:3].reshape(-1), codec="lz4_raw", asbytes=True)
-    return np.concatenate([np.frombuffer(packed, np.uint8), grouped[3]])
+    by_byte = np.moveaxis(sums.view(np.uint8).reshape(*sums.shape, 4), -1, 0)
+    regular, noise = (np.stack([by_byte[group] for group in some]).reshape(-1) for some in _GROUPS)
+    packed = pyarrow.compress(regular, codec="lz4_raw", asbytes=True)
+    return np.concatenate([np.frombuffer(packed, np.uint8), noise])
 
 
 def _unpack(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint32]:
@@ -188,6 +189,6 @@ def _unpack(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uin
     head, noise = packed[: len(packed) - count], packed[len(packed) - count :]
     stored = pyarrow.decompress(np.ascontiguousarray(head), 3 * count, codec="lz4_raw", asbytes=True)
     numbers = np.empty((count, 4), np.uint8)
-    numbers[:, _GROUPS[:3]] = np.frombuffer(stored, np.uint8).reshape(3, -1).T
-    numbers[:, _GROUPS[3]] = noise
+    numbers[:, _GROUPS[0]] = np.frombuffer(stored, np.uint8).reshape(3, -1).T
+    numbers[:, _GROUPS[1]] = noise.reshape(1, -1).T
     return numbers.view(np.uint32).reshape(shape)
