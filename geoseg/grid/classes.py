@@ -28,6 +28,7 @@ def classify(values: NDArray[np.uint16], rule: ClassRule) -> NDArray[np.uint8]:
     ids = np.array(rule.channels, np.uint8)
     least = np.uint16(math.ceil(rule.level))  # among integers, which are compared 50 times as fast
     if len(ids) == 1:
-        return np.multiply(values[0] >= least, ids[0])
-    winner = values.argmax(axis=0)
-    return np.multiply(values.max(axis=0) >= least, ids[winner])
+        found: NDArray[np.uint8] = np.multiply(values[0] >= least, ids[0])
+    else:
+        found = np.multiply(values.max(axis=0) >= least, ids[values.argmax(axis=0)])
+    return found
