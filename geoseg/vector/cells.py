@@ -152,12 +152,12 @@ def crossings(samples: Samples, cell: Index, side: Index) -> tuple[Floats, Float
     """
     rows, cols = samples.places(cell)
     rows, cols = rows + _DOWN.take(side), cols + _RIGHT.take(side)
-    across = side % 2 == 0
+    across = side & 1 == 0
     here, there = samples.leads(rows, cols, across)
     along = here / (here - there)
     points = np.empty((len(cell), 2))
-    np.add(cols + (samples.col + 0.5), np.where(across, along, 0.0), out=points[:, 0])
-    np.add(rows + (samples.row + 0.5), np.where(across, 0.0, along), out=points[:, 1])
+    np.add(cols + (samples.col + 0.5), along * across, out=points[:, 0])
+    np.add(rows + (samples.row + 0.5), along * ~across, out=points[:, 1])
     return points, here + there
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from geoseg.values import ProbabilityBlock, Window
 from geoseg.vector.changes import Changes
 from geoseg.vector.pieces import NO_PIXEL, Evidence
 from geoseg.vector.samples import Index, Samples
+
+_BATCH = 1 << 16
+"""Pixels that are summed up in one go: their indices take four times the memory of the pixels."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,17 +47,14 @@ def count(
     runs: Runs,
     owner: Index,
     block: ProbabilityBlock,
-    region: Window,
     grid_shape: tuple[int, int],
 ) -> list[Evidence]:
-    """Sum up the evidence of runs by the piece that owns them.
+    """Sum up the evidence of runs by the piece that owns them; only the region's own pixels count.
 
     Parameters
     ----------
     owner : ndarray of int64, shape (len(runs.row),)
         Number of the piece each run lies in; all pieces from 0 to the largest number are returned.
-    region : Window
-        Only its pixels count.
     """
     height, width = samples.labels.shape[0] - 1, samples.stride - 1
     pieces = int(owner.max(initial=-1)) + 1
@@ -65,37 +66,45 @@ def count(
     at_edge = (row + samples.row == 0) | (row + samples.row == grid_shape[0] - 1)
     at_edge |= (first + samples.col == 0) | right
 
-    frame = Window(samples.row, samples.col, *samples.labels.shape)
-    chosen = samples.labels[region.within(frame)] > 0
-    probability = samples.strongest[region.within(samples.window)][chosen]
-    begin = np.cumsum(length) - length
-    near = _near_invalid(block, region, grid_shape)
+    offset = (samples.row - samples.window.row) * samples.window.width + samples.col - samples.window.col
+    there = row * samples.window.width + first + offset
+    near = _near_invalid(block, grid_shape)
 
     pixels, total = np.zeros(pieces, np.int64), np.zeros(pieces, np.int64)
     lowest = np.full(pieces, NO_PIXEL)
     edge, nodata = np.zeros(pieces, bool), np.zeros(pieces, bool)
     if len(row):
         np.add.at(pixels, owner, length)
-        np.add.at(total, owner, np.add.reduceat(probability, begin, dtype=np.int64))
+        np.add.at(total, owner, _sum_runs(samples.strongest, there, length))
         np.minimum.at(lowest, owner, start)
         edge[owner[at_edge]] = True
         if near is not None:
-            nodata[owner[np.logical_or.reduceat(near[chosen], begin)]] = True
+            nodata[owner[_sum_runs(near, there, length) > 0]] = True
     columns = (pixels, total, lowest, edge, nodata)
     return [Evidence(*values) for values in zip(*(c.tolist() for c in columns), strict=True)]
 
 
-def _near_invalid(
-    block: ProbabilityBlock, region: Window, grid_shape: tuple[int, int]
-) -> NDArray[np.bool_] | None:
-    """Mark the pixels of a region with an invalid one among their neighbours; None if there is none."""
-    around = Window(region.row - 1, region.col - 1, region.height + 2, region.width + 2)
-    around = around.intersection(Window(0, 0, *grid_shape))
-    valid = block.valid[around.within(block.window)]
-    if valid.all():
+def _sum_runs(pixels: NDArray[np.generic], first: Index, length: Index) -> Index:
+    """Sum up the pixels of runs; `first` are flat indices."""
+    ends = np.cumsum(length)
+    total = np.empty(len(first), np.int64)
+    cuts = np.searchsorted(ends, np.arange(0, ends[-1], _BATCH)).tolist()
+    for one, two in pairwise([*cuts, len(first)]):
+        begin = ends[one:two] - length[one:two]
+        begin -= begin[:1]
+        place = np.repeat(first[one:two] - begin, length[one:two])
+        place += np.arange(len(place))
+        total[one:two] = np.add.reduceat(pixels.ravel().take(place), begin, dtype=np.int64)
+    return total
+
+
+def _near_invalid(block: ProbabilityBlock, grid_shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Mark the pixels of a block with an invalid one of the grid next to them; None if there is none."""
+    if block.valid.all():
         return None
-    top, left = around.row - region.row + 1, around.col - region.col + 1
-    frame = np.zeros((region.height + 2, region.width + 2), bool)
-    frame[top : top + around.height, left : left + around.width] = ~valid
-    rows = frame[:-2] | frame[1:-1] | frame[2:]
-    return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
+    window, inside = block.window, block.window.intersection(Window(0, 0, *grid_shape))
+    rows, cols = inside.within(window)
+    frame = np.zeros((window.height + 2, window.width + 2), bool)
+    np.logical_not(block.valid[rows, cols], out=frame[1:-1, 1:-1][rows, cols])
+    near = frame[:-2] | frame[1:-1] | frame[2:]
+    return np.asarray(near[:, :-2] | near[:, 1:-1] | near[:, 2:])

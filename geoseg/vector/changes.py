@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.vector.samples import Index, Samples
+from geoseg.vector.samples import Index, Labels, Samples
+
+_BAND = 1 << 18
+"""Pixels that are looked at in one go."""
 
 _WORD = 8
 """Flags that are looked at together."""
@@ -35,7 +38,20 @@ class Changes:
 
 def find_changes(samples: Samples) -> Changes:
     """Find where labels change."""
-    flat, stride = samples.labels.ravel(), samples.stride
+    rows, stride = samples.labels.shape
+    # A few rows at a time, so that flags stay in the processor's cache.
+    step = max(1, _BAND // stride)
+    across, cells = [], []
+    for row in range(0, rows, step):
+        found = _in_band(samples.labels[row : row + step + 1], step)
+        across.append(found[0] + row * stride)
+        cells.append(found[1] + row * stride)
+    return Changes(np.concatenate(across), np.concatenate(cells))
+
+
+def _in_band(labels: Labels, own: int) -> tuple[Index, Index]:
+    """Return the changes in a band of `own` rows, or less at the end, and the row after it."""
+    flat, stride = labels.ravel(), labels.shape[1]
     across = np.empty(len(flat), bool)
     np.not_equal(flat[1:], flat[:-1], out=across[:-1])
     across[stride - 1 :: stride] = False
@@ -45,7 +61,7 @@ def find_changes(samples: Samples) -> Changes:
     cells |= across[stride:]
     cells[stride - 1 :: stride] = False
     across[stride - 1 :: stride] = True
-    return Changes(where(across), where(cells))
+    return where(across[: own * stride]), where(cells)
 
 
 def where(flags: NDArray[np.bool_]) -> Index:
@@ -57,7 +73,9 @@ def where(flags: NDArray[np.bool_]) -> Index:
         Contiguous.
     """
     whole = len(flags) // _WORD * _WORD
-    words = np.flatnonzero(flags[:whole].view(np.uint64) != 0)
-    place = np.flatnonzero(flags[:whole].reshape(-1, _WORD)[words])
-    found = words[place // _WORD] * _WORD + place % _WORD
-    return np.append(found, whole + np.flatnonzero(flags[whole:]))
+    words = flags[:whole].view(np.uint64)
+    used = np.flatnonzero(words != 0)
+    place = np.flatnonzero(words.take(used).view(bool))
+    found = (used * _WORD).take(place // _WORD) + place % _WORD
+    rest = np.flatnonzero(flags[whole:])
+    return np.append(found, whole + rest) if len(rest) else found

@@ -77,7 +77,7 @@ def link(samples: Samples, cells: Cells) -> HalfEdges:
     # A cell has one half-edge at most that starts at a side, and one that ends there; in the order of
     # the cells, those that end at a side come as those that start beyond it.
     for one, beyond in enumerate((lower, left, upper, right)):
-        successor[(goal == one) & ~ends] = beyond
+        successor[np.flatnonzero((goal == one) & ~ends)] = beyond
     outer, end = np.flatnonzero(starts), np.flatnonzero(ends)
     order = np.argsort(starts_at)
     outer, outer_at = outer[order], starts_at[order]

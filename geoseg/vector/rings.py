@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from geoseg.vector.samples import Floats, Index
 
+_STEPS = 32
+"""Bits for the number of steps along a cycle."""
+
 
 def cycles(successor: Index, rank: Index) -> tuple[Index, Index]:
     """Find the cycles of a permutation and where each element lies in its cycle.
@@ -31,18 +34,17 @@ def cycles(successor: Index, rank: Index) -> tuple[Index, Index]:
     ahead : ndarray of int64, shape (n,)
         Steps from each element on to its leader.
     """
-    leader, hop, step = rank.astype(np.int32), successor, 1
-    ahead = np.zeros(len(leader), np.int32)
-    while len(leader):
-        other = leader.take(hop)
-        closer = other < leader
-        if not closer.any():
+    # Rank above steps in one number: the smallest is the first occurrence of the leader.
+    known, hop, step = rank.astype(np.int64) << _STEPS, successor, 1
+    while len(known):
+        other = known.take(hop)
+        other += step
+        if not (other < known).any():
             break
-        ahead = np.where(closer, ahead.take(hop) + np.int32(step), ahead)
-        leader = np.minimum(leader, other)
+        np.minimum(known, other, out=known)
         hop = hop.take(hop)
         step *= 2
-    return leader.astype(np.int64), ahead.astype(np.int64)
+    return known >> _STEPS, known & ((1 << _STEPS) - 1)
 
 
 def components(n: int, pairs: tuple[Index, Index]) -> Index:

@@ -121,11 +121,14 @@ def take_samples(
     values = np.ascontiguousarray(block.values)
     winner, best = _strongest(values)
     ids = np.array(rule.channels, np.int8 if max(rule.channels) <= np.iinfo(np.int8).max else np.int16)
-    # Compared as integers: numpy would turn every pixel into a float to compare it with the level.
-    found = (best[rows, cols] >= int(np.ceil(rule.level))).view(np.int8)
     labels = np.full(frame.shape, INVALID, ids.dtype)
     target = labels[inside.within(frame)]
-    np.multiply(found, ids[winner[rows, cols]] if len(ids) > 1 else ids[0], out=target)
+    # Compared as integers: numpy would turn every pixel into a float to compare it with the level.
+    np.greater_equal(best[rows, cols], int(np.ceil(rule.level)), out=target)
+    if len(ids) > 1:
+        np.multiply(target, ids.take(winner[rows, cols]), out=target)
+    elif ids[0] != 1:
+        np.multiply(target, ids[0], out=target)
     valid = block.valid[rows, cols]
     if not valid.all():
         np.copyto(target, INVALID, where=~valid)

@@ -65,9 +65,10 @@ def trace(
     runs = find_runs(samples, changes)
     ring = _rings_before(samples, edges, runs)
     piece = components(edges.rings + 1, (ring, _rings_behind(samples, edges, runs, ring)))
-    evidence = count(samples, runs, piece[ring], block, region, grid_shape)
+    owner = piece[ring]
+    evidence = count(samples, runs, owner, block, grid_shape)
     labels = np.zeros(len(evidence), np.int64)
-    labels[piece[ring]] = samples.labels[runs.row, runs.first]
+    labels[owner] = samples.labels.ravel().take(runs.row * samples.stride + runs.first).astype(np.int64)
     contacts = find_contacts(samples, region, grid_shape)
     touched = piece[edges.ring_at(samples, contacts.row, contacts.col)]
     chains = _chains(samples, cells, edges, piece, smooth=smooth)
@@ -185,7 +186,7 @@ def _whole(
     """Build the polygons that touch no seam."""
     closed = ~is_open[chains.piece]
     sizes = np.diff(chains.starts)
-    rings = chains.vertices[np.repeat(closed, sizes)]
+    rings = chains.vertices.take(np.flatnonzero(np.repeat(closed, sizes)), axis=0)
     starts = np.cumsum(sizes[closed]) - sizes[closed]
     pieces = np.flatnonzero(~is_open)
     owner = np.searchsorted(pieces, chains.piece[closed])
