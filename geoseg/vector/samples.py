@@ -112,11 +112,14 @@ def take_samples(
     Raises
     ------
     ValueError
-        If the block does not cover the region and the pixels after it.
+        If the block does not cover the region and the pixels round it.
     """
     row, col = region.row - (region.row == 0), region.col - (region.col == 0)
     frame = Window(row, col, region.row_stop - row + 1, region.col_stop - col + 1)
-    inside = frame.intersection(Window(0, 0, *grid_shape))
+    grid = Window(0, 0, *grid_shape)
+    inside = frame.intersection(grid)
+    around = Window(region.row - 1, region.col - 1, region.height + 2, region.width + 2)
+    around.intersection(grid).within(block.window)  # raises where it is not
     rows, cols = inside.within(block.window)
     values = np.ascontiguousarray(block.values)
     winner, best = _strongest(values)
