@@ -7,6 +7,7 @@ The sum is meant to be a ceiling: at least what a run takes, and not much more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,8 +21,12 @@ from geoseg.raster.cache import pixel_bytes, useful_cache
 LIBRARIES = 210_000_000
 """The interpreter and what a prediction imports, without a backend."""
 
-CLUSTER_LIBRARIES = 90_000_000
-"""What dask.distributed adds to each process of a local cluster."""
+CLUSTER_LIBRARIES = 50_000_000
+"""What dask.distributed and its scheduler add to the process that starts a local cluster."""
+
+WORKER_LIBRARIES = 150_000_000
+"""A worker's interpreter, dask.distributed and what is imported to read, infer and trace: it writes
+nothing, and what that imports is the larger part of `LIBRARIES`."""
 
 WRITING = 105_000_000
 """Shaping a batch of polygons and writing it: vertices, a table, the format's own buffers."""
@@ -69,21 +74,22 @@ def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
     resources : Resources
     """
     separate = resources.workers is not None or resources.scheduler is not None
-    workers = resources.workers or 1
-    processes = workers + separate
-    threads = workers * resources.threads
+    workers, blocks = resources.workers or 1, math.prod(plan.tiles.block_shape)
+    inferring, threads = min(workers, blocks), min(workers * resources.threads, blocks)
     extent, network = _extent(plan), resources.network
     busy = min(resources.threads * (resources.batch if network.requests else 1), network.requests or 1 << 30)
     tile = plan.tiles.rows.size * plan.tiles.cols.size
     at_work = max(_inferring(plan, extent, resources.batch), _blending(plan, extent), _tracing(plan, extent))
     parts = {
-        "libraries": processes * (LIBRARIES + separate * CLUSTER_LIBRARIES),
-        "model": workers * int(network.fixed + busy * network.pixel * tile),
+        "libraries": LIBRARIES + separate * (CLUSTER_LIBRARIES + workers * WORKER_LIBRARIES),
+        # The process that shares out the work has loaded the model too, to plan with.
+        "model": separate * network.fixed + inferring * int(network.fixed + busy * network.pixel * tile),
         "blocks at work": threads * at_work,
-        "blocks in flight": resources.in_flight * _waiting(plan, extent, read=separate and resources.gpu),
+        "blocks in flight": min(resources.in_flight, blocks)
+        * _waiting(plan, extent, read=separate and resources.gpu),
         "strips between blocks": _between_rows(plan),
         "polygons": WRITING + PART * plan.grid.width,
-        "file cache": processes * _cache(plan, resources) + plan.wants_raster * RASTER,
+        "file cache": _caches(plan, resources, inferring if separate else None) + plan.wants_raster * RASTER,
     }
     return MemoryUse(tuple(parts.items()))
 
@@ -170,14 +176,20 @@ def _axes(axes: Iterable[Axis]) -> set[Axis]:
     return set(axes)
 
 
-def _cache(plan: Plan, resources: Resources) -> int:
+def _caches(plan: Plan, resources: Resources, readers: int | None) -> int:
+    """Return the bytes of GDAL's caches: of the only process, or of each that reads and that which writes."""
+    read, written = _read_cache(plan), resources.cache * plan.wants_raster
+    return max(read, written) if readers is None else readers * read + written
+
+
+def _read_cache(plan: Plan) -> int:
     """Return the bytes of GDAL's cache: it fills while the scene stays open, with all of a small one."""
     scene, (height, width) = plan.scene, _source_shape(plan)
     pixel, grid, tiles = pixel_bytes(scene), plan.grid, plan.tiles
     rows = largest_side(tiles.rows, tiles.block) * height // grid.height + 4
     cols = largest_side(tiles.cols, tiles.block) * width // grid.width + 4
     useful = useful_cache(scene.block_shape, width, (rows, cols), pixel)
-    return max(min(useful, height * width * pixel), resources.cache * plan.wants_raster)
+    return min(useful, height * width * pixel)
 
 
 def _channels(plan: Plan) -> int:

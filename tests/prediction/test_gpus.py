@@ -227,7 +227,7 @@ def test_memory_has_room_for_so_many_gpus() -> None:
         return chosen[1].workers
 
     assert workers(None) == workers(64 * 10**9) == 4
-    assert workers(9 * 10**9) == workers(None, 9 * 10**9) == 3
+    assert workers(11 * 10**9) == workers(None, 11 * 10**9) == 3
     assert workers(4 * 10**9) is None
 
 
