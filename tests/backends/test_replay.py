@@ -187,7 +187,7 @@ def test_the_usual_batch_is_what_tiles_are_made_into(
     bands = tuple(replace(band, dtype=dtype) for band in plan.scene.bands)
     plan = replace(plan, scene=replace(plan.scene, bands=bands), stretch=stretch)
     tile = prepare(plan, Patch(np.ones((1, 16, 16), dtype), np.ones((16, 16), bool)), normalizes)
-    assert usual_batch(plan, 4, normalizes) == Batch((4, *tile.shape), tile.dtype.name)  # type: ignore[arg-type]
+    assert usual_batch(plan, 4, normalizes) == Batch((4, *tile.shape), tile.dtype.name)
     assert usual_batch(plan, 99, normalizes).shape[0] == 9
 
 
