@@ -25,12 +25,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.vector.changes import Changes
 from geoseg.vector.samples import Floats, Index, Labels, Samples
+
+Byte = TypeVar("Byte", np.int8, np.uint8)
 
 _RIGHT, _DOWN = np.array([0, 1, 0, 0]), np.array([0, 0, 1, 0])
 """Columns and rows from a cell's upper left sample to the first (upper or left) one of each side."""
@@ -52,7 +55,7 @@ def _previous_crossings() -> NDArray[np.int8]:
 _PREVIOUS = _previous_crossings()
 
 
-def _rows(table: NDArray[np.generic], pattern: NDArray[np.uint8]) -> NDArray[np.generic]:
+def _rows(table: NDArray[Byte], pattern: NDArray[np.uint8]) -> NDArray[Byte]:
     """Return the rows of a table of 16 x 4 bytes, four bytes at a time."""
     return table.view(np.uint32)[:, 0].take(pattern).view(table.dtype).reshape(-1, 4)
 
@@ -106,7 +109,7 @@ def cross_cells(samples: Samples, changes: Changes, *, smooth: bool) -> Cells:
     ok = _bits([corner >= 0 for corner in corners])
     target = _rows(_PREVIOUS, crossed)
     bounding = _rows(_SIDES, crossed & of_class).view(bool)
-    valid = _rows(_SIDES, ok & (ok >> 1 | (ok & 1) << 3)).view(bool)
+    valid = _rows(_SIDES, ok & np.asarray(ok >> 1 | (ok & 1) << 3, np.uint8)).view(bool)
     if smooth:
         via = _smooth(samples, index, corners, crossed, target)
     else:
@@ -128,7 +131,7 @@ def _bounding(samples: Samples, index: Index) -> tuple[Index, list[Labels]]:
 def _bits(flags: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
     """Pack four flags a cell into a number."""
     one, two, three, four = (flag.view(np.uint8) for flag in flags)
-    return one | two << 1 | three << 2 | four << 3
+    return np.asarray(one | two << 1 | three << 2 | four << 3, np.uint8)
 
 
 def centers(samples: Samples, cell: Index) -> Floats:

@@ -91,7 +91,7 @@ def _on_perimeter(samples: Samples, cell: Index) -> NDArray[np.bool_]:
     """Tell which cells lie in the first or last row or column."""
     rows, cols = samples.labels.shape
     row, col = samples.places(cell)
-    return (row == 0) | (row == rows - 2) | (col == 0) | (col == cols - 2)
+    return np.asarray((row == 0) | (row == rows - 2) | (col == 0) | (col == cols - 2))
 
 
 def _outer(near: Index, position: Index, n: int) -> tuple[NDArray[np.bool_], Index]:

@@ -16,7 +16,7 @@ from geoseg.values import Window
 from geoseg.vector.samples import Index, Samples
 
 
-def side_positions(samples: Samples, cell: Index, side: Index) -> Index:
+def side_positions(samples: Samples, cell: Index, side: Index | NDArray[np.int8]) -> Index:
     """Return the perimeter position of sides of cells, -1 for sides inside the region."""
     rows, cols = samples.labels.shape
     row, col = np.divmod(cell, cols)
