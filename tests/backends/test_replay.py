@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, cycle
@@ -11,9 +12,9 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from geoseg.backends import select
 from geoseg.backends.base import PointwisePredictor
@@ -27,6 +28,7 @@ from geoseg.backends.replay import (
     measure_replay,
     worth_measuring,
 )
+from geoseg.backends.torch_ends import GpuRunner
 from geoseg.errors import OutOfDeviceMemory
 from geoseg.models.bundle import Bundle
 from geoseg.prediction.blocks import prepare, usual_batch
@@ -191,18 +193,73 @@ def test_the_usual_batch_is_what_tiles_are_made_into(
     assert usual_batch(plan, 99, normalizes).shape[0] == 9
 
 
-def run_eager_and_replayed(bundle: Bundle, batches: list[NDArray[Any]]) -> None:
-    from geoseg.backends.pytorch import PyTorchPredictor
+class Counting(torch.nn.Module):
+    """Counts the passes that are launched."""
 
-    predictor = select._load(select.choose(bundle, device="cuda"))
-    assert isinstance(predictor, PyTorchPredictor)
-    assert predictor._gpu is not None
-    launched = [predictor(batch) for batch in batches]
-    predictor.replay(Batch((4, 3, 64, 64), "uint8"))
-    assert predictor._gpu._recorded is not None, "nothing was recorded"
-    for batch, before in zip(batches, launched, strict=True):
-        assert_near(predictor(batch), before.astype(np.int64))
-        assert_near(before, exact(bundle, batch))
+    def __init__(self) -> None:
+        super().__init__()
+        self.launched = 0
+
+    def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.launched += 1
+        return tiles.to(torch.int32) + 1, torch.zeros((), dtype=torch.bool)
+
+
+def paper_runner(monkeypatch: pytest.MonkeyPatch, failure: str) -> tuple[GpuRunner, Counting]:
+    """Return the runner of GPUs over a device of paper, which may fail to record."""
+
+    @contextlib.contextmanager
+    def graph(*_: object, **__: object) -> Iterator[None]:
+        yield
+        if failure:
+            raise torch.cuda.OutOfMemoryError(failure)
+
+    for name in ("Stream", "current_stream", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, Mock())
+    for name in ("stream", "device"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    model = Counting()
+    return GpuRunner(model, torch.device("cpu")), model
+
+
+SMALL = Batch((2, 1, 4, 4), "uint8")
+
+
+def test_only_the_batch_that_was_recorded_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, model = paper_runner(monkeypatch, "")
+    runner.replay(SMALL)
+    before = model.launched
+    runner.replay(SMALL)
+    with torch.inference_mode():
+        first, _ = runner._forward(torch.zeros(SMALL.shape, dtype=torch.uint8))
+        second, _ = runner._forward(torch.zeros(SMALL.shape, dtype=torch.uint8))
+        assert model.launched == before
+        assert first.data_ptr() != second.data_ptr()  # the next pass leaves it alone
+        runner._forward(torch.zeros((1, 1, 4, 4), dtype=torch.uint8))
+        runner._forward(torch.zeros(SMALL.shape, dtype=torch.float32))
+        assert model.launched == before + 2
+        runner.forget()
+        runner._forward(torch.zeros(SMALL.shape, dtype=torch.uint8))
+        assert model.launched == before + 3
+
+
+def test_where_recording_fails_passes_are_launched(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failure = "CUDA out of memory. Tried to allocate 2.00 GiB."
+    runner, model = paper_runner(monkeypatch, failure)
+    choice = runner.try_replay(SMALL)
+    assert choice == ReplayChoice(False, f"eager: a CUDA graph could not be recorded ({failure})")
+    other = Batch((3, 1, 4, 4), "uint8")
+    runner.replay(other)
+    assert failure in caplog.text
+    tried = model.launched
+    runner.replay(other)  # once is enough
+    assert model.launched == tried
+    for batch in (SMALL, other):
+        values, _ = runner._forward(torch.full(batch.shape, 4, dtype=torch.uint8))
+        assert (values == 5).all()
 
 
 def test_what_a_recording_holds_is_given_back_where_memory_is_short(
@@ -222,24 +279,31 @@ def test_what_a_recording_holds_is_given_back_where_memory_is_short(
 
 @needs_gpu
 def test_a_replayed_pass_gives_what_a_launched_one_gives(binary: Bundle) -> None:
-    run_eager_and_replayed(binary, [stored(count, count) for count in (4, 4, 3, 4, 1, 4)])
+    from geoseg.backends.pytorch import PyTorchPredictor
+
+    batches = [stored(count, count) for count in (4, 4, 3, 4, 1, 4)]
+    predictor = select._load(select.choose(binary, device="cuda"))
+    assert isinstance(predictor, PyTorchPredictor)
+    assert predictor._gpu is not None
+    launched = [predictor(batch) for batch in batches]
+    predictor.replay(Batch((4, 3, 64, 64), "uint8"))
+    assert predictor._gpu._recorded is not None, "nothing was recorded"
+    for batch, before in zip(batches, launched, strict=True):
+        assert_near(predictor(batch), before.astype(np.int64))
+        assert_near(before, exact(binary, batch))
 
 
 @needs_gpu
 def test_a_gpu_says_which_way_is_faster(binary: Bundle) -> None:
     recipe = select.settle(binary, device="cuda")
     chosen = recipe.for_run(Batch((4, 3, 64, 64), "uint8"), 10**6, 1)
-    assert chosen.reason.startswith(f"{recipe.reason}; ")
-    assert ("CUDA graph" in chosen.reason) or ("eager" in chosen.reason)
+    assert chosen.reason.startswith((f"{recipe.reason}; CUDA graph: ", f"{recipe.reason}; eager: "))
+    assert "could not be recorded" not in chosen.reason
     assert_near(chosen.load()(stored(4, 2)), exact(binary, stored(4, 2)))
 
 
 @needs_gpu
 def test_what_cannot_be_recorded_is_launched() -> None:
-    import torch
-
-    from geoseg.backends.torch_ends import GpuRunner
-
     class Asking(torch.nn.Module):
         """Looks at its result on the host, which a recording forbids."""
 
