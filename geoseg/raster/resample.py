@@ -138,14 +138,28 @@ def _slab(
     # Without a hole the weight is a product of two sums; computed by the same operations as the
     # general case, so that both give the same bits.
     whole = bool(valid.all())
-    cover = np.ones((1, valid.shape[0], 1), kind) if whole else valid[None].astype(kind)
-    weight = _along_rows(cover, rows)
-    weight = _along_cols(np.broadcast_to(weight, (*weight.shape[:2], valid.shape[1])), cols)[0]
+    weight = _weight_of_all(valid.shape, rows, cols, kind) if whole else _weight(valid, rows, cols, kind)
     data = pixels if whole else np.where(valid, pixels, pixels.dtype.type(0))
     total = _along_cols(_along_rows(data, rows), cols)
-    covered = weight >= _HALF
+    covered = np.greater_equal(weight, _HALF)
     values = np.divide(total, weight, out=np.zeros_like(total), where=covered)
     return values, covered
+
+
+def _weight(
+    valid: NDArray[np.bool_], rows: Taps, cols: Taps, kind: np.dtype[np.generic]
+) -> NDArray[np.generic]:
+    return np.asarray(_along_cols(_along_rows(valid[None].astype(kind), rows), cols)[0])
+
+
+def _weight_of_all(
+    shape: tuple[int, int], rows: Taps, cols: Taps, kind: np.dtype[np.generic]
+) -> NDArray[np.generic]:
+    """Return what `_weight` does where all is valid: the same row for all rows of the same weight."""
+    each = _along_rows(np.ones((1, shape[0], 1), kind), rows)[0, :, 0]
+    few, which = np.unique(each, return_inverse=True)
+    table = np.broadcast_to(few[None, :, None], (1, len(few), shape[1]))
+    return np.asarray(_along_cols(table, cols)[0][which])
 
 
 def _along_rows(source: NDArray[np.generic], taps: Taps) -> NDArray[np.generic]:
@@ -153,13 +167,19 @@ def _along_rows(source: NDArray[np.generic], taps: Taps) -> NDArray[np.generic]:
     kind = np.result_type(source.dtype, np.float32)
     total, term = np.zeros(shape, kind), np.empty(shape, kind)
     index = taps.index - taps.start
-    for tap in range(index.shape[1]):
+    for tap in np.flatnonzero(taps.weight.any(axis=0)):  # at a whole number of pixels the last is 0
         weight = taps.weight[:, tap, None].astype(kind)
-        np.multiply(source[:, index[:, tap]], weight, out=term)
+        np.multiply(np.take(source, index[:, tap], axis=1), weight, out=term)
         total += term
     return total
 
 
 def _along_cols(source: NDArray[np.generic], taps: Taps) -> NDArray[np.generic]:
-    turned = np.ascontiguousarray(source.transpose(0, 2, 1))
-    return _along_rows(turned, taps).transpose(0, 2, 1)
+    total = np.zeros((*source.shape[:2], len(taps.index)), source.dtype)
+    term = np.empty_like(total)
+    index = taps.index - taps.start
+    for tap in np.flatnonzero(taps.weight.any(axis=0)):
+        np.take(source, index[:, tap], axis=2, out=term, mode="clip")  # else it goes through a copy
+        term *= taps.weight[:, tap].astype(source.dtype)
+        total += term
+    return total
