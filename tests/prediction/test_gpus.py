@@ -26,15 +26,18 @@ from numpy.typing import NDArray
 from geoseg.backends.base import PointwisePredictor, Predictor, ReferencePredictor
 from geoseg.backends.footprint import NOTHING, Footprint
 from geoseg.backends.gpus import VISIBLE, visible_gpus
+from geoseg.grid import BlockIndex
 from geoseg.prediction import resources as resources_module
-from geoseg.prediction.blocks import BlockResult
+from geoseg.prediction.blocks import BlockPixels, BlockResult, Inferred
 from geoseg.prediction.budget import settle_memory
 from geoseg.prediction.calibration import keep, recall
 from geoseg.prediction.forecast import Pace
 from geoseg.prediction.graph import Work, run_on_cluster, run_on_threads
+from geoseg.prediction.journal import Journal
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.resources import Resources, choose_gpus, results
+from geoseg.prediction.wiring import infer, read
 from geoseg.testing import make_scene
 from geoseg.values import Patch, Window
 from tests.plans import ArrayReader, Load, make_test_plan
@@ -281,17 +284,28 @@ def test_each_process_is_shown_its_gpu_and_a_killed_one_loses_nothing(diary: Dia
     expected = alone(diary)
     machine = Resources(threads=2, in_flight=5, batch=4, workers=2, device="cuda", gpus=("7", "GPU-9"))
     done: list[BlockResult] = []
-    killed: set[int] = set()
     with results(make_work(diary, 2), machine) as stream:
         for result in stream:
             done.append(result)
-            if len(done) in {3, 12}:
-                victim = max(set(diary.pids("infer")) - killed)
-                killed.add(victim)
-                os.kill(victim, signal.SIGKILL)
+            if len(done) == 3:
+                os.kill(max(diary.pids("infer")), signal.SIGKILL)
     assert_same(done, expected)
     assert diary.shown("infer") <= {"7", "GPU"}
-    assert len(killed) == 2
+
+
+def test_what_the_journal_knows_is_neither_read_ahead_nor_inferred(diary: Diary, tmp_path: Path) -> None:
+    journal = Journal.beside(tmp_path / "out.gpkg", PLAN.digest)
+    journal.begin()
+    work, block = make_work(diary).keeping(journal), BlockIndex(0, 0)
+    pixels = read(work, block)
+    assert isinstance(pixels, BlockPixels)
+    first = infer(work, block, None, None, pixels)
+    noted = diary.pids("read"), diary.pids("infer")
+    known = read(work, block)
+    assert isinstance(known, Inferred)
+    assert known.tally == first.tally
+    assert infer(work, block, None, None, known) is known
+    assert (diary.pids("read"), diary.pids("infer")) == noted
 
 
 @pytest.fixture
