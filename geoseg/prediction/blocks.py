@@ -331,7 +331,8 @@ def finish_block(
     grid = plan.tiles.window
     pieces = trace(field, plan.tiles.region(block), grid.shape, plan.rule, plan.outline)
     tally += Tally(
-        valid_pixels=int(blended.valid.sum()), class_pixels=int(np.count_nonzero(plan.classify(blended)))
+        valid_pixels=int(np.count_nonzero(blended.valid)),
+        class_pixels=int(np.count_nonzero(plan.classify(blended))),
     )
     return BlockResult(block, pieces, blended if plan.wants_raster else None, tally)
 

@@ -219,9 +219,10 @@ class _Shaper:
     def add(self, pieces: Sequence[Piece]) -> None:
         import shapely
 
-        for piece in pieces:
+        counts = shapely.get_num_coordinates([piece.polygon for piece in pieces])
+        for piece, count in zip(pieces, counts.tolist(), strict=True):
             self._waiting.append(piece)
-            self._vertices += int(shapely.get_num_coordinates(piece.polygon))
+            self._vertices += count
             if self._vertices >= self.VERTICES:
                 self.flush()
 
