@@ -17,9 +17,9 @@ from PIL import Image
 from geoseg.backends import architectures
 from geoseg.grid.classes import classify
 from geoseg.models.bundle import load_folder
+from geoseg.prediction.plan import smallest_object_m2
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sample import IGNORE
-from geoseg.training.description import MIN_AREA_M2
 from geoseg.training.recipe import make_recipe, read_recipe
 from geoseg.training.validate import answers, score, total
 
@@ -33,6 +33,7 @@ def main(model: Path, recipe_path: Path, out: Path) -> None:
     recipe = make_recipe(read_recipe(recipe_path), str(recipe_path))
     split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
     network, card = architectures.load(bundle.path), bundle.card
+    smallest = smallest_object_m2(card.min_area_m2, card.resolution_m)
     out.mkdir(parents=True, exist_ok=True)
     print(
         "| place | pieces | km² | pixel IoU | object F1@0.5 | precision | recall | false features per km² |"
@@ -41,7 +42,7 @@ def main(model: Path, recipe_path: Path, out: Path) -> None:
     for name, grounds in split.validation.items():
         found = list(answers(network, grounds, card.resolution_m, card.activation))
         whole = total(
-            (score(one, card.rule, card.resolution_m, min_area_m2=MIN_AREA_M2) for one in found), card.rule
+            (score(one, card.rule, card.resolution_m, min_area_m2=smallest) for one in found), card.rule
         )
         pixels = whole.pixels[0]
         figures = [whole.iou, whole.f1, pixels.precision, pixels.recall]

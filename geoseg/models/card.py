@@ -78,6 +78,8 @@ class ModelCard:
         Pixels from which on tiles were measured not to show; None: not measured, or none does.
     trained_on : ValueStatistics or None
         Distribution of the values seen in training; None: not known.
+    min_area_m2 : float or None
+        Smaller polygons are no objects but noise, in square metres; None: not known.
     """
 
     name: str
@@ -92,6 +94,7 @@ class ModelCard:
     resolution_range: tuple[float, float] | None = None
     smallest_overlap: int | None = None
     trained_on: ValueStatistics | None = None
+    min_area_m2: float | None = None
 
     @property
     def best_overlap(self) -> int:
@@ -193,6 +196,8 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         fields["any_tile"] = True
     if properties.smallest_overlap is not None:  # it fixes results, as the suggested overlap does
         fields["smallest_overlap"] = properties.smallest_overlap
+    if properties.min_area_m2 is not None:
+        fields["min_area_m2"] = properties.min_area_m2
     state = json.dumps([fields, sorted(checksums.items())], sort_keys=True)
     return ModelCard(
         name=properties.name,
@@ -207,6 +212,7 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         resolution_range=properties.resolution_range,
         smallest_overlap=properties.smallest_overlap,
         trained_on=_statistics(document),
+        min_area_m2=properties.min_area_m2,
     )
 
 

@@ -46,6 +46,8 @@ def run_on_threads(work: Work, threads: int, in_flight: int) -> Iterator[BlockRe
     in_flight : int
         Blocks that may be begun before the first of them has been taken from this iterator.
     """
+    import dask.threaded  # noqa: F401  # here, where nothing else is imported beside it
+
     stop = threading.Event()
     results: Results = queue.Queue(maxsize=1)
     runner = threading.Thread(

@@ -68,7 +68,11 @@ class PredictOptions:
     simplify: float | Auto = option(
         AUTO, "Tolerance of simplification in metres; 0 keeps every vertex.", metavar="M"
     )
-    min_area: float | Auto = option(AUTO, "Leave out polygons smaller than this, in m².", metavar="M2")
+    min_area: float | Auto = option(
+        AUTO,
+        "Leave out polygons smaller than this, in m²; auto: what the model's card says, else 25 pixels.",
+        metavar="M2",
+    )
     crs: str | None = option(None, "CRS of the polygons; the scene's own unless given.", metavar="CRS")
     tile: int | Auto = option(
         AUTO,

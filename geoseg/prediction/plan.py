@@ -198,7 +198,7 @@ def make_plan(
         classes=card.classes,
         rule=ClassRule(card.channels, threshold),
         outline=options.outline,
-        shape_rules=_shape_rules(options, pixel_m),
+        shape_rules=_shape_rules(options, card, pixel_m),
         crs=view.crs,
         precision=precision,
         wants_raster=options.raster is not None,
@@ -240,13 +240,26 @@ def _tile(grid: GeoBox, card: ModelCard, options: PredictOptions) -> tuple[int, 
     return tile, overlap
 
 
-def _shape_rules(options: PredictOptions, pixel_m: float) -> ShapeRules:
+def _shape_rules(options: PredictOptions, card: ModelCard, pixel_m: float) -> ShapeRules:
     # Half a pixel takes the tracing's small steps out of a straight wall and moves nothing visibly;
     # exact pixel edges stay exact unless simplification is asked for.
     default = 0.5 * pixel_m if options.outline == "smooth" else 0.0
     simplify = default if options.simplify == AUTO else options.simplify
-    min_area = NOISE_PIXELS * pixel_m**2 if options.min_area == AUTO else options.min_area
-    return ShapeRules(simplify, min_area, pixel_m)
+    known = smallest_object_m2(card.min_area_m2, pixel_m)
+    return ShapeRules(simplify, known if options.min_area == AUTO else options.min_area, pixel_m)
+
+
+def smallest_object_m2(known: float | None, pixel_m: float) -> float:
+    """Return the area below which polygons are taken for noise, in m².
+
+    Parameters
+    ----------
+    known : float or None
+        What a model's card says; None: nothing.
+    pixel_m : float
+        Side of a pixel of the working grid in metres.
+    """
+    return NOISE_PIXELS * pixel_m**2 if known is None else known
 
 
 def _pixel_size(scene: SceneInfo, grid: GeoBox) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -83,8 +84,6 @@ def predict_scene(
     check_vector_path(out, overwrite=options.overwrite)
     check_raster_path(options)
     check_no_input_is_replaced(source, out, options)
-    writers = threading.Thread(target=_load_writers, daemon=True)
-    writers.start()
     work, resources = survey(source, options, out)
     plan = work.plan
     journal = Journal.beside(out, plan.digest) if options.resume else None
@@ -94,9 +93,9 @@ def predict_scene(
         stack.callback(close_scene, plan.scene)
         if journal is not None:
             stack.callback(journal.remove_if_empty)
-        writers.join()
-        # Inference begins while the output is opened.
+        # Inference begins while what writes is loaded and the output is opened.
         stream = stack.enter_context(results(work.keeping(journal), resources))
+        _load_writers()
         vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
         raster = stack.enter_context(_raster_sink(plan, options))
         forecast = expect(work, resources)
@@ -113,13 +112,31 @@ def predict_scene(
 
 
 def _load_writers() -> None:
-    """Import what writes polygons, which takes a second, while scene and model are looked at.
+    """Import what writes polygons, which takes half a second.
 
-    In a thread of its own also because extension modules forget a Ctrl-C that arrives while they are
+    In a thread of its own because extension modules forget a Ctrl-C that arrives while they are
     imported. What fails here fails again, and is told, where it is used.
     """
-    with contextlib.suppress(Exception):
-        import pyogrio  # noqa: F401
+
+    def load() -> None:
+        with contextlib.suppress(Exception):
+            import pyogrio  # noqa: F401
+
+    writers = threading.Thread(target=load, daemon=True)
+    with _turns_of(0.0005):  # the first tiles are not to wait for the interpreter
+        writers.start()
+        writers.join()
+
+
+@contextlib.contextmanager
+def _turns_of(seconds: float) -> Iterator[None]:
+    """Let Python's threads take shorter turns; usually one may keep the interpreter for 5 ms."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def check_raster_path(options: PredictOptions) -> None:

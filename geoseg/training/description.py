@@ -17,9 +17,6 @@ from geoseg.training.validate import Score, total
 from geoseg.training.watch import read_rows
 from geoseg.values import ClassRule
 
-MIN_AREA_M2 = 4.0
-"""Predicted polygons that are smaller are left out, in square metres."""
-
 _CURVE_POINTS = 60
 
 
@@ -28,6 +25,7 @@ def accuracy(
     places: Mapping[str, Sequence[Ground]],
     rule: ClassRule,
     resolution_m: float,
+    min_area_m2: float,
 ) -> list[dict[str, object]]:
     """Return the card's rows: means over the built places, then by place what is defined there."""
     threshold = f", threshold {rule.threshold:g}" if len(rule.channels) == 1 else ""
@@ -35,7 +33,7 @@ def accuracy(
         "held out of this run; checkpoint and threshold chosen on these places; "
         f"resampled to {resolution_m:g} m{threshold}"
     )
-    objects = f"{how}; connected components one to one, predictions under {MIN_AREA_M2:g} m² left out"
+    objects = f"{how}; connected components one to one, predictions under {min_area_m2:g} m² left out"
     rows: list[dict[str, object]] = []
 
     def add(metric: str, value: float, where: str, note: str) -> None:

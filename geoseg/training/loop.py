@@ -24,6 +24,7 @@ from geoseg.backends.base import Activation
 from geoseg.errors import BackendUnavailable, GeosegError
 from geoseg.training.data.read import Split
 from geoseg.training.data.sampler import Sampler
+from geoseg.training.depthwise import depthwise_in_float32
 from geoseg.training.folder import CHECKPOINT, CheckpointFiles, claim, last_validation, steps_done, writing
 from geoseg.training.losses import make_loss
 from geoseg.training.network import Start
@@ -106,6 +107,8 @@ def train(
     ]
     with _quiet(), writing(folder), _translated():
         trainer = _trainer(options, folder, callbacks)
+        if trainer.precision == _PRECISIONS["bfloat16"] and trainer.strategy.root_device.type == "cpu":
+            depthwise_in_float32(task.network)
         notes = (*split.notes, start.note) if start.note else split.notes
         on_event(Began(options.steps, steps_done(folder), notes))
         _fit(trainer, task, folder)

@@ -22,11 +22,12 @@ from geoseg.models.card import Head, make_document
 from geoseg.models.document import CardDocument
 from geoseg.models.inputs import InputSpec
 from geoseg.models.statistics import value_statistics
+from geoseg.prediction.plan import smallest_object_m2
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.sample import IGNORE
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.data.tiles import validation_tiles
-from geoseg.training.description import MIN_AREA_M2, accuracy, hyperparameters, training_data
+from geoseg.training.description import accuracy, hyperparameters, training_data
 from geoseg.training.loop import rule_of
 from geoseg.training.network import Start
 from geoseg.training.recipe import Recipe
@@ -95,8 +96,12 @@ def publish(
         "geoseg:resolution_range_m": [recipe.draws.smallest_m, recipe.draws.largest_m],
         "geoseg:training_data": training_data(recipe, split, start),
         "geoseg:training_statistics": value_statistics(_values(recipe, sampler)).as_property(),
-        "geoseg:accuracy": accuracy(scores, split.validation, rule, recipe.draws.resolution_m),
+        "geoseg:accuracy": accuracy(
+            scores, split.validation, rule, recipe.draws.resolution_m, _smallest(recipe)
+        ),
     }
+    if recipe.card.min_area_m2 is not None:
+        properties["geoseg:min_area_m2"] = recipe.card.min_area_m2
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         architectures.save(network, start.config, place)
@@ -120,11 +125,15 @@ def measure(network: torch.nn.Module, recipe: Recipe, split: Split) -> tuple[Cla
     rules = [ClassRule(rule.channels, value) for value in _THRESHOLDS] if len(rule.channels) == 1 else [rule]
     resolution = recipe.draws.resolution_m
     found = {
-        name: sweep(answers(network, grounds, resolution, activation), rules, resolution, MIN_AREA_M2)
+        name: sweep(answers(network, grounds, resolution, activation), rules, resolution, _smallest(recipe))
         for name, grounds in split.validation.items()
     }
     chosen = best_rule(found.values())
     return rules[chosen], {name: scores[chosen] for name, scores in found.items()}
+
+
+def _smallest(recipe: Recipe) -> float:
+    return smallest_object_m2(recipe.card.min_area_m2, recipe.draws.resolution_m)
 
 
 def _document(recipe: Recipe, head: Head, properties: dict[str, object]) -> CardDocument:

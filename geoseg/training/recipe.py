@@ -136,6 +136,9 @@ class CardSpec(Section):
         Tile size that the card suggests, in pixels.
     overlap : int or None
         Overlap that the card suggests; None: a quarter of a tile. See also ``geoseg models check``.
+    min_area_m2 : float or None
+        Predictions leave out smaller polygons unless they are asked for, and so do the figures; None: 25
+        pixels.
     int8 : bool
         Quantize, and ship the result if it loses at most half a point of IoU.
     """
@@ -144,6 +147,7 @@ class CardSpec(Section):
     licence: str = "other"
     tile: Annotated[int, Field(ge=64, multiple_of=32)] = 512
     overlap: Annotated[int, Field(ge=0)] | None = None
+    min_area_m2: Annotated[float, Field(ge=0)] | None = None
     int8: bool = True
 
 

@@ -99,8 +99,13 @@ def test_the_digest_follows_weights_and_whatever_fixes_the_output() -> None:
             {"model.onnx": "00"},
         ),
         card_of(make_document("a1", RGB, BUILDING, tile=256, overlap=128), {"model.onnx": "00"}),
+        card_of(
+            make_document("a1", RGB, BUILDING, tile=512, overlap=128, extra={"geoseg:min_area_m2": 12.0}),
+            {"model.onnx": "00"},
+        ),
     ]
-    assert len({card.digest for card in [base, *others]}) == 5
+    assert len({card.digest for card in [base, *others]}) == 6
+    assert [card.min_area_m2 for card in (base, others[-1])] == [None, 12.0]
     described = make_document("a1", RGB, BUILDING, tile=512, overlap=128, extra={"description": "x"})
     assert card_of(described, {"model.onnx": "00"}).digest == base.digest
 

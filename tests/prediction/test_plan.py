@@ -169,6 +169,17 @@ def test_overlap_auto_takes_what_was_measured(
     assert made.tiles.rows.overlap == overlap  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("changes", "options", "smallest"),
+    [({}, {}, 25 * 0.09), ({"min_area_m2": 12.0}, {}, 12.0), ({"min_area_m2": 12.0}, {"min_area": 0.0}, 0.0)],
+)
+def test_min_area_auto_takes_what_the_card_says(
+    changes: dict[str, object], options: dict[str, float], smallest: float
+) -> None:
+    made = plan(PredictOptions(**options), model=card(resolution_m=0.3, **changes))  # type: ignore[arg-type]
+    assert made.shape_rules.min_area_m2 == pytest.approx(smallest, rel=0.05)  # type: ignore[attr-defined]
+
+
 @given(
     st.tuples(st.integers(1, 40_000), st.integers(1, 40_000)),
     st.integers(8, 32).map(lambda k: 32 * k),

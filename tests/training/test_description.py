@@ -30,7 +30,7 @@ def picture(source="town", name="t", **facts):
 
 def rows_of(scores):
     places = {name: (picture(),) for name in scores}
-    return accuracy(scores, places, ClassRule((1,), 0.4), 0.3)
+    return accuracy(scores, places, ClassRule((1,), 0.4), 0.3, 4.0)
 
 
 def test_means_over_places_then_each_place():

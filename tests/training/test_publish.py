@@ -53,7 +53,7 @@ def test_a_bundle_is_complete_and_says_what_was_measured(parts):
     # Measured again, with the weights that were written, the figures are the same.
     rule, scores = measure(network, parts.recipe, parts.split)
     assert rule.threshold == card.threshold
-    again = accuracy(scores, parts.split.validation, rule, parts.recipe.draws.resolution_m)
+    again = accuracy(scores, parts.split.validation, rule, parts.recipe.draws.resolution_m, 2.25)
     figures = [figure.model_dump(exclude_none=True) for figure in bundle.document.properties.accuracy]
     assert figures == again
     assert all(np.isfinite(figure["value"]) for figure in figures)
@@ -64,6 +64,17 @@ def test_a_bundle_is_complete_and_says_what_was_measured(parts):
     )
     for values in others:
         assert np.abs(values.astype(int) - first).max() <= 66, "1e-3 of certain"
+
+
+def test_the_smallest_area_is_on_the_card_and_in_the_figures(recipe):
+    card = recipe.card.model_copy(update={"min_area_m2": 7.0})
+    bundle = Parts(recipe.model_copy(update={"card": card})).publish()
+    assert bundle.card.min_area_m2 == 7.0
+    notes = [
+        figure.how for figure in bundle.document.properties.accuracy if figure.metric.startswith("object F1")
+    ]
+    assert notes
+    assert all("under 7 m²" in note for note in notes)
 
 
 def test_int8_is_shipped_or_told_of(recipe, monkeypatch):

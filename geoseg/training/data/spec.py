@@ -270,6 +270,8 @@ class Draws(Section):
         Share of samples turned by up to 45 degrees.
     paste_share : float
         Share of samples that get objects of another sample pasted in.
+    tone_share : float
+        Share of samples that are moved towards the light and the colours of another real sample.
     weights : mapping of str to float
         How often each source with objects is drawn, relative to the others; before weights of
         `SceneSpec` and `ChipsSpec`.
@@ -287,6 +289,7 @@ class Draws(Section):
     object_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     turned_share: Annotated[float, Field(ge=0, le=1)] = 0.25
     paste_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    tone_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     weights: dict[str, Positive] = {}
     worlds: Annotated[int, Field(ge=0)] = 0
 

@@ -41,7 +41,9 @@ def test_samples_have_one_size_and_keep_labels_in_place(seed, rows, cols, gsd_m)
 
 def test_a_sample_depends_on_the_generator_alone(tmp_path):
     scene = ground(tmp_path / "a.tif", size=(120, 150))
-    sampler = Sampler([picture(), scene], [picture(source="world")], Draws(crop=32, paste_share=0.5))
+    sampler = Sampler(
+        [picture(), scene], [picture(source="world")], Draws(crop=32, paste_share=0.5, tone_share=0.5)
+    )
     again = pickle.loads(pickle.dumps(sampler))
     for index in range(12):
         one = sampler.draw(np.random.default_rng([7, index]))
