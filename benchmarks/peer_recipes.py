@@ -15,9 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-MIN_PIXELS = 25
-"""Smaller polygons are left out, as geoseg does by default, where a peer lets one choose."""
-
 
 def network(task: dict[str, Any], scale: float, head: str) -> Any:
     """Return the model as a module that takes pixels times `scale` and gives what a peer expects.
@@ -62,7 +59,7 @@ def monai(scene: Path, out: Path, task: dict[str, Any]) -> None:
             overlap=task["overlap"] / task["tile"],
             mode="gaussian",
         )
-    write_shapes(probability[0, 0].numpy() >= task["threshold"], transform, crs, out)
+    write_shapes(probability[0, 0].numpy() >= task["threshold"], transform, crs, out, task)
 
 
 def untiled(scene: Path, out: Path, task: dict[str, Any]) -> None:
@@ -78,11 +75,11 @@ def untiled(scene: Path, out: Path, task: dict[str, Any]) -> None:
     with torch.inference_mode():
         padded = torch.nn.functional.pad(torch.from_numpy(pixels)[None].float(), beyond, mode="reflect")
         probability = model(padded)[0, 0, :height, :width].numpy()
-    write_shapes(probability >= task["threshold"], transform, crs, out)
+    write_shapes(probability >= task["threshold"], transform, crs, out, task)
 
 
-def write_shapes(mask: Any, transform: Any, crs: Any, out: Path) -> None:
-    """Write the polygons of a mask."""
+def write_shapes(mask: Any, transform: Any, crs: Any, out: Path, task: dict[str, Any]) -> None:
+    """Write the polygons of a mask but those that are smaller than geoseg's smallest."""
     import geopandas
     import numpy as np
     from rasterio.features import shapes
@@ -90,8 +87,7 @@ def write_shapes(mask: Any, transform: Any, crs: Any, out: Path) -> None:
 
     traced = shapes(mask.astype(np.uint8), mask=mask, transform=transform)
     polygons = geopandas.GeoSeries([shape(one) for one, _ in traced], crs=crs)
-    smallest = MIN_PIXELS * abs(transform.a * transform.e)
-    polygons[polygons.area >= smallest].to_frame("geometry").to_file(out)
+    polygons[polygons.area >= task["smallest_m2"]].to_frame("geometry").to_file(out)
 
 
 def geo_inference(scene: Path, out: Path, task: dict[str, Any]) -> None:
@@ -118,12 +114,11 @@ def geo_inference(scene: Path, out: Path, task: dict[str, Any]) -> None:
 
 def geoai(scene: Path, out: Path, task: dict[str, Any]) -> None:
     """Run geoai: semantic inference, then raster_to_vector."""
-    import rasterio
     import torch
     from geoai.train import semantic_inference_on_geotiff
     from geoai.utils.raster import raster_to_vector
 
-    with tempfile.TemporaryDirectory() as folder, rasterio.open(scene) as dataset:
+    with tempfile.TemporaryDirectory() as folder:
         mask = str(Path(folder) / "mask.tif")
         semantic_inference_on_geotiff(
             network(task, 1 / 255, "two logits"),
@@ -136,8 +131,7 @@ def geoai(scene: Path, out: Path, task: dict[str, Any]) -> None:
             probability_threshold=task["threshold"],
             quiet=True,
         )
-        smallest = MIN_PIXELS * abs(dataset.transform.a * dataset.transform.e)
-        raster_to_vector(mask, str(out), min_area=smallest, output_format="gpkg")
+        raster_to_vector(mask, str(out), min_area=task["smallest_m2"], output_format="gpkg")
 
 
 def geodeep(scene: Path, out: Path, task: dict[str, Any]) -> None:

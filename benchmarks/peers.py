@@ -11,7 +11,8 @@
 Peers live in environments of their own, as they ask for other versions; geoai has one for itself.
 The recipes are in ``peer_recipes.py``. *Untiled* is the network on the whole scene at once: the
 reference of the first two F1 columns; the truth of the last two are the sample's buildings,
-mirrored like the scene. Seconds are those of the whole process, imports included.
+mirrored like the scene. Polygons that geoseg leaves out as too small by default count for nobody.
+Seconds are those of the whole process, imports included.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from scenes import make_scene, true_buildings
 from geoseg.metrics.objects import match_objects
 from geoseg.models.bundle import ONNX, Bundle, find_model
 from geoseg.models.card import ModelCard
+from geoseg.prediction.plan import smallest_object_m2
 
 RECIPES = Path(__file__).with_name("peer_recipes.py")
 PEERS = ("monai", "geo-inference", "geoai", "geodeep")
@@ -66,6 +68,7 @@ def describe(bundle: Bundle, folder: Path) -> Path:
         "tile": card.tile,
         "overlap": card.best_overlap,
         "threshold": card.threshold,
+        "smallest_m2": smallest_object_m2(card.min_area_m2, card.resolution_m),
         "scale": inputs.scale,
         "mean": inputs.mean[0],
         "std": inputs.std[0],
@@ -152,14 +155,15 @@ def rows_of(results: dict[str, list[common.Child] | str], side: int, folder: Pat
     """Return one row for each, geoseg first."""
     truth = true_buildings(side, side)
     whole = folder / f"{UNTILED}.gpkg"
-    reference = _polygons(whole, truth.crs) if whole.exists() else None
+    smallest = json.loads((folder / "task.json").read_text(encoding="utf-8"))["smallest_m2"]
+    reference = _polygons(whole, truth.crs, smallest) if whole.exists() else None
     own = results["geoseg"]
     rows = []
     for name, runs in results.items():
         if isinstance(runs, str):
             rows.append({"name": name, "note": runs})
             continue
-        found = _polygons(folder / f"{name}.gpkg", truth.crs)
+        found = _polygons(folder / f"{name}.gpkg", truth.crs, smallest)
         row = _speed(name, runs, None if isinstance(own, str) else own, side) | {"polygons": len(found)}
         row |= _agreement("truth", found, truth.geometry.to_numpy())
         if reference is not None and name != UNTILED:
@@ -190,11 +194,11 @@ def _agreement(name: str, found: Polygons, expected: Polygons) -> common.Row:
     }
 
 
-def _polygons(path: Path, crs: Any) -> Polygons:
-    """Return the polygons of a file, repaired where a peer wrote invalid ones."""
+def _polygons(path: Path, crs: Any, smallest_m2: float) -> Polygons:
+    """Return the polygons of a file, repaired where a peer wrote invalid ones, without the small ones."""
     geometry = geopandas.read_file(path, layer=0).to_crs(crs).geometry.to_numpy()
     parts = shapely.get_parts(shapely.make_valid(geometry))
-    return np.asarray(parts[shapely.area(parts) > 0], dtype=object)
+    return np.asarray(parts[shapely.area(parts) >= smallest_m2], dtype=object)
 
 
 def main() -> None:
