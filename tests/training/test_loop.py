@@ -266,6 +266,7 @@ def test_worst_first_weights_are_kept_all_the_same(recipe, monkeypatch):
     assert (run(recipe) / "model.safetensors").exists()
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core
 def test_processes_that_draw_change_nothing(recipe):
     expected = tensors(run(recipe))
     other = changed(recipe, workers=2).model_copy(update={"out": recipe.out.with_name("other")})
