@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoseg.backends.footprint import NOTHING, Footprint
 from geoseg.backends.gpus import VISIBLE, gpu_count, visible_gpus
@@ -16,6 +16,9 @@ from geoseg.errors import GeosegError, InvalidOption
 from geoseg.prediction.blocks import BlockResult
 from geoseg.prediction.graph import Work, run_on_cluster, run_on_threads
 from geoseg.prediction.options import AUTO, PredictOptions
+
+if TYPE_CHECKING:
+    from geoseg.raster.describe import SceneInfo
 
 WORKER_SECONDS = 60
 """How long to wait for the first worker of a cluster."""
@@ -91,7 +94,8 @@ class Resources:
         workers = options.workers
         threads = cores_each(workers) if workers else min(cores_each(1) + 1, MOST_THREADS)
         in_flight = (workers or 1) * threads + 1
-        found = cls(threads, in_flight, batch, workers, options.scheduler, device, gpus, network, cache)
+        shared = gpus[:workers] if workers else gpus
+        found = cls(threads, in_flight, batch, workers, options.scheduler, device, shared, network, cache)
         return found if workers else found.on(gpus)
 
     @property
@@ -141,9 +145,13 @@ def results(work: Work, resources: Resources) -> Iterator[Iterator[BlockResult]]
         return
     with _client(resources) as client:
         in_flight = max(resources.in_flight, sum(client.nthreads().values()) + 1)
-        stream = run_on_cluster(work, client, in_flight, gpu=_offers_gpu(client))
-        with contextlib.closing(stream):  # type: ignore[type-var]
-            yield stream
+        stream = run_on_cluster(work, client, in_flight, gpu=resources.gpu and _offers_gpu(client))
+        try:
+            with contextlib.closing(stream):  # type: ignore[type-var]
+                yield stream
+        finally:
+            if resources.scheduler is not None:  # its workers live on
+                _close_everywhere(client, work.plan.scene)
 
 
 @contextlib.contextmanager
@@ -196,6 +204,13 @@ def _worker_class(gpus: tuple[str, ...]) -> Any:
             super().__init__(*arguments, name=name, env=env, **more)
 
     return OnItsGpu
+
+
+def _close_everywhere(client: Any, scene: SceneInfo) -> None:
+    from geoseg.raster.scene import close_scene
+
+    with contextlib.suppress(Exception):  # the run has ended; a worker that is gone keeps nothing open
+        client.run(close_scene, scene, on_error="ignore")
 
 
 def _connect(client: Any, address: str) -> Any:

@@ -128,15 +128,19 @@ def _load_writers() -> None:
         writers.join()
 
 
+_one_at_a_time = threading.Lock()
+
+
 @contextlib.contextmanager
 def _turns_of(seconds: float) -> Iterator[None]:
     """Let Python's threads take shorter turns; usually one may keep the interpreter for 5 ms."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(seconds)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)
+    with _one_at_a_time:  # or runs side by side would take each other's for the usual
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(seconds)
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(usual)
 
 
 def check_raster_path(options: PredictOptions) -> None:

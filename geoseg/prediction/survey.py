@@ -63,6 +63,17 @@ def survey(
     GeosegError
         If the scene, the model and the options cannot be read or do not fit together.
     """
+    from geoseg.raster.scene import close_scene, open_scene
+
+    scene = open_scene(source)
+    try:
+        return _decide(scene, options, out)
+    except BaseException:
+        close_scene(scene)
+        raise
+
+
+def _decide(scene: SceneInfo, options: PredictOptions, out: Path | None) -> tuple[Work, Resources]:
     from geoseg.backends.footprint import footprint
     from geoseg.backends.select import settle
     from geoseg.models.bundle import find_model
@@ -70,9 +81,7 @@ def survey(
     from geoseg.raster.cache import BLOCK_CACHE
     from geoseg.raster.coverage import read_coverage
     from geoseg.raster.drivers import is_remote
-    from geoseg.raster.scene import open_scene
 
-    scene = open_scene(source)
     bundle = find_model(options.model)
     card = bundle.card
     bands = choose_bands(scene, card.inputs.bands, options.bands)

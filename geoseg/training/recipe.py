@@ -246,7 +246,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 def _with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Make the paths of a recipe in `folder` absolute; one that extends another keeps the other's base."""
-    if "base" in content or "extends" not in content:
+    if "base" in content or content.get("extends") is None:
         content["base"] = str(folder / str(content.get("base") or ""))
     if isinstance(content.get("out"), str):
         content["out"] = str(folder / content["out"])

@@ -5,10 +5,12 @@ No GPU is needed: workers declare the resource, and devices are of paper.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -278,6 +280,44 @@ def test_only_workers_that_declare_a_gpu_infer(diary: Diary) -> None:
     assert asked.pop("infer") == {"{'GPU': 1}"}
     assert {"read", "_blend", "_finish"} < set(asked)
     assert set.union(*asked.values()) == {"None"}
+
+
+@pytest.mark.parametrize(("device", "asks"), [("cpu", False), ("cuda", True)])
+def test_a_model_on_the_cpu_asks_no_worker_for_its_gpu(
+    diary: Diary, monkeypatch: pytest.MonkeyPatch, device: str, asks: bool
+) -> None:
+    asked = []
+
+    class Cluster:
+        def nthreads(self) -> dict[str, int]:
+            return {"a": 1}
+
+        def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+            return {"workers": {"a": {"resources": {"GPU": 1}}, "b": {"resources": {}}}}
+
+        def run(self, *_: object, **__: object) -> None:
+            pass
+
+    @contextlib.contextmanager
+    def cluster(_: Resources) -> Iterator[Cluster]:
+        yield Cluster()
+
+    def stream(*_: object, gpu: bool) -> Iterator[BlockResult]:
+        asked.append(gpu)
+        yield from ()
+
+    monkeypatch.setattr(resources_module, "_client", cluster)
+    monkeypatch.setattr(resources_module, "run_on_cluster", stream)
+    machine = Resources(threads=2, in_flight=5, batch=4, scheduler="tcp://a:1", device=device)
+    with results(make_work(diary), machine) as given:
+        assert not list(given)
+    assert asked == [asks]
+
+
+def test_no_more_gpus_than_processes_are_named() -> None:
+    four = ("0", "1", "2", "3")
+    assert Resources.detect(PredictOptions(workers=2), 640, "cuda", gpus=four).gpus == ("0", "1")
+    assert Resources.detect(PredictOptions(), 640, "cuda", gpus=four).gpus == four
 
 
 def test_each_process_is_shown_its_gpu_and_a_killed_one_loses_nothing(diary: Diary) -> None:

@@ -138,6 +138,12 @@ def test_a_recipe_changes_the_one_that_it_extends_key_by_key(recipe_path, recipe
     assert recipe.model_dump(exclude=changed) == parent.model_dump(exclude=changed)
 
 
+def test_a_recipe_that_extends_nothing_has_paths_beside_itself(recipe_path):
+    text = recipe_path.read_text()
+    recipe_path.write_text(text + "\nextends:\n")
+    assert read_recipe(recipe_path)["base"] == str(recipe_path.parent)
+
+
 def test_a_recipe_that_extends_may_have_its_own_data(recipe_path):
     (recipe_path.parent / "b").mkdir()
     child = recipe_path.parent / "b" / "child.yaml"
