@@ -107,8 +107,9 @@ def check_lines(content: bytes) -> None:
 
 
 def _refuse(content: bytes, marks: tuple[bytes, ...]) -> None:
+    lower = content.lower()  # some of GDAL's drivers do not tell upper case from lower
     for mark in marks:
-        if mark in content:
+        if mark.lower() in lower:
             raise ValueError(f"it has {mark.decode()}, which refers to other files")
     head = content[:_GARMIN_WITHIN]
     if all(mark in head for mark in _GARMIN_MARKS):

@@ -174,9 +174,17 @@ def services(url):
     )
 
 
+def described(url, mark):
+    """Where a service is, as GDAL writes it down: the mark may be in small letters."""
+    return f"<{mark}><URL>{url}/service</URL><!-- <xs:schema opengis.net/gml --></{mark}>"
+
+
 ASKS_A_SERVICE = {
     "service.json": lambda url: f'{{"a": "{services(url)}"}}',
     "service.mif": lambda url: "Version 300\n" + services(url),
+    "service.gml": lambda url: described(url, "OGRWFSDataSource"),
+    "lower.gml": lambda url: described(url, "ogrwfsdatasource"),
+    "mixed.gml": lambda url: described(url, "OgrWfsDataSource"),
 }
 
 
