@@ -105,6 +105,9 @@ _VIRTUAL_TABLE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
+# What lies in the database itself. SQLite writes it so, whatever the spaces and comments were.
+_PLAIN_TABLE = re.compile(r"CREATE\s+(?:TABLE|VIEW|(?:UNIQUE\s+)?INDEX|TRIGGER)\s", re.ASCII | re.IGNORECASE)
+
 # Indices, whose tables lie in the database; SpatiaLite has others that read any file.
 _VIRTUAL_MODULES = frozenset(
     {"rtree", "fts3", "fts4", "fts5", "virtualspatialindex", "virtualelementary", "virtualknn", "virtualknn2"}
@@ -202,16 +205,19 @@ def _check_database(path: Path) -> None:
     ):  # a write-ahead log in a folder that cannot be written; GDAL skips it too
         virtual = _virtual_tables(path, "mode=ro&immutable=1")
     for name, text in virtual:
-        module = _VIRTUAL_TABLE.match(text or "")
+        module = _VIRTUAL_TABLE.match(text)
         if module is None or module[1].lower() not in _VIRTUAL_MODULES:
             raise ValueError(f"its table {name} is virtual, which refers to other files")
 
 
-def _virtual_tables(path: Path, mode: str) -> list[tuple[str, str | None]]:
+def _virtual_tables(path: Path, mode: str) -> list[tuple[str, str]]:
+    """Return the name and the text of what is no plain table.
+
+    SQLite goes by the text alone, which may be a blob; the page, 0 for a virtual one, can be any.
+    """
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as database:
-        return database.execute(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND coalesce(rootpage, 0) = 0"
-        ).fetchall()
+        found = database.execute("SELECT name, CAST(sql AS TEXT) FROM sqlite_master WHERE sql IS NOT NULL")
+        return [(name, text) for name, text in found if not _PLAIN_TABLE.match(text)]
 
 
 def _check_geodatabase(path: Path, name: str) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from geoseg.cli import run
 from geoseg.errors import InvalidOption
 from geoseg.raster.aoi import aoi_mask, bbox_aoi, read_aoi
-from geoseg.raster.vector_formats import FORMATS, check_vector_file
+from geoseg.raster.vector_formats import FORMATS, HEAD, check_vector_file, format_of
 from geoseg.testing import NORTH_UP, make_scene
 from geoseg.values import GeoBox, Window
 
@@ -270,20 +270,39 @@ def test_a_database_cannot_call_out(tmp_path):
         "CREATE VIRTUAL TABLE other USING VirtualOGR('{0}/secret.gpkg')",
         "CREATE VIRTUAL TABLE other /* USING rtree( */ USING VirtualText('{0}/secret.csv')",
         "CREATE VIRTUAL TABLE other--\n USING rtree_(a)",
+        "CREATE/**/VIRTUAL TABLE other USING VirtualOGR('{0}/secret.gpkg')",
+        "create\tvirtual table other using VirtualOGR('{0}/secret.gpkg')",
+        b"CREATE VIRTUAL TABLE other USING VirtualOGR('/secret.gpkg')",
     ],
 )
 @pytest.mark.parametrize("suffix", [".gpkg", ".sqlite"])
-def test_a_database_holds_its_own_tables(tmp_path, declared, suffix):
+@pytest.mark.parametrize("page", [0, 2])
+def test_a_database_holds_its_own_tables(tmp_path, declared, suffix, page):
     # SpatiaLite, which a GDAL may have been built with, reads files as tables.
     path = write(tmp_path / "a.gpkg", on_the_ground(shapely.box(10, 10, 20, 20), UTM), UTM.crs)
     assert read_aoi(path, UTM).area == pytest.approx(100)
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA writable_schema = 1")
-        row = ("table", "other", "other", 0, declared.format(tmp_path))
+        text = declared if isinstance(declared, bytes) else declared.format(tmp_path)
+        row = ("table", "other", "other", page, text)
         database.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row)
     database.close()
     with pytest.raises(InvalidOption, match="table other is virtual"):
         read_aoi(path.rename(path.with_suffix(suffix)), UTM)
+
+
+def test_a_database_has_views_triggers_and_indices(tmp_path):
+    path = write(tmp_path / "a.gpkg", on_the_ground(shapely.box(10, 10, 20, 20), UTM), UTM.crs)
+    with sqlite3.connect(path) as database:
+        database.execute("create table notes (text primary key, virtual)")
+        database.execute("create  unique\nindex one on notes (virtual)")
+        database.execute("create index two on notes (text, virtual)")
+        database.execute("create view seen as select text from notes")
+        database.execute("create trigger clear after insert on notes begin delete from notes; end")
+        database.execute("create virtual table boxes using rtree(id, west, east)")
+        database.execute("create virtual table words using fts5(text)")
+    database.close()
+    assert check_vector_file(path, "a").name == "GeoPackage"
 
 
 def test_a_geodatabase_holds_nothing_else(tmp_path):
@@ -312,6 +331,16 @@ def test_any_bytes_get_a_format_or_one_line(tmp_path_factory, content, start):
     except InvalidOption as error:
         message = str(error)
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("root", ["svg", "kml", "a x='opengis.net/gml'"])
+def test_many_comments_are_no_obstacle(root):
+    """It ends at all: what tries each way to part them does not."""
+    name = {"svg": None, "kml": "KML"}.get(root, "GML")
+    for comment in ("<!---->", "<!-- a -->\n"):
+        start = comment * ((HEAD - len(root) - 2) // len(comment))
+        found = format_of(f"{start}<{root}>".encode())
+        assert (found and found.name) == name
 
 
 def test_a_scene_without_crs_takes_no_file(tmp_path):
