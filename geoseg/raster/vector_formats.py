@@ -86,7 +86,8 @@ _SIGNATURES = (
 )
 
 _BOM = b"\xef\xbb\xbf"
-_BEFORE_ROOT = rb"(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*"
+# A comment ends at its first mark: were it free to go on, many of them could be parted in too many ways.
+_BEFORE_ROOT = rb"(?:<\?xml[^>]*\?>\s*)?(?:<!--(?:(?!-->).)*-->\s*)*"
 _TEXTS = (
     (re.compile(rb"\{"), JSON),
     (re.compile(_BEFORE_ROOT + rb"<(?:\w+:)?kml[\s/>]", re.DOTALL), KML),
