@@ -87,6 +87,7 @@ _SIGNATURES = (
 
 _BOM = b"\xef\xbb\xbf"
 # A comment ends at its first mark: were it free to go on, many of them could be parted in too many ways.
+# Hence also one line each for what is before a drawing.
 _BEFORE_ROOT = rb"(?:<\?xml[^>]*\?>\s*)?(?:<!--(?:(?!-->).)*-->\s*)*"
 _TEXTS = (
     (re.compile(rb"\{"), JSON),
@@ -95,7 +96,7 @@ _TEXTS = (
     (re.compile(_BEFORE_ROOT + rb"<[^!?].*opengis\.net/gml", re.DOTALL), GML),
     (re.compile(rb"!table\s", re.IGNORECASE), TABLE),
     (re.compile(rb"version\s+\d+\s", re.IGNORECASE), MIF),
-    (re.compile(rb"(?:999\s*\n[^\n]*\n\s*)*0\s*\n\s*SECTION\s"), DXF),
+    (re.compile(rb"(?:999[ \t\r]*\n[^\n]*\n[ \t]*)*0[ \t\r]*\n[ \t]*SECTION\s"), DXF),
 )
 
 # The length of the header of the first block, below 64 KiB, and its first field, by which OSM knows it.

@@ -343,6 +343,12 @@ def test_many_comments_are_no_obstacle(root):
         assert (found and found.name) == name
 
 
+def test_many_comments_before_a_drawing_are_no_obstacle():
+    start = "999\n\n" * 200
+    assert format_of(start.encode()) is None
+    assert format_of(f"{start} 0\r\nSECTION\r\n".encode()).name == "DXF"
+
+
 def test_a_scene_without_crs_takes_no_file(tmp_path):
     path = tmp_path / "a.geojson"
     path.write_text(json.dumps(shapely.geometry.mapping(shapely.box(0, 0, 1, 1))))
