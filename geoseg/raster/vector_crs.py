@@ -13,14 +13,41 @@ if TYPE_CHECKING:
 
 _CODE = re.compile(r"EPSG:(\d+)", re.IGNORECASE)
 
-# A CRS may name grids of shifts, which PROJ opens as soon as coordinates are transformed: a bare name in
-# its own folders, a path anywhere, and, if a user lets it, a URL. In WKT they are files of parameters,
-# or within a string of PROJ's own.
-_OTHER_FILE = re.compile(
-    r"""PARAMETERFILE\["[^"]*","([^"]*[/\\:~][^"]*|\.[^"]*)"
-    | \+\w+=(@?[^\s"]*[/\\:~][^\s"]*|@?\.\.[^\s"]*)""",
+# A CRS may name grids of shifts and other tables. PROJ opens them as soon as it makes an operation of it,
+# which GDAL does while it reads a file: a bare name in its own folders, a path anywhere, and, if a user
+# lets it, a URL. So a name has to be bare. In WKT they are files of parameters, or within a string of
+# PROJ's own, where the plus is optional and spaces surround anything.
+_STRING = re.compile(r"(?<![\w?&])(?:proj|init)\s*=", re.IGNORECASE)
+_PARAMETER = re.compile(r"(?<![\w?&])(\w*grids|init|file|model|catalog)\s*=\s*", re.IGNORECASE)
+_NAME = r"@?\w[\w.-]*"
+_BARE = re.compile(rf"{_NAME}(?:\s*,\s*{_NAME})*(?=[\s;\"'\]]|$)")
+_BARE_SECTION = re.compile(r"\w[\w.-]*:[\w.-]+(?=[\s;\"'\]]|$)")  # init=epsg:4326
+_FILE = re.compile(r"PARAMETERFILE|PROJ4_GRIDS", re.IGNORECASE)
+_BARE_FILE = re.compile(
+    rf"""(?:PARAMETERFILE\s*[\[(]\s*"(?:[^"]|"")*" | PROJ4_GRIDS")
+    \s*,\s*"{_NAME}(?:,{_NAME})*"(?!")""",
     re.VERBOSE | re.IGNORECASE,
 )
+
+
+def other_file(text: str) -> str | None:
+    """Return the file that a CRS in this text names other than by a bare name; None: there is none.
+
+    Parameters
+    ----------
+    text : str
+        WKT, a string of PROJ's, or any text that may hold either.
+    """
+    for keyword in _FILE.finditer(text):
+        if not _BARE_FILE.match(text, keyword.start()):
+            return _shown(text, keyword.start())
+    if not _STRING.search(text):
+        return None
+    for parameter in _PARAMETER.finditer(text):
+        bare = _BARE_SECTION if parameter[1].lower() == "init" else _BARE
+        if not bare.match(text, parameter.end()):
+            return _shown(text, parameter.start())
+    return None
 
 
 def crs_of(found: object, path: Path, name: str) -> pyproj.CRS | None:
@@ -44,10 +71,10 @@ def crs_of(found: object, path: Path, name: str) -> pyproj.CRS | None:
     import pyproj
 
     crs = _beside(path) if found is None else pyproj.CRS.from_user_input(found)
-    named = None if crs is None else _OTHER_FILE.search(crs.to_wkt())
+    named = None if crs is None else other_file(crs.to_wkt())
     if named:
         raise InvalidOption(
-            f"{name}: its CRS refers to another file ({named[1] or named[2]}); write it again in another CRS"
+            f"{name}: its CRS refers to another file ({named}); write it again in another CRS"
         )
     return crs
 
@@ -59,6 +86,10 @@ def without_crs(path: Path) -> InvalidOption:
         f"{path}: has no CRS; put the code of the one that its coordinates are in, such as EPSG:32633, "
         f"into {beside} beside it, or write it again with one"
     )
+
+
+def _shown(text: str, start: int) -> str:
+    return " ".join(text[start : start + 80].split())
 
 
 def _beside(path: Path) -> pyproj.CRS | None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from geoseg.cli import run
 from geoseg.errors import InvalidOption
 from geoseg.raster.aoi import read_aoi
+from geoseg.raster.vector_crs import other_file
 from geoseg.raster.vector_csv import read_csv
 from geoseg.raster.vector_formats import FORMATS
 from geoseg.raster.vector_text import check_table, without_schema
@@ -325,6 +326,32 @@ GRIDS = {
     ),
 }
 
+# Strings of PROJ's in which it finds a file.
+STRINGS = {
+    "plus": "+proj=longlat +ellps=WGS84 +nadgrids={0}",
+    "no_plus": "+proj=longlat +ellps=WGS84 nadgrids={0} +no_defs",
+    "no_plus_at_all": "proj=longlat ellps=WGS84 nadgrids={0} type=crs",
+    "plus_apart": "+proj=longlat +ellps=WGS84 + nadgrids={0}",
+    "spaces": "+proj=longlat +ellps=WGS84 +nadgrids = {0}",
+    "quoted": '+proj=longlat +ellps=WGS84 +nadgrids="{0}"',
+    "optional": "+proj=longlat +ellps=WGS84 +nadgrids=@{0}",
+    "second": "+proj=longlat +ellps=WGS84 +nadgrids=null,{0}",
+    "heights": "+proj=longlat +ellps=WGS84 +geoidgrids={0} +vunits=m",
+    "pipeline": "+proj=pipeline +step +proj=hgridshift +grids={0}",
+    "triangles": "+proj=tinshift +file={0}",
+    "model": "+proj=defmodel +model={0}",
+    "init": "+init={0}:foo",
+    "init_no_plus": "init={0}:foo",
+}
+EXTENSION = (
+    f'GEOGCS["x",{DATUM.replace("{0}", "")},{DEGREES},EXTENSION["PROJ4","+proj=longlat +ellps=WGS84 {{0}}"]]'
+)
+GRIDS |= {
+    "no_plus": EXTENSION.format("nadgrids={0} +no_defs"),
+    "no_plus_heights": EXTENSION.format("geoidgrids={0} +no_defs"),
+    "plus_apart": EXTENSION.format("+ nadgrids={0} +no_defs"),
+}
+
 
 @pytest.mark.parametrize("kind", GRIDS)
 @pytest.mark.parametrize(
@@ -338,6 +365,46 @@ def test_a_crs_cannot_name_another_file(tmp_path, kind, place):
         read_layer(path, str(path))
     path.with_suffix(".prj").write_text(GRIDS[kind].format("shifts_of_1992.gsb"))
     assert read_layer(path, str(path)).crs is not None
+
+
+@pytest.mark.parametrize("text", STRINGS.values(), ids=STRINGS)
+def test_files_in_strings_of_proj_are_found(text):
+    for place in ("/etc/passwd", "../secret.gsb", "./a", "a/b", "~/a", "http://127.0.0.1/a.tif", "C:\\a.gsb"):
+        assert other_file(text.format(place))
+        assert other_file(EXTENSION.format(text.format(place).replace('"', '""')))
+    assert bool(other_file(text.format("a_1992-v2.gsb"))) == ("quoted" in text or '"' in text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'PARAMETERFILE["a ""file","/etc/passwd"]',
+        'PARAMETERFILE["a","b""/etc/passwd"]',
+        'parameterfile ( "a" , "/etc/passwd" )',
+        'PARAMETERFILE["a",\u201c/etc/passwd\u201d]',
+        'EXTENSION["PROJ4_GRIDS" , "/etc/passwd"]',
+    ],
+)
+def test_files_of_parameters_are_found(text):
+    assert other_file(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("EPSG:32633", "urn:ogc:def:crs:EPSG::32633", "http://www.opengis.net/def/crs/EPSG/0/32633"),
+        *("+init=epsg:4326", "+proj=utm +zone=33 +ellps=WGS84 +towgs84=0,0,0 +units=m +no_defs"),
+        *('PARAMETERFILE["a ""file","a-2.gsb",ID["a",1]]', 'EXTENSION["PROJ4_GRIDS","a.gsb,@b"]'),
+        *("+proj=merc +a=6378137 +nadgrids=@null +wktext", "http://a/?proj=b&grids=/c", "model=A/B; file=/c"),
+        *(
+            pyproj.CRS(code).to_wkt(version)
+            for code in (3857, 25832, 7415)
+            for version in ("WKT1_GDAL", "WKT2_2019")
+        ),
+    ],
+)
+def test_an_ordinary_crs_names_no_file(text):
+    assert other_file(text) is None
 
 
 def test_open_lines_of_a_drawing_are_no_areas(tmp_path):
