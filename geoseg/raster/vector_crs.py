@@ -20,9 +20,9 @@ _CODE = re.compile(r"EPSG:(\d+)", re.IGNORECASE)
 _STRING = re.compile(r"(?<![\w?&])(?:proj|init)\s*=", re.IGNORECASE)
 _PARAMETER = re.compile(r"(?<![\w?&])(\w*grids|init|file|model|catalog)\s*=\s*", re.IGNORECASE)
 _NAME = r"@?\w[\w.-]*"
-_BARE = re.compile(rf"{_NAME}(?:\s*,\s*{_NAME})*(?=[\s;\"'\]]|$)")
-_BARE_SECTION = re.compile(r"\w[\w.-]*:[\w.-]+(?=[\s;\"'\]]|$)")  # init=epsg:4326
-_FILE = re.compile(r"PARAMETERFILE|PROJ4_GRIDS", re.IGNORECASE)
+_BARE = re.compile(rf"{_NAME}(?:\s*,\s*{_NAME})*(?=[\s;\"'\]<]|$)")
+_BARE_SECTION = re.compile(r"\w[\w.-]*:[\w.-]+(?=[\s;\"'\]<]|$)")  # init=epsg:4326
+_FILE = re.compile(r"PARAMETERFILE\s*[\[(]|PROJ4_GRIDS", re.IGNORECASE)
 _BARE_FILE = re.compile(
     rf"""(?:PARAMETERFILE\s*[\[(]\s*"(?:[^"]|"")*" | PROJ4_GRIDS")
     \s*,\s*"{_NAME}(?:,{_NAME})*"(?!")""",

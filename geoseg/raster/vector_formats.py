@@ -19,6 +19,7 @@ from pathlib import Path
 
 from geoseg.errors import InvalidOption
 from geoseg.raster.vector_text import (
+    check_crs,
     check_gml,
     check_json,
     check_kml,
@@ -167,6 +168,10 @@ def _check_content(path: Path, name: str, found: VectorFormat) -> None:
     try:
         if found is SQLITE:
             _check_database(path)
+        elif found is SHAPEFILE:
+            _check_beside(path)
+        elif found is FLATGEOBUF:
+            _check_header(path)
         elif found.check is not None:
             found.check(path.read_bytes())
     except (sqlite3.Error, OSError) as error:
@@ -200,16 +205,49 @@ def _check_database(path: Path) -> None:
     ------
     ValueError, sqlite3.Error
     """
+    mode = "mode=ro"
     try:
-        virtual = _virtual_tables(path, "mode=ro")
-    except (
-        sqlite3.OperationalError
-    ):  # a write-ahead log in a folder that cannot be written; GDAL skips it too
-        virtual = _virtual_tables(path, "mode=ro&immutable=1")
+        virtual = _virtual_tables(path, mode)
+    except sqlite3.OperationalError:
+        # A write-ahead log in a folder that cannot be written; GDAL skips it too.
+        mode += "&immutable=1"
+        virtual = _virtual_tables(path, mode)
     for name, text in virtual:
         module = _VIRTUAL_TABLE.match(text)
         if module is None or module[1].lower() not in _VIRTUAL_MODULES:
             raise ValueError(f"its table {name} is virtual, which refers to other files")
+    _check_references(path, mode)
+
+
+def _check_references(path: Path, mode: str) -> None:
+    """Check what the tables of CRS say of them.
+
+    Raises
+    ------
+    ValueError, sqlite3.Error
+    """
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as database:
+        names = database.execute("SELECT name FROM sqlite_master WHERE name LIKE '%spatial_ref_sys'")
+        for (name,) in names.fetchall():
+            quoted = str(name).replace('"', '""')
+            for row in database.execute(f'SELECT * FROM "{quoted}"'):
+                for cell in row:
+                    check_crs(cell.decode("latin-1") if isinstance(cell, bytes) else str(cell))
+
+
+def _check_beside(path: Path) -> None:
+    """Check the CRS of a Shapefile, which GDAL reads from beside it."""
+    for beside in path.absolute().parent.iterdir():
+        same = beside.stem.lower() == path.stem.lower() and beside.suffix.lower() == ".prj"
+        if same and beside.is_file():
+            check_crs(beside.read_text("latin-1"))
+
+
+def _check_header(path: Path) -> None:
+    """Check the header of FlatGeobuf, which holds its CRS."""
+    with path.open("rb") as file:
+        start = file.read(12)
+        check_crs(file.read(int.from_bytes(start[8:12], "little")).decode("latin-1"))
 
 
 def _virtual_tables(path: Path, mode: str) -> list[tuple[str, str]]:

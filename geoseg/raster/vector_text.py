@@ -7,10 +7,13 @@ text, wherever they stand.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from typing import Any
 from xml.etree import ElementTree
+
+from geoseg.raster.vector_crs import other_file
 
 # A pipeline, a mosaic, labels of planetary data (tables in other files), web services, and what the
 # driver of GPSBabel hands to that program.
@@ -34,6 +37,11 @@ _GARMIN_WITHIN = 1024
 
 _CRS_KINDS = frozenset({"name", "epsg", "ogc"})
 """Kinds of CRS in GeoJSON that GDAL knows by itself; ``link`` and ``url`` it would fetch."""
+
+_CRS_KEYS = frozenset({"crs", "coordrefsys"})
+
+# A CRS in PROJ's own JSON, as GML may name it.
+_JSON_CRS = re.compile(r"srsName\s*=\s*[\"']\s*\{")
 
 # A table of MapInfo that is made of others: a view, or a mosaic of tables.
 _OTHER_TABLES = re.compile(
@@ -72,6 +80,9 @@ def check_kml(content: bytes) -> None:
         root = ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
         raise ValueError(f"malformed XML: {error}") from error
+    for element in root.iter():
+        for value in element.attrib.values():
+            check_crs(value)
     if root.tag.rpartition("}")[2] != "kml":
         raise ValueError(f"its root is {root.tag}")
 
@@ -84,6 +95,24 @@ def check_osm(content: bytes) -> None:
 def check_gml(content: bytes) -> None:
     """Check GML, apart from its schema and its links: see `without_schema`."""
     _refuse(content, (*_MARKS, *_XML_MARKS))
+    # Latin-1 leaves ASCII as it is in all encodings that a file with these marks can be in.
+    text = html.unescape(content.decode("latin-1"))
+    check_crs(text)
+    if _JSON_CRS.search(text):
+        raise ValueError("its CRS is JSON, which may refer to other files")
+
+
+def check_crs(text: str) -> None:
+    """Check text that holds a CRS.
+
+    Raises
+    ------
+    ValueError
+        If the CRS names another file, which GDAL would open.
+    """
+    named = other_file(text)
+    if named is not None:
+        raise ValueError(f"its CRS refers to another file: {named}")
 
 
 def without_schema(content: bytes) -> bytes:
@@ -125,11 +154,33 @@ def _after_space(text: str, place: int) -> int:
 def _kinds_of(pairs: list[tuple[str, Any]]) -> frozenset[str]:
     """Check an object's CRS and return what the object says its type is: all that is kept of it."""
     for key, value in pairs:
-        if key.lower() == "crs" and isinstance(value, frozenset) and not value <= _CRS_KINDS:
+        name = key.lower()  # GDAL does not tell upper case from lower
+        if name == "crs" and isinstance(value, frozenset) and not value <= _CRS_KINDS:
             raise ValueError(
                 f"its CRS is a {', '.join(sorted(value))}, which refers to another file or a URL"
             )
-    # GDAL does not tell upper case from lower.
+        if isinstance(value, str) or name in _CRS_KEYS:
+            _check_strings(value)
     return frozenset(
         value.lower() for key, value in pairs if key.lower() == "type" and isinstance(value, str)
     )
+
+
+def _check_strings(value: Any) -> None:
+    """Check a string, or those of a list: many keys can lead to the name of a CRS."""
+    if isinstance(value, list):
+        for one in value:
+            _check_strings(one)
+    elif isinstance(value, str):
+        check_crs(value)
+        if value.lstrip().startswith("{"):
+            try:
+                json.loads(value, object_pairs_hook=_no_operation)
+            except json.JSONDecodeError:
+                return  # a string that is no CRS
+
+
+def _no_operation(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse the JSON of an operation, as PROJ writes it: its parameters can be files."""
+    if {"method", "parameters"} <= {key for key, _ in pairs}:
+        raise ValueError("it has an operation between CRS in a string, which may refer to other files")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import sqlite3
 import warnings
 from pathlib import Path
 
@@ -405,6 +407,116 @@ def test_files_of_parameters_are_found(text):
 )
 def test_an_ordinary_crs_names_no_file(text):
     assert other_file(text) is None
+
+
+RING = [[15, 45], [15.1, 45], [15.1, 45.1], [15, 45]]
+AXES = (
+    'CS[ellipsoidal,2],AXIS["latitude",north],AXIS["longitude",east],ANGLEUNIT["degree",0.0174532925199433]'
+)
+BOUND = pyproj.CRS.from_wkt(
+    f"""BOUNDCRS[SOURCECRS[GEOGCRS["u",DATUM["u",ELLIPSOID["WGS 84",6378137,298.257223563]],{AXES}]],
+    TARGETCRS[GEOGCRS["v",DATUM["v",ELLIPSOID["WGS 84",6378137,298.257223563]],{AXES}]],
+    ABRIDGEDTRANSFORMATION["t",METHOD["NTv2",ID["EPSG",9615]],
+    PARAMETERFILE["Latitude and longitude difference file","PLACE"]]]"""
+)
+
+
+def features(**members):
+    place = {
+        "type": "Feature",
+        "properties": {"a": 1},
+        "geometry": {"type": "Polygon", "coordinates": [RING]},
+    }
+    return json.dumps({"type": "FeatureCollection", **members, "features": [place]})
+
+
+def topology(crs):
+    shape = {"type": "GeometryCollection", "geometries": [{"type": "Polygon", "arcs": [[0]]}]}
+    named = {"type": "name", "properties": {"name": crs}}
+    return json.dumps({"type": "Topology", "crs": named, "objects": {"a": shape}, "arcs": [RING]})
+
+
+def esri(crs):
+    place = {"attributes": {}, "geometry": {"rings": [RING]}}
+    kind = {"geometryType": "esriGeometryPolygon", "spatialReference": {"wkt": crs}, "fields": []}
+    return json.dumps({**kind, "features": [place]})
+
+
+def polygon_gml(crs):
+    space = 'xmlns:ogr="http://ogr.maptools.org/" xmlns:gml="http://www.opengis.net/gml"'
+    ring = "<gml:LinearRing><gml:coordinates>15,45 15.1,45 15.1,45.1 15,45</gml:coordinates></gml:LinearRing>"
+    shape = f"<gml:Polygon srsName='{crs}'><gml:outerBoundaryIs>{ring}</gml:outerBoundaryIs></gml:Polygon>"
+    member = f"<gml:featureMember><ogr:p fid='p.0'><ogr:g>{shape}</ogr:g></ogr:p></gml:featureMember>"
+    return f"<?xml version='1.0'?><ogr:FeatureCollection {space}>{member}</ogr:FeatureCollection>"
+
+
+def references(text):
+    return "".join(f"&#{ord(letter)};" for letter in text)
+
+
+# Texts that have a CRS, which is to be put in, written so that GDAL opens the file that it names.
+NAMES_A_CRS = {
+    "name.geojson": lambda crs: features(crs={"type": "name", "properties": {"name": crs}}),
+    "urn.geojson": lambda crs: features(crs={"type": "OGC", "properties": {"urn": crs}}),
+    "upper.geojson": lambda crs: features(crs={"type": "NAME", "properties": {"name": crs}}),
+    "topology.topojson": topology,
+    "esri.json": esri,
+    "plain.gml": polygon_gml,
+    "references.gml": lambda crs: polygon_gml(references(crs)),
+}
+
+
+@pytest.mark.parametrize("crs", ["+proj=longlat +ellps=WGS84 +nadgrids={0}", "+init={0}:a", BOUND.to_wkt()])
+@pytest.mark.parametrize("name", NAMES_A_CRS)
+def test_a_crs_in_text_opens_no_file(tmp_path, name, crs):
+    # A pipe that nobody writes into: whoever opens it, waits for ever.
+    os.mkfifo(tmp_path / "pipe")
+    path = tmp_path / name
+    crs = crs.replace("{0}", str(tmp_path / "pipe")).replace("PLACE", str(tmp_path / "pipe"))
+    path.write_text(NAMES_A_CRS[name](crs))
+    with pytest.raises(InvalidOption, match="its CRS refers to another file") as caught:
+        read_layer(path, str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "urn:ogc:def:crs:EPSG::4326", "urn:ogc:def:crs:OGC:1.3:CRS84"])
+@pytest.mark.parametrize("name", NAMES_A_CRS)
+def test_a_crs_in_text_may_be_named(tmp_path, name, crs):
+    path = tmp_path / name
+    path.write_text(NAMES_A_CRS[name](crs))
+    assert len(read_layer(path, str(path)).geometries) == 1
+
+
+@pytest.mark.parametrize("name", ["name.geojson", "plain.gml"])
+def test_a_crs_in_json_within_text_opens_no_file(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    path = tmp_path / name
+    path.write_text(NAMES_A_CRS[name](" " + BOUND.to_json().replace("PLACE", str(tmp_path / "pipe"))))
+    with pytest.raises(InvalidOption, match="which may refer to other files"):
+        read_layer(path, str(path))
+
+
+@pytest.mark.parametrize("suffix", [".shp", ".fgb", ".gpkg", ".sqlite"])
+def test_a_crs_in_a_binary_file_opens_no_file(tmp_path, suffix):
+    os.mkfifo(tmp_path / "pipe")
+    path = tmp_path / f"a{suffix}"
+    drivers = {".shp": "ESRI Shapefile", ".fgb": "FlatGeobuf", ".gpkg": "GPKG", ".sqlite": "SQLite"}
+    extended = EXTENSION.format(f"+nadgrids={tmp_path / 'pipe2'}")
+    crs = extended if suffix == ".fgb" else UTM.crs
+    ogr(drivers[suffix])(path, GROUND, crs)
+    wkt = BOUND.to_wkt().replace("PLACE", str(tmp_path / "pipe"))
+    if suffix == ".shp":
+        path.with_suffix(".prj").unlink()
+        path.with_suffix(".PRJ").write_text(extended.replace("pipe2", "pipe"))
+    elif suffix == ".fgb":
+        assert b"pipe2" in path.read_bytes()
+    else:
+        geo = suffix == ".gpkg"
+        table, column = ("gpkg_spatial_ref_sys", "definition") if geo else ("spatial_ref_sys", "srtext")
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            database.execute(f"UPDATE {table} SET {column} = ?", [wkt])
+    with pytest.raises(InvalidOption, match="its CRS refers to another file"):
+        read_layer(path, str(path))
 
 
 def test_open_lines_of_a_drawing_are_no_areas(tmp_path):
