@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from geoseg.errors import InvalidOption
 
 _SEPARATORS = ",;\t|"
+# After its word a geometry goes on, and the name of a place that begins with one does not.
 _WKT = re.compile(
-    r"\s*(?:SRID=(\d+);)?\s*((?:(?:MULTI)?(?:POLYGON|LINESTRING|POINT)|GEOMETRYCOLLECTION)\b.*)",
-    re.IGNORECASE | re.DOTALL,
+    r"""\s*(?:SRID=(\d+);)?
+    \s*((?:(?:MULTI)?(POLYGON|LINESTRING|POINT)|GEOMETRYCOLLECTION)\s*(?:Z|M|ZM)?\s*(?:\(|EMPTY\b).*)""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 
 
@@ -26,7 +28,8 @@ def read_csv(
     """Read geometries and attributes.
 
     The separator is the one of ``, ; | TAB`` that the first line has most of, the geometry the first
-    column that holds WKT, or EWKT as PostGIS writes it (``SRID=32633;POLYGON (...)``).
+    column that holds polygons as WKT, or as EWKT as PostGIS writes it (``SRID=32633;POLYGON (...)``),
+    else the first that holds any other geometries.
 
     Parameters
     ----------
@@ -53,7 +56,10 @@ def read_csv(
     """
     head, *rows = _cells(path, name)
     width = len(head)
-    geometry = next((i for i in range(width) if _WKT.match(_first([row[i] for row in rows]))), None)
+    firsts = [_WKT.match(_first([row[i] for row in rows])) for i in range(width)]
+    found = [i for i, match in enumerate(firsts) if match]
+    polygons = [i for i in found if (match := firsts[i]) and (match[3] or "").upper() == "POLYGON"]
+    geometry = next(iter(polygons or found), None)
     if geometry is None:
         raise InvalidOption(
             f"{name}: has no column of polygons as WKT; name its geometry in one, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ Geometries = NDArray[np.object_]
 
 _OSM_AREAS = "multipolygons"
 """GDAL's name for what OpenStreetMap draws as closed ways or as relations of them."""
+
+_OPTIONS = threading.Lock()
 
 _AREAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
@@ -175,23 +178,33 @@ def _read_parquet(path: Path, name: str, columns: Sequence[str]) -> _Table:
 
 @contextlib.contextmanager
 def _plain(path: Path, kind: VectorFormat) -> Iterator[Path]:
-    """Give the path that GDAL opens: for GML a copy, alone in its folder, that names no schema."""
+    """Give the path that GDAL opens: for GML a copy that names no schema, with no other beside it."""
     if kind is not GML:
         yield path.absolute()
         return
-    import pyogrio
-
-    # A user who has links followed elsewhere has not asked for those of this file.
-    option = "GML_SKIP_RESOLVE_ELEMS"
-    before = pyogrio.get_gdal_config_option(option)
     with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
         copy = Path(folder) / path.with_suffix(".gml").name
         copy.write_bytes(without_schema(path.read_bytes()))
-        pyogrio.set_gdal_config_options({option: "ALL"})
-        try:
+        registry = Path(folder) / "gml_registry.xml"
+        registry.write_text("<gml_registry/>")
+        # A user who has links followed elsewhere has not asked for those of this file; and GDAL's own
+        # registry knows for some kinds of GML where their schemas are.
+        with _gdal_options({"GML_SKIP_RESOLVE_ELEMS": "ALL", "GML_REGISTRY": str(registry)}):
             yield copy
+
+
+@contextlib.contextmanager
+def _gdal_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Set options of GDAL's for a while. They are the process's, so one thread at a time."""
+    import pyogrio
+
+    with _OPTIONS:
+        before = {option: pyogrio.get_gdal_config_option(option) for option in options}
+        pyogrio.set_gdal_config_options(options)
+        try:
+            yield
         finally:
-            pyogrio.set_gdal_config_options({option: before})
+            pyogrio.set_gdal_config_options(before)
 
 
 def _read_ogr(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import threading
 import warnings
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from hypothesis import strategies as st
 
 from geoseg.cli import run
 from geoseg.errors import InvalidOption
+from geoseg.raster import vectors
 from geoseg.raster.aoi import read_aoi
 from geoseg.raster.vector_crs import other_file
 from geoseg.raster.vector_csv import read_csv
-from geoseg.raster.vector_formats import FORMATS
+from geoseg.raster.vector_formats import FORMATS, GML
 from geoseg.raster.vector_text import check_table, without_schema
 from geoseg.raster.vectors import read_layer
 from geoseg.testing import NORTH_UP, make_scene
@@ -237,6 +239,61 @@ def test_links_in_gml_are_not_followed(tmp_path, server):
         assert pyogrio.get_gdal_config_option(option) == "NONE"
         read_without_checks(path)
         assert server.log(), "the attack is no real one"
+    finally:
+        pyogrio.set_gdal_config_options({option: None})
+
+
+def test_a_known_kind_of_gml_has_no_schema_fetched(tmp_path, server):
+    """GDAL's registry knows where the schemas of some are; here the user's says so."""
+    path = tmp_path / "a.gml"
+    space = "http://example.org/a"
+    gml(path, at=("http://ogr.maptools.org/", space))
+    registry = tmp_path / "registry.xml"
+    kind = f'<featureType elementName="areas" schemaLocation="{server.url}/a.xsd"/>'
+    kind += kind.replace("areas", "a")
+    registry.write_text(
+        f'<gml_registry><namespace prefix="ogr" uri="{space}">{kind}</namespace></gml_registry>'
+    )
+    option = "GML_REGISTRY"
+    pyogrio.set_gdal_config_options({option: str(registry)})
+    try:
+        assert len(read_layer(path, "a").geometries) == 1
+        assert server.log() == []
+        assert pyogrio.get_gdal_config_option(option) == str(registry)
+        read_without_checks(path)
+        assert server.log(), "the attack is no real one"
+    finally:
+        pyogrio.set_gdal_config_options({option: None})
+
+
+def test_threads_that_read_gml_leave_the_users_settings(tmp_path):
+    path = tmp_path / "a.gml"
+    gml(path)
+    option = "GML_SKIP_RESOLVE_ELEMS"
+    pyogrio.set_gdal_config_options({option: "NONE"})
+    seen = []
+    inside, go = threading.Event(), threading.Event()
+
+    def first():
+        with vectors._plain(path, GML):
+            inside.set()
+            go.wait(5)
+
+    def second():
+        with vectors._plain(path, GML):
+            seen.append(go.is_set())
+
+    try:
+        one, two = threading.Thread(target=first), threading.Thread(target=second)
+        one.start()
+        inside.wait(5)
+        two.start()
+        two.join(0.2)  # without a lock it would be through
+        go.set()
+        one.join()
+        two.join()
+        assert seen == [True]
+        assert pyogrio.get_gdal_config_option(option) == "NONE"
     finally:
         pyogrio.set_gdal_config_options({option: None})
 
@@ -545,6 +602,7 @@ def test_only_the_areas_of_openstreetmap_are_there(tmp_path):
         ('a,WKT\n1,"POINT (0 0)"\n2,"POLYGON ((0 0"\n', "geometry of row 2"),
         ('a,WKT\n1,"SRID=1;POINT (0 0)"\n2,"SRID=2;POINT (0 0)"\n', "several CRS"),
         ('a,WKT\n1,"SRID=1;POINT (0 0)"\n2,"POINT (0 0)"\n', "several CRS"),
+        ("a,b\n1,Polygon 1\n", "no column of polygons as WKT"),
     ],
 )
 def test_a_table_that_holds_no_geometries_gets_one_line(tmp_path, content, message):
@@ -553,6 +611,23 @@ def test_a_table_that_holds_no_geometries_gets_one_line(tmp_path, content, messa
     with pytest.raises(InvalidOption, match=message) as caught:
         read_layer(path, str(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "before", ["Polygon 1", "Point Reyes", "Polygon", "POINT (1 2)", "POINT EMPTY", "LINESTRING (0 0,1 1)"]
+)
+@pytest.mark.parametrize("word", ["POLYGON", "multipolygon Z", "POLYGON ZM", "SRID=32633; Polygon"])
+def test_the_column_of_polygons_is_found_behind_others(tmp_path, before, word):
+    text = {"ZM": "0 0 1 1,9 0 1 1,9 9 1 1,0 0 1 1", " Z": "0 0 1,9 0 1,9 9 1,0 0 1"}.get(
+        word[-2:], "0 0,9 0,9 9,0 0"
+    )
+    rings = f"((({text})))" if "multi" in word else f"(({text}))"
+    path = tmp_path / "a.csv"
+    path.write_text(f'name,shape\n"{before}","{word} {rings}"\n"{before}",""\n')
+    geometries, values, available, _ = read_csv(path, "a", ["name"])
+    assert shapely.area(geometries[0]) == 40.5
+    assert available == ("name",)
+    assert list(values["name"]) == [before, before]
 
 
 words = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=9)
