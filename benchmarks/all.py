@@ -46,7 +46,7 @@ FULL = {
     "end_to_end": "--sides 4096 8192 12288 --rounds 3",
     "memory": "--sides 4096 12288 24576 --strip 4000 200000 --max-memory auto 1GB",
     "sparse": "--side 200000",
-    "vectorize": "--side 8192",
+    "vectorize": "--side 4096",
     "peers": "--side 4096",
 }
 """An hour or so on two cores; what docs/performance.md shows."""
