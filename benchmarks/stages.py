@@ -31,7 +31,6 @@ from geoseg.prediction.run import predict_scene
 STAGES = {
     "read": "geoseg.prediction.survey:PlanReader.__call__",
     "prepare and add": "geoseg.prediction.blocks:infer_pixels",
-    "keep": "geoseg.prediction.journal:Journal.store",
     "blend": "geoseg.prediction.blocks:blend_block",
     "trace": "geoseg.prediction.blocks:finish_block",
     "join": "geoseg.vector.join:Joiner.add",

@@ -1,7 +1,8 @@
 """Depthwise convolutions in float32, where a CPU computes the rest in bfloat16.
 
 oneDNN has no fast code for the gradients of depthwise convolutions in bfloat16: measured on a CPU with
-AVX-512 BF16, those of strided ones took 6 to 80 times as long as in float32, and half of a whole step.
+AVX-512 BF16, those of strided ones took 6 to 80 times as long as in float32, and all of them nearly half
+of a whole step.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from geoseg.testing import make_scene
 from tests.runs import bright_model
 
 
-def kept(_: object = None) -> list[str]:
+def kept() -> list[str]:
     return [uri for uri, *_ in handles._handles]
 
 
@@ -46,7 +46,7 @@ def test_workers_of_a_cluster_that_runs_on_close_the_scene(scene: Path, tmp_path
         options = PredictOptions(model=str(bright_model()), tile=64, scheduler=cluster.scheduler_address)
         assert predict_scene(scene, tmp_path / "out.gpkg", options).features > 0
         with Client(cluster, set_as_default=False) as client:
-            assert list(client.run(kept, None).values()) == [[], []]
+            assert list(client.run(kept).values()) == [[], []]
 
 
 def test_runs_side_by_side_leave_python_as_it_was() -> None:

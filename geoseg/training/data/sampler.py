@@ -85,7 +85,7 @@ class Sampler:
         if self._draws.tone_share and rng.random() < self._draws.tone_share:
             from geoseg.training.data.tones import lend_tones
 
-            sample = lend_tones(sample, self._cut(self._real(rng), rng), rng)
+            sample = lend_tones(sample, self._cut(self._real(rng.random(), rng), rng), rng)
         return sample
 
     def choose(self, rng: np.random.Generator) -> Ground:
@@ -93,10 +93,9 @@ class Sampler:
         dice = rng.random()
         if self._worlds and dice < self._draws.synthetic_share:
             return self._worlds[int(rng.integers(len(self._worlds)))]
-        return self._real(rng, dice)
+        return self._real(dice, rng)
 
-    def _real(self, rng: np.random.Generator, dice: float | None = None) -> Ground:
-        dice = rng.random() if dice is None else dice
+    def _real(self, dice: float, rng: np.random.Generator) -> Ground:
         if self._negatives and dice > 1 - self._draws.negative_share:
             # Ground without objects is one kind of thing wherever it comes from: by number.
             return self._negatives[int(rng.integers(len(self._negatives)))]
