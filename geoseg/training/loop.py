@@ -13,6 +13,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import lightning
 import torch
@@ -34,6 +35,8 @@ from geoseg.training.task import Numbered, SegmentationTask
 from geoseg.training.validation import Validation, save_weights
 from geoseg.training.watch import Began, Event, Watch, ignore
 from geoseg.values import ClassRule
+
+_Tensors: TypeAlias = "tuple[torch.Tensor, ...] | list[torch.Tensor]"
 
 _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
@@ -100,7 +103,7 @@ def train(
         schedule,
         Watch(folder, schedule, on_event),
         validation,
-        WeightAveraging(use_buffers=True, avg_fn=moving_average(options.ema_decay)),
+        Averaging(options.ema_decay),
         ModelCheckpoint(
             folder, Path(CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False
         ),
@@ -129,12 +132,30 @@ def rule_of(recipe: Recipe) -> tuple[ClassRule, Activation]:
     return ClassRule((0, *ids), 1 / 65535), "softmax"
 
 
-def moving_average(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
-    """Return an exponential moving average that soon forgets its start: its decay grows with the updates."""
+class Averaging(WeightAveraging):  # type: ignore[misc]  # lightning is not followed
+    """Averages the weights where they are: left to itself, Lightning does it on the CPU, a copy a step."""
 
-    def average(mean: torch.Tensor, value: torch.Tensor, updates: torch.Tensor | int) -> torch.Tensor:
+    def __init__(self, decay: float) -> None:
+        super().__init__(use_buffers=True, multi_avg_fn=moving_average(decay))
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Keep the average on the device that trains, to which the module has not yet been moved."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
+
+def moving_average(decay: float) -> Callable[[_Tensors, _Tensors, torch.Tensor | int], None]:
+    """Return an exponential moving average that soon forgets its start: its decay grows with the updates.
+
+    It changes its first argument, tensors of one dtype; integers are taken as they are.
+    """
+
+    def average(means: _Tensors, values: _Tensors, updates: torch.Tensor | int) -> None:
         share = 1 - min(decay, (1 + float(updates)) / (10 + float(updates)))
-        return mean + share * (value - mean)
+        if means[0].is_floating_point():
+            torch._foreach_lerp_(means, values, share)
+        else:
+            torch._foreach_copy_(means, values)
 
     return average
 

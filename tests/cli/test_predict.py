@@ -106,6 +106,13 @@ def test_json_is_all_that_stdout_gets_and_quiet_is_quiet(tmp_path: Path) -> None
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("backend", ["openvino", "onnx", "pytorch"])
+def test_nothing_is_said_after_the_end(backend: str, tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif", size=(60, 70))
+    done = geoseg("predict", scene, "--out", tmp_path / "o.gpkg", "--quiet", "--backend", backend)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_names_with_spaces_and_other_letters(tmp_path: Path) -> None:
     folder = tmp_path / "Häuser & Höfe 建物"
     folder.mkdir()
