@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Forward = tuple[NDArray[np.uint16], bool]
 """Probabilities ``(n, channels, rows, cols)``, and whether one of them is no number."""
+
+_Result = TypeVar("_Result")
 
 LANES = 2
 """Batches under way to a GPU, on it, and back: while one is computed, the other is copied."""
@@ -102,6 +104,10 @@ class GpuRunner:
     a copy would wait for the computing. All forward passes are queued on one stream, where the memory
     of one serves the next. Callers in as many threads as there are lanes keep the GPU busy.
 
+    What cuDNN has chosen for a layer is remembered by thread and by shape, and to choose takes seconds
+    (on an H100 a U-Net: 2 s). So one thread queues all passes, and a batch that is smaller than one
+    before it is filled up with its last tile.
+
     Batches of one shape may be replayed from a recorded pass, see `geoseg.backends.replay`; all others
     are launched.
     """
@@ -110,7 +116,8 @@ class GpuRunner:
         self._model = model
         self._device = device
         self._compute = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._turn = threading.Lock()
+        self._passes = ThreadPoolExecutor(1, "gpu")
+        self._largest = LargestBatches()
         self._recorded: RecordedPass | None = None
         self._asked: Batch | None = None
         self._lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
@@ -127,14 +134,27 @@ class GpuRunner:
             self._lanes.put(lane)
 
     def _run(self, lane: _Lane, batch: NDArray[Any]) -> Forward:
-        tiles, sent = lane.send(batch)
-        with self._turn, torch.cuda.stream(self._compute):
+        tiles, sent = lane.send(batch, self._largest.count_for(batch))
+        results, done = self._in_turn(self._queue_pass, tiles, sent)
+        self._largest.ran(batch)
+        values, broken = lane.fetch(results, done)
+        return values[: len(batch)], bool(broken)
+
+    def _in_turn(self, function: Callable[..., _Result], *arguments: object) -> _Result:
+        """Call a function on the thread that queues all passes."""
+
+        def call() -> _Result:
+            with torch.cuda.device(self._device), torch.inference_mode():
+                return function(*arguments)
+
+        return self._passes.submit(call).result()
+
+    def _queue_pass(self, tiles: torch.Tensor, sent: Any) -> tuple[tuple[torch.Tensor, ...], Any]:
+        with torch.cuda.stream(self._compute):
             self._compute.wait_event(sent)
             results = self._forward(tiles)
             tiles.record_stream(self._compute)  # its memory may be reused only after this
-            done = self._compute.record_event()
-        values, broken = lane.fetch(results, done)
-        return values, bool(broken)
+            return results, self._compute.record_event()
 
     def _forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, ...]:
         recorded = self._recorded
@@ -146,17 +166,19 @@ class GpuRunner:
     def try_replay(self, batch: Batch) -> ReplayChoice:
         """Measure whether replaying such batches is faster, and do so where it is."""
         self._asked, self._recorded = batch, None
-        with self._turn, torch.cuda.device(self._device), torch.inference_mode():
-            tiles = _zeros(batch).to(self._device)
-            recorded: list[RecordedPass] = []
+        return self._in_turn(self._measure, batch)
 
-            def record() -> Callable[[], object]:
-                recorded.append(RecordedPass(self._model, tiles, self._compute))
-                return lambda: self._finished(recorded[0], tiles)
+    def _measure(self, batch: Batch) -> ReplayChoice:
+        tiles = _zeros(batch).to(self._device)
+        recorded: list[RecordedPass] = []
 
-            choice = measure_replay(lambda: self._finished(self._model, tiles), record)
-            if choice.replay:
-                self._recorded = recorded[0]
+        def record() -> Callable[[], object]:
+            recorded.append(RecordedPass(self._model, tiles, self._compute))
+            return lambda: self._finished(recorded[0], tiles)
+
+        choice = measure_replay(lambda: self._finished(self._model, tiles), record)
+        if choice.replay:
+            self._recorded = recorded[0]
         return choice
 
     def replay(self, batch: Batch) -> None:
@@ -164,22 +186,48 @@ class GpuRunner:
         if batch == self._asked:
             return
         self._asked, self._recorded = batch, None
-        with self._turn, torch.cuda.device(self._device), torch.inference_mode():
-            try:
-                tiles = _zeros(batch).to(self._device)
-                self._finished(self._model, tiles)
-                self._recorded = RecordedPass(self._model, tiles, self._compute)
-            except RuntimeError as error:
-                _log.warning("passes are launched one by one: a CUDA graph could not be recorded: %s", error)
+        self._in_turn(self._record, batch)
+
+    def _record(self, batch: Batch) -> None:
+        try:
+            tiles = _zeros(batch).to(self._device)
+            self._finished(self._model, tiles)
+            self._recorded = RecordedPass(self._model, tiles, self._compute)
+        except RuntimeError as error:
+            _log.warning("passes are launched one by one: a CUDA graph could not be recorded: %s", error)
 
     def forget(self) -> None:
-        """Give the memory of a recorded pass back."""
+        """Give the memory of a recorded pass back, and fill batches up no more to what did not fit."""
         self._recorded = None
+        self._largest.forget()
 
     def _finished(self, run: Callable[[torch.Tensor], object], tiles: torch.Tensor) -> None:
         with torch.cuda.stream(self._compute):
             run(tiles)
         self._compute.synchronize()
+
+
+class LargestBatches:
+    """How many tiles of a shape and dtype have been run at once, at most."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[tuple[int, ...], str], int] = {}
+
+    def count_for(self, batch: NDArray[Any]) -> int:
+        """Return the tiles that a batch is to be filled up to: those of the largest that has run."""
+        return max(len(batch), self._counts.get(_kind(batch), 0))
+
+    def ran(self, batch: NDArray[Any]) -> None:
+        """Remember a batch."""
+        self._counts[_kind(batch)] = self.count_for(batch)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._counts.clear()
+
+
+def _kind(batch: NDArray[Any]) -> tuple[tuple[int, ...], str]:
+    return batch.shape[1:], batch.dtype.name
 
 
 def _zeros(batch: Batch) -> torch.Tensor:
@@ -232,10 +280,12 @@ class _Lane:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pinned: dict[str, torch.Tensor] = {}
 
-    def send(self, batch: NDArray[Any]) -> tuple[torch.Tensor, Any]:
-        """Begin to copy a batch; return it as it will be there, and the event of its arrival."""
-        host = self._memory("there", batch.shape, torch.from_numpy(batch[:0].copy()).dtype)
-        host.numpy()[...] = batch
+    def send(self, batch: NDArray[Any], count: int) -> tuple[torch.Tensor, Any]:
+        """Begin to copy a batch, filled up to `count` tiles; return it there, and its arrival."""
+        shape = (count, *batch.shape[1:])
+        host = self._memory("there", shape, torch.from_numpy(batch[:0].copy()).dtype)
+        host.numpy()[: len(batch)] = batch
+        host.numpy()[len(batch) :] = batch[-1]
         with torch.cuda.stream(self._stream):
             tiles = host.to(self._device, non_blocking=True)
             return tiles, self._stream.record_event()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, cycle
 from pathlib import Path
@@ -28,7 +30,7 @@ from geoseg.backends.replay import (
     measure_replay,
     worth_measuring,
 )
-from geoseg.backends.torch_ends import GpuRunner
+from geoseg.backends.torch_ends import GpuRunner, LargestBatches
 from geoseg.errors import OutOfDeviceMemory
 from geoseg.models.bundle import Bundle
 from geoseg.prediction.blocks import prepare, usual_batch
@@ -262,6 +264,34 @@ def test_where_recording_fails_passes_are_launched(
         assert (values == 5).all()
 
 
+def test_one_thread_queues_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, _ = paper_runner(monkeypatch, "")
+    with ThreadPoolExecutor(4) as pool:
+        idents = set(pool.map(lambda _: runner._in_turn(threading.get_ident), range(40)))
+    assert len(idents) == 1
+    assert idents != {threading.get_ident()}
+
+
+def test_an_error_on_that_thread_is_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, _ = paper_runner(monkeypatch, "")
+    with pytest.raises(ZeroDivisionError):
+        runner._in_turn(lambda: 1 // 0)
+    assert runner._in_turn(lambda: 3) == 3
+
+
+def test_batches_are_filled_up_to_the_largest_of_their_kind() -> None:
+    largest = LargestBatches()
+    bytes_, floats = np.zeros((9, 3, 4, 4), np.uint8), np.zeros((9, 3, 4, 4), np.float32)
+    assert largest.count_for(bytes_[:2]) == 2
+    for count in (2, 7, 3):
+        largest.ran(bytes_[:count])
+    assert [largest.count_for(bytes_[:count]) for count in (1, 7, 9)] == [7, 7, 9]
+    assert largest.count_for(floats[:1]) == 1
+    assert largest.count_for(bytes_[:1, :, :2]) == 1
+    largest.forget()
+    assert largest.count_for(bytes_[:1]) == 1
+
+
 def test_what_a_recording_holds_is_given_back_where_memory_is_short(
     binary: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +321,18 @@ def test_a_replayed_pass_gives_what_a_launched_one_gives(binary: Bundle) -> None
     for batch, before in zip(batches, launched, strict=True):
         assert_near(predictor(batch), before.astype(np.int64))
         assert_near(before, exact(binary, batch))
+
+
+@needs_gpu
+def test_a_gpu_computes_batches_of_one_size(binary: Bundle) -> None:
+    model, seen = Counting(), []
+    model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[0]))
+    runner = GpuRunner(model, torch.device("cuda", 0))
+    for count in (5, 2, 7, 1):
+        values, broken = runner(stored(count, count))
+        np.testing.assert_array_equal(values, stored(count, count).astype(np.int32) + 1)
+        assert not broken
+    assert seen == [5, 5, 7, 7]
 
 
 @needs_gpu
