@@ -1,7 +1,8 @@
 """The training loop, run by Lightning: resumable, averaged weights, mixed precision, any devices.
 
 What a run leaves in its folder: ``last.ckpt`` (to go on from), ``best/`` (the averaged weights that
-did best on the held-out places), ``training.csv``, ``validation.csv``, ``tensorboard/``,
+did best on the held-out places), ``cycle_1/`` … (those at the end of each cycle of the rate, where
+there are several), ``training.csv``, ``validation.csv``, ``tensorboard/``,
 ``pictures/`` and ``run.json`` (which recipe this is).
 """
 
@@ -11,7 +12,7 @@ import contextlib
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,6 +22,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from geoseg.backends import architectures
 from geoseg.backends.base import Activation
 from geoseg.errors import BackendUnavailable, GeosegError
 from geoseg.training.data.read import Split
@@ -28,9 +30,9 @@ from geoseg.training.data.sampler import Sampler
 from geoseg.training.depthwise import depthwise_in_float32
 from geoseg.training.folder import CHECKPOINT, CheckpointFiles, claim, last_validation, steps_done, writing
 from geoseg.training.losses import make_loss
-from geoseg.training.network import Start
+from geoseg.training.network import Start, mean_weights
 from geoseg.training.recipe import Optimization, Recipe
-from geoseg.training.schedule import Schedule
+from geoseg.training.schedule import Schedule, cycles_done
 from geoseg.training.task import Numbered, SegmentationTask
 from geoseg.training.validation import Validation, save_weights
 from geoseg.training.watch import Began, Event, Watch, ignore
@@ -99,11 +101,13 @@ def train(
     )
     draw = Numbered(sampler.draw, [spec.id for spec in recipe.data.classes])
     task = SegmentationTask(start.network, draw, loss, options, recipe.seed)
+    averaging = Averaging(options.ema_decay)
     callbacks = [
         schedule,
         Watch(folder, schedule, on_event),
         validation,
-        Averaging(options.ema_decay),
+        averaging,
+        CycleEnds(folder, start.config, schedule, averaging),
         ModelCheckpoint(
             folder, Path(CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False
         ),
@@ -115,6 +119,8 @@ def train(
         notes = (*split.notes, start.note) if start.note else split.notes
         on_event(Began(options.steps, steps_done(folder), notes))
         _fit(trainer, task, folder)
+        if options.cycles > 1:
+            _try_mean(trainer, task, averaging, folder)
     return folder / "best"
 
 
@@ -142,6 +148,40 @@ class Averaging(WeightAveraging):  # type: ignore[misc]  # lightning is not foll
         """Keep the average on the device that trains, to which the module has not yet been moved."""
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network with the averaged weights."""
+        network: torch.nn.Module = self._average_model.module.network
+        return network
+
+
+class CycleEnds(lightning.Callback):  # type: ignore[misc]  # lightning is not followed
+    """Keeps the averaged weights at the end of each cycle of the learning rate, where there are several.
+
+    Must stand behind the callback that averages.
+    """
+
+    def __init__(
+        self, folder: Path, config: Mapping[str, object], schedule: Schedule, averaging: Averaging
+    ) -> None:
+        self._folder, self._config, self._schedule, self._averaging = folder, config, schedule, averaging
+        self._done = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Begin where a resumed run was."""
+        self._done = self._count(trainer, module)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: object
+    ) -> None:
+        """Write the weights where a cycle has ended."""
+        before, self._done = self._done, self._count(trainer, module)
+        if self._done > before and module.options.cycles > 1 and trainer.is_global_zero:
+            save_weights(self._averaging.network, self._config, self._folder / f"cycle_{self._done}")
+
+    def _count(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> int:
+        return cycles_done(module.options, trainer.global_step, self._schedule.seconds)
 
 
 def moving_average(decay: float) -> Callable[[_Tensors, _Tensors, torch.Tensor | int], None]:
@@ -211,6 +251,15 @@ def _fit(trainer: lightning.Trainer, task: SegmentationTask, folder: Path) -> No
     seen = (folder / "best").exists() and last_validation(folder) == trainer.global_step
     if not trainer.strategy.broadcast(seen):  # one process writes these files and knows
         trainer.validate(task, _Nothing(), verbose=False)
+
+
+def _try_mean(trainer: lightning.Trainer, task: SegmentationTask, averaging: Averaging, folder: Path) -> None:
+    """Validate the mean of the weights at the ends of the cycles: it is kept if it does best."""
+    trainer.strategy.barrier()  # one process writes them
+    ends = [architectures.load(end).state_dict() for end in sorted(folder.glob("cycle_*"))]
+    for network in (task.network, averaging.network):  # Lightning swaps them to validate
+        network.load_state_dict(mean_weights(ends))
+    trainer.validate(task, _Nothing(), verbose=False)
 
 
 @contextlib.contextmanager

@@ -100,22 +100,28 @@ def _go_on(spec: ModelSpec, name: str, bands: int, channels: int) -> Start:
 
 
 def _mean(starts: Sequence[Start]) -> Start:
-    """Average the weights of networks trained from one another (Wortsman et al. 2022, Model soups)."""
+    """Average networks that were trained from one another."""
     first, *others = starts
     if not others:
         return first
     for other in others:
         if other.config != first.config:
             raise InvalidOption(f"model.start: {other.source} and {first.source} are different networks")
-    states = [start.network.state_dict() for start in starts]
-    mean = {
-        key: torch.stack([state[key] for state in states]).mean(0) if value.is_floating_point() else value
-        for key, value in states[0].items()
-    }
-    first.network.load_state_dict(mean)
+    first.network.load_state_dict(mean_weights([start.network.state_dict() for start in starts]))
     sources = ", ".join(str(start.source) for start in starts)
     notes = "; ".join(start.note for start in starts if start.note)
     return Start(first.network, first.config, f"mean of {sources}", tuple(s.bases[0] for s in starts), notes)
+
+
+def mean_weights(states: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return the mean weights of networks trained from one another (Wortsman et al. 2022, Model soups).
+
+    Counts are those of the first.
+    """
+    return {
+        key: torch.stack([state[key] for state in states]).mean(0) if value.is_floating_point() else value
+        for key, value in states[0].items()
+    }
 
 
 def _check_family(spec: ModelSpec, config: Mapping[str, object], name: str) -> None:

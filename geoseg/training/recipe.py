@@ -81,6 +81,9 @@ class Optimization(Section):
         Share of the peak at which the schedule ends. Above 0 the weights never settle, and their
         moving average spans more of what they could be (stochastic weight averaging, Izmailov et
         al. 2018).
+    cycles : int
+        Times that the rate falls from its peak to its end within the schedule (warm restarts). After
+        several, the mean of the weights at their ends is tried as well, and kept if it does best.
     batch, steps : int
         Samples a step (of each process), and steps of the schedule. 0 steps train nothing: what
         training would begin with is measured and published.
@@ -106,6 +109,7 @@ class Optimization(Section):
     learning_rate: Positive = Field(default=1e-3, description="Peak of the cosine schedule.")
     encoder_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     final_rate: Share = 0.0
+    cycles: Count = 1
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     warmup_steps: Count = 50
     clip: Positive = 2.0

@@ -12,14 +12,22 @@ from geoseg.training.recipe import Optimization
 
 
 def rate_share(options: Optimization, step: int, seconds: float) -> float:
-    """Return the share of the peak learning rate at a step: linear warm-up, then a half cosine.
+    """Return the share of the peak learning rate at a step: linear warm-up, then half cosines.
 
-    The cosine (Loshchilov & Hutter 2017) ends with the last step or with the last minute,
-    whichever comes first: at `Optimization.final_rate`.
+    The cosines (Loshchilov & Hutter 2017) are `Optimization.cycles` and of one length; each ends at
+    `Optimization.final_rate`, the last of them with the last step or with the last minute, whichever
+    comes first.
     """
     warm = min(1.0, (step + 1) / options.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * done_share(options, step, seconds)))
+    passed = min(cycles_done(options, step, seconds), options.cycles - 1)
+    within = options.cycles * done_share(options, step, seconds) - passed
+    cosine = 0.5 * (1 + math.cos(math.pi * within))
     return warm * (options.final_rate + (1 - options.final_rate) * cosine)
+
+
+def cycles_done(options: Optimization, step: int, seconds: float) -> int:
+    """Return how many cycles of the rate are over."""
+    return math.floor(options.cycles * done_share(options, step, seconds) + 1e-9)
 
 
 def done_share(options: Optimization, step: int, seconds: float) -> float:

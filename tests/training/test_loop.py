@@ -44,9 +44,11 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize(("killed_in", "validate_every"), [(1, 1), (4, 1), (3, 3)])
-def test_killed_and_resumed_ends_like_uninterrupted(recipe, killed_in, validate_every):
-    recipe = changed(recipe, steps=6, validate_every=validate_every)
+@pytest.mark.parametrize(
+    ("killed_in", "validate_every", "cycles"), [(1, 1, 1), (4, 1, 1), (3, 3, 1), (4, 1, 2), (5, 3, 3)]
+)
+def test_killed_and_resumed_ends_like_uninterrupted(recipe, killed_in, validate_every, cycles):
+    recipe = changed(recipe, steps=6, validate_every=validate_every, cycles=cycles)
     whole = recipe.model_copy(update={"out": recipe.out.with_name("whole")})
     expected = tensors(run(whole))
 
@@ -67,6 +69,32 @@ def test_killed_and_resumed_ends_like_uninterrupted(recipe, killed_in, validate_
         assert [row["step"] for row in ours] == [row["step"] for row in theirs]
         for one, other in zip(ours, theirs, strict=True):
             assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_the_mean_of_several_cycles_is_kept_where_it_does_best(recipe, monkeypatch):
+    merits = iter([0.1, 0.3, 0.2, 0.4])  # the last is the mean's
+    monkeypatch.setattr("geoseg.training.validation.merit", lambda _: next(merits))
+    best = run(changed(recipe, steps=6, cycles=3))
+    ends = [tensors(recipe.run_folder / f"cycle_{number}") for number in (1, 2, 3)]
+    for key, value in tensors(best).items():
+        found = [end[key] for end in ends]
+        expected = torch.stack(found).mean(0) if value.is_floating_point() else found[0]
+        torch.testing.assert_close(value, expected)
+    assert any(not torch.equal(ends[0][key], ends[2][key]) for key in ends[0])
+    assert [int(row["step"]) for row in rows(recipe.run_folder / "validation.csv")[::2]] == [2, 4, 6, 6]
+
+
+def test_the_mean_of_several_cycles_is_left_where_it_does_worse(recipe, monkeypatch):
+    merits = iter([0.1, 0.3, 0.2, 0.25])
+    monkeypatch.setattr("geoseg.training.validation.merit", lambda _: next(merits))
+    best = run(changed(recipe, steps=6, cycles=3))
+    second = tensors(recipe.run_folder / "cycle_2")
+    assert all(torch.equal(value, second[key]) for key, value in tensors(best).items())
+
+
+def test_one_cycle_leaves_no_ends(recipe):
+    run(recipe)
+    assert not list(recipe.run_folder.glob("cycle_*"))
 
 
 def test_interrupted_by_the_user_says_so_and_keeps_the_checkpoint(recipe):

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from geoseg.training.recipe import Optimization
-from geoseg.training.schedule import Schedule, done_share, rate_share
+from geoseg.training.schedule import Schedule, cycles_done, done_share, rate_share
 from geoseg.training.task import make_optimizer
 
 OPTIONS = Optimization(steps=1000, minutes=10, warmup_steps=50)
@@ -42,6 +42,18 @@ def test_the_rate_ends_at_the_final_one():
     options = Optimization(steps=1000, warmup_steps=50, final_rate=0.2)
     assert rate_share(options, 1000, 0) == pytest.approx(0.2)
     assert rate_share(options, 500, 0) == pytest.approx(0.6)
+
+
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 2400))
+@example(49, 1, 1)
+def test_cycles_are_alike(cycles, length, step):
+    several = Optimization(steps=cycles * length, cycles=cycles, warmup_steps=1, final_rate=0.1)
+    one = Optimization(steps=length, warmup_steps=1, final_rate=0.1)
+    step = min(step, cycles * length - 1)
+    assert rate_share(several, step, 0) == pytest.approx(rate_share(one, step % length, 0))
+    assert cycles_done(several, step, 0) == step // length
+    assert rate_share(several, cycles * length, 0) == pytest.approx(0.1)
+    assert cycles_done(several, cycles * length, 0) == cycles
 
 
 def test_the_encoder_gets_its_share_of_the_rate():
