@@ -5,9 +5,7 @@ import csv
 import json
 import math
 import pickle
-from types import SimpleNamespace
 
-import lightning
 import numpy as np
 import pytest
 import torch
@@ -18,7 +16,7 @@ from geoseg.errors import InvalidOption, UnreadableScene, UnwritableOutput
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.folder import CHECKPOINT, CheckpointFiles
-from geoseg.training.loop import Averaging, automatic_precision, is_first_process, moving_average, train
+from geoseg.training.loop import automatic_precision, is_first_process, train
 from geoseg.training.network import Start, make_network
 from geoseg.training.run import train_model
 from geoseg.training.task import PATIENCE, Numbered, Samples, automatic_workers
@@ -171,37 +169,6 @@ def test_a_folder_that_is_no_run_is_not_removed(recipe):
     with pytest.raises(UnwritableOutput, match="no folder of a training run"):
         run(recipe, resume=False)
     assert (recipe.run_folder / "thesis.txt").exists()
-
-
-def test_average_follows_and_forgets_its_start():
-    average = moving_average(0.9)
-    means = [torch.tensor(0.0), torch.zeros(3)]
-    for update in range(1, 200):
-        average(means, [torch.tensor(5.0), torch.arange(3.0)], torch.tensor(update))
-    assert means[0].item() == pytest.approx(5.0, abs=1e-3)
-    assert means[1].tolist() == pytest.approx([0, 1, 2], abs=1e-3)
-
-
-def test_average_is_the_usual_one():
-    mean = [torch.tensor(1.0)]
-    moving_average(0.75)(mean, [torch.tensor(3.0)], 10**6)
-    assert mean[0].item() == pytest.approx(0.75 * 1.0 + 0.25 * 3.0)
-
-
-def test_counts_are_taken_as_they_are():
-    counts = [torch.tensor(3), torch.tensor(70)]
-    moving_average(0.9)(counts, [torch.tensor(4), torch.tensor(71)], torch.tensor(5))
-    assert [count.item() for count in counts] == [4, 71]
-
-
-def test_the_average_lies_where_the_network_is_trained():
-    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))
-    averaging = Averaging(0.9)
-    module = lightning.LightningModule()
-    module.layer = torch.nn.Linear(2, 2)
-    averaging.setup(trainer, module, "fit")
-    assert averaging._average_model.module.layer.weight.device.type == "meta"
-    assert module.layer.weight.device.type == "cpu"
 
 
 def test_samples_are_a_function_of_seed_epoch_and_number():
