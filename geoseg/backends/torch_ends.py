@@ -29,8 +29,8 @@ Forward = tuple[NDArray[np.uint16], bool]
 
 _Result = TypeVar("_Result")
 
-LANES = 2
-"""Batches under way to a GPU, on it, and back: while one is computed, the other is copied."""
+LANES = 3
+"""Batches under way to a GPU, on it, and back: while one is computed, another is copied there, and one back."""
 
 _log = logging.getLogger("geoseg")
 

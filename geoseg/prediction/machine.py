@@ -33,9 +33,19 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     return min([*_machine(), *_control_groups(root), *_own_limits()], default=None)
 
 
-def default_budget(limit: int | None) -> int:
-    """Return the bytes that a run takes where nobody says how many."""
-    return DEFAULT_MEMORY if limit is None else min(DEFAULT_MEMORY, limit // DEFAULT_SHARE)
+def default_budget(limit: int | None, beside: int = 0) -> int:
+    """Return the bytes that a run takes where nobody says how many.
+
+    Parameters
+    ----------
+    limit : int or None
+        What the process may have at most.
+    beside : int
+        Bytes that come on top of `DEFAULT_MEMORY`, though not of the share: what GPUs take of the host,
+        which alone is about as much.
+    """
+    wanted = DEFAULT_MEMORY + beside
+    return wanted if limit is None else min(wanted, limit // DEFAULT_SHARE)
 
 
 def _machine() -> Iterator[int]:

@@ -79,7 +79,7 @@ def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
     extent, network = _extent(plan), resources.network
     busy = min(resources.threads * (resources.batch if network.requests else 1), network.requests or 1 << 30)
     tile = plan.tiles.rows.size * plan.tiles.cols.size
-    at_work = max(_inferring(plan, extent, resources.batch), _blending(plan, extent), _tracing(plan, extent))
+    at_work = max(_inferring(plan, extent, resources), _blending(plan, extent), _tracing(plan, extent))
     parts = {
         "libraries": LIBRARIES + separate * (CLUSTER_LIBRARIES + workers * WORKER_LIBRARIES),
         # The process that shares out the work has loaded the model too, to plan with.
@@ -131,7 +131,7 @@ def _itemsize(dtype: str) -> int:
     return np.dtype(dtype).itemsize
 
 
-def _inferring(plan: Plan, extent: int, batch: int) -> int:
+def _inferring(plan: Plan, extent: int, resources: Resources) -> int:
     """Return the bytes of a block while it is read and inferred."""
     channels, bands, tile = _channels(plan), len(plan.bands), plan.tiles.rows.size * plan.tiles.cols.size
     size, shrink = _read_size(plan), source_pixels(plan)
@@ -140,9 +140,13 @@ def _inferring(plan: Plan, extent: int, batch: int) -> int:
     reading = source * (size + 4) + (source / shrink) * 4 * bands * (plan.grid != plan.scene.geobox)
     # The running sums, and their copies for the block itself and its neighbours.
     summing = extent * (8 * channels + 1)
+    batch = min(resources.batch, (plan.tiles.block + 1) ** 2)
     # Normalized tiles and their probabilities in float32; filling the invalid pixels of one.
-    batch = min(batch, (plan.tiles.block + 1) ** 2)
-    tiles = tile * (batch * (8 * bands + 10 * channels) + 56)
+    each = 8 * bands + 10 * channels
+    if resources.gpu and size == bands and plan.stretch is None:
+        # Bytes go there and 16 bits come back, through page-locked memory both ways.
+        each = 3 * bands + 6 * channels
+    tiles = tile * (batch * each + 56)
     return int(extent * (size + 3) + max(reading, summing + tiles))
 
 

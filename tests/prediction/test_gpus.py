@@ -220,6 +220,17 @@ def test_a_process_for_each_gpu(
     assert found.in_flight == (found.workers or 1) * found.threads + 1
 
 
+@pytest.mark.parametrize(
+    ("device", "cores", "expected"),
+    [("cpu", 2, 3), ("cpu", 16, 3), ("cuda", 2, 3), ("cuda", 4, 5), ("cuda", 64, 8)],
+)
+def test_a_gpu_is_fed_by_more_threads(
+    device: str, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources_module, "cores_each", lambda workers: cores // workers)
+    assert Resources.detect(PredictOptions(), 512, device).threads == expected
+
+
 def test_memory_has_room_for_so_many_gpus() -> None:
     plan = make_test_plan((5000, 5000), tile=512, overlap=64)
     network = Footprint(2 * 10**9)

@@ -147,3 +147,5 @@ def test_the_limits_of_containers_count(tmp_path: Path) -> None:
         assert memory_limit(root) == memory_limit(tmp_path)
     assert default_budget(10**9) == 250_000_000
     assert default_budget(None) == default_budget(10**12) == 2 * 10**9
+    assert default_budget(10**12, beside=10**9) == 3 * 10**9
+    assert default_budget(8 * 10**9, beside=10**9) == 2 * 10**9
