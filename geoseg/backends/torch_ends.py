@@ -30,7 +30,7 @@ Forward = tuple[NDArray[np.uint16], bool]
 _Result = TypeVar("_Result")
 
 LANES = 3
-"""Batches under way to a GPU, on it, and back: while one is computed, another is copied there, and one back."""
+"""Batches under way to a GPU, on it, and back: while one is computed, others are copied there and back."""
 
 _log = logging.getLogger("geoseg")
 
