@@ -64,6 +64,27 @@ def measure(polygons: NDArray[np.object_], grid: GeoBox) -> tuple[Floats, Floats
     return np.add.reduceat(signed, first), np.add.reduceat(perimeter, first)
 
 
+def pixel_area(bounds: Floats, grid: GeoBox) -> float:
+    """Return about the largest geodesic area that a pixel has within bounds.
+
+    The largest of 25 pixels: it changes slowly over a scene.
+
+    Parameters
+    ----------
+    bounds : ndarray of float64, shape (4,)
+        Smallest column and row, largest column and row.
+    grid : GeoBox
+
+    Returns
+    -------
+    float
+        In square metres; NaN without a CRS that has an ellipsoid, and where one of them has no area.
+    """
+    cols, rows = np.meshgrid(np.linspace(bounds[0], bounds[2], 5), np.linspace(bounds[1], bounds[3], 5))
+    area, _ = measure(shapely.box(cols, rows, cols + 1, rows + 1).ravel(), grid)
+    return float(area.max()) if np.isfinite(area).all() else np.nan
+
+
 def _measure_rings(
     ellipsoid: Geod, longitude: Floats, latitude: Floats, starts: NDArray[np.int64]
 ) -> tuple[Floats, Floats]:

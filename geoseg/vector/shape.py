@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
 from geoseg.values import CERTAIN, GeoBox, LayerSchema
-from geoseg.vector.measure import measure
+from geoseg.vector.measure import measure, pixel_area
 from geoseg.vector.pieces import Piece
 from geoseg.vector.simplify import simplify_apart, simplify_shared
 
@@ -30,6 +30,10 @@ COLUMNS = {
     "touches_nodata": "bool",
 }
 """Attributes of a feature, in order, with their pandas dtypes; the geometry comes last."""
+
+
+SURELY = 1.5
+"""How many times as large as it seems a pixel may be before a polygon is left out unmeasured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
     InvalidOption
         If the CRS of the layer cannot hold the polygons.
     """
-    polygons = np.array([piece.polygon for piece in pieces], dtype=object)
+    pieces, polygons = _hopeful(pieces, grid, rules.min_area_m2)
     polygons = _simplify(polygons, rules, several=len(schema.classes) > 1)
     area, perimeter = measure(polygons, grid)
     size = np.where(np.isnan(area), shapely.area(polygons), area)
@@ -98,6 +102,27 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
         [e.touches_nodata for e in evidence],
     )
     return _frame(columns, _place(polygons[kept], grid, schema.crs), schema.crs)
+
+
+def _hopeful(
+    pieces: Sequence[Piece], grid: GeoBox, min_area_m2: float
+) -> tuple[Sequence[Piece], NDArray[np.object_]]:
+    """Leave out pieces that are too small for certain, and return the others with their polygons.
+
+    Simplified or not, a polygon stays within its bounds. Of speckle nearly all pieces go here, which is
+    a hundred times faster than to simplify and measure them.
+    """
+    polygons = np.array([piece.polygon for piece in pieces], dtype=object)
+    if min_area_m2 <= 0 or len(polygons) == 0:
+        return pieces, polygons
+    bounds = shapely.bounds(polygons)
+    extent = (bounds[:, 2] - bounds[:, 0]) * (bounds[:, 3] - bounds[:, 1])
+    together = np.concatenate([bounds.min(axis=0)[:2], bounds.max(axis=0)[2:]])
+    pixel = 1.0 if grid.crs is None else pixel_area(together, grid)
+    if np.isnan(pixel):
+        return pieces, polygons
+    kept = np.flatnonzero(extent * pixel * SURELY >= min_area_m2)
+    return [pieces[i] for i in kept.tolist()], polygons[kept]
 
 
 def no_features(schema: LayerSchema) -> GeoDataFrame:

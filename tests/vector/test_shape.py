@@ -14,6 +14,7 @@ from pyproj import CRS, Geod, Transformer
 from geoseg.errors import InvalidOption
 from geoseg.testing import assert_same_polygons
 from geoseg.values import ClassInfo, GeoBox, LayerSchema, Transform
+from geoseg.vector.measure import measure
 from geoseg.vector.pieces import Evidence, Piece
 from geoseg.vector.shape import COLUMNS, ShapeRules, finish, no_features
 from geoseg.vector.simplify import simplify_shared
@@ -219,6 +220,50 @@ def test_small_polygons_are_left_out_by_their_geodesic_area() -> None:
     pieces = [rectangle(0, 0, side, side) for side in (2, 4, 6)]
     table = finish(pieces, GeoBox(50, 50, UTM, "EPSG:32633"), ShapeRules(0, 4.001, 0.5), schema())
     assert len(table) == 2  # 4 px are 2 m: 4.0032 m² on the ellipsoid
+
+
+@given(
+    fields(channels=(1, 3)),
+    st.sampled_from(
+        [
+            (UTM, "EPSG:32633"),
+            ((0.01, 0.0, 10.0, 0.0, -0.01, 70.0), "EPSG:4326"),  # a pixel shrinks by 5 % in 60 rows
+            ((5.0, 0.0, -170.0, 0.0, -2.0, 89.0), "EPSG:4326"),  # the whole Earth
+            ((300.0, 100.0, 0.0, 100.0, -300.0, 9_000_000.0), "EPSG:3857"),
+            (UTM, None),
+        ]
+    ),
+    st.floats(0, 1),
+    st.sampled_from([0.0, 0.5, 2.0]),
+)
+def test_what_is_left_out_unmeasured_was_too_small(
+    field: Field, place: tuple[Transform, str | None], share: float, simplify: float
+) -> None:
+    transform, crs = place
+    box, pieces = grid(field, transform, crs), whole(field, "smooth")
+    rules = ShapeRules(simplify_m=simplify)
+    everything = finish(pieces, box, rules, schema(crs))
+    size = everything["area_m2"] if crs else everything.geometry.area
+    least = float(size.quantile(share)) if len(everything) else 1.0
+    found = finish(pieces, box, ShapeRules(simplify, min_area_m2=least), schema(crs))
+    if crs:
+        expected = everything[size >= least].reset_index(drop=True)
+        assert found["id"].tolist() == expected["id"].tolist()
+        assert found.geometry.geom_equals(expected.geometry).all()
+    else:
+        assert len(found) <= len(everything)
+
+
+def test_speckle_is_left_out_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    monkeypatch.setattr(
+        "geoseg.vector.shape.measure",
+        lambda polygons, box: (measured.append(len(polygons)), measure(polygons, box))[1],
+    )
+    speckle = [rectangle(col, 0, col + 2, 2) for col in range(0, 40, 4)]
+    rules = ShapeRules(min_area_m2=25 * 0.25)
+    found = finish([*speckle, rectangle(0, 10, 6, 16)], GeoBox(50, 50, UTM, "EPSG:32633"), rules, schema())
+    assert (len(found), measured) == (1, [1])
 
 
 def test_polygons_are_reprojected_to_the_crs_of_the_layer() -> None:
