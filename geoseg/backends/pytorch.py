@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from geoseg.backends import architectures
 from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor
+from geoseg.backends.gpu_runner import GpuRunner
 from geoseg.backends.replay import Batch, ReplayChoice, Replaying
-from geoseg.backends.torch_ends import CpuRunner, Forward, GpuRunner, WholeModel
+from geoseg.backends.torch_ends import CpuRunner, Forward, WholeModel
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
 from geoseg.models.inputs import InputSpec
 

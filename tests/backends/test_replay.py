@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from geoseg.backends import select
 from geoseg.backends.base import PointwisePredictor
+from geoseg.backends.gpu_runner import GpuRunner, LargestBatches
 from geoseg.backends.replay import (
     ENOUGH_PASSES,
     GAIN,
@@ -30,7 +31,6 @@ from geoseg.backends.replay import (
     measure_replay,
     worth_measuring,
 )
-from geoseg.backends.torch_ends import GpuRunner, LargestBatches
 from geoseg.errors import OutOfDeviceMemory
 from geoseg.models.bundle import Bundle
 from geoseg.prediction.blocks import prepare, usual_batch
@@ -290,6 +290,25 @@ def test_batches_are_filled_up_to_the_largest_of_their_kind() -> None:
     assert largest.count_for(bytes_[:1, :, :2]) == 1
     largest.forget()
     assert largest.count_for(bytes_[:1]) == 1
+
+
+def test_a_batch_that_fits_only_unfilled_is_run_unfilled(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, _ = paper_runner(monkeypatch, "")
+    tried: list[int] = []
+
+    def run(_lane: object, batch: np.ndarray, count: int) -> tuple[np.ndarray, bool]:
+        tried.append(count)
+        if count > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return batch, False
+
+    monkeypatch.setattr(runner, "_run_filled", run)
+    runner._largest.ran(np.zeros((8, 1, 4, 4), np.uint8))
+    runner(np.zeros((2, 1, 4, 4), np.uint8))
+    runner(np.zeros((1, 1, 4, 4), np.uint8))
+    assert tried == [8, 2, 1]
+    with pytest.raises(torch.OutOfMemoryError):
+        runner(np.zeros((3, 1, 4, 4), np.uint8))
 
 
 def test_what_a_recording_holds_is_given_back_where_memory_is_short(
