@@ -5,8 +5,10 @@ corrected biases, by NNCF's default algorithm. Three things keep it right:
 
 - It sees the bare network, logits out, at a fixed shape. With normalization and softmax inside and
   dynamic shapes it went silently wrong.
-- The first and the last convolution stay as they are: they cost little, and rounding what comes in and
-  what goes out costs most (Nagel et al., A White Paper on Neural Network Quantization, 2021).
+- The first convolution stays as it is: it costs little, and rounding what comes in costs most (Nagel et
+  al., A White Paper on Neural Network Quantization, 2021). That of the U-Net that ships loses 0.06 points
+  of IoU. What goes out is not rounded: the last convolution takes bytes and gives floats, which loses
+  0.01 points and saves 5 % of the time.
 - Weights use half of the 8-bit range. CPUs without VNNI instructions add products of bytes in 16
   bits; with the whole range these sums are cut off, and only on such CPUs the result is wrong.
 
@@ -179,17 +181,17 @@ def _quantized(nncf: Any, model: Any, tiles: list[NDArray[np.float32]]) -> Any:
         preset=nncf.QuantizationPreset.MIXED,  # activations have no sign after ReLU, and one before
         target_device=nncf.TargetDevice.CPU,
         subset_size=len(tiles),
-        ignored_scope=nncf.IgnoredScope(names=_outermost(model), validate=False),
+        ignored_scope=nncf.IgnoredScope(names=_first_convolution(model), validate=False),
         advanced_parameters=advanced,
     )
 
 
-def _outermost(model: Any) -> list[str]:
-    """Return the names of the first and the last convolution."""
-    names = [
+def _first_convolution(model: Any) -> list[str]:
+    """Return the name of the first convolution, or nothing."""
+    names = (
         node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"
-    ]
-    return sorted({*names[:1], *names[-1:]})
+    )
+    return list(itertools.islice(names, 1))
 
 
 def _name_by_place(model: Any) -> None:
