@@ -43,7 +43,7 @@ QUICK = {
 
 FULL = {
     "limit": "--rounds 5 --seconds 10",
-    "end_to_end": "--sides 4096 8192 12288 --rounds 3",
+    "end_to_end": "--sides 4096 8192 12288 16384 --rounds 3",
     "memory": "--sides 4096 12288 24576 --strip 4000 200000 --max-memory auto 1GB",
     "sparse": "--side 200000",
     "vectorize": "--side 4096",
