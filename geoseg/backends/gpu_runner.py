@@ -31,8 +31,8 @@ class GpuRunner:
     a copy would wait for the computing. All forward passes are queued on one stream, where the memory
     of one serves the next. Callers in as many threads as there are lanes keep the GPU busy.
 
-    What cuDNN has chosen for a layer is remembered by thread and by shape, and to choose takes seconds
-    (on an H100 a U-Net: 2 s). So one thread queues all passes, and a batch that is smaller than one
+    What cuDNN has chosen for a layer is remembered by thread and by shape, and to choose for a whole
+    network can take seconds. So one thread queues all passes, and a batch that is smaller than one
     before it is filled up with its last tile.
 
     Batches of one shape may be replayed from a recorded pass, see `geoseg.backends.replay`; all others

@@ -193,8 +193,9 @@ def _try_mean(trainer: lightning.Trainer, task: SegmentationTask, averaging: Ave
     """Validate the mean of the weights at the ends of the cycles: it is kept if it does best."""
     trainer.strategy.barrier()  # one process writes them
     ends = [architectures.load(end).state_dict() for end in sorted(folder.glob("cycle_*"))]
+    mean = mean_weights(ends)
     for network in (task.network, averaging.network):  # Lightning swaps them to validate
-        network.load_state_dict(mean_weights(ends))
+        network.load_state_dict(mean)
     trainer.validate(task, _Nothing(), verbose=False)
 
 

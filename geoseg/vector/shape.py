@@ -32,7 +32,7 @@ COLUMNS = {
 """Attributes of a feature, in order, with their pandas dtypes; the geometry comes last."""
 
 
-SURELY = 1.5
+PIXEL_MARGIN = 1.5
 """How many times as large as it seems a pixel may be before a polygon is left out unmeasured."""
 
 
@@ -82,7 +82,7 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
     InvalidOption
         If the CRS of the layer cannot hold the polygons.
     """
-    pieces, polygons = _hopeful(pieces, grid, rules.min_area_m2)
+    pieces, polygons = _candidates(pieces, grid, rules.min_area_m2)
     polygons = _simplify(polygons, rules, several=len(schema.classes) > 1)
     area, perimeter = measure(polygons, grid)
     size = np.where(np.isnan(area), shapely.area(polygons), area)
@@ -104,13 +104,13 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
     return _frame(columns, _place(polygons[kept], grid, schema.crs), schema.crs)
 
 
-def _hopeful(
+def _candidates(
     pieces: Sequence[Piece], grid: GeoBox, min_area_m2: float
 ) -> tuple[Sequence[Piece], NDArray[np.object_]]:
     """Leave out pieces that are too small for certain, and return the others with their polygons.
 
     Simplified or not, a polygon stays within its bounds. Of speckle nearly all pieces go here, which is
-    a hundred times faster than to simplify and measure them.
+    ten times as fast as to simplify and measure them.
     """
     polygons = np.array([piece.polygon for piece in pieces], dtype=object)
     if min_area_m2 <= 0 or len(polygons) == 0:
@@ -121,7 +121,7 @@ def _hopeful(
     pixel = 1.0 if grid.crs is None else pixel_area(together, grid)
     if np.isnan(pixel):
         return pieces, polygons
-    kept = np.flatnonzero(extent * pixel * SURELY >= min_area_m2)
+    kept = np.flatnonzero(extent * pixel * PIXEL_MARGIN >= min_area_m2)
     return [pieces[i] for i in kept.tolist()], polygons[kept]
 
 
