@@ -117,7 +117,8 @@ def make_model(folder: str | os.PathLike[str], *, bands: int = 3, tile: int = 64
     from onnx import TensorProto, helper
 
     from geoseg.models.bundle import save_bundle
-    from geoseg.models.card import Head, make_document
+    from geoseg.models.card import Head
+    from geoseg.models.card_json import make_document
     from geoseg.models.inputs import InputSpec
     from geoseg.values import ClassInfo
 

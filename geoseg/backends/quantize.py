@@ -58,7 +58,7 @@ class Verdict:
     files : mapping of str to Path
         What `geoseg.models.bundle.save_bundle` is to get beside the other files; empty if not shipped.
     properties : mapping of str to JSON
-        What `geoseg.models.card.make_document` is to get in ``extra``; empty if not shipped.
+        What `geoseg.models.card_json.make_document` is to get in ``extra``; empty if not shipped.
     reports : mapping of str to PrecisionReport
         Of ``f32``, ``bf16`` (where the CPU has it) and ``int8``; empty if nothing was measured.
     """

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from geoseg.evaluation.result import Evaluation, Figure
+    from geoseg.evaluation.result import Evaluation
+    from geoseg.evaluation.scores import Figure
 
 _UNDEFINED = "–"
 _WIDTH = 132

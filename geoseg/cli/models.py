@@ -36,7 +36,7 @@ def list_models() -> None:
 def show(model: str, as_json: bool) -> None:
     """Show a model's card."""
     from geoseg.models.bundle import find_model
-    from geoseg.models.card import to_json
+    from geoseg.models.card_json import to_json
 
     bundle = find_model(model)
     if as_json:

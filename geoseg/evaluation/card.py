@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 
 from geoseg.errors import InvalidOption
-from geoseg.evaluation.result import Evaluation, Figure
+from geoseg.evaluation.result import Evaluation
+from geoseg.evaluation.scores import Figure
 from geoseg.models.document import CardProperties
 
 
 def card_properties(evaluation: Evaluation, properties: CardProperties) -> Mapping[str, object]:
-    """Return the fields of a card that an evaluation fills, see `geoseg.models.card.amended`.
+    """Return the fields of a card that an evaluation fills, see `geoseg.models.card_json.amended`.
 
     Figures measured earlier stay; those of the same metric at the same place are replaced. The
     threshold is taken where there is one class: among several the likeliest wins.

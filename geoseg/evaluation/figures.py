@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.evaluation.objects import THRESHOLDS, Comparison
-from geoseg.evaluation.result import (
+from geoseg.evaluation.scores import (
     ConfidenceScore,
     Figure,
     MatchScore,

@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.evaluation.result import SizeScore
+from geoseg.evaluation.scores import SizeScore
 from geoseg.evaluation.vectors import Polygons, areas_of
 from geoseg.metrics import ObjectMatch, held_twice, match_pairs, overlaps
 from geoseg.metrics.outlines import outline_distances

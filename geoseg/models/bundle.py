@@ -18,7 +18,8 @@ from pathlib import Path
 
 from geoseg import files
 from geoseg.errors import InvalidModel
-from geoseg.models.card import ModelCard, amended, card_of, read_document, write_document
+from geoseg.models.card import ModelCard, card_of
+from geoseg.models.card_json import amended, read_document, write_document
 from geoseg.models.document import Asset, CardDocument
 from geoseg.models.onnx_file import external_files
 
@@ -170,7 +171,7 @@ def save_bundle(
 
 
 def amend(bundle: Bundle, properties: Mapping[str, object]) -> None:
-    """Write a model folder's card anew with other properties, see `geoseg.models.card.amended`.
+    """Write a model folder's card anew with other properties, see `geoseg.models.card_json.amended`.
 
     Raises
     ------

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidModel
-from geoseg.models.card import Head, class_color, make_document
+from geoseg.models.card import Head, class_color
+from geoseg.models.card_json import make_document
 from geoseg.models.document import Activation, CardDocument
 from geoseg.models.inputs import InputSpec
 from geoseg.values import ClassInfo, Patch

@@ -1,6 +1,6 @@
 """How much memory a run takes at its peak, computed from its plan and its resources. Pure.
 
-Every figure that is not the size of an array in `geoseg.prediction.blocks`, `geoseg.grid`,
+Every figure that is not the size of an array in `geoseg.prediction` (blocks, reading), `geoseg.grid`,
 `geoseg.raster.scene` or `geoseg.vector` was measured as the peak resident size of runs, and rounded up.
 The sum is meant to be a ceiling: at least what a run takes, and not much more.
 """

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from geoseg.prediction.blocks import area_of_interest
 from geoseg.prediction.calibration import keep, measure_pace, recall, tile_pixels
 from geoseg.prediction.empty import EmptyGround
 from geoseg.prediction.forecast import Forecast, Pace, count_empty, forward_ratio, make_forecast, tile_count
@@ -16,6 +15,7 @@ from geoseg.prediction.graph import Work
 from geoseg.prediction.memory import MemoryUse, memory_use
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import Plan
+from geoseg.prediction.reading import area_of_interest
 from geoseg.prediction.resources import Resources
 
 if TYPE_CHECKING:

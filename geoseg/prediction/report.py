@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geoseg.prediction.blocks import Failure, Tally
+from geoseg.prediction.blocks import Tally
 from geoseg.prediction.forecast import Forecast
 from geoseg.prediction.plan import Plan
+from geoseg.prediction.reading import Failure
 
 
 @dataclass(frozen=True, slots=True)

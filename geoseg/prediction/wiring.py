@@ -15,22 +15,20 @@ from uuid import uuid4
 from geoseg.backends.base import BatchSize, Predictor
 from geoseg.grid import BlockIndex, Share
 from geoseg.prediction.blocks import (
-    BlockPixels,
     BlockResult,
     Inferred,
-    Reader,
     Stopped,
     Tally,
     blend_block,
     finish_block,
     infer_pixels,
-    read_block,
     take_margin,
     take_share,
 )
 from geoseg.prediction.empty import EmptyGround, empty_core, empty_result, empty_share, surroundings
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
+from geoseg.prediction.reading import BlockPixels, Reader, read_block
 from geoseg.values import ProbabilityBlock
 
 if TYPE_CHECKING:

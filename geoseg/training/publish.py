@@ -18,7 +18,8 @@ from geoseg.backends.export import export_onnx
 from geoseg.backends.loss import LabelledTile
 from geoseg.backends.quantize import TILES, Verdict, ship_int8
 from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, Bundle, save_bundle
-from geoseg.models.card import Head, make_document
+from geoseg.models.card import Head
+from geoseg.models.card_json import make_document
 from geoseg.models.document import CardDocument
 from geoseg.models.inputs import InputSpec
 from geoseg.models.statistics import value_statistics

@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from geoseg.models.bundle import Bundle, save_bundle
-from geoseg.models.card import Head, make_document
+from geoseg.models.card import Head
+from geoseg.models.card_json import make_document
 from geoseg.models.inputs import InputSpec
 from geoseg.values import ClassInfo
 

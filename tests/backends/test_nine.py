@@ -11,7 +11,8 @@ from geoseg.backends.families import FAMILIES, make_config
 from geoseg.backends.select import load_predictor
 from geoseg.cli import run
 from geoseg.models.bundle import Bundle, save_bundle
-from geoseg.models.card import Head, make_document
+from geoseg.models.card import Head
+from geoseg.models.card_json import make_document
 from geoseg.models.inputs import InputSpec
 from geoseg.testing import make_scene
 from geoseg.values import ClassInfo, Patch

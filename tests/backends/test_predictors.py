@@ -15,7 +15,7 @@ from geoseg.backends.compare import EXACT, compare_backends
 from geoseg.backends.precision import choose_precision
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
 from geoseg.models.bundle import INT8, ONNX, WEIGHTS, Bundle, find_model, save_bundle
-from geoseg.models.card import make_document
+from geoseg.models.card_json import make_document
 from geoseg.values import CERTAIN
 from tests.backends.conftest import SIGMOID, SPEC, TILE
 from tests.models.onnx_graphs import write_pointwise

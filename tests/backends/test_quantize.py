@@ -18,7 +18,8 @@ from geoseg.backends.precision import LOSS_LIMIT
 from geoseg.backends.quantize import quantize, ship_int8
 from geoseg.errors import BackendUnavailable, InvalidModel, InvalidOption, UnwritableOutput
 from geoseg.models.bundle import INT8, ONNX, WEIGHTS, Bundle, save_bundle
-from geoseg.models.card import Head, make_document
+from geoseg.models.card import Head
+from geoseg.models.card_json import make_document
 from geoseg.values import CERTAIN
 from tests.backends.conftest import SIGMOID, SPEC, TILE
 from tests.models.onnx_graphs import write_pointwise

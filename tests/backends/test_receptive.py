@@ -19,7 +19,7 @@ from geoseg.backends.networks.pooling import AdaptivePool
 from geoseg.backends.receptive import distances, field_by_disturbing, field_by_gradient
 from geoseg.errors import InvalidOption
 from geoseg.models.bundle import find_model, save_bundle
-from geoseg.models.card import amended, make_document
+from geoseg.models.card_json import amended, make_document
 from geoseg.values import Patch
 from tests.backends.conftest import SIGMOID, SPEC, TILE
 

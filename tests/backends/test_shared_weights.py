@@ -20,7 +20,7 @@ from geoseg.backends.select import load_predictor
 from geoseg.cli import run
 from geoseg.errors import InvalidModel
 from geoseg.models.bundle import CONFIG, INT8, ONNX, WEIGHTS, find_model, save_bundle
-from geoseg.models.card import make_document
+from geoseg.models.card_json import make_document
 from tests.backends.conftest import SIGMOID, SPEC
 
 NETWORKS = {"convolutions": ("unet", "test_efficientnet"), "linear layers": ("segformer", "mit_b0")}

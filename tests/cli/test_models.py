@@ -9,7 +9,8 @@ from click.testing import CliRunner, Result
 from geoseg.cli.models import models
 from geoseg.errors import InvalidModel, InvalidOption
 from geoseg.models.bundle import builtin_models, find_model, save_bundle
-from geoseg.models.card import Head, make_document
+from geoseg.models.card import Head
+from geoseg.models.card_json import make_document
 from geoseg.models.inputs import InputSpec
 from geoseg.testing import make_scene
 from geoseg.values import ClassInfo

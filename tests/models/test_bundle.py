@@ -10,7 +10,8 @@ import pytest
 from geoseg.errors import InvalidModel, UnwritableOutput
 from geoseg.models import bundle as bundles
 from geoseg.models.bundle import INT8, builtin_models, find_model, save_bundle
-from geoseg.models.card import Head, make_document
+from geoseg.models.card import Head
+from geoseg.models.card_json import make_document
 from geoseg.models.inputs import InputSpec
 from geoseg.values import ClassInfo
 from tests.models.onnx_graphs import outside_in, save, write_pointwise

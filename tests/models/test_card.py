@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import InvalidModel
-from geoseg.models.card import Head, card_of, make_document, parse_document, read_document, to_json
+from geoseg.models.card import Head, card_of
+from geoseg.models.card_json import make_document, parse_document, read_document, to_json
 from geoseg.models.inputs import InputSpec
 from geoseg.values import ClassInfo, ClassRule
 

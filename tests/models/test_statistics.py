@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from geoseg.errors import InvalidModel
 from geoseg.models.bundle import find_model
-from geoseg.models.card import amended, card_of, make_document, parse_document, to_json
+from geoseg.models.card import card_of
+from geoseg.models.card_json import amended, make_document, parse_document, to_json
 from geoseg.models.statistics import ENOUGH, negative_likeness, unlike_training, value_statistics
 from tests.models.test_card import BUILDING, RGB
 

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from geoseg.backends.base import ReferencePredictor
 from geoseg.errors import UnwritableOutput
-from geoseg.prediction.blocks import Failure, Tally
+from geoseg.prediction.blocks import Tally
 from geoseg.prediction.calibration import keep, measure_pace, recall, remember, tile_pixels
 from geoseg.prediction.forecast import START_SECONDS, Pace
 from geoseg.prediction.plan import Plan
+from geoseg.prediction.reading import Failure
 from geoseg.prediction.report import RunReport
 from geoseg.prediction.resources import Resources
 from geoseg.values import Window

@@ -30,7 +30,7 @@ from geoseg.backends.footprint import NOTHING, Footprint
 from geoseg.backends.gpus import VISIBLE, visible_gpus
 from geoseg.grid import BlockIndex
 from geoseg.prediction import resources as resources_module
-from geoseg.prediction.blocks import BlockPixels, BlockResult, Inferred
+from geoseg.prediction.blocks import BlockResult, Inferred
 from geoseg.prediction.budget import settle_memory
 from geoseg.prediction.calibration import keep, recall
 from geoseg.prediction.forecast import Pace
@@ -38,6 +38,7 @@ from geoseg.prediction.graph import Work, run_on_cluster, run_on_threads
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.reading import BlockPixels
 from geoseg.prediction.resources import Resources, choose_gpus, results
 from geoseg.prediction.wiring import infer, read
 from geoseg.testing import make_scene

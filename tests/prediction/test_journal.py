@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from geoseg.backends.base import BatchSize, ReferencePredictor
 from geoseg.errors import UnwritableOutput
 from geoseg.grid import BlockIndex
-from geoseg.prediction.blocks import infer_block
+from geoseg.prediction.blocks import Inferred, infer_pixels
 from geoseg.prediction.graph import Work, run_on_threads
 from geoseg.prediction.journal import Journal
+from geoseg.prediction.plan import Plan
+from geoseg.prediction.reading import read_block
 from tests.plans import ArrayReader, Load, make_test_plan
 
 SHAPE = (60, 75)
@@ -25,6 +27,11 @@ def reader(seed: int = 0) -> ArrayReader:
     return ArrayReader(pixels, pixels[0] > 0.1)
 
 
+def infer(plan: Plan, block: BlockIndex, seed: int = 0, channels: int = 1) -> Inferred:
+    pixels = read_block(plan, block, reader(seed))
+    return infer_pixels(plan, block, pixels, ReferencePredictor(channels), BatchSize(2))
+
+
 @settings(max_examples=15)
 @given(st.integers(0, 100), st.sampled_from([1, 3]))
 def test_a_record_gives_back_what_was_stored(tmp_path_factory: object, seed: int, channels: int) -> None:
@@ -33,7 +40,7 @@ def test_a_record_gives_back_what_was_stored(tmp_path_factory: object, seed: int
     journal = Journal(folder / "journal", plan.digest)
     journal.begin()
     for block in plan.tiles.blocks():
-        inferred = infer_block(plan, block, reader(seed), ReferencePredictor(channels), BatchSize(2))
+        inferred = infer(plan, block, seed, channels)
         journal.store(inferred)
         again = journal.load(plan.tiles, block)
         assert again is not None
@@ -48,7 +55,7 @@ def stored(tmp_path: Path) -> tuple[Journal, BlockIndex]:
     journal = Journal.beside(tmp_path / "out.gpkg", plan.digest)
     assert journal.begin() == 0
     block = next(plan.tiles.blocks())
-    journal.store(infer_block(plan, block, reader(), ReferencePredictor(), BatchSize(2)))
+    journal.store(infer(plan, block))
     return journal, block
 
 
@@ -78,7 +85,7 @@ def test_a_journal_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) 
     plan = make_test_plan(SHAPE)
     journal.remove()
     journal.folder.write_text("in the way")
-    journal.store(infer_block(plan, block, reader(), ReferencePredictor(), BatchSize(2)))
+    journal.store(infer(plan, block))
     with pytest.raises(UnwritableOutput, match="--no-resume"):
         journal.begin()
 

@@ -9,7 +9,8 @@ from geoseg.backends import architectures
 from geoseg.backends.export import export_onnx
 from geoseg.errors import InvalidModel, InvalidOption
 from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, save_bundle
-from geoseg.models.card import Head, make_document
+from geoseg.models.card import Head
+from geoseg.models.card_json import make_document
 from geoseg.models.inputs import InputSpec
 from geoseg.training.network import make_network
 from geoseg.training.pretrained import in_order, load_imagenet

@@ -17,7 +17,7 @@ from geoseg.evaluation.report.plots import (
     ticks,
     vertical,
 )
-from geoseg.evaluation.result import ConfidenceScore, ObjectScore, SizeScore
+from geoseg.evaluation.scores import ConfidenceScore, ObjectScore, SizeScore
 
 
 def reliability_plot(score: ConfidenceScore, key: str) -> Plot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from geoseg.evaluation.result import Figure
+from geoseg.evaluation.scores import Figure
 
 DASH = "–"
 """Stands for a figure that has no meaning here."""

@@ -1,0 +1,129 @@
+"""What a block's tiles need of the scene, read in as few windows as it takes; broken spots named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import UnreadableScene
+from geoseg.grid import BlockIndex, TileGrid
+from geoseg.prediction.plan import Plan
+from geoseg.values import Patch, Window
+
+WASTE = 0.1
+"""Share of a window's pixels that may be read without need, to read it in one go."""
+
+Reader = Callable[[Window], Patch]
+"""Reads a window of the working grid; the window lies inside the grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A tile that could not be read: its window in the working grid, and why."""
+
+    window: Window
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BlockPixels:
+    """What was read of a block.
+
+    Parameters
+    ----------
+    patch : Patch
+        Of the extent of the block's tiles.
+    kept : ndarray of bool, shape of the extent
+        Pixels that are valid and in the area of interest.
+    failures : tuple of Failure
+    """
+
+    patch: Patch
+    kept: NDArray[np.bool_]
+    failures: tuple[Failure, ...]
+
+
+def read_block(plan: Plan, block: BlockIndex, read: Reader) -> BlockPixels:
+    """Read all that a block's tiles need."""
+    wanted = area_of_interest(plan, plan.tiles.extent(block))
+    patch, failures = read_surviving(plan.tiles, block, read, wanted)
+    # The model sees what lies around the area of interest; nothing of it is kept.
+    return BlockPixels(patch, patch.valid & wanted, failures)
+
+
+def area_of_interest(plan: Plan, window: Window) -> NDArray[np.bool_]:
+    """Return which pixels of a window are asked for."""
+    if plan.aoi is None:
+        return np.ones(window.shape, bool)
+    from geoseg.raster.aoi import aoi_mask
+
+    return aoi_mask(plan.aoi, window)
+
+
+def read_surviving(
+    grid: TileGrid, block: BlockIndex, read: Reader, wanted: NDArray[np.bool_]
+) -> tuple[Patch, tuple[Failure, ...]]:
+    """Read a block in one go; where that fails, tile by tile, so that one bad spot costs one tile.
+
+    Parameters
+    ----------
+    wanted : ndarray of bool, shape of the block's extent
+        Only tiles with a wanted pixel are read; the rest of the extent may come out invalid.
+    """
+    extent = grid.extent(block)
+    inside = [tile.window.intersection(extent) for tile in grid.tiles(block)]
+    windows = [window for window in inside if wanted[window.within(extent)].any()]
+    try:
+        return _assembled(extent, [(window, read(window)) for window in windows_to_read(windows)]), ()
+    except UnreadableScene:
+        pass
+    parts, failures = [], []
+    for window in windows:
+        try:
+            parts.append((window, read(window)))
+        except UnreadableScene as error:
+            failures.append(Failure(window, str(error)))
+    return _assembled(extent, parts), tuple(failures)
+
+
+def windows_to_read(tiles: Sequence[Window]) -> list[Window]:
+    """Return windows that together cover some tiles and overlap nowhere.
+
+    One around them all, unless more than `WASTE` of it would be for nothing; then strips of rows,
+    each as wide as the tiles in it.
+    """
+    if not tiles:
+        return []
+    row, bottom = min(tile.row for tile in tiles), max(tile.row_stop for tile in tiles)
+    col, right = min(tile.col for tile in tiles), max(tile.col_stop for tile in tiles)
+    around = Window(row, col, bottom - row, right - col)
+    edges = sorted({edge for tile in tiles for edge in (tile.row, tile.row_stop)})
+    strips = [strip for rows in pairwise(edges) if (strip := _strip(tiles, *rows)) is not None]
+    used = sum(strip.height * strip.width for strip in strips)
+    return [around] if used >= (1 - WASTE) * around.height * around.width else strips
+
+
+def _strip(tiles: Sequence[Window], row: int, row_stop: int) -> Window | None:
+    inside = [tile for tile in tiles if tile.row < row_stop and tile.row_stop > row]
+    if not inside:
+        return None
+    col, right = min(tile.col for tile in inside), max(tile.col_stop for tile in inside)
+    return Window(row, col, row_stop - row, right - col)
+
+
+def _assembled(extent: Window, parts: Sequence[tuple[Window, Patch]]) -> Patch:
+    """Put what was read in its place; the rest is 0 and invalid."""
+    if len(parts) == 1 and parts[0][0] == extent:
+        return parts[0][1]
+    like = parts[0][1].pixels if parts else np.zeros((1, 0, 0), np.uint8)
+    pixels = np.zeros((len(like), *extent.shape), like.dtype)
+    valid = np.zeros(extent.shape, bool)
+    for window, patch in parts:
+        rows, cols = window.within(extent)
+        pixels[:, rows, cols] = patch.pixels
+        valid[rows, cols] = patch.valid
+    return Patch(pixels, valid)
