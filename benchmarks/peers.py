@@ -1,4 +1,4 @@
-"""geoseg beside its peers: same model, scene, tile and overlap, each in a fresh process.
+"""geoseg beside its peers: same model and scene, each in a fresh process.
 
     uv venv --python 3.11 /tmp/peers
     uv pip install --python /tmp/peers/bin/python torch segmentation-models-pytorch rasterio geopandas \
@@ -9,6 +9,7 @@
         --python geoai=/tmp/peers-geoai/bin/python
 
 Peers live in environments of their own, as they ask for other versions; geoai has one for itself.
+geoseg runs twice: as it is called, and with the tile and overlap of the model's card, as the peers.
 The recipes are in ``peer_recipes.py``. *Untiled* is the network on the whole scene at once: the
 reference of the first two F1 columns; the truth of the last two are the sample's buildings,
 mirrored like the scene. Polygons that geoseg leaves out as too small by default count for nobody.
@@ -37,6 +38,7 @@ from geoseg.prediction.plan import smallest_object_m2
 
 RECIPES = Path(__file__).with_name("peer_recipes.py")
 PEERS = ("monai", "geo-inference", "geoai", "geodeep")
+OWN, SAME = "geoseg", "geoseg, same tile"
 UNTILED = "untiled"
 
 COLUMNS: common.Columns = {
@@ -44,6 +46,7 @@ COLUMNS: common.Columns = {
     "seconds": ("wall s", ".1f"),
     "MPix_s": ("scene MPix/s", ".2f"),
     "ratio": ("wall / geoseg's", ".1f"),
+    "same": ("the same, same tile", ".1f"),
     "spread": ("spread %", ".0f"),
     "cpu_seconds": ("CPU s", ".0f"),
     "peak_MB": ("peak MB", ".0f"),
@@ -128,15 +131,15 @@ def run_all(scene: Path, folder: Path, options: argparse.Namespace) -> dict[str,
     pythons = dict(_pair(text) for text in options.python)
     results: dict[str, list[common.Child] | str] = {}
     for turn in range(options.rounds):
-        for name in ("geoseg", *options.peers, *([UNTILED] if turn == 0 and not options.no_untiled else [])):
+        for name in (OWN, SAME, *options.peers, *([UNTILED] if turn == 0 and not options.no_untiled else [])):
             out = folder / f"{name}.gpkg"
             before = results.setdefault(name, [])
             if isinstance(before, str):
                 continue
             out.unlink(missing_ok=True)
             try:
-                if name == "geoseg":
-                    size = ["--tile", str(card.tile), "--overlap", str(card.best_overlap)]
+                if name in (OWN, SAME):
+                    size = ["--tile", str(card.tile), "--overlap", str(card.best_overlap)] * (name == SAME)
                     before.append(common.predict(scene, out, "--model", options.model, *size))
                 else:
                     python = pythons.get(name) or pythons.get("", "python")
@@ -157,14 +160,14 @@ def rows_of(results: dict[str, list[common.Child] | str], side: int, folder: Pat
     whole = folder / f"{UNTILED}.gpkg"
     smallest = json.loads((folder / "task.json").read_text(encoding="utf-8"))["smallest_m2"]
     reference = _polygons(whole, truth.crs, smallest) if whole.exists() else None
-    own = results["geoseg"]
     rows = []
     for name, runs in results.items():
         if isinstance(runs, str):
             rows.append({"name": name, "note": runs})
             continue
         found = _polygons(folder / f"{name}.gpkg", truth.crs, smallest)
-        row = _speed(name, runs, None if isinstance(own, str) else own, side) | {"polygons": len(found)}
+        row = _speed(name, runs, side) | {"polygons": len(found)}
+        row |= {"ratio": _ratio(runs, results[OWN]), "same": _ratio(runs, results[SAME])}
         row |= _agreement("truth", found, truth.geometry.to_numpy())
         if reference is not None and name != UNTILED:
             row |= _agreement("untiled", found, reference)
@@ -172,15 +175,21 @@ def rows_of(results: dict[str, list[common.Child] | str], side: int, folder: Pat
     return rows
 
 
-def _speed(name: str, runs: list[common.Child], own: list[common.Child] | None, side: int) -> common.Row:
+def _ratio(runs: list[common.Child], own: list[common.Child] | str) -> float | None:
+    """Return how many times as long as geoseg's the runs took: the median of the turns."""
+    if isinstance(own, str):
+        return None
+    ratios = [run.seconds / geoseg.seconds for run, geoseg in zip(runs, own, strict=False)]
+    return common.median(ratios) if ratios else None
+
+
+def _speed(name: str, runs: list[common.Child], side: int) -> common.Row:
     seconds = [run.seconds for run in runs]
     version = runs[0].answer.get("version")
-    ratios = [run.seconds / geoseg.seconds for run, geoseg in zip(runs, own or [], strict=False)]
     return {
         "name": f"{name} {version}" if version and name != UNTILED else name,
         "seconds": common.median(seconds),
         "MPix_s": side**2 / 1e6 / common.median(seconds),
-        "ratio": common.median(ratios) if ratios else None,
         "spread": common.spread(seconds),
         "cpu_seconds": common.median([run.cpu_seconds for run in runs]),
         "peak_MB": max(run.answer["peak_memory_bytes"] for run in runs) / 1e6,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import queue
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from numpy.typing import NDArray
 
-from geoseg.backends.replay import Batch, ReplayChoice, measure_replay
+from geoseg.backends.replay import Batch, ReplayChoice, first_line, measure_replay
 from geoseg.backends.torch_ends import Forward
 
 if TYPE_CHECKING:
@@ -21,7 +22,14 @@ _Result = TypeVar("_Result")
 LANES = 3
 """Batches under way to a GPU, on it, and back: while one is computed, others are copied there and back."""
 
+_ALLOCATION = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
 _log = logging.getLogger("geoseg")
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Return whether PyTorch, or a library of CUDA's, says that it found no room for something."""
+    return any(hint in str(error) for hint in _ALLOCATION)
 
 
 class GpuRunner:
@@ -64,12 +72,11 @@ class GpuRunner:
         count = self._largest.count_for(batch)
         try:
             return self._run_filled(lane, batch, count)
-        except torch.OutOfMemoryError:
-            if count == len(batch):
+        except RuntimeError as error:
+            if count == len(batch) or not out_of_memory(error):
                 raise
         # Another program has taken the room that there was; the batch alone may still fit.
         self.forget()
-        torch.cuda.empty_cache()
         return self._run_filled(lane, batch, len(batch))
 
     def _run_filled(self, lane: _Lane, batch: NDArray[Any], count: int) -> Forward:
@@ -108,14 +115,14 @@ class GpuRunner:
         return self._in_turn(self._measure, batch)
 
     def _measure(self, batch: Batch) -> ReplayChoice:
-        tiles = _zeros(batch).to(self._device)
+        tiles = cache(lambda: _zeros(batch).to(self._device))  # which may not fit either
         recorded: list[RecordedPass] = []
 
         def record() -> Callable[[], object]:
-            recorded.append(RecordedPass(self._model, tiles, self._compute))
-            return lambda: self._finished(recorded[0], tiles)
+            recorded.append(RecordedPass(self._model, tiles(), self._compute))
+            return lambda: self._finished(recorded[0], tiles())
 
-        choice = measure_replay(lambda: self._finished(self._model, tiles), record)
+        choice = measure_replay(lambda: self._finished(self._model, tiles()), record)
         if choice.replay:
             self._recorded = recorded[0]
         return choice
@@ -133,12 +140,14 @@ class GpuRunner:
             self._finished(self._model, tiles)
             self._recorded = RecordedPass(self._model, tiles, self._compute)
         except RuntimeError as error:
-            _log.warning("passes are launched one by one: a CUDA graph could not be recorded: %s", error)
+            reason = first_line(error)
+            _log.warning("passes are launched one by one: a CUDA graph could not be recorded: %s", reason)
 
     def forget(self) -> None:
         """Give the memory of a recorded pass back, and fill batches up no more to what did not fit."""
         self._recorded = None
         self._largest.forget()
+        torch.cuda.empty_cache()
 
     def _finished(self, run: Callable[[torch.Tensor], object], tiles: torch.Tensor) -> None:
         with torch.cuda.stream(self._compute):

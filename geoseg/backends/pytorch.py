@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 
 from geoseg.backends import architectures
 from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor
-from geoseg.backends.gpu_runner import GpuRunner
+from geoseg.backends.gpu_runner import GpuRunner, out_of_memory
 from geoseg.backends.replay import Batch, ReplayChoice, Replaying
 from geoseg.backends.torch_ends import CpuRunner, Forward, WholeModel
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
 from geoseg.models.inputs import InputSpec
-
-_ALLOCATION = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 class PyTorchPredictor:
@@ -46,7 +44,7 @@ class PyTorchPredictor:
     InvalidModel
         If weights and architecture do not fit each other.
     BackendUnavailable
-        If PyTorch sees no such device.
+        If PyTorch sees no such device, or it has no room for the model.
     """
 
     def __init__(
@@ -67,7 +65,15 @@ class PyTorchPredictor:
             torch.set_num_threads(threads or 1)
         network = architectures.load(folder).eval().requires_grad_(False)
         whole = WholeModel(network, activation, inputs, half=cuda)
-        whole = whole.to(found).to(memory_format=torch.channels_last)
+        try:
+            whole = whole.to(found).to(memory_format=torch.channels_last)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise BackendUnavailable(
+                f"device {self.device}: no room for the model in what is free of the GPU's memory; "
+                "give --device cpu, or another GPU (cuda:N)"
+            ) from error
         self._gpu = GpuRunner(whole, found) if cuda else None
         self._run: Callable[[NDArray[Any]], Forward] = self._gpu or CpuRunner(whole)
 
@@ -76,12 +82,9 @@ class PyTorchPredictor:
         try:
             values, broken = self._run(batch)
         except RuntimeError as error:
-            if not any(hint in str(error) for hint in _ALLOCATION):
+            if not out_of_memory(error):
                 raise
-            if self._gpu is not None:  # smaller batches are not recorded
-                self._gpu.forget()
-            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-                torch.cuda.empty_cache()
+            self.forget()  # smaller batches are not recorded
             raise OutOfDeviceMemory(f"{self.device}: a batch of {len(batch)} tiles does not fit") from error
         if broken:
             raise InvalidModel(NOT_A_NUMBER)
@@ -95,6 +98,11 @@ class PyTorchPredictor:
         """Record a pass for such batches on a GPU, unless that was done or has failed before."""
         if self._gpu is not None:
             self._gpu.replay(batch)
+
+    def forget(self) -> None:
+        """Give back what a recorded pass holds, see `Replaying`."""
+        if self._gpu is not None:
+            self._gpu.forget()
 
 
 def _find_device(name: str) -> torch.device:

@@ -66,6 +66,10 @@ class Replaying(Protocol):
         """Record a pass for such batches, unless that was done or has failed before."""
         ...
 
+    def forget(self) -> None:
+        """Give back the device's memory that the recorded pass holds, and what else is not in use."""
+        ...
+
 
 def worth_measuring(tiles: int, batch: Batch, workers: int) -> bool:
     """Return whether a run is long enough: `ENOUGH_PASSES` in each of its processes."""
@@ -103,13 +107,19 @@ def measure_replay(
     clock : callable
         Returns seconds.
     """
+    failed = "a pass could not be timed"
     try:
         launched = _timed(eager, clock)
+        failed = "a CUDA graph could not be recorded"
         replayed = _timed(record(), clock)
     except RuntimeError as error:  # all that CUDA and PyTorch report
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return ReplayChoice(False, f"eager: a CUDA graph could not be recorded ({said})")
+        return ReplayChoice(False, f"eager: {failed} ({first_line(error)})")
     return choose_replay(launched, replayed)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind; CUDA says much more."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _timed(run: Callable[[], object], clock: Callable[[], float]) -> list[float]:

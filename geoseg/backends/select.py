@@ -120,6 +120,8 @@ class PredictorRecipe:
             if not isinstance(predictor, Replaying):
                 return self
             choice = predictor.try_replay(batch)
+            if workers > 1:  # they have the device to themselves
+                predictor.forget()
         reason = f"{self.reason}; {choice.reason}"
         return replace(self, replay=batch if choice.replay else None, reason=reason)
 

@@ -12,7 +12,7 @@ from geoseg.errors import InvalidOption
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.plan import BLOCK_PIXELS, Plan
-from geoseg.prediction.resources import Resources
+from geoseg.prediction.resources import FEWEST_THREADS_GPU, Resources
 
 MEGABYTE = 10**6
 
@@ -98,7 +98,7 @@ def choices(
 
     Smaller blocks cost little, smaller batches next to nothing on a CPU, and a single thread lets
     reading and inference wait for each other: so the blocks give way first, then the batches, then the
-    threads.
+    threads. On a GPU, which a block of less than a batch starves, some threads go before such blocks.
 
     Parameters
     ----------
@@ -107,14 +107,30 @@ def choices(
     batches : sequence of int
         Tiles a forward pass, in the order of preference.
     """
+    most = resources.threads
+    few, full = most, list(sides)
+    if resources.gpu:
+        few = min(most, FEWEST_THREADS_GPU)
+        full = [side for side in sides if side**2 >= batches[0]] or list(sides[:1])
+    for threads in range(most, few - 1, -1):
+        for side in full:
+            yield _choice(plan, resources, side, batches[0], threads)
     for side in sides:
-        yield replace(plan, tiles=replace(plan.tiles, block=side)), resources.cut(batch=batches[0])
+        if side not in full:
+            yield _choice(plan, resources, side, batches[0], few)
     for side in sides[-1:]:
-        smallest = replace(plan, tiles=replace(plan.tiles, block=side))
         for batch in batches[1:]:
-            yield smallest, resources.cut(batch=batch)
-        for threads in range(resources.threads - 1, 0, -1):
-            yield smallest, resources.cut(batch=batches[-1], threads=threads)
+            yield _choice(plan, resources, side, batch, few)
+        for threads in range(few - 1, 0, -1):
+            yield _choice(plan, resources, side, batches[-1], threads)
+
+
+def _choice(plan: Plan, resources: Resources, side: int, batch: int, threads: int) -> Choice:
+    """Return blocks of a size, and a batch that divides one evenly: a rest would waste a pass."""
+    plan = replace(plan, tiles=replace(plan.tiles, block=side))
+    tiles = min(side, len(plan.tiles.rows)) * min(side, len(plan.tiles.cols))
+    passes = math.ceil(tiles / batch)
+    return plan, resources.cut(batch=math.ceil(tiles / passes), threads=threads)
 
 
 def first_within(candidates: Sequence[Choice] | Iterator[Choice], budget: int) -> Choice | None:

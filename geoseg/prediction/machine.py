@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DEFAULT_MEMORY = 2 * 10**9
-"""What a run takes unasked, at most."""
+"""What a run takes unasked, at most; on several GPUs, for each of them."""
 
 DEFAULT_SHARE = 4
 """Unasked, a run takes no more than this part of the memory: a quarter."""
@@ -33,18 +33,20 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     return min([*_machine(), *_control_groups(root), *_own_limits()], default=None)
 
 
-def default_budget(limit: int | None, beside: int = 0) -> int:
+def default_budget(limit: int | None, *, cuda: int = 0, workers: int = 0) -> int:
     """Return the bytes that a run takes where nobody says how many.
 
     Parameters
     ----------
     limit : int or None
-        What the process may have at most.
-    beside : int
-        Bytes that come on top of `DEFAULT_MEMORY`, though not of the share: what GPUs take of the host,
-        which alone is about as much.
+        What the process may have at most: whatever else, no more than the share of it is taken.
+    cuda : int
+        Bytes that CUDA takes of the host in each process, which alone is about as much as
+        `DEFAULT_MEMORY`; 0 on a CPU.
+    workers : int
+        Processes beside this one that each serve a GPU.
     """
-    wanted = DEFAULT_MEMORY + beside
+    wanted = DEFAULT_MEMORY * max(1, workers if cuda else 1) + cuda * (1 + workers)
     return wanted if limit is None else min(wanted, limit // DEFAULT_SHARE)
 
 

@@ -86,7 +86,7 @@ class PredictOptions:
         "the model's card suggests.",
         metavar="PX",
     )
-    batch: int | Auto = option(AUTO, "Tiles in one forward pass.", metavar="N")
+    batch: int | Auto = option(AUTO, "Tiles in one forward pass, at most.", metavar="N")
     device: str = option(AUTO, "Where the model runs.", metavar="auto|cpu|cuda|cuda:N")
     backend: Backend = option(AUTO, "What runs the model.")
     precision: Precision = option(AUTO, "Numbers that the model is computed in.")

@@ -34,6 +34,9 @@ MOST_THREADS_GPU = 8
 """The same on a GPU, which infers some hundred megapixels a second: to read, cut, blend and trace, a thread
 takes as long for 25."""
 
+FEWEST_THREADS_GPU = 3
+"""Threads that keep a GPU busy for most of the time: as many as batches are under way to it and back."""
+
 TILES_A_GPU = 2000
 """Tiles that are worth another GPU: about what one does while another's process starts, for which ten
 seconds are assumed."""
@@ -106,6 +109,11 @@ class Resources:
     def gpu(self) -> bool:
         """Whether the model runs on a GPU."""
         return self.device.startswith("cuda")
+
+    @property
+    def shapers(self) -> int:
+        """Threads that make features of complete polygons, beside those that read, cut, blend and trace."""
+        return max(1, (self.workers or 1) * self.threads // 4)
 
     def on(self, gpus: tuple[str, ...]) -> Resources:
         """Return the same with a worker process for each of several GPUs; one needs none."""

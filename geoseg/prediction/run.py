@@ -8,9 +8,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
@@ -22,20 +22,9 @@ from geoseg.prediction.outlook import expect
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
 from geoseg.prediction.resources import results
+from geoseg.prediction.shaping import FeatureSink, Shaper
 from geoseg.prediction.survey import survey
 from geoseg.values import ProbabilityBlock
-
-if TYPE_CHECKING:
-    from geopandas import GeoDataFrame
-
-    from geoseg.vector.pieces import Piece
-
-
-class FeatureSink(Protocol):
-    """Where finished polygons go."""
-
-    def write(self, features: GeoDataFrame) -> None:
-        """Take a batch of features."""
 
 
 class BlockSink(Protocol):
@@ -99,7 +88,7 @@ def predict_scene(
         vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
         raster = stack.enter_context(_raster_sink(plan, options))
         forecast = expect(work, resources)
-        features, area, tally = run_plan(plan, stream, vector, raster, on_event)
+        features, area, tally = run_plan(plan, stream, vector, raster, on_event, shapers=resources.shapers)
         report = RunReport(
             plan, features, area, tally, _files(out, options), forecast=forecast, blocks_known=known
         )
@@ -186,8 +175,15 @@ def run_plan(
     vector: FeatureSink,
     raster: BlockSink | None,
     on_event: Callable[[Event], None] = ignore,
+    *,
+    shapers: int = 1,
 ) -> tuple[int, float | None, Tally]:
     """Feed the sinks with the results of all blocks of a plan as they come in.
+
+    Parameters
+    ----------
+    shapers : int
+        Threads that make features of complete polygons.
 
     Returns
     -------
@@ -201,17 +197,17 @@ def run_plan(
 
     started = time.monotonic()
     joiner = Joiner(plan.tiles.window.shape)
-    shaper = _Shaper(plan, vector)
     tally, progress = Tally(), Progress.begin(plan)
-    for result in stream:
-        shaper.add(joiner.add(result.pieces))
-        if raster is not None and result.raster is not None:
-            raster.write(result.raster)
-        tally += result.tally
-        progress = progress.after(_core_pixels(plan, result), time.monotonic() - started)
-        on_event(progress)
-    joiner.finish()
-    shaper.flush()
+    with Shaper(plan, vector, shapers) as shaper:
+        for result in stream:
+            shaper.add(joiner.add(result.pieces))
+            if raster is not None and result.raster is not None:
+                raster.write(result.raster)
+            tally += result.tally
+            progress = progress.after(_core_pixels(plan, result), time.monotonic() - started)
+            on_event(progress)
+        joiner.finish()
+        shaper.finish()
     return shaper.features, shaper.area_m2, tally
 
 
@@ -222,44 +218,6 @@ def layer_metadata(report: RunReport) -> dict[str, str]:
     return {
         f"geoseg_{key}": facts[key] if isinstance(facts[key], str) else json.dumps(facts[key]) for key in keys
     }
-
-
-class _Shaper:
-    """Collects complete pieces into batches of bounded size, shapes each and writes it."""
-
-    VERTICES = 200_000
-
-    def __init__(self, plan: Plan, sink: FeatureSink) -> None:
-        self._plan = plan
-        self._sink = sink
-        self._waiting: list[Piece] = []
-        self._vertices = 0
-        self.features = 0
-        self.area_m2: float | None = None if plan.grid.crs is None else 0.0
-
-    def add(self, pieces: Sequence[Piece]) -> None:
-        import shapely
-
-        counts = shapely.get_num_coordinates([piece.polygon for piece in pieces])
-        for piece, count in zip(pieces, counts.tolist(), strict=True):
-            self._waiting.append(piece)
-            self._vertices += count
-            if self._vertices >= self.VERTICES:
-                self.flush()
-
-    def flush(self) -> None:
-        from geoseg.vector.shape import finish
-
-        if not self._waiting:
-            return
-        plan = self._plan
-        features = finish(self._waiting, plan.grid, plan.shape_rules, plan.schema)
-        self._waiting, self._vertices = [], 0
-        if len(features):
-            self._sink.write(features)
-            self.features += len(features)
-            if self.area_m2 is not None:
-                self.area_m2 += float(features["area_m2"].sum())
 
 
 def _core_pixels(plan: Plan, result: BlockResult) -> int:

@@ -106,7 +106,8 @@ def _decide(scene: SceneInfo, options: PredictOptions, out: Path | None) -> tupl
     resources = Resources.detect(options, plan.tiles.rows.size, predictor.device, network, BLOCK_CACHE, gpus)
     limit = memory_limit()
     known = known_blocks(out, plan) if out is not None and options.resume else ()
-    default = default_budget(limit, network.fixed * (resources.workers or 1) if resources.gpu else 0)
+    cuda = network.fixed if resources.gpu else 0
+    default = default_budget(limit, cuda=cuda, workers=resources.workers or 0)
     plan, resources = settle_memory(plan, resources, options, default=default, limit=limit, known=known)
     if len(resources.gpus) > 1:
         recipe = replace(recipe, reason=f"{recipe.reason}; on {len(resources.gpus)} GPUs")

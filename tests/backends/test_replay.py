@@ -106,7 +106,8 @@ def test_whatever_fails_stays_eager_and_is_said(where: str) -> None:
 
     choice = measure_replay(failing if where == "eager" else nothing, record)
     said = "CUDA error: operation not permitted when stream is capturing"
-    assert choice == ReplayChoice(False, f"eager: a CUDA graph could not be recorded ({said})")
+    what = "a pass could not be timed" if where == "eager" else "a CUDA graph could not be recorded"
+    assert choice == ReplayChoice(False, f"eager: {what} ({said})")
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class PaperGpu(PointwisePredictor):
     device: str = "cuda"
     tried: list[Batch] = field(default_factory=list)
     recorded: list[Batch] = field(default_factory=list)
+    forgotten: list[bool] = field(default_factory=list)
 
     def try_replay(self, batch: Batch) -> ReplayChoice:
         self.tried.append(batch)
@@ -130,6 +132,9 @@ class PaperGpu(PointwisePredictor):
 
     def replay(self, batch: Batch) -> None:
         self.recorded.append(batch)
+
+    def forget(self) -> None:
+        self.forgotten.append(True)
 
 
 RECIPE = select.PredictorRecipe("model", "0" * 64, "pytorch", "cuda", reason="pytorch: a GPU")
@@ -151,6 +156,14 @@ def test_the_choice_goes_with_the_recipe_to_every_worker(monkeypatch: pytest.Mon
     assert (gpu.tried, recipe.replay) == ([BATCH], BATCH)
     assert recipe.load() is gpu
     assert gpu.recorded == [BATCH]
+    assert not gpu.forgotten
+
+
+def test_who_only_measures_for_others_gives_the_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = PaperGpu()
+    install(monkeypatch, gpu)
+    assert RECIPE.for_run(BATCH, 10**6, 2).replay == BATCH
+    assert gpu.forgotten
 
 
 def test_a_device_that_cannot_record_is_launched_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +217,7 @@ class Counting(torch.nn.Module):
 
     def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self.launched += 1
-        return tiles.to(torch.int32) + 1, torch.zeros((), dtype=torch.bool)
+        return tiles.to(torch.int32) + 1, torch.zeros((), dtype=torch.bool, device=tiles.device)
 
 
 def paper_runner(monkeypatch: pytest.MonkeyPatch, failure: str) -> tuple[GpuRunner, Counting]:
@@ -292,14 +305,20 @@ def test_batches_are_filled_up_to_the_largest_of_their_kind() -> None:
     assert largest.count_for(bytes_[:1]) == 1
 
 
-def test_a_batch_that_fits_only_unfilled_is_run_unfilled(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")],
+)
+def test_a_batch_that_fits_only_unfilled_is_run_unfilled(
+    monkeypatch: pytest.MonkeyPatch, failure: RuntimeError
+) -> None:
     runner, _ = paper_runner(monkeypatch, "")
     tried: list[int] = []
 
     def run(_lane: object, batch: np.ndarray, count: int) -> tuple[np.ndarray, bool]:
         tried.append(count)
         if count > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise failure
         return batch, False
 
     monkeypatch.setattr(runner, "_run_filled", run)
@@ -307,7 +326,7 @@ def test_a_batch_that_fits_only_unfilled_is_run_unfilled(monkeypatch: pytest.Mon
     runner(np.zeros((2, 1, 4, 4), np.uint8))
     runner(np.zeros((1, 1, 4, 4), np.uint8))
     assert tried == [8, 2, 1]
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(RuntimeError, match=str(failure)):
         runner(np.zeros((3, 1, 4, 4), np.uint8))
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import geoseg.prediction.resources as resources_module
 from geoseg.backends.footprint import Footprint
 from geoseg.errors import InvalidOption
 from geoseg.grid import TileGrid
@@ -18,7 +19,7 @@ from geoseg.prediction.machine import default_budget, memory_limit
 from geoseg.prediction.memory import largest_side, memory_use
 from geoseg.prediction.options import PredictOptions, parse_memory
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.resources import Resources
+from geoseg.prediction.resources import FEWEST_THREADS_GPU, Resources
 from tests.plans import make_test_plan
 
 sides = st.integers(1, 200_000)
@@ -147,5 +148,36 @@ def test_the_limits_of_containers_count(tmp_path: Path) -> None:
         assert memory_limit(root) == memory_limit(tmp_path)
     assert default_budget(10**9) == 250_000_000
     assert default_budget(None) == default_budget(10**12) == 2 * 10**9
-    assert default_budget(10**12, beside=10**9) == 3 * 10**9
-    assert default_budget(8 * 10**9, beside=10**9) == 2 * 10**9
+    assert default_budget(None, workers=4) == 2 * 10**9
+    assert default_budget(10**12, cuda=10**9) == 3 * 10**9
+    assert default_budget(10**12, cuda=10**9, workers=4) == 4 * 2 * 10**9 + 5 * 10**9
+    assert default_budget(8 * 10**9, cuda=10**9, workers=4) == 2 * 10**9
+
+
+@settings(max_examples=60)
+@given(plans, resources, st.integers(10**8, 10**10))
+def test_a_batch_divides_a_block_evenly(plan: Plan, machine: Resources, budget: int) -> None:
+    try:
+        chosen, fitted = settle(plan, machine, budget)
+    except InvalidOption:
+        return
+    grid = chosen.tiles
+    tiles = min(grid.block, len(grid.rows)) * min(grid.block, len(grid.cols))
+    assert fitted.batch <= min(machine.batch, tiles)
+    passes = -(-tiles // fitted.batch)
+    assert passes * (fitted.batch - 1) < tiles  # one tile less would not do
+
+
+@pytest.mark.parametrize("side", [4096, 16_384, 40_000, 200_000])
+@pytest.mark.parametrize("workers", [None, 4])
+def test_a_gpu_gets_whole_batches_before_many_threads(
+    side: int, workers: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources_module, "cores_each", lambda workers: 16 // workers)
+    plan, cuda = make_test_plan((side, side), tile=736, overlap=64), 2 * 10**9
+    gpus = tuple(map(str, range(workers or 1)))
+    machine = Resources.detect(PredictOptions(), 736, "cuda", Footprint(cuda), gpus=gpus)
+    default = default_budget(None, cuda=cuda, workers=workers or 0)
+    plan, chosen = settle_memory(plan, machine, PredictOptions(), default=default)
+    assert (plan.tiles.block, chosen.batch, chosen.workers) == (3, 9, workers)  # the largest that there is
+    assert chosen.threads >= FEWEST_THREADS_GPU
