@@ -148,11 +148,12 @@ def _predicted_time(report: RunReport) -> str:
 
 
 def _memory(report: RunReport, peak: int) -> str:
-    forecast = report.forecast
-    planned = (
-        "" if forecast is None or forecast.memory is None else f" (planned: {megabytes(forecast.memory)})"
-    )
-    return f"memory     {megabytes(peak)} at most{planned}"
+    forecast, whose = report.forecast, "" if report.alone else " in this process"
+    planned = ""
+    if forecast is not None and forecast.memory is not None:
+        others = "" if report.alone else "with those of its workers here, "
+        planned = f" ({others}planned: {megabytes(forecast.memory)})"
+    return f"memory     {megabytes(peak)} at most{whose}{planned}"
 
 
 def _batch(size: int) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from geoseg.errors import InvalidOption
+from geoseg.prediction.machine import ADDRESSES
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.plan import BLOCK_PIXELS, Plan
@@ -70,22 +71,23 @@ def _settle(
 ) -> Choice:
     batches = _halves(resources.batch) if options.batch == AUTO else [resources.batch]
     asked = options.max_memory
-    budget = default if asked == AUTO else asked
+    budget = default if asked == AUTO else min(asked, limit or asked)
     if found := first_within(choices(plan, resources, known, batches), budget):
         return found
     every = [*choices(plan, resources, _sides(plan), batches)]
     if found := first_within(every, budget):
         return found
     least = min(every, key=_total)
-    if asked != AUTO:
+    if asked != AUTO and _total(least) > asked:
         raise InvalidOption(
-            f"--max-memory {_megabytes(budget)}: this run needs {_megabytes(_total(least))} at least; "
+            f"--max-memory {_megabytes(asked)}: this run needs {_megabytes(_total(least))} at least; "
             f"give that, or a smaller --tile{_fewer(resources)}"
         )
     if limit is not None and _total(least) > limit:
         raise InvalidOption(
             f"this run needs {_megabytes(_total(least))} of memory, more than the {_megabytes(limit)} "
-            f"that it may have; give a smaller --tile{_fewer(resources)}"
+            f"that it may have by the machine, its container or ulimit (of ulimit -v {_megabytes(ADDRESSES)} "
+            f"are set aside for libraries); give a smaller --tile{_fewer(resources)}"
         )
     # A little above the least, so that a large model does not make all blocks tiny.
     return first_within(every, min(_total(least) * 5 // 4, limit or sys.maxsize)) or least

@@ -162,8 +162,8 @@ def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False
     in_flight : int
         Blocks that may be submitted before the first of them has been taken from this iterator.
     gpu : bool
-        Ask for one unit of the resource ``GPU`` for each inference: workers that declare one work one
-        block at a time, while others of theirs are read and traced.
+        Ask for one unit of the resource ``GPU`` for each inference: a worker infers as many blocks at a
+        time as it declares, while others of its are read and traced.
     """
 
     def submit(function: Callable[..., Any], *arguments: Any, key: str) -> Any:

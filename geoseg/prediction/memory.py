@@ -76,7 +76,7 @@ def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
     plan : Plan
     resources : Resources
     """
-    separate = resources.workers is not None or resources.scheduler is not None
+    separate = not resources.alone
     workers, blocks = resources.workers or 1, math.prod(plan.tiles.block_shape)
     inferring, threads = min(workers, blocks), min(workers * resources.threads, blocks)
     extent, network = _extent(plan), resources.network

@@ -107,6 +107,7 @@ class PredictOptions:
             "--threshold must lie between 0 and 1": self.threshold == AUTO or 0 < self.threshold < 1,
             "--simplify must be 0 or more": self.simplify == AUTO or 0 <= self.simplify < math.inf,
             "--min-area must be 0 or more": self.min_area == AUTO or 0 <= self.min_area < math.inf,
+            "--overlap must be 0 or more": self.overlap == AUTO or self.overlap >= 0,
             "--batch must be 1 or more": self.batch == AUTO or self.batch >= 1,
             "--workers must be 1 or more": self.workers is None or self.workers >= 1,
             "--workers and --scheduler exclude each other": not (self.workers and self.scheduler),
@@ -170,5 +171,7 @@ def parse_memory(text: str) -> int:
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     if match is None or match[2].upper() not in _UNITS:
-        raise InvalidOption(f"--max-memory takes a size such as 2GB or 512MiB, not {text!r}")
+        raise InvalidOption(
+            f"--max-memory takes a size in kB, MB, GB, KiB, MiB or GiB, such as 2GB, not {text!r}"
+        )
     return int(float(match[1]) * _UNITS[match[2].upper()])

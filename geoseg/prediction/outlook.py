@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from geoseg.prediction.calibration import keep, measure_pace, recall, tile_pixels
@@ -141,6 +141,7 @@ def look_ahead(
         if pace is None:
             say(f"measuring the speed of {predictor.name}")
             pace = measure_pace(predictor, work.plan, resources.batch)
+            pace = replace(pace, tile=pace.tile / max(1, len(resources.gpus)))
             keep(work.plan, resources, pace)
     empty = empty_tiles(work)
     memory = memory_use(work.plan, resources)

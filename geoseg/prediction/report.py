@@ -74,6 +74,8 @@ class RunReport:
         Wall time from the first look at the scene to the last file in place.
     peak_memory : int or None
         Largest resident size of this process in bytes.
+    alone : bool
+        Whether this process did all of the work.
     forecast : Forecast or None
         What the run was expected to take.
     blocks_known : int
@@ -87,6 +89,7 @@ class RunReport:
     files: tuple[str, ...]
     seconds: float = 0.0
     peak_memory: int | None = None
+    alone: bool = True
     forecast: Forecast | None = None
     blocks_known: int = 0
 

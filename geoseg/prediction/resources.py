@@ -35,7 +35,8 @@ MOST_THREADS_GPU = 8
 takes as long for 25."""
 
 FEWEST_THREADS_GPU = 3
-"""Threads that keep a GPU busy for most of the time: as many as batches are under way to it and back."""
+"""Threads that keep a GPU busy for most of the time, and blocks that a process infers on it at once: as many
+as batches are under way to it and back."""
 
 TILES_A_GPU = 2000
 """Tiles that are worth another GPU: about what one does while another's process starts, for which ten
@@ -111,6 +112,11 @@ class Resources:
         return self.device.startswith("cuda")
 
     @property
+    def alone(self) -> bool:
+        """Whether there are no processes but this one."""
+        return self.workers is None and self.scheduler is None
+
+    @property
     def shapers(self) -> int:
         """Threads that make features of complete polygons, beside those that read, cut, blend and trace."""
         return max(1, (self.workers or 1) * self.threads // 4)
@@ -155,7 +161,7 @@ def _threads(workers: int, device: str) -> int:
 @contextlib.contextmanager
 def results(work: Work, resources: Resources) -> Iterator[Iterator[BlockResult]]:
     """Open the scheduler that the resources name and yield the iterator of block results."""
-    if resources.workers is None and resources.scheduler is None:
+    if resources.alone:
         stream = run_on_threads(work, resources.threads, resources.in_flight)
         with contextlib.closing(stream):  # type: ignore[type-var]
             yield stream
@@ -192,7 +198,7 @@ def _client(resources: Resources) -> Iterator[Any]:
                         dashboard_address=None,
                         # Another port than that of a cluster that runs beside, and not for others to see.
                         scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-                        resources={"GPU": 1} if resources.gpu else None,
+                        resources={"GPU": FEWEST_THREADS_GPU} if resources.gpu else None,
                         silence_logs=logging.CRITICAL,
                     )
                 )

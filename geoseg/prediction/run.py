@@ -90,7 +90,14 @@ def predict_scene(
         forecast = expect(work, resources)
         features, area, tally = run_plan(plan, stream, vector, raster, on_event, shapers=resources.shapers)
         report = RunReport(
-            plan, features, area, tally, _files(out, options), forecast=forecast, blocks_known=known
+            plan,
+            features,
+            area,
+            tally,
+            _files(out, options),
+            alone=resources.alone,
+            forecast=forecast,
+            blocks_known=known,
         )
         vector.set_metadata(layer_metadata(report))
     if journal is not None:

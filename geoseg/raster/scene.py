@@ -164,7 +164,8 @@ def sample(scene: SceneInfo, bands: Sequence[int], *, budget: int = 1 << 22) -> 
     """Yield patches that stand for the whole scene, always the same ones.
 
     The whole scene if it has at most `budget` pixels, else the finest overview that has, else windows
-    of 256 x 256 pixels spread evenly over the coarsest overview (or the scene), `budget` in all.
+    of 256 x 256 pixels spread evenly over the coarsest overview (or the scene), `budget` in all. Each lies
+    in as few blocks of the file as can be: of a scene behind a URL no others are fetched.
     """
     shapes = [(scene.geobox.height, scene.geobox.width), *scene.overviews]
     small = [shape for shape in shapes if shape[0] * shape[1] <= budget]
@@ -175,8 +176,17 @@ def sample(scene: SceneInfo, bands: Sequence[int], *, budget: int = 1 << 22) -> 
         return
     side = 256
     for row, col in _lattice(height, width, side, budget // side**2):
-        window = Window(row, col, side, side).intersection(grid.window)
+        top, left = _on_blocks(row, scene.block_shape[0], side), _on_blocks(col, scene.block_shape[1], side)
+        window = Window(top, left, side, side).intersection(grid.window)
         yield read_patch(scene, window, grid, bands)
+
+
+def _on_blocks(start: int, block: int, side: int) -> int:
+    """Move the start of a window to where it touches the fewest blocks along an axis."""
+    if block < side:
+        return start // block * block
+    first = (start + side // 2) // block * block
+    return min(max(start, first), first + block - side)
 
 
 def _lattice(height: int, width: int, side: int, count: int) -> Iterator[tuple[int, int]]:

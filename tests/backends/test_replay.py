@@ -31,7 +31,7 @@ from geoseg.backends.replay import (
     measure_replay,
     worth_measuring,
 )
-from geoseg.errors import OutOfDeviceMemory
+from geoseg.errors import BackendUnavailable, OutOfDeviceMemory
 from geoseg.models.bundle import Bundle
 from geoseg.prediction.blocks import prepare, usual_batch
 from geoseg.testing import make_scene
@@ -343,6 +343,17 @@ def test_what_a_recording_holds_is_given_back_where_memory_is_short(
     with pytest.raises(OutOfDeviceMemory):
         predictor(stored(2, 1))
     runner.forget.assert_called_once_with()
+
+
+def test_a_model_for_which_a_gpu_has_no_room_is_said(binary: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geoseg.backends import pytorch
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(pytorch.WholeModel, "to", full)
+    with pytest.raises(BackendUnavailable, match=r"device cpu: no room for the model .* --device cpu"):
+        pytorch.PyTorchPredictor(binary.path, "sigmoid")
 
 
 @needs_gpu

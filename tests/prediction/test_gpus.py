@@ -39,7 +39,7 @@ from geoseg.prediction.journal import Journal
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.reading import BlockPixels
-from geoseg.prediction.resources import Resources, choose_gpus, results
+from geoseg.prediction.resources import FEWEST_THREADS_GPU, Resources, choose_gpus, results
 from geoseg.prediction.wiring import infer, read
 from geoseg.testing import make_scene
 from geoseg.values import Patch, Window
@@ -77,12 +77,12 @@ class Diary:
 
 @dataclass(frozen=True)
 class Alone:
-    """A device that fails where it is asked for two batches at once, if `only_one` may be."""
+    """A device that fails where a process asks for more than so many batches at once."""
 
     diary: Diary
     inner: Predictor = field(default_factory=ReferencePredictor)
     processes: int = 1
-    only_one: bool = True
+    at_once: int = 1
     name: str = "pytorch bf16"
     device: str = "cuda"
     normalizes: bool = False
@@ -90,11 +90,12 @@ class Alone:
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.uint16]:
         self.diary.note("infer")
         self.diary.wait_for(self.processes, "infer")
-        busy = self.diary.folder / f"busy-{os.getpid()}"
-        busy.touch(exist_ok=not self.only_one)
+        busy = self.diary.folder / f"busy-{os.getpid()}-{uuid4().hex}"
+        busy.touch()
         time.sleep(0.01)
+        assert len([*self.diary.folder.glob(f"busy-{os.getpid()}-*")]) <= self.at_once
         values = self.inner(batch)
-        busy.unlink(missing_ok=not self.only_one)
+        busy.unlink()
         return values
 
 
@@ -120,7 +121,7 @@ class PaperRecipe:
         return self
 
     def load(self) -> Predictor:
-        return Alone(self.diary, PointwisePredictor(), self.processes, only_one=self.processes > 1)
+        return Alone(self.diary, PointwisePredictor(), self.processes, FEWEST_THREADS_GPU)
 
 
 @pytest.fixture
@@ -129,11 +130,13 @@ def diary(tmp_path: Path) -> Diary:
     return Diary(tmp_path / "diary")
 
 
-def make_work(diary: Diary, processes: int = 1) -> Work:
+def make_work(diary: Diary, processes: int = 1, at_once: int = 1) -> Work:
     broken = np.zeros(SHAPE, bool)
     broken[50:53, 60:63] = True
     reader = ArrayReader(PIXELS, PIXELS[0] > 0.05, broken)
-    return Work(PLAN, NotingReader(diary, reader), Load(Alone(diary, processes=processes)), 4)
+    return Work(
+        PLAN, NotingReader(diary, reader), Load(Alone(diary, processes=processes, at_once=at_once)), 4
+    )
 
 
 def alone(diary: Diary) -> list[BlockResult]:
@@ -336,7 +339,7 @@ def test_each_process_is_shown_its_gpu_and_a_killed_one_loses_nothing(diary: Dia
     expected = alone(diary)
     machine = Resources(threads=2, in_flight=5, batch=4, workers=2, device="cuda", gpus=("7", "GPU-9"))
     done: list[BlockResult] = []
-    with results(make_work(diary, 2), machine) as stream:
+    with results(make_work(diary, 2, FEWEST_THREADS_GPU), machine) as stream:
         for result in stream:
             done.append(result)
             if len(done) == 3:

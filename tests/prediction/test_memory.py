@@ -117,6 +117,17 @@ def test_without_a_budget_a_large_model_runs_in_what_it_needs() -> None:
         settle(plan, machine, "auto", limit=10**9)
 
 
+def test_a_budget_beyond_what_the_process_may_have_is_cut_to_it_or_refused() -> None:
+    plan, machine = make_test_plan((5000, 5000), tile=512, overlap=64), Resources(2, 3, 4)
+    fitting = settle(plan, machine, 10**12, limit=6 * 10**8)
+    assert memory_use(*fitting).total <= 6 * 10**8
+    assert memory_use(*settle(plan, machine, 10**12)).total > 6 * 10**8
+    with pytest.raises(InvalidOption, match=r"more than the 24MB that it may have .*ulimit"):
+        settle(plan, machine, 7 * 10**8, limit=24 * 10**6)
+    with pytest.raises(InvalidOption, match="--max-memory 20MB: this run needs"):
+        settle(plan, machine, 2 * 10**7, limit=24 * 10**6)
+
+
 def test_the_blocks_of_an_interrupted_run_are_kept_under_another_budget(tmp_path: Path) -> None:
     plan, out = make_test_plan((5000, 5000), tile=512, overlap=64), tmp_path / "out.gpkg"
     machine = Resources(2, 3, 4)

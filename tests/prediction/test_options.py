@@ -40,6 +40,7 @@ def test_a_stretch_needs_two_ascending_numbers(text: str) -> None:
         {"simplify": -1.0},
         {"min_area": -1.0},
         {"batch": 0},
+        {"overlap": -1},
         {"workers": 0},
         {"workers": 2, "scheduler": "tcp://localhost:1"},
         {"bands": (0, 1)},

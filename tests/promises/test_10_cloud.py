@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,10 @@ import rasterio
 from geopandas.testing import assert_geodataframe_equal
 from shapely.geometry import Polygon, box
 
+from geoseg.raster import scene as scene_module
+from geoseg.raster.describe import SceneInfo
 from geoseg.testing import NORTH_UP, make_scene
-from geoseg.values import Window
+from geoseg.values import GeoBox, Patch, Window
 from tests.raster.serve import Served, served
 from tests.runs import BRIGHT, Run, assert_refused, bright_model, least_memory, predict
 
@@ -58,25 +60,26 @@ def bbox(area: Window) -> tuple[object, ...]:
     return "--bbox", left, bottom, right, top
 
 
-def starts() -> list[int]:
-    return [min(start, SIDE - TILE) for start in range(0, SIDE - OVERLAP, TILE - OVERLAP)]
+def starts(side: int) -> list[int]:
+    return [min(start, side - TILE) for start in range(0, side - OVERLAP, TILE - OVERLAP)]
 
 
-def needed(scene: Path, area: Polygon) -> int:
-    """Return the bytes of the file's blocks that the tiles over an area (columns, rows) touch."""
-    corners = [
-        (row, col)
-        for row in starts()
-        for col in starts()
-        if box(col, row, col + TILE, row + TILE).intersection(area).area > 0
-    ]
-    blocks = {
-        (i, j)
-        for row, col in corners
-        for i in range(row // BLOCK, (row + TILE - 1) // BLOCK + 1)
-        for j in range(col // BLOCK, (col + TILE - 1) // BLOCK + 1)
-    }
+def needed(scene: Path, area: Polygon, beside: Iterable[Window] = ()) -> int:
+    """Return the bytes of the blocks that the tiles over an area (columns, rows) touch, and windows."""
     with rasterio.open(scene) as dataset:
+        side, block = dataset.width, dataset.block_shapes[0][0]
+        tiles = [Window(row, col, TILE, TILE) for row in starts(side) for col in starts(side)]
+        touching = [
+            tile
+            for tile in tiles
+            if box(tile.col, tile.row, tile.col_stop, tile.row_stop).intersection(area).area > 0
+        ]
+        blocks = {
+            (i, j)
+            for window in [*touching, *beside]
+            for i in range(window.row // block, (window.row_stop - 1) // block + 1)
+            for j in range(window.col // block, (window.col_stop - 1) // block + 1)
+        }
         sizes = [dataset.get_tag_item(f"BLOCK_SIZE_{j}_{i}", "TIFF", bidx=1) for i, j in blocks]
     return sum(map(int, sizes))
 
@@ -116,6 +119,41 @@ def test_an_area_costs_the_bytes_of_its_tiles(
     assert_same(far, near)
     assert fetched <= 1.2 * needed(scene, shape) + HEADER
     assert fetched < 0.5 * scene.stat().st_size
+
+
+def test_what_a_stretch_looks_at_comes_on_top(
+    server: Served, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Windows as far apart as those of a large scene: GDAL reads ahead where it seems to be asked for all.
+    monkeypatch.setitem(scene_module.sample.__kwdefaults__, "budget", 1 << 20)
+    side = 2560
+    pixels = np.random.default_rng(1).integers(900, 3000, (3, side, side)).astype(np.uint16)
+    pixels[:, 420:470, 520:590] = 3000
+    scene = make_scene(
+        server.folder / "sixteen.tif", pixels=pixels, block=256, compress="deflate", interleave="pixel"
+    )
+    seen: list[Window] = []
+    read = scene_module.read_patch
+
+    def watched(info: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[int]) -> Patch:
+        seen.append(window)
+        return read(info, window, grid, bands)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene_module, "read_patch", watched)
+        list(scene_module.sample(scene_module.open_scene(scene), [1, 2, 3]))
+    assert len(seen) == 16
+    options = (*bbox(AREA), *TILES)
+    near = predict(capfd, scene, *options, folder=tmp_path, out="near.gpkg")
+    server.log()
+    far = predict(capfd, f"{server.url}/sixteen.tif", *options, folder=tmp_path, out="far.gpkg")
+    fetched = sum(sent for *_, sent in server.log())
+    assert far.code == near.code == 0, far.err
+    assert_geodataframe_equal(far.features, near.features)
+    area = box(AREA.col, AREA.row, AREA.col_stop, AREA.row_stop)
+    looked_at = needed(scene, Polygon(), seen)
+    assert fetched <= 1.2 * (needed(scene, area) + looked_at) + HEADER
+    assert looked_at < 0.17 * scene.stat().st_size  # 16 of 100 blocks
 
 
 @pytest.mark.parametrize("trouble", ["503x2", "cutx3", "cutx12"])

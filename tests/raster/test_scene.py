@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
 from geoseg.errors import UnreadableScene
-from geoseg.raster.scene import open_scene, read_patch, read_validity, sample
+from geoseg.raster.scene import _on_blocks, open_scene, read_patch, read_validity, sample
 from geoseg.testing import NORTH_UP, make_scene
 from geoseg.values import Window
 
@@ -438,6 +438,15 @@ def test_samples_stand_for_the_whole(tmp_path):
     assert len(lattice[0]) == 1
     assert lattice[0][0].valid.shape == (256, 256)
     assert np.array_equal(lattice[0][0].pixels, lattice[1][0].pixels)
+
+
+@given(st.integers(0, 5000), st.integers(1, 2000), st.integers(1, 300))
+def test_a_sampled_window_touches_the_fewest_blocks(start, block, side):
+    moved = _on_blocks(start, block, side)
+    touched = (moved + side - 1) // block - moved // block + 1
+    assert touched == -(-side // block)
+    assert moved >= 0
+    assert abs(moved - start) < max(block, side)
 
 
 def test_gray_alpha_and_undefined_extra_bands(tmp_path):
