@@ -21,6 +21,7 @@ from typing import Any
 
 import openvino
 
+from geoseg.backends.base import usable_cores
 from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
 from geoseg.models.bundle import cache_folder
@@ -68,7 +69,7 @@ class CompiledCache:
             "openvino": openvino.__version__,
             "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
             "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": usable_cores(),
         }
         text = json.dumps({**machine, **facts}, sort_keys=True, default=repr)
         try:

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from geoseg.grid.tiles import ONE, BlockIndex, Tile, TileGrid
 from geoseg.values import ProbabilityBlock, Window
 
+STRIP = 64
+"""Rows of a tile that are weighted at a time: what that takes stays in the processor's cache."""
+
 Sums = NDArray[np.uint32]
 
 
@@ -58,10 +61,13 @@ def accumulate(sums: Sums, extent: Window, grid: TileGrid, tile: Tile, values: N
     """
     inside = tile.window.intersection(extent)
     down, across = grid.weight(tile)
-    weight = down[: inside.height, None].astype(np.uint32) * across[: inside.width]
+    across = across[: inside.width].astype(np.uint32)
     rows, cols = inside.within(extent)
-    for channel, tile_values in zip(sums, values, strict=True):
-        channel[rows, cols] += weight * tile_values[: inside.height, : inside.width]
+    for top in range(0, inside.height, STRIP):
+        strip = slice(top, min(top + STRIP, inside.height))
+        weight = down[strip, None] * across
+        for channel, tile_values in zip(sums[:, rows, cols], values, strict=True):
+            channel[strip] += weight * tile_values[strip, : inside.width]
 
 
 def split(

@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from geoseg.backends.base import usable_cores
 from geoseg.backends.footprint import NOTHING, Footprint
 from geoseg.backends.gpus import VISIBLE, gpu_count, visible_gpus
 from geoseg.errors import GeosegError, InvalidOption
@@ -149,8 +150,7 @@ def choose_gpus(options: PredictOptions, device: str, tiles: int) -> tuple[str, 
 
 def cores_each(workers: int) -> int:
     """Return the cores of this machine that each of so many worker processes can have, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
+    return max(1, usable_cores() // workers)
 
 
 def _threads(workers: int, device: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from geoseg.backends.base import usable_cores
 from geoseg.errors import InvalidOption
 from geoseg.training.augment import augment
 from geoseg.training.data.sample import IGNORE
@@ -205,5 +205,4 @@ def make_optimizer(network: torch.nn.Module, options: Optimization) -> torch.opt
 
 def automatic_workers(device: str, processes: int) -> int:
     """Return how many processes draw for each of `processes`: a CPU has its hands full, a GPU would wait."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, max(1, cores // processes)) if device == "cuda" else 0
+    return min(16, max(1, usable_cores() // processes)) if device == "cuda" else 0
