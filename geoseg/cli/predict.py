@@ -29,7 +29,8 @@ from geoseg.prediction.options import PredictOptions
 def predict(scene: str, out: Path, as_json: bool, quiet: bool, **options: Any) -> int:
     """Segment SCENE and write georeferenced polygons.
 
-    SCENE is any raster that GDAL reads: a file, or a URL that you trust.
+    SCENE is a GeoTIFF or one of the other rasters of plain pixels that GDAL reads: a file, or a URL that you
+    trust.
 
     \b
     Examples:

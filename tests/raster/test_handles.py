@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ from geoseg.errors import UnreadableScene
 from geoseg.prediction.survey import PlanReader
 from geoseg.raster import environment, handles
 from geoseg.raster.cache import BLOCK_CACHE, LARGEST_CACHE, useful_cache
-from geoseg.raster.handles import KEPT, close_kept, kept_open
+from geoseg.raster.handles import CROWD, KEPT, MOST, close_kept, kept_open
 from geoseg.raster.scene import close_scene, open_scene, read_patch
 from geoseg.testing import make_scene
 from geoseg.values import Patch, Window
@@ -73,7 +74,7 @@ def lent(uri: str, opened: list[Fake]) -> Iterator[Fake]:
 
 
 def close_all() -> None:
-    for uri, *_ in list(handles._handles):
+    for (uri, *_), _ in list(handles._handles):
         close_kept(uri)
 
 
@@ -132,6 +133,35 @@ def test_threads_never_share_a_dataset() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(16)))
     assert sum(dataset.open for dataset in opened) <= KEPT
+    close_all()
+    assert not any(dataset.open for dataset in opened)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 16), st.booleans())
+def test_a_crowd_gets_more_datasets_of_a_file_and_few_threads_one(threads: int, remote: bool) -> None:
+    close_all()
+    opened: list[Fake] = []
+    name = "/vsicurl/https://host/a.tif" if remote else "a.tif"
+    all_are_here, served = threading.Semaphore(0), threading.Event()
+
+    def work(_: int) -> None:
+        all_are_here.release()
+        with lent(name, opened):
+            assert served.wait(30)
+            with lent(name, opened):  # the same one, whoever waits for others
+                pass
+
+    with ThreadPoolExecutor(threads) as pool:
+        done = pool.map(work, range(threads))
+        for _ in range(threads):
+            assert all_are_here.acquire(timeout=30)
+        end = time.monotonic() + 30
+        while sum(handle.users for handle in handles._handles.values()) < threads and time.monotonic() < end:
+            time.sleep(0.001)
+        served.set()
+        list(done)
+    assert len(opened) == (1 if remote else min(MOST, -(-threads // CROWD)))
     close_all()
     assert not any(dataset.open for dataset in opened)
 
