@@ -3,8 +3,7 @@
 GDAL keeps the blocks that it has unpacked (or fetched) with the dataset that they came from, so
 windows that share blocks unpack them once only where they are read through the same dataset. A dataset
 serves one thread at a time, so reads of one scene wait for each other: what that costs is less than
-what several datasets would unpack again, and other scenes are not waited for. Only where `CROWD` threads
-want one, as where a GPU has to be fed, is a file on this machine opened once more.
+what several datasets would unpack again, and other scenes are not waited for.
 """
 
 from __future__ import annotations
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 Key = tuple[str, int | None, bool]
 """Of a dataset: uri, overview, warped."""
 
-Place = tuple[Key, int]
-"""Of a handle: there may be several of a key."""
-
 Enter = Callable[[contextlib.ExitStack], "rasterio.DatasetReader"]
 """Opens a dataset and registers with the stack what closes it."""
 
@@ -37,12 +33,6 @@ Cache = Callable[["rasterio.DatasetReader"], int]
 
 KEPT = 4
 """Datasets that stay open; a run needs one, or two where a stretch is measured on an overview."""
-
-CROWD = 3
-"""Threads that have a dataset or wait for it, from which on the next opens another."""
-
-MOST = 3
-"""Datasets of one file at most: as many threads unpack what a GPU infers in the same time, or nearly."""
 
 Stamp = tuple[int, ...]
 """What changes when a file is replaced or written to."""
@@ -53,23 +43,20 @@ class _Handle:
     """A dataset, or the place of one that is not open yet.
 
     `users` (those who have it or wait for it) and `gone` belong to `_guard`, the rest to whoever holds
-    `lock`: its `owner`, who may have taken it several times.
+    `lock`.
     """
 
-    place: Place
     lock: Any = field(default_factory=threading.RLock)
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     dataset: rasterio.DatasetReader | None = None
     files: dict[str, Stamp | None] = field(default_factory=dict)
     cache: int = 0
-    owner: int | None = None
-    depth: int = 0
     users: int = 0
     gone: bool = False
 
 
 _guard = threading.RLock()
-_handles: OrderedDict[Place, _Handle] = OrderedDict()
+_handles: OrderedDict[Key, _Handle] = OrderedDict()
 _of_the_parent: list[object] = []
 
 
@@ -97,7 +84,7 @@ def kept_open(key: Key, enter: Enter, cache: Cache | None = None) -> Iterator[ra
             handle.cache = size
         yield handle.dataset
     except BaseException:
-        _drop(handle)
+        _drop(key, handle)
         raise
     finally:
         _leave(handle)
@@ -106,44 +93,27 @@ def kept_open(key: Key, enter: Enter, cache: Cache | None = None) -> Iterator[ra
 def close_kept(uri: str) -> None:
     """Close what is open of a file; what is in use, when it no longer is."""
     with _guard:
-        for handle in [handle for (key, _), handle in _handles.items() if key[0] == uri]:
-            _drop(handle)
+        for key in [key for key in _handles if key[0] == uri]:
+            _drop(key, _handles[key])
 
 
 def _take(key: Key) -> _Handle:
     """Return the handle of a key with its lock held; close those that were not used for long."""
     while True:
         with _guard:
-            place = _choose(key)
-            handle = _handles.setdefault(place, _Handle(place))
-            _handles.move_to_end(place)
+            handle = _handles.setdefault(key, _Handle())
+            _handles.move_to_end(key)
             handle.users += 1
-            for other in list(_handles.values())[:-KEPT]:
-                _drop(other)
+            for other in list(_handles)[:-KEPT]:
+                _drop(other, _handles[other])
         handle.lock.acquire()
-        handle.owner, handle.depth = threading.get_ident(), handle.depth + 1
         if not handle.gone and handle.files == _stamps(handle.files):
             return handle
-        _drop(handle)
+        _drop(key, handle)
         _leave(handle)
 
 
-def _choose(key: Key) -> Place:
-    """Return the place of the handle that this thread has already, or of the one that fewest want."""
-    users = {place: handle.users for place, handle in _handles.items() if place[0] == key}
-    mine = [place for place in users if _handles[place].owner == threading.get_ident()]
-    if mine:  # else two threads might wait for each other
-        return mine[0]
-    least = min(users, key=users.__getitem__, default=(key, 0))
-    if users.get(least, 0) < CROWD or len(users) == MOST or is_remote(key[0]):
-        return least
-    return next(place for number in range(MOST) if (place := (key, number)) not in users)
-
-
 def _leave(handle: _Handle) -> None:
-    handle.depth -= 1
-    if not handle.depth:
-        handle.owner = None
     with _guard:
         handle.users -= 1
         if handle.gone and not handle.users:
@@ -151,14 +121,14 @@ def _leave(handle: _Handle) -> None:
     handle.lock.release()
 
 
-def _drop(handle: _Handle) -> None:
+def _drop(key: Key, handle: _Handle) -> None:
     """Let nobody else have a dataset, and close it once nobody uses it."""
     with _guard:
         if handle.gone:
             return
         handle.gone = True
-        if _handles.get(handle.place) is handle:
-            del _handles[handle.place]
+        if _handles.get(key) is handle:
+            del _handles[key]
         if not handle.users:
             handle.stack.close()
 

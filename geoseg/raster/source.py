@@ -40,6 +40,9 @@ from geoseg.raster.remote import explained, forget, persistently, remember
 
 Result = TypeVar("Result")
 
+_threads = [os.environ.get("GDAL_NUM_THREADS", "ALL_CPUS")]
+"""Threads that unpack the blocks of a window of a GeoTIFF; the user's own number goes first."""
+
 _UNKNOWN = "not recognized as being in a supported"
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
@@ -159,7 +162,8 @@ def opened(
     within : str or None
         For `uri` that is a mosaic of geoseg's own making: the raster that it shows.
     keep : callable, optional
-        Keep the dataset open for the next call, see `geoseg.raster.handles.kept_open`.
+        Keep the dataset open for the next call, see `geoseg.raster.handles.kept_open`. The blocks of a
+        GeoTIFF are then unpacked on all cores.
 
     Raises
     ------
@@ -170,7 +174,7 @@ def opened(
 
     def enter(stack: contextlib.ExitStack) -> rasterio.DatasetReader:
         with quietly() if quiet else contextlib.nullcontext():
-            dataset = stack.enter_context(_open(uri, drivers, options))
+            dataset = stack.enter_context(_open(uri, drivers, options, _threads[0] if keep else "1"))
         return stack.enter_context(_warped(dataset)) if warped else dataset
 
     cache = BLOCK_CACHE if keep is None else None
@@ -183,14 +187,29 @@ def opened(
             yield enter(stack)
 
 
-def _open(uri: str, drivers: tuple[str, ...], options: dict[str, int]) -> rasterio.DatasetReader:
+def _open(
+    uri: str, drivers: tuple[str, ...], options: dict[str, int], threads: str
+) -> rasterio.DatasetReader:
+    def read_by(driver: str) -> rasterio.DatasetReader:
+        more = {"num_threads": threads} if driver == "GTiff" else {}
+        return rasterio.open(uri, driver=driver, sharing=False, **options, **more)
+
     for driver in drivers[:-1]:
         try:
-            return rasterio.open(uri, driver=driver, sharing=False, **options)
+            return read_by(driver)
         except GDAL_ERRORS as error:
             if _UNKNOWN not in reason_of(error):
                 raise
-    return rasterio.open(uri, driver=drivers[-1], sharing=False, **options)
+    return read_by(drivers[-1])
+
+
+def _after_fork() -> None:
+    """Unpack on one thread in a child: GDAL's others are the parent's, and would be waited for for ever."""
+    _threads[0] = "1"
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _warped(dataset: rasterio.DatasetReader) -> WarpedVRT:
