@@ -42,7 +42,11 @@ _OWN = frozenset({"raster", "raster_content", "raster_resolution", "crs", "resum
     help="Also write a page with figures, plots and the worst tiles.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a report that exists.")
-@click.option("--write", is_flag=True, help="Write figures and best threshold into the card of --model.")
+@click.option(
+    "--write",
+    is_flag=True,
+    help="Write figures and best threshold into the card of --model, a folder of your own.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no table.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
@@ -131,14 +135,11 @@ def _check(ctx: click.Context, prediction: str | None, probability: str | None, 
 
 
 def _card_to_write(prediction: str | None, model: str) -> Bundle:
-    from geoseg.models.bundle import find_model
+    from geoseg.models.bundle import find_own_model
 
     if prediction is not None:
         raise InvalidOption("--write is for a model that is run; with --prediction nothing is run")
-    bundle = find_model(model)
-    if not bundle.path.is_dir():
-        raise InvalidOption(f"--write: {bundle.path} has no card; put it into a folder with a model.json")
-    return bundle
+    return find_own_model(model)
 
 
 def _check_report(report: Path | None, overwrite: bool) -> None:
@@ -173,9 +174,11 @@ def _run_model(
     quiet: bool,
 ) -> tuple[Sources, int]:
     from geoseg.cli.progress import ProgressDisplay
+    from geoseg.evaluation.inputs import open_truth
     from geoseg.evaluation.run import predicted
 
     truth, scene = places
+    open_truth(truth, options)  # a wrong name is told before the model has run
     with ProgressDisplay(quiet=quiet) as display:
 
         def show(event: Event) -> None:

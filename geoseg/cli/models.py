@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geoseg.errors import InvalidModel, InvalidOption
+from geoseg.errors import InvalidModel
 
 if TYPE_CHECKING:
     from geoseg.backends.compare import BackendReport
@@ -56,11 +56,9 @@ def check(model: str, scene: str | None, write: bool) -> None:
     Its effective receptive field is measured, and the smallest overlap at which tiles leave no trace.
     Exits with code 2 if anything is wrong.
     """
-    from geoseg.models.bundle import find_model
+    from geoseg.models.bundle import find_model, find_own_model
 
-    bundle = find_model(model)
-    if write and not bundle.path.is_dir():
-        raise InvalidOption(f"--write: {bundle.path} has no card; put it into a folder with a model.json")
+    bundle = find_own_model(model) if write else find_model(model)
     _check_backends(bundle)
     context = _measure(bundle, scene)
     for line in _context_lines(context):

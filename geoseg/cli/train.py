@@ -67,7 +67,19 @@ def _override_options(command: F) -> F:
 @click.option(
     "--labelled-area", type=_FILE, metavar="FILE", help="Areas within which the labels are complete."
 )
-@click.option("--bands", metavar="NAMES", help="Bands that the model takes.  [default: red,green,blue]")
+@click.option(
+    "--bands",
+    metavar="NAMES",
+    help="Bands that the model takes, by name; with their numbers in the scenes where colours do not tell: "
+    "red=4,green=3,blue=2.  [default: red,green,blue]",
+)
+@click.option(
+    "--chip-pixel",
+    "chip_pixel_m",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="METRES",
+    help="Ground size of a pixel of --chips that are not georeferenced.",
+)
 @click.option(
     "--hold-out",
     "held_out",
@@ -143,13 +155,13 @@ def train(
 def _recipe(path: Path | None, out: Path | None, flags: dict[str, Any]) -> Recipe:
     """Make the recipe that file and flags together say."""
     from geoseg.training.recipe import make_recipe, read_recipe
-    from geoseg.training.request import Request, make_content
+    from geoseg.training.request import Request, make_content, parse_named_bands
 
     overrides = {flag: flags.pop(flag) for flag in _OVERRIDES}
     start = flags.pop("start")
-    bands = tuple(name.strip() for name in (flags.pop("bands") or "").split(",") if name.strip())
+    bands, numbers = parse_named_bands(flags.pop("bands"))
     content = make_content(
-        Request(bands=bands, **flags),
+        Request(bands=bands, band_numbers=numbers, **flags),
         None if path is None else read_recipe(path),
         start[0] if start else None,
     )

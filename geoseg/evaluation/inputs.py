@@ -128,8 +128,7 @@ def open_inputs(sources: Sources, options: EvaluateOptions) -> Inputs:
 
     scene = None if sources.scene is None else open_scene(sources.scene)
     prediction = open_source(sources.prediction, None, ("class", "class_name"))
-    attribute = () if options.class_attribute is None else (options.class_attribute,)
-    truth = open_source(sources.truth, options.layer, attribute)
+    truth = open_truth(sources.truth, options)
     grid, notes = _grid(scene, prediction, truth, options)
     words, table, more = settle_classes(sources, options, prediction, truth)
     notes += more
@@ -146,6 +145,18 @@ def open_inputs(sources: Sources, options: EvaluateOptions) -> Inputs:
         scene=scene,
         notes=tuple(notes),
     )
+
+
+def open_truth(path: str, options: EvaluateOptions) -> VectorFile | SceneInfo:
+    """Open the truth.
+
+    Raises
+    ------
+    GeosegError
+        If it cannot be read, or has no such layer or attribute.
+    """
+    attribute = () if options.class_attribute is None else (options.class_attribute,)
+    return open_source(path, options.layer, attribute)
 
 
 def _grid(

@@ -167,6 +167,11 @@ def truth_layer(
             raise InvalidOption(f"{truth.name}: is a raster, which has no --ignore-layer")
         advice = f"classes are {table.text}; say what it means: --truth-values VALUE=CLASS (or ignore)"
         meanings = table.of_numbers(pairs, "--truth-values")
+        if truth.bands[0].nodata == 0:
+            notes.append(
+                f"{truth.name}: says that 0 is nodata, so nothing is known there; where it means background, "
+                f"take that away: gdal_edit.py -unsetnodata {truth.name}"
+            )
         return ClassMap(on_grid(truth, grid, truth.name), grid, truth.name, meanings, advice)
     if words is None and len(table.ids) > 1:
         raise InvalidOption(
@@ -219,6 +224,8 @@ def prediction_layer(
         return ClassMap(on_grid(prediction, grid, prediction.name), grid, prediction.name, meanings, advice)
     if pairs:
         raise InvalidOption(f"--prediction-values is for a class map, and {prediction.name} is none")
+    if sources.threshold is not None and sources.probability is None:
+        raise InvalidOption(f"--threshold is for probabilities, and {prediction.name} holds polygons")
     notes += _condition(prediction)
     labels = _prediction_labels(prediction, table)
     placed, kept = to_grid(prediction, grid)
@@ -281,7 +288,8 @@ def _probability_map(
     for known in (named, facts.band_ids):
         if len(set(known)) == len(raster.bands) and set(known) <= set(table.ids):
             ids = known
-    chosen = threshold or facts.threshold or DEFAULT_THRESHOLD
+    given = (value for value in (threshold, facts.threshold) if value is not None)
+    chosen = next(given, DEFAULT_THRESHOLD)
     return ProbabilityMap(on_grid(raster, grid, name), grid, name, ids, chosen)
 
 

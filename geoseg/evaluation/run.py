@@ -31,7 +31,7 @@ from geoseg.evaluation.stream import STEP, TileErrors, walk
 from geoseg.evaluation.vectors import PolygonLayer
 from geoseg.metrics.bootstrap import FEWEST_BLOCKS
 from geoseg.raster.resolution import ground_resolution
-from geoseg.values import GeoBox
+from geoseg.values import CERTAIN, GeoBox
 
 if TYPE_CHECKING:
     from geoseg.evaluation.stream import Tally
@@ -206,6 +206,8 @@ def _summarize(
     pairs = list(enumerate(zip(classes, comparisons, strict=True)))
     rated = () if inputs.probability is None else inputs.probability.ids
     used = sources.threshold if inputs.probability is None else inputs.probability.threshold
+    if used is not None and used <= 1 / CERTAIN:  # of several classes the likeliest wins
+        used = None
     return Evaluation(
         truth=sources.truth,
         prediction=sources.prediction if sources.model is None else f"polygons of the model {sources.model}",
@@ -226,7 +228,9 @@ def _summarize(
             for number, (info, comparison) in pairs
         ),
         confidence=tuple(
-            confidence_score(estimate, info, number, tally.histogram[number], used or float("nan"))
+            confidence_score(
+                estimate, info, number, tally.histogram[number], float("nan") if used is None else used
+            )
             for number, info in enumerate(classes)
             if info.id in rated
         ),

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from geoseg import files
-from geoseg.errors import InvalidModel
+from geoseg.errors import InvalidModel, InvalidOption
 from geoseg.models.card import ModelCard, card_of
 from geoseg.models.card_json import amended, read_document, write_document
 from geoseg.models.document import Asset, CardDocument
@@ -112,6 +112,27 @@ def find_model(name_or_path: str) -> Bundle:
         return load_folder(_download(name_or_path))
     known = ", ".join(builtin) or "none"
     raise InvalidModel(f"{name_or_path}: no such model, folder or ONNX file; models that ship: {known}")
+
+
+def find_own_model(name_or_path: str) -> Bundle:
+    """Find a model whose card may be changed: the user's own folder.
+
+    Raises
+    ------
+    InvalidModel
+        As `find_model`.
+    InvalidOption
+        If it ships with geoseg, or has no card.
+    """
+    bundle = find_model(name_or_path)
+    if name_or_path in builtin_models():
+        raise InvalidOption(
+            f"--write: {name_or_path} ships with geoseg and is not changed; copy its folder {bundle.path} "
+            "and give the copy"
+        )
+    if not bundle.path.is_dir():
+        raise InvalidOption(f"--write: {bundle.path} has no card; put it into a folder with a model.json")
+    return bundle
 
 
 def load_folder(folder: Path) -> Bundle:

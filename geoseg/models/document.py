@@ -19,6 +19,9 @@ MLM_SCHEMA = "https://crim-ca.github.io/mlm-extension/v1.4.0/schema.json"
 VERSION = 1
 """The version of the ``geoseg:`` fields that this geoseg reads and writes."""
 
+MODEL_NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,98}[A-Za-z0-9]"
+"""What a model may be called, as a regular expression."""
+
 _MLM = re.compile(r"https://[\w./-]*/mlm(-extension)?/v(\d+)\.\d+\.\d+\S*/schema\.json")
 _DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 
@@ -228,7 +231,7 @@ class TrainingStatistics(_OwnPart):
 class CardProperties(_Part):
     """The properties of the STAC Item."""
 
-    name: Annotated[str, Field(alias="mlm:name", pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,98}[A-Za-z0-9]$")]
+    name: Annotated[str, Field(alias="mlm:name", pattern=f"^{MODEL_NAME}$")]
     architecture: Annotated[Text, Field(alias="mlm:architecture")]
     framework: Annotated[Text, Field(alias="mlm:framework")] = "PyTorch"
     tasks: Annotated[tuple[Text, ...], Field(alias="mlm:tasks")]

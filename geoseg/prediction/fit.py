@@ -43,7 +43,9 @@ def working_grid(geobox: GeoBox, resolution: tuple[float, float] | None, wanted:
     return geobox.resized(height, width)
 
 
-def choose_bands(scene: SceneInfo, wanted: Sequence[str], bands: tuple[int, ...] | None) -> tuple[int, ...]:
+def choose_bands(
+    scene: SceneInfo, wanted: Sequence[str], bands: tuple[int, ...] | None, how: str = "3,2,1"
+) -> tuple[int, ...]:
     """Return the scene's bands for the model's, in the model's order.
 
     In order of precedence: what the user named; the bands whose colour interpretation is the
@@ -73,7 +75,7 @@ def choose_bands(scene: SceneInfo, wanted: Sequence[str], bands: tuple[int, ...]
     if have == need:
         return tuple(band.index for band in scene.bands)
     raise InvalidOption(
-        f"{scene.name}: has {have} bands without colours; say which are {names}, such as --bands 3,2,1"
+        f"{scene.name}: has {have} bands without colours; say which are {names}, such as --bands {how}"
     )
 
 

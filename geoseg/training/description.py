@@ -11,6 +11,7 @@ import torch
 
 from geoseg.training.data.ground import Ground
 from geoseg.training.data.holdout import Split
+from geoseg.training.data.scenes import SceneGround
 from geoseg.training.network import Start
 from geoseg.training.recipe import Recipe
 from geoseg.training.validate import Score, total
@@ -71,6 +72,8 @@ def training_data(recipe: Recipe, split: Split, start: Start) -> list[dict[str, 
         places = sorted({ground.facts.get("place", "") for ground in grounds} - {""})
         area = sum(ground.area_m2 for ground in grounds) / 1e6
         parts = [f"tier {tier}"] * bool(tier) + [f"{len(grounds)} pieces, {area:.3f} km²", *places]
+        if any(isinstance(ground, SceneGround) and ground.narrowed for ground in grounds):
+            parts.append("less what is held out or not labelled")
         entries.append({"name": source[:200], "licence": licence[:200], "note": "; ".join(parts)})
     draws = recipe.draws
     if draws.worlds and draws.synthetic_share:
@@ -121,7 +124,7 @@ def hyperparameters(recipe: Recipe, start: Start) -> dict[str, object]:
         "validation_curve": thin([[step, round(iou, 4)] for step, iou in curve]),
         "versions": {
             name: version(name)
-            for name in ("torch", "lightning", "segmentation-models-pytorch", "timm", "torchvision")
+            for name in ("geoseg", "torch", "lightning", "segmentation-models-pytorch", "timm", "torchvision")
         },
     }
 

@@ -15,6 +15,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from geoseg.errors import GeosegError, OutOfDeviceMemory, UnwritableOutput
 from geoseg.files import replacing
+from geoseg.training.data.state import data_state
 from geoseg.training.recipe import Recipe
 from geoseg.training.watch import read_rows
 
@@ -48,24 +49,25 @@ def claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     Raises
     ------
     UnwritableOutput
-        If it is no folder of a run, or of another recipe's, or cannot be made.
+        If it is no folder of a run, or holds checkpoints of another recipe's or of other data, or cannot
+        be made.
     """
     identity = folder / IDENTITY
+    ours = {"recipe": recipe.digest, "data": data_state(recipe.data, recipe.base)}
     if folder.exists() and not identity.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UnwritableOutput(
             f"{folder}: is no folder of a training run; remove it, or choose another --out"
         )
     with writing(folder):
-        if folder.exists() and not resume:
+        begun = (folder / CHECKPOINT).exists()
+        if folder.exists() and not (resume and begun):  # without a checkpoint there is nothing to lose
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not identity.exists():
             with replacing(identity) as path:
-                path.write_text(json.dumps({"recipe": recipe.digest}) + "\n", encoding="utf-8")
-    if _digest(identity) != recipe.digest:
-        raise UnwritableOutput(
-            f"{folder}: holds a run of another recipe; give --no-resume to start anew, or another --out"
-        )
+                path.write_text(json.dumps(ours, indent=1) + "\n", encoding="utf-8")
+    if other := _difference(_identity(identity), ours):
+        raise UnwritableOutput(f"{folder}: {other}; give --no-resume to start anew, or another --out")
 
 
 def steps_done(folder: Path) -> int:
@@ -118,9 +120,20 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _digest(identity: Path) -> str | None:
+def _identity(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(identity.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        return None
-    return content.get("recipe") if isinstance(content, dict) else None
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _difference(found: dict[str, Any], ours: dict[str, Any]) -> str | None:
+    """Return in what a run differs from ours, for people; None: in nothing."""
+    if found.get("recipe") != ours["recipe"]:
+        return "holds a run of another recipe"
+    before, now = found.get("data"), ours["data"]
+    if not isinstance(before, dict):
+        return "does not say on what data its run began"
+    changed = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
+    return f"{changed[0]} has changed since its run began" if changed else None

@@ -82,10 +82,13 @@ def train(
     KeyboardInterrupt
         If the user stops it; the run can go on from its last checkpoint.
     """
-    folder = recipe.run_folder
+    folder, options = recipe.run_folder, recipe.optimization
+    loss = make_loss(
+        recipe.loss.name, gap_weight=recipe.loss.gap_weight, outline_weight=recipe.loss.outline_weight
+    )
+    device = _device(options)
     if is_first_process():
         claim(folder, recipe, resume=resume)
-    options = recipe.optimization
     if not options.steps:
         save_weights(start.network, start.config, folder / "best")
         return folder / "best"
@@ -93,9 +96,6 @@ def train(
     schedule = Schedule(options)
     validation = Validation(
         folder, start.config, split.validation, rule, activation, recipe.draws.resolution_m, on_event
-    )
-    loss = make_loss(
-        recipe.loss.name, gap_weight=recipe.loss.gap_weight, outline_weight=recipe.loss.outline_weight
     )
     draw = Numbered(sampler.draw, [spec.id for spec in recipe.data.classes])
     task = SegmentationTask(start.network, draw, loss, options, recipe.seed)
@@ -111,7 +111,7 @@ def train(
         ),
     ]
     with _quiet(), writing(folder), _translated():
-        trainer = _trainer(options, folder, callbacks)
+        trainer = _trainer(options, device, folder, callbacks)
         if trainer.precision == _PRECISIONS["bfloat16"] and trainer.strategy.root_device.type == "cpu":
             depthwise_in_float32(task.network)
         notes = (*split.notes, start.note) if start.note else split.notes
@@ -143,14 +143,20 @@ def automatic_precision(device: str) -> str:
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
-def _trainer(options: Optimization, folder: Path, callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
+def _device(options: Optimization) -> str:
+    """Return ``cuda`` or ``cpu``."""
+    if options.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if options.device == "cuda" and not torch.cuda.is_available():
         raise BackendUnavailable(
             "device cuda: PyTorch sees no GPU; leave --device at auto to train on the CPU"
         )
+    return options.device
+
+
+def _trainer(
+    options: Optimization, device: str, folder: Path, callbacks: list[lightning.Callback]
+) -> lightning.Trainer:
     precision = options.precision if options.precision != "auto" else automatic_precision(device)
     several = device == "cuda" and torch.cuda.device_count() > 1
     return lightning.Trainer(

@@ -17,6 +17,7 @@ from geoseg.backends.context import measure_context
 from geoseg.backends.export import export_onnx
 from geoseg.backends.loss import LabelledTile
 from geoseg.backends.quantize import TILES, Verdict, ship_int8
+from geoseg.errors import InvalidModel
 from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, Bundle, save_bundle
 from geoseg.models.card import Head
 from geoseg.models.card_json import make_document
@@ -171,7 +172,11 @@ def _int8(recipe: Recipe, split: Split, sampler: Sampler, head: Head, folder: Pa
     rng = np.random.default_rng(recipe.seed)
     calibration = (normalize(sampler.draw(rng)[0][None])[0].numpy() for _ in range(TILES))
     where = f"{len(split.validation)} places held out"
-    return ship_int8(folder / ONNX, head, calibration, _labelled(recipe, split), folder, where=where)
+    try:
+        return ship_int8(folder / ONNX, head, calibration, _labelled(recipe, split), folder, where=where)
+    except InvalidModel as error:  # a network that NNCF or OpenVINO cannot quantize; the rest is as good
+        reason = " ".join(str(error).partition(": ")[2].split())[:200]  # without the temporary file's name
+        return Verdict(False, f"INT8 is not shipped: {reason}")
 
 
 def _labelled(recipe: Recipe, split: Split) -> Iterator[LabelledTile]:

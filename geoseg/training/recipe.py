@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -15,6 +16,7 @@ import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from geoseg.errors import InvalidOption
+from geoseg.models.document import MODEL_NAME
 from geoseg.training.data.spec import Blocks, DataSpec, Draws, Section, ValidationSpec
 
 RECIPE_LIMIT = 1_000_000
@@ -282,7 +284,13 @@ def make_recipe(content: Mapping[str, object], source: str) -> Recipe:
     out = Path(os.path.abspath(recipe.out))  # without "..", which has no name
     if not out.name:
         raise InvalidOption(f"{source}: out: {recipe.out} is no folder for a model")
-    return recipe.model_copy(update={"out": out, "name": recipe.name or out.name})
+    name = recipe.name or out.name
+    if not re.fullmatch(MODEL_NAME, name):
+        raise InvalidOption(
+            f"{source}: {name!r} cannot be the name of a model: 2 to 100 letters, digits and _ . -, a letter "
+            "first; give it one (--name)"
+        )
+    return recipe.model_copy(update={"out": out, "name": name})
 
 
 def _explain(error: ValidationError) -> str:

@@ -32,8 +32,12 @@ class Request:
         Attribute of the polygons that holds the class.
     classes : tuple of str
         Names of the classes; none: all values of the attribute, or ``building``.
+    chip_pixel_m : float or None
+        Ground size of a pixel of chips in folders; None: from their georeference.
     bands : tuple of str
         Names of the bands; none: red, green, blue.
+    band_numbers : tuple of int
+        Their numbers in every scene, from 1; none: by colour.
     held_out : tuple of str
         Scenes (by name), or chips (shell patterns of their stems; each is a validation place), that are
         never trained on.
@@ -48,7 +52,9 @@ class Request:
     labelled_area: Path | None = None
     class_attribute: str | None = None
     classes: tuple[str, ...] = ()
+    chip_pixel_m: float | None = None
     bands: tuple[str, ...] = ()
+    band_numbers: tuple[int, ...] = ()
     held_out: tuple[str, ...] = ()
     resolution_m: float | None = None
 
@@ -106,26 +112,33 @@ def _data(request: Request) -> dict[str, Any]:
     classes = [
         {"id": number, "name": name, "color": class_color(number)} for number, name in enumerate(names, 1)
     ]
-    shared = {"class_attribute": request.class_attribute, "labelled_area": request.labelled_area}
+    shared: dict[str, Any] = {
+        "class_attribute": request.class_attribute,
+        "labelled_area": request.labelled_area,
+        "bands": request.band_numbers or None,
+    }
     data: dict[str, Any] = {
         "classes": classes,
         "scenes": [
-            {"scene": scene, "labels": labels, **shared}
-            for scene, labels in zip(request.scenes, request.labels, strict=True)
+            {"scene": scene, "labels": labels, "name": name, **shared}
+            for scene, labels, name in zip(
+                request.scenes, request.labels, scene_names(request.scenes), strict=True
+            )
         ],
-        "chips": [_chips(path) for path in request.chips],
+        "chips": [_chips(path, request.chip_pixel_m) for path in request.chips],
     }
     return data | ({"bands": list(request.bands)} if request.bands else {})
 
 
-def _chips(path: Path) -> dict[str, Any]:
+def _chips(path: Path, pixel_m: float | None) -> dict[str, Any]:
     if path.is_dir() and not (path / "index.csv").exists():
-        return {"images": path / "images", "masks": path / "masks", "source": path.resolve().name}
+        folders = {"images": path / "images", "masks": path / "masks"}
+        return folders | {"source": path.resolve().name, "gsd_m": pixel_m}
     return {"index": path / "index.csv" if path.is_dir() else path}
 
 
 def _validation(request: Request, resolution_m: float) -> dict[str, Any]:
-    names = [Path(scene.rstrip("/").rpartition("/")[2]).stem for scene in request.scenes]
+    names = scene_names(request.scenes)
     whole = [name for name in request.held_out if name in names]
     patterns = [name for name in request.held_out if name not in names]
     if patterns and not request.chips:
@@ -135,6 +148,42 @@ def _validation(request: Request, resolution_m: float) -> dict[str, Any]:
     places = [{"name": pattern, "source": "*", "stems": [pattern]} for pattern in patterns]
     blocks = None if whole or not names else _blocks(request.scenes, resolution_m)
     return {"scenes": whole, "places": places, "blocks": blocks}
+
+
+def scene_names(scenes: Sequence[str]) -> list[str]:
+    """Return what scenes are called: the stems of their files, with the folders above where two are alike."""
+    parts = [Path(scene.rstrip("/")).with_suffix("").parts for scene in scenes]
+    names = [part[-1] for part in parts]
+    for depth in range(2, max(map(len, parts), default=0) + 1):
+        names = [
+            "/".join(part[-depth:]) if names.count(name) > 1 else name
+            for part, name in zip(parts, names, strict=True)
+        ]
+    return names
+
+
+def parse_named_bands(text: str | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Parse ``red,green,blue``, or ``red=4,green=3,blue=2`` with the bands' numbers in the scenes.
+
+    Raises
+    ------
+    InvalidOption
+        If it is neither.
+    """
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    pairs = [tuple(part.strip() for part in word.partition("=")[::2]) for word in words]
+    names, numbers = tuple(name for name, _ in pairs), [number for _, number in pairs if number]
+    right = all(names) and not any(name.isdecimal() for name in names)
+    if not right or len(numbers) not in (0, len(names)) or not all(map(_is_band_number, numbers)):
+        raise InvalidOption(
+            f"--bands {text}: takes names, such as red,green,blue, or names with their numbers in the "
+            "scenes, such as red=4,green=3,blue=2"
+        )
+    return names, tuple(map(int, numbers))
+
+
+def _is_band_number(text: str) -> bool:
+    return text.isdecimal() and int(text) >= 1
 
 
 def _blocks(scenes: Sequence[str], resolution_m: float) -> dict[str, float]:
@@ -150,12 +199,15 @@ def _discovered(request: Request) -> Sequence[str]:
     """Return the values of the class attribute in all labels, sorted."""
     if request.class_attribute is None:
         return ("building",)
+    from geoseg.training.data.classes import BACKGROUND
+    from geoseg.training.data.spec import IGNORED
     from geoseg.training.data.vectors import attribute_values
 
-    found = {value for path in request.labels for value in attribute_values(path, request.class_attribute)}
+    values = {value for path in request.labels for value in attribute_values(path, request.class_attribute)}
+    found = sorted(value for value in values if value.lower() not in (BACKGROUND, IGNORED))
     if not found:
-        raise InvalidOption(f"--class-attribute {request.class_attribute}: is empty in all labels")
-    return sorted(found)
+        raise InvalidOption(f"--class-attribute {request.class_attribute}: names no class in any labels")
+    return found
 
 
 def _resolution(request: Request, start: str | None) -> float:

@@ -165,7 +165,7 @@ class SegmentationTask(lightning.LightningModule):  # type: ignore[misc]  # ligh
         if self._failures >= PATIENCE:
             raise InvalidOption(
                 f"training diverged: no finite gradient in {PATIENCE} steps up to step {self.global_step}; "
-                "lower the learning rate, or set precision to float32"
+                "lower the learning rate, or set precision to float32, and give --no-resume"
             )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

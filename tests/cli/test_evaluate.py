@@ -188,7 +188,39 @@ def test_the_card_takes_figures_and_the_best_threshold(
     assert "wrote" in err
 
 
-def test_write_needs_a_model_that_is_run(truth: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_write_needs_a_model_of_ones_own_that_is_run(truth: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, _, err = evaluate(capfd, truth, "--prediction", truth, "--write")
     assert code == 2
     assert "--write" in err
+    code, _, err = evaluate(capfd, truth, "--scene", "s.tif", "--write")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "buildings ships with geoseg and is not changed" in err
+
+
+def test_a_wrong_truth_is_told_before_the_model_runs(
+    truth: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geoseg.prediction.run.predict_scene", lambda *_: pytest.fail("the model has run"))
+    for wrong, words in ((["nothere.gpkg"], "nothere.gpkg"), ([truth, "--class-attribute", "knid"], "knid")):
+        code, _, err = evaluate(capfd, *wrong, "--scene", "scene.tif")
+        assert (code, err.count("\n")) == (2, 1)
+        assert words in err
+
+
+def test_a_threshold_is_heeded_or_refused(
+    truth: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = evaluate(capfd, truth, "--prediction", truth, "--threshold", "0.3")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--threshold is for probabilities" in err
+
+
+def test_a_mask_whose_zero_is_nodata_is_noted(
+    truth: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mask = class_map(tmp_path / "mask.tif", burned(SIZE, *HOUSES))
+    with rasterio.open(mask, "r+") as dataset:
+        dataset.nodata = 0
+    code, out, err = evaluate(capfd, mask, "--prediction", truth, "--json")
+    assert code == 0, err
+    assert any("says that 0 is nodata" in note for note in json.loads(out)["notes"])

@@ -113,6 +113,13 @@ def test_check_on_a_scene(folder: Path, tmp_path: Path) -> None:
         run("check", folder, "--scene", small)
 
 
+def test_the_card_of_a_model_that_ships_is_not_written() -> None:
+    with pytest.raises(
+        InvalidOption, match="buildings ships with geoseg and is not changed; copy its folder"
+    ):
+        run("check", "buildings", "--write")
+
+
 def test_an_onnx_file_has_no_card_to_write(tmp_path: Path) -> None:
     path = write_pointwise(tmp_path / "roofs.onnx")
     with pytest.raises(InvalidOption, match="has no card"):

@@ -6,7 +6,7 @@ import torch
 
 from geoseg.backends.architectures import load
 from geoseg.backends.select import load_predictor
-from geoseg.errors import InvalidModel
+from geoseg.errors import InvalidModel, InvalidOption
 from geoseg.models.bundle import CARD, CONFIG, INT8, ONNX, WEIGHTS, load_folder
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
@@ -89,14 +89,22 @@ def test_int8_is_shipped_or_told_of(recipe, monkeypatch):
     assert "2 places held out" in loss["where"]
 
 
-def test_without_objects_in_any_place_the_threshold_is_one_half(recipe):
+def test_a_network_that_cannot_be_quantized_is_published_without(recipe, monkeypatch):
+    def fail(*_, **__):
+        raise InvalidModel("/tmp/x/model_int8.xml: OpenVINO cannot run it:\n shapes  differ")
+
+    monkeypatch.setattr("geoseg.training.publish.ship_int8", fail)
+    parts = Parts(recipe.model_copy(update={"card": recipe.card.model_copy(update={"int8": True})}))
+    said = []
+    bundle = publish(parts.recipe, parts.split, parts.sampler, parts.start, parts.best, on_event=said.append)
+    assert not set(INT8) & set(bundle.files)
+    assert "INT8 is not shipped: OpenVINO cannot run it: shapes differ" in [event.text for event in said]
+
+
+def test_ground_held_out_without_objects_is_refused_before_the_first_step(recipe):
     validation = recipe.validation.model_copy(update={"places": recipe.validation.places[1:]})
-    bundle = Parts(recipe.model_copy(update={"validation": validation})).publish()
-    assert bundle.card.threshold == 0.5
-    assert {figure.metric for figure in bundle.document.properties.accuracy} == {
-        "false features per km²",
-        "false area share",
-    }
+    with pytest.raises(InvalidOption, match="the ground held out has no objects"):
+        Parts(recipe.model_copy(update={"validation": validation}))
 
 
 def test_classes_keep_their_ids(recipe_path, recipe_dict):

@@ -232,3 +232,10 @@ def test_the_documentation_lists_every_key_with_its_default():
         row for row in re.findall(r"^\| `([\w.\[\]]+)` \| (.+?) \| (.+) \|$", text, re.M) if row[1] != "---"
     ]
     assert [row[:2] for row in rows] == list(keys_of(Recipe))
+
+
+@pytest.mark.parametrize("name", ["2024_roofs", "x", "my model", "häuser", "m_unet++", "a" * 101, "roofs."])
+def test_a_name_that_no_model_can_have_is_refused_at_once(name, recipe_dict):
+    with pytest.raises(InvalidOption, match=r"cannot be the name of a model.*--name"):
+        make_recipe(recipe_dict | {"name": "", "out": f"models/{name}"}, "options")
+    assert make_recipe(recipe_dict | {"name": "roofs", "out": f"models/{name}"}, "options").name == "roofs"

@@ -10,7 +10,7 @@ import shapely
 from geoseg.errors import InvalidOption, UnreadableScene
 from geoseg.testing import make_scene
 from geoseg.training.recipe import make_recipe
-from geoseg.training.request import Request, make_content
+from geoseg.training.request import Request, make_content, parse_named_bands, scene_names
 
 
 def scene_of(path, pixel_m=0.5, size=100, crs="EPSG:32632"):
@@ -83,12 +83,16 @@ def test_chips_come_from_folders_or_an_index(tmp_path):
     (tmp_path / "with" / "index.csv").touch()
     (tmp_path / "without").mkdir()
     request = Request(
-        chips=(tmp_path / "with", tmp_path / "without", tmp_path / "my.csv"), held_out=("a*",), resolution_m=1
+        chips=(tmp_path / "with", tmp_path / "without", tmp_path / "my.csv"),
+        held_out=("a*",),
+        resolution_m=1,
+        chip_pixel_m=0.5,
     )
     first, second, third = recipe_of(request).data.chips
     assert first.index == tmp_path / "with" / "index.csv"
     assert (second.images, second.masks) == (tmp_path / "without" / "images", tmp_path / "without" / "masks")
-    assert second.source == "without"
+    assert (second.source, second.gsd_m) == ("without", 0.5)
+    assert first.gsd_m is third.gsd_m is None  # an index says it itself
     assert third.index == tmp_path / "my.csv"
 
 
@@ -103,6 +107,48 @@ def test_classes_are_named_or_found_in_the_attribute(scenes, tmp_path):
     assert [spec.name for spec in found.classes] == ["pool", "roof"]
     assert len({spec.color for spec in found.classes}) == 2
     assert found.scenes[1].class_attribute == "kind"
+
+
+def test_what_says_nothing_is_no_class(scenes):
+    for scene, kinds in zip(scenes, (["roof", "ignore"], ["Background", "roof"]), strict=True):
+        boxes = [shapely.box(500000, 4999990, 500005, 4999999)] * 2
+        gpd.GeoDataFrame({"kind": kinds}, geometry=boxes, crs="EPSG:32632").to_file(f"{scene}.gpkg")
+    found = recipe_of(request_of(scenes, class_attribute="kind")).data
+    assert [spec.name for spec in found.classes] == ["roof"]
+    gpd.GeoDataFrame({"kind": ["ignore"] * 2}, geometry=boxes, crs="EPSG:32632").to_file(f"{scenes[0]}.gpkg")
+    with pytest.raises(InvalidOption, match="--class-attribute kind: names no class"):
+        recipe_of(request_of(scenes[:1], class_attribute="kind"))
+
+
+def test_scenes_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    paths = []
+    for folder in ("x/d1", "y/d1", "d2"):
+        (tmp_path / folder).mkdir(parents=True)
+        paths.append(str(scene_of(tmp_path / folder / "scene.tif")))
+    paths.append(str(scene_of(tmp_path / "other.tif")))
+    names = ["x/d1/scene", "y/d1/scene", "d2/scene", "other"]
+    assert scene_names(paths) == names
+    recipe = recipe_of(request_of(tuple(paths), held_out=("d2/scene",)))
+    assert [scene.title for scene in recipe.data.scenes] == names
+    assert recipe.validation.scenes == ("d2/scene",)
+    assert scene_names(["https://h/a/s.tif", "b.tif"]) == ["s", "b"]
+
+
+def test_bands_are_named_and_may_be_numbered(scenes):
+    assert parse_named_bands(None) == parse_named_bands(" , ") == ((), ())
+    assert parse_named_bands("nir, red") == (("nir", "red"), ())
+    names, numbers = parse_named_bands("red=4, green = 3,blue=2")
+    assert (names, numbers) == (("red", "green", "blue"), (4, 3, 2))
+    data = recipe_of(request_of(scenes, bands=names, band_numbers=numbers)).data
+    assert data.bands == names
+    assert [scene.bands for scene in data.scenes] == [numbers] * 2
+    assert recipe_of(request_of(scenes)).data.scenes[0].bands is None
+
+
+@pytest.mark.parametrize("text", ["3,2,1", "red=4,green", "red=0", "red=x", "=3", "4=red"])
+def test_bands_that_are_no_names_are_refused(text):
+    with pytest.raises(InvalidOption, match=r"--bands .* takes names, such as red,green,blue"):
+        parse_named_bands(text)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def open_labelled(
             "write it again with its CRS, or use it as a chip with gsd_m"
         )
     _check_size(scene, scene.resolution, draws)
-    bands = choose_bands(scene, data.bands, spec.bands)
+    how = ",".join(f"{name}={number}" for number, name in enumerate(data.bands, 1))
+    bands = choose_bands(scene, data.bands, spec.bands, how)
     narrow = all(band.read_dtype == "uint8" for band in scene.bands if band.index in bands)
     limits = None if narrow else estimate_stretch(scene, bands)
     labels, notes = _labels(spec, data, base, table, scene)

@@ -55,6 +55,10 @@ def read_data(data: DataSpec, validation: ValidationSpec, draws: Draws, base: Pa
         _check_room(ground, draws)
     if not any(ground.has_objects for ground in training):
         raise InvalidOption("no ground with objects is left for training: all labels are held out or empty")
+    if not any(ground.has_objects for grounds in split.validation.values() for ground in grounds):
+        raise InvalidOption(
+            "the ground held out has no objects: nothing could be measured; hold out other ground"
+        )
     return Split(training, split.validation, (*notes, *split.notes, *small))
 
 
@@ -85,10 +89,11 @@ def _large_enough(grounds: tuple[Ground, ...], draws: Draws) -> tuple[tuple[Grou
 
 
 def _check_room(ground: Ground, draws: Draws) -> None:
-    if not isinstance(ground, SceneGround) or (ground.forbidden is None and ground.known is None):
+    if not isinstance(ground, SceneGround) or not ground.narrowed:
         return
     if not permitted(ground, ground.grid(draws.smallest_m), draws.crop):
+        size = f"a window of {draws.crop * draws.smallest_m:.0f} m"
         raise InvalidOption(
-            f"{ground.name}: held-out ground and labelled areas leave no room for a window of "
-            f"{draws.crop * draws.smallest_m:.0f} m; hold out less, or give larger blocks or a smaller crop"
+            f"{ground.name}: what is held out or not labelled leaves no room for {size} in "
+            f"{min(ground.shape) * ground.gsd_m:.0f} m; hold out less, give larger blocks or a smaller crop"
         )

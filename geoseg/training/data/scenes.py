@@ -81,6 +81,11 @@ class SceneGround:
         return area_of(self.region, self.pixel_m)
 
     @property
+    def narrowed(self) -> bool:
+        """Whether there is ground in `region` that is held out or where labels are not complete."""
+        return self.known is not None or self.forbidden is not None
+
+    @property
     def has_objects(self) -> bool:
         """Whether any object lies in `region`."""
         return len(self.spots) > 0

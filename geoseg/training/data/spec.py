@@ -125,7 +125,7 @@ class ChipsSpec(Section):
     images: Path | None = None
     masks: Path | None = None
     source: str | None = None
-    mask_values: MaskValues = {255: 1, 127: IGNORED}
+    mask_values: MaskValues = {1: 1, 255: 1, 127: IGNORED}
     gsd_m: Positive | None = None
     weights: dict[str, Positive] = {}
     labels: dict[str, Path] = {}
@@ -172,9 +172,9 @@ class DataSpec(Section):
     def _distinct(self) -> Self:
         if not self.scenes and not self.chips:
             raise ValueError("give at least one scene or collection of chips")
-        for values in ([c.id for c in self.classes], [c.name.lower() for c in self.classes]):
-            if len(set(values)) < len(values):
-                raise ValueError("two classes have the same id or name")
+        for values in ([str(c.id) for c in self.classes], [c.name.lower() for c in self.classes]):
+            if twice := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"two classes have the same id or name: {twice[0]} (whatever the case)")
         titles = [scene.title for scene in self.scenes]
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:

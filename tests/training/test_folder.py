@@ -1,0 +1,78 @@
+"""Whose a run's folder is: taken over only by the recipe and the data that it was begun with."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geoseg.errors import UnwritableOutput
+from geoseg.training.data.state import data_state
+from geoseg.training.folder import CHECKPOINT, IDENTITY, claim
+
+
+def begun(recipe):
+    """Claim a folder and leave a checkpoint in it."""
+    claim(recipe.run_folder, recipe, resume=True)
+    (recipe.run_folder / CHECKPOINT).write_bytes(b"weights")
+    return recipe.run_folder
+
+
+def other(recipe):
+    return recipe.model_copy(update={"seed": recipe.seed + 1})
+
+
+def test_the_same_recipe_and_data_go_on(recipe):
+    folder = begun(recipe)
+    claim(folder, recipe, resume=True)
+    assert (folder / CHECKPOINT).exists()
+    claim(folder, recipe, resume=False)
+    assert not (folder / CHECKPOINT).exists()
+
+
+def test_another_recipe_is_refused_once_there_is_a_checkpoint(recipe):
+    claim(recipe.run_folder, recipe, resume=True)
+    claim(recipe.run_folder, other(recipe), resume=True)  # a mistyped option locks nobody out
+    folder = begun(other(recipe))
+    with pytest.raises(UnwritableOutput, match="holds a run of another recipe; give --no-resume"):
+        claim(folder, recipe, resume=True)
+    assert (folder / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("changed", ["index.csv", "mask", "labels.gpkg"])
+def test_changed_data_are_not_taken_for_those_that_were_trained_on(changed, recipe):
+    chips = recipe.data.chips[0].model_copy(update={"labels": {"town": "labels.gpkg"}})
+    images, masks = recipe.base / "images", recipe.base / "masks"
+    folders = chips.model_copy(update={"index": None, "images": images, "masks": masks, "labels": {}})
+    for folder in (images, masks):
+        folder.mkdir()
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "a.png")
+    (recipe.base / "labels.gpkg").write_bytes(b"before")
+    data = recipe.data.model_copy(update={"chips": (chips, folders)})
+    recipe = recipe.model_copy(update={"data": data})
+    folder = begun(recipe)
+    claim(folder, recipe, resume=True)
+    path = masks / "a.png" if changed == "mask" else recipe.base / changed
+    path.write_bytes(path.read_bytes() + b"\n")
+    named = "masks" if changed == "mask" else changed
+    with pytest.raises(UnwritableOutput, match=f"{named} has changed since its run began; give --no-resume"):
+        claim(folder, recipe, resume=True)
+    claim(folder, recipe, resume=False)
+
+
+def test_what_is_touched_or_missing_counts_as_changed_and_urls_do_not(recipe):
+    index = recipe.base / "index.csv"
+    before = data_state(recipe.data, recipe.base)
+    assert list(before) == [str(index)]
+    os.utime(index, (1, 1))
+    assert data_state(recipe.data, recipe.base) != before
+    index.unlink()
+    assert data_state(recipe.data, recipe.base) == {}
+
+
+def test_a_folder_from_before_data_were_noted_is_not_gone_on_with(recipe):
+    folder = begun(recipe)
+    (folder / IDENTITY).write_text(json.dumps({"recipe": recipe.digest}))
+    with pytest.raises(UnwritableOutput, match="does not say on what data"):
+        claim(folder, recipe, resume=True)
