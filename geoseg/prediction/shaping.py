@@ -1,12 +1,9 @@
-"""Complete pieces become features beside the rest of the run, and are written in their order."""
+"""Complete pieces become features, in batches, and are written."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 from geoseg.prediction.plan import Plan
 
@@ -27,10 +24,10 @@ class FeatureSink(Protocol):
 
 
 class Shaper:
-    """Shapes pieces in batches of bounded size on threads of its own; the caller's thread writes them.
+    """Collects complete pieces into batches of bounded size, shapes each and writes it.
 
-    No more batches wait to be written than there are threads, so what is held stays bounded.
-    Use it as a context manager: leaving it ends the threads.
+    Not on threads of its own: two of them gained 3 to 26 % on two cores, as much of shaping holds the
+    interpreter, and whole runs nothing.
 
     Parameters
     ----------
@@ -38,33 +35,18 @@ class Shaper:
         How polygons are shaped, and the layer that they are for.
     sink : FeatureSink
         Gets the batches in the order of the pieces.
-    threads : int
-        Batches that may be shaped at a time.
     """
 
-    def __init__(self, plan: Plan, sink: FeatureSink, threads: int = 1) -> None:
+    def __init__(self, plan: Plan, sink: FeatureSink) -> None:
         self._plan = plan
         self._sink = sink
-        self._threads = threads
         self._waiting: list[Piece] = []
         self._vertices = 0
-        self._pool = ThreadPoolExecutor(threads, "geoseg-shape")
-        self._shaped: deque[Future[GeoDataFrame]] = deque()
         self.features = 0
         self.area_m2: float | None = None if plan.grid.crs is None else 0.0
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Wait for what is being shaped; forget what is not."""
-        self._pool.shutdown(cancel_futures=True)
-
     def add(self, pieces: Sequence[Piece]) -> None:
-        """Take pieces, and write batches before them that are shaped."""
+        """Take pieces; shape and write whenever they make a batch."""
         import shapely
 
         counts = shapely.get_num_coordinates([piece.polygon for piece in pieces])
@@ -72,32 +54,17 @@ class Shaper:
             self._waiting.append(piece)
             self._vertices += count
             if self._vertices >= VERTICES:
-                self._shape()
-        while self._shaped and self._shaped[0].done():
-            self._write()
+                self.flush()
 
-    def finish(self) -> None:
-        """Shape and write what is left."""
-        self._shape()
-        while self._shaped:
-            self._write()
-
-    def _shape(self) -> None:
-        """Begin to shape what was collected, once there is room for it."""
+    def flush(self) -> None:
+        """Shape and write what is waiting."""
         from geoseg.vector.shape import finish
 
         if not self._waiting:
             return
-        while len(self._shaped) >= self._threads:
-            self._write()
         plan = self._plan
-        shaped = self._pool.submit(finish, self._waiting, plan.grid, plan.shape_rules, plan.schema)
-        self._shaped.append(shaped)
+        features = finish(self._waiting, plan.grid, plan.shape_rules, plan.schema)
         self._waiting, self._vertices = [], 0
-
-    def _write(self) -> None:
-        """Write the first batch, waiting for it if need be."""
-        features = self._shaped.popleft().result()
         if len(features):
             self._sink.write(features)
             self.features += len(features)
