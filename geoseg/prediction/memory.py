@@ -28,11 +28,8 @@ WORKER_LIBRARIES = 150_000_000
 """A worker's interpreter, dask.distributed and what is imported to read, infer and trace: it writes
 nothing, and what that imports is the larger part of `LIBRARIES`."""
 
-WRITING = 130_000_000
-"""Collecting a batch of polygons while one is shaped and written: vertices, a table, the format's buffers."""
-
-SHAPING = 110_000_000
-"""Every further batch that is shaped at the same time."""
+WRITING = 105_000_000
+"""Shaping a batch of polygons and writing it: vertices, a table, the format's own buffers."""
 
 RASTER = 60_000_000
 """Writing a raster, its cache aside: buffers of the compressing threads, overviews."""
@@ -91,7 +88,7 @@ def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
         "blocks in flight": min(resources.in_flight, blocks)
         * _waiting(plan, extent, read=separate and resources.gpu),
         "strips between blocks": _between_rows(plan),
-        "polygons": WRITING + (resources.shapers - 1) * SHAPING + PART * plan.grid.width,
+        "polygons": WRITING + PART * plan.grid.width,
         "file cache": _caches(plan, resources, inferring if separate else None) + plan.wants_raster * RASTER,
     }
     return MemoryUse(tuple(parts.items()))

@@ -117,11 +117,6 @@ class Resources:
         """Whether there are no processes but this one."""
         return self.workers is None and self.scheduler is None
 
-    @property
-    def shapers(self) -> int:
-        """Threads that make features of complete polygons, beside those that read, cut, blend and trace."""
-        return max(1, (self.workers or 1) * self.threads // 4)
-
     def on(self, gpus: tuple[str, ...]) -> Resources:
         """Return the same with a worker process for each of several GPUs; one needs none."""
         several = gpus if len(gpus) > 1 else ()

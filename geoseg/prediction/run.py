@@ -88,7 +88,7 @@ def predict_scene(
         vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
         raster = stack.enter_context(_raster_sink(plan, options))
         forecast = expect(work, resources)
-        features, area, tally = run_plan(plan, stream, vector, raster, on_event, shapers=resources.shapers)
+        features, area, tally = run_plan(plan, stream, vector, raster, on_event)
         report = RunReport(
             plan,
             features,
@@ -182,15 +182,8 @@ def run_plan(
     vector: FeatureSink,
     raster: BlockSink | None,
     on_event: Callable[[Event], None] = ignore,
-    *,
-    shapers: int = 1,
 ) -> tuple[int, float | None, Tally]:
     """Feed the sinks with the results of all blocks of a plan as they come in.
-
-    Parameters
-    ----------
-    shapers : int
-        Threads that make features of complete polygons.
 
     Returns
     -------
@@ -205,16 +198,16 @@ def run_plan(
     started = time.monotonic()
     joiner = Joiner(plan.tiles.window.shape)
     tally, progress = Tally(), Progress.begin(plan)
-    with Shaper(plan, vector, shapers) as shaper:
-        for result in stream:
-            shaper.add(joiner.add(result.pieces))
-            if raster is not None and result.raster is not None:
-                raster.write(result.raster)
-            tally += result.tally
-            progress = progress.after(_core_pixels(plan, result), time.monotonic() - started)
-            on_event(progress)
-        joiner.finish()
-        shaper.finish()
+    shaper = Shaper(plan, vector)
+    for result in stream:
+        shaper.add(joiner.add(result.pieces))
+        if raster is not None and result.raster is not None:
+            raster.write(result.raster)
+        tally += result.tally
+        progress = progress.after(_core_pixels(plan, result), time.monotonic() - started)
+        on_event(progress)
+    joiner.finish()
+    shaper.flush()
     return shaper.features, shaper.area_m2, tally
 
 
