@@ -114,7 +114,7 @@ def test_a_device_that_is_too_small_gives_the_same_in_smaller_batches(
 ) -> None:
     large = install(monkeypatch, binary, 1000)
     expected, probabilities = infer(capfd, scene, binary, folders[0])
-    assert max(large.taken) == 16
+    assert set(large.taken) == {14}  # 56 tiles, shared out evenly into passes of at most 16
     assert large.dtypes == {"uint8"}
     assert not large.refused
     assert expected.summary["shrunk_batch"] is None
@@ -146,12 +146,12 @@ def test_a_second_run_begins_afresh(
 ) -> None:
     install(monkeypatch, binary, 3)  # another program has the rest of the memory
     first, _ = infer(capfd, scene, binary, folders[0])
-    assert first.summary["shrunk_batch"] == 2
+    assert first.summary["shrunk_batch"] == 3
     roomy = install(monkeypatch, binary, 1000)
     second, _ = infer(capfd, scene, binary, folders[1])
     assert second.summary["plan_digest"] == first.summary["plan_digest"]
     assert second.summary["shrunk_batch"] is None
-    assert max(roomy.taken) == 16
+    assert max(roomy.taken) == 14
 
 
 def test_flips_shrink_too(
@@ -166,7 +166,7 @@ def test_flips_shrink_too(
     install(monkeypatch, binary, 3)
     result, again = infer(capfd, scene, binary, folders[1], "--tta")
     np.testing.assert_array_equal(again, probabilities)
-    assert result.summary["shrunk_batch"] == 2
+    assert result.summary["shrunk_batch"] == 3
 
 
 def test_a_device_without_room_for_one_tile_is_one_line(
