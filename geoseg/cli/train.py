@@ -20,7 +20,7 @@ _OVERRIDES: dict[str, tuple[str, Any, str]] = {
     "arch": ("model.arch", str, "unet, unet++, fcn, pspnet, deeplabv3, deeplabv3+, hrnet, fpn or segformer."),
     "encoder": ("model.encoder", str, "Any encoder of timm; by default one that suits --arch."),
     "weights": ("model.weights", click.Choice(["imagenet"]), "First weights of the encoder."),
-    "loss": ("loss.name", str, "Terms joined by +: ce, dice, focal, lovasz.  [default: ce+dice]"),
+    "loss": ("loss.name", str, "Terms joined by +: ce (or bce), dice, focal, lovasz.  [default: ce+dice]"),
     "optimizer": ("optimization.optimizer", str, "adamw, adam, radam, nadam or sgd.  [default: adamw]"),
     "learning_rate": ("optimization.learning_rate", float, "Peak of the schedule.  [default: 0.001]"),
     "batch": ("optimization.batch", int, "Samples a step.  [default: 16]"),

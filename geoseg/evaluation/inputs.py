@@ -13,6 +13,7 @@ from geoseg.evaluation.ground import grid_over
 from geoseg.evaluation.layers import (
     Layer,
     Sources,
+    attribute_words,
     open_source,
     prediction_layer,
     probabilities,
@@ -156,7 +157,9 @@ def open_truth(path: str, options: EvaluateOptions) -> VectorFile | SceneInfo:
         If it cannot be read, or has no such layer or attribute.
     """
     attribute = () if options.class_attribute is None else (options.class_attribute,)
-    return open_source(path, options.layer, attribute)
+    truth = open_source(path, options.layer, attribute)
+    attribute_words(truth, options)
+    return truth
 
 
 def _grid(

@@ -102,7 +102,7 @@ def settle_classes(
     names = {info.id: info.name for info in sources.classes}
     names = names or parse_classes(parse_pairs(options.classes, "--classes")) or _named_by(prediction)
     pairs = parse_pairs(options.truth_values, "--truth-values")
-    words, notes = _attribute(truth, options), []
+    words, notes = attribute_words(truth, options), []
     if words is not None and options.classes is None:
         before = bool(names)
         names, added = extend(names, words, pairs)
@@ -135,7 +135,14 @@ def _named_by(prediction: VectorFile | SceneInfo) -> dict[int, str]:
     }
 
 
-def _attribute(truth: VectorFile | SceneInfo, options: EvaluateOptions) -> list[str] | None:
+def attribute_words(truth: VectorFile | SceneInfo, options: EvaluateOptions) -> list[str] | None:
+    """Return what the truth's class attribute says of each polygon; None where no attribute is named.
+
+    Raises
+    ------
+    InvalidOption
+        If the truth has none of that name.
+    """
     name = options.class_attribute
     if name is None:
         return None

@@ -25,7 +25,7 @@ def make_loss(name: str, *, gap_weight: float = 1.0, outline_weight: float = 1.0
     Parameters
     ----------
     name : str
-        Terms joined by ``+``: ``ce`` (cross-entropy; ``bce`` is the same), ``dice``, ``focal``,
+        Terms joined by ``+``, in any case: ``ce`` (cross-entropy; ``bce`` is the same), ``dice``, ``focal``,
         ``lovasz``. One output channel is taken as the probability of the only class, several as a
         choice between classes.
     gap_weight : float
@@ -47,13 +47,15 @@ def make_loss(name: str, *, gap_weight: float = 1.0, outline_weight: float = 1.0
         If a term has no such name.
     """
     terms: list[Loss] = []
-    for part in name.split("+"):
+    for part in name.lower().split("+"):
         if part in ("ce", "bce"):
             terms.append(_entropy(gap_weight, outline_weight))
         elif part in _MAKERS:
             terms.append(_from_library(_MAKERS[part]))
         else:
-            raise InvalidOption(f"loss {part!r}: there are ce, {', '.join(_MAKERS)}; join terms with +")
+            raise InvalidOption(
+                f"loss {part!r}: there are ce (or bce), {', '.join(_MAKERS)}; join terms with +"
+            )
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return torch.stack([term(logits, labels) for term in terms]).sum()

@@ -200,9 +200,14 @@ def _discovered(request: Request) -> Sequence[str]:
     if request.class_attribute is None:
         return ("building",)
     from geoseg.training.data.classes import BACKGROUND
+    from geoseg.training.data.labelled import is_raster
     from geoseg.training.data.spec import IGNORED
     from geoseg.training.data.vectors import attribute_values
 
+    for path in filter(is_raster, request.labels):
+        raise InvalidOption(
+            f"--class-attribute is for polygons, and {path} is a mask; name its classes (--class)"
+        )
     values = {value for path in request.labels for value in attribute_values(path, request.class_attribute)}
     found = sorted(value for value in values if value.lower() not in (BACKGROUND, IGNORED))
     if not found:

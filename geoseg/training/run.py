@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from geoseg.errors import UnwritableOutput
+from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.models.bundle import CARD, Bundle
 from geoseg.training import require_packages
@@ -55,6 +55,10 @@ def train_model(
     _check_out(recipe.out, overwrite=overwrite)
     start = make_network(recipe.model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
     split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
+    if not any(ground.has_objects for grounds in split.validation.values() for ground in grounds):
+        raise InvalidOption(
+            "the ground held out has no objects: nothing could be measured; hold out other ground"
+        )
     worlds = render_worlds(recipe.seed, recipe.draws, recipe.data)
     sampler = Sampler(split.training, worlds, recipe.draws)
     listener = on_event if is_first_process() else ignore

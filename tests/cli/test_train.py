@@ -173,13 +173,22 @@ def test_bad_labels_are_one_line_each(town, tmp_path, capsys):
     frame.translate(yoff=10).to_file(tmp_path / "elsewhere.gpkg")
     for name, word in (("empty", "empty.gpkg"), ("elsewhere", "elsewhere.gpkg")):
         path = tmp_path / f"{name}.gpkg"
-        command = ["train", "--scene", str(scene), "--labels", str(path), "--out", str(tmp_path / "m"), "-q"]
+        command = [
+            "train",
+            "--scene",
+            str(scene),
+            "--labels",
+            str(path),
+            "--out",
+            str(tmp_path / "mine"),
+            "-q",
+        ]
         assert run(command) == 2
         said = capsys.readouterr().err.strip().splitlines()
         assert len(said) == 1
         assert word in said[0]
     command = ["train", "--scene", str(scene), "--labels", str(labels), "--class-attribute", "kid"]
-    assert run([*command, "--out", str(tmp_path / "m"), "-q"]) == 2
+    assert run([*command, "--out", str(tmp_path / "mine"), "-q"]) == 2
     assert "kind" in capsys.readouterr().err
 
 

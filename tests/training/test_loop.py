@@ -349,3 +349,10 @@ def test_without_steps_what_training_begins_with_is_kept(recipe):
     expected = make_network(recipe.model, 3, 1, recipe.seed).network.state_dict()
     found = tensors(run(recipe))
     assert all(torch.equal(value, expected[key]) for key, value in found.items())
+
+
+def test_ground_held_out_without_objects_is_refused_before_the_first_step(recipe):
+    validation = recipe.validation.model_copy(update={"places": recipe.validation.places[1:]})
+    with pytest.raises(InvalidOption, match="the ground held out has no objects"):
+        train_model(recipe.model_copy(update={"validation": validation}))
+    assert not recipe.run_folder.exists()

@@ -6,7 +6,7 @@ import torch
 
 from geoseg.backends.architectures import load
 from geoseg.backends.select import load_predictor
-from geoseg.errors import InvalidModel, InvalidOption
+from geoseg.errors import InvalidModel
 from geoseg.models.bundle import CARD, CONFIG, INT8, ONNX, WEIGHTS, load_folder
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
@@ -101,10 +101,14 @@ def test_a_network_that_cannot_be_quantized_is_published_without(recipe, monkeyp
     assert "INT8 is not shipped: OpenVINO cannot run it: shapes differ" in [event.text for event in said]
 
 
-def test_ground_held_out_without_objects_is_refused_before_the_first_step(recipe):
+def test_without_objects_in_any_place_the_threshold_is_one_half(recipe):
     validation = recipe.validation.model_copy(update={"places": recipe.validation.places[1:]})
-    with pytest.raises(InvalidOption, match="the ground held out has no objects"):
-        Parts(recipe.model_copy(update={"validation": validation}))
+    bundle = Parts(recipe.model_copy(update={"validation": validation})).publish()
+    assert bundle.card.threshold == 0.5
+    assert {figure.metric for figure in bundle.document.properties.accuracy} == {
+        "false features per km²",
+        "false area share",
+    }
 
 
 def test_classes_keep_their_ids(recipe_path, recipe_dict):

@@ -183,7 +183,9 @@ def test_paths_are_relative_to_the_recipe(recipe_path, recipe_dict, monkeypatch,
         assert recipe.model.start == (expected,)
 
 
-@pytest.mark.parametrize(("out", "name"), [("a/b", "b"), ("a/b/..", "a"), ("a/b/", "b"), ("../x", "x")])
+@pytest.mark.parametrize(
+    ("out", "name"), [("aa/bb", "bb"), ("aa/bb/..", "aa"), ("aa/bb/", "bb"), ("../xx", "xx")]
+)
 def test_a_model_is_called_like_its_folder(recipe_path, recipe_dict, out, name):
     recipe_path.write_text(yaml.safe_dump(recipe_dict | {"out": out, "name": ""}))
     recipe = make_recipe(read_recipe(recipe_path), "recipe.yaml")

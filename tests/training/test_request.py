@@ -120,6 +120,12 @@ def test_what_says_nothing_is_no_class(scenes):
         recipe_of(request_of(scenes[:1], class_attribute="kind"))
 
 
+def test_a_mask_has_no_attribute(scenes):
+    request = Request(scenes=scenes[:1], labels=(Path(scenes[0]),), class_attribute="kind")
+    with pytest.raises(InvalidOption, match=r"--class-attribute is for polygons, and .*a.tif is a mask"):
+        recipe_of(request)
+
+
 def test_scenes_of_one_name_are_told_apart_by_their_folders(tmp_path):
     paths = []
     for folder in ("x/d1", "y/d1", "d2"):

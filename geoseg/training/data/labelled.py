@@ -74,7 +74,7 @@ def _labels(
         empty = Footprints(np.empty(0, object), np.empty(0, np.uint8), scene.resolution)
         return empty, []
     path = base / spec.labels
-    if _is_raster(path):
+    if is_raster(path):
         mask = MaskFile.open(path, table, spec.mask_values)
         return MaskLabels.over(mask, scene.geobox, scene.name), []
     polygons = read_polygons(path, table, attribute=spec.class_attribute, layer=spec.layer)
@@ -90,7 +90,8 @@ def _known(path: Path, scene: SceneInfo) -> Footprints:
     return areas.over(scene.geobox, scene.resolution, 0.0)
 
 
-def _is_raster(path: Path) -> bool:
+def is_raster(path: Path) -> bool:
+    """Return whether labels are a mask, by the file's first bytes."""
     try:
         with path.open("rb") as file:
             return driver_of(file.read(HEAD)) is not None
