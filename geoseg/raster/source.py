@@ -40,8 +40,9 @@ from geoseg.raster.remote import explained, forget, persistently, remember
 
 Result = TypeVar("Result")
 
-_threads = [os.environ.get("GDAL_NUM_THREADS", "ALL_CPUS")]
-"""Threads that unpack the blocks of a window of a GeoTIFF; the user's own number goes first."""
+_threads = [os.environ.get("GDAL_NUM_THREADS", str(min(4, os.cpu_count() or 1)))]
+"""Threads that unpack the blocks of a window of a GeoTIFF, few, as each takes memory; the user's own number
+goes first."""
 
 _UNKNOWN = "not recognized as being in a supported"
 
@@ -163,7 +164,7 @@ def opened(
         For `uri` that is a mosaic of geoseg's own making: the raster that it shows.
     keep : callable, optional
         Keep the dataset open for the next call, see `geoseg.raster.handles.kept_open`. The blocks of a
-        GeoTIFF are then unpacked on all cores.
+        GeoTIFF are then unpacked on up to four cores.
 
     Raises
     ------
