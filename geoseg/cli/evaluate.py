@@ -102,7 +102,8 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
             write_report(evaluation, tiles, report, overwrite=overwrite)
     if bundle is not None:
         from geoseg.evaluation.card import card_properties
-        from geoseg.models.bundle import CARD, amend
+        from geoseg.models.bundle import CARD
+        from geoseg.models.own import amend
 
         amend(bundle, card_properties(evaluation, bundle.document.properties))
         wrote = bundle.path / CARD
@@ -135,7 +136,7 @@ def _check(ctx: click.Context, prediction: str | None, probability: str | None, 
 
 
 def _card_to_write(prediction: str | None, model: str) -> Bundle:
-    from geoseg.models.bundle import find_own_model
+    from geoseg.models.own import find_own_model
 
     if prediction is not None:
         raise InvalidOption("--write is for a model that is run; with --prediction nothing is run")

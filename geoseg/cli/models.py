@@ -56,7 +56,8 @@ def check(model: str, scene: str | None, write: bool) -> None:
     Its effective receptive field is measured, and the smallest overlap at which tiles leave no trace.
     Exits with code 2 if anything is wrong.
     """
-    from geoseg.models.bundle import find_model, find_own_model
+    from geoseg.models.bundle import find_model
+    from geoseg.models.own import find_own_model
 
     bundle = find_own_model(model) if write else find_model(model)
     _check_backends(bundle)
@@ -142,7 +143,8 @@ def _context_lines(context: Context) -> list[str]:
 
 
 def _write(bundle: Bundle, context: Context) -> None:
-    from geoseg.models.bundle import CARD, amend
+    from geoseg.models.bundle import CARD
+    from geoseg.models.own import amend
 
     amend(bundle, context.properties)
     click.echo(f"wrote {bundle.path / CARD}")

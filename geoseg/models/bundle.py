@@ -17,9 +17,9 @@ from importlib import resources
 from pathlib import Path
 
 from geoseg import files
-from geoseg.errors import InvalidModel, InvalidOption
+from geoseg.errors import InvalidModel
 from geoseg.models.card import ModelCard, card_of
-from geoseg.models.card_json import amended, read_document, write_document
+from geoseg.models.card_json import read_document, write_document
 from geoseg.models.document import Asset, CardDocument
 from geoseg.models.onnx_file import external_files
 
@@ -114,27 +114,6 @@ def find_model(name_or_path: str) -> Bundle:
     raise InvalidModel(f"{name_or_path}: no such model, folder or ONNX file; models that ship: {known}")
 
 
-def find_own_model(name_or_path: str) -> Bundle:
-    """Find a model whose card may be changed: the user's own folder.
-
-    Raises
-    ------
-    InvalidModel
-        As `find_model`.
-    InvalidOption
-        If it ships with geoseg, or has no card.
-    """
-    bundle = find_model(name_or_path)
-    if name_or_path in builtin_models():
-        raise InvalidOption(
-            f"--write: {name_or_path} ships with geoseg and is not changed; copy its folder {bundle.path} "
-            "and give the copy"
-        )
-    if not bundle.path.is_dir():
-        raise InvalidOption(f"--write: {bundle.path} has no card; put it into a folder with a model.json")
-    return bundle
-
-
 def load_folder(folder: Path) -> Bundle:
     """Check a model folder and read its card.
 
@@ -189,21 +168,6 @@ def save_bundle(
         write_document(complete, temporary / CARD)
         load_folder(temporary)
     return load_folder(folder)
-
-
-def amend(bundle: Bundle, properties: Mapping[str, object]) -> None:
-    """Write a model folder's card anew with other properties, see `geoseg.models.card_json.amended`.
-
-    Raises
-    ------
-    InvalidModel
-        If the values make no valid card.
-    UnwritableOutput
-        If the folder cannot be written.
-    """
-    document = amended(bundle.document, properties)
-    with files.replacing(bundle.path / CARD) as path:
-        write_document(document, path)
 
 
 def refuse_pickle(path: Path) -> None:
