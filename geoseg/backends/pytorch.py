@@ -11,23 +11,20 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.backends import architectures
-from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor, usable_cores
+from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor
 from geoseg.backends.gpu_runner import GpuRunner, out_of_memory
 from geoseg.backends.replay import Batch, ReplayChoice, Replaying
 from geoseg.backends.torch_ends import CpuRunner, Forward, WholeModel
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
 from geoseg.models.inputs import InputSpec
 
-CALLERS = 3
-"""Threads of a run that call a predictor at a time, where the run has no processes beside."""
-
 
 class PyTorchPredictor:
     """Runs the network with fixed weights: float32 on the CPU, bf16 and channels last on CUDA.
 
     On CUDA whole batches run at once, while others are copied. On the CPU tiles run one by one, so
-    that a tile's result cannot depend on its batch, and each on as few threads as let `CALLERS` keep the
-    cores busy: PyTorch's own threads spin and lose 5 times where other work runs beside.
+    that a tile's result cannot depend on its batch, and each on one thread: callers in several threads
+    keep the cores busy, and PyTorch's own threads spin and lose 5 times where other work runs beside.
 
     Parameters
     ----------
@@ -38,8 +35,7 @@ class PyTorchPredictor:
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
     threads : int, optional
-        CPU threads of each tile, set for this whole process; None: a share of the cores on the CPU,
-        unchanged on CUDA.
+        CPU threads of each tile, set for this whole process; None: 1 on the CPU, unchanged on CUDA.
     inputs : InputSpec, optional
         How uint8 tiles are normalized; None: it takes normalized ones only.
 
@@ -66,7 +62,7 @@ class PyTorchPredictor:
         self.name = "pytorch bf16" if cuda else "pytorch f32"
         self.normalizes = inputs is not None
         if threads is not None or not cuda:
-            torch.set_num_threads(threads or max(1, usable_cores() // CALLERS))
+            torch.set_num_threads(threads or 1)
         network = architectures.load(folder).eval().requires_grad_(False)
         whole = WholeModel(network, activation, inputs, half=cuda)
         try:

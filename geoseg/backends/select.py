@@ -294,8 +294,6 @@ def _load(recipe: PredictorRecipe) -> Predictor:
             bundle.path,
             activation,
             device=recipe.device,
-            # A worker process has as many callers as cores.
-            threads=None if recipe.threads is None else 1,
             inputs=bundle.card.inputs,
         )
     elif recipe.backend == "onnx":

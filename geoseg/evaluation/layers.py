@@ -174,11 +174,7 @@ def truth_layer(
             raise InvalidOption(f"{truth.name}: is a raster, which has no --ignore-layer")
         advice = f"classes are {table.text}; say what it means: --truth-values VALUE=CLASS (or ignore)"
         meanings = table.of_numbers(pairs, "--truth-values")
-        if truth.bands[0].nodata == 0:
-            notes.append(
-                f"{truth.name}: says that 0 is nodata, so nothing is known there; where it means background, "
-                f"take that away: gdal_edit.py -unsetnodata {truth.name}"
-            )
+        notes += _nodata_note(truth)
         return ClassMap(on_grid(truth, grid, truth.name), grid, truth.name, meanings, advice)
     if words is None and len(table.ids) > 1:
         raise InvalidOption(
@@ -228,6 +224,7 @@ def prediction_layer(
             return found
         advice = f"classes are {table.text}; say what it means: --prediction-values VALUE=CLASS (or ignore)"
         meanings = table.of_numbers(pairs, "--prediction-values")
+        notes += _nodata_note(prediction)
         return ClassMap(on_grid(prediction, grid, prediction.name), grid, prediction.name, meanings, advice)
     if pairs:
         raise InvalidOption(f"--prediction-values is for a class map, and {prediction.name} is none")
@@ -302,6 +299,15 @@ def _probability_map(
 
 def _holds_probabilities(raster: SceneInfo) -> bool:
     return all(band.read_dtype.startswith("float") for band in raster.bands)
+
+
+def _nodata_note(raster: SceneInfo) -> list[str]:
+    if raster.bands[0].nodata != 0:
+        return []
+    return [
+        f"{raster.name}: says that 0 is nodata, so nothing is known there; where it means background, "
+        f"take that away: gdal_edit.py -unsetnodata {raster.name}"
+    ]
 
 
 def _condition(file: VectorFile) -> list[str]:

@@ -206,7 +206,7 @@ def _summarize(
     pairs = list(enumerate(zip(classes, comparisons, strict=True)))
     rated = () if inputs.probability is None else inputs.probability.ids
     used = sources.threshold if inputs.probability is None else inputs.probability.threshold
-    if used is not None and used <= 1 / CERTAIN:  # of several classes the likeliest wins
+    if len(classes) > 1 and used is not None and used <= 1 / CERTAIN:  # the likeliest class wins
         used = None
     return Evaluation(
         truth=sources.truth,

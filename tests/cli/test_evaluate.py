@@ -208,8 +208,16 @@ def test_a_wrong_truth_is_told_before_the_model_runs(
 
 
 def test_a_threshold_is_heeded_or_refused(
-    truth: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    truth: Path, scene: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    raster = tmp_path / "probability.tif"
+    command = ["predict", scene, "--out", tmp_path / "a.gpkg", "--raster", raster, "--model", bright_model()]
+    assert run([*map(str, command), "--quiet"]) == 0
+    code, out, err = evaluate(capfd, truth, "--prediction", raster, "--json", "--threshold", "0")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["confidence"][0]["used"] == 0
+    assert result["pixels"]["classes"][0]["predicted_pixels"] == result["pixels"]["known_pixels"]
     code, _, err = evaluate(capfd, truth, "--prediction", truth, "--threshold", "0.3")
     assert (code, err.count("\n")) == (2, 1)
     assert "--threshold is for probabilities" in err
@@ -221,6 +229,7 @@ def test_a_mask_whose_zero_is_nodata_is_noted(
     mask = class_map(tmp_path / "mask.tif", burned(SIZE, *HOUSES))
     with rasterio.open(mask, "r+") as dataset:
         dataset.nodata = 0
-    code, out, err = evaluate(capfd, mask, "--prediction", truth, "--json")
-    assert code == 0, err
-    assert any("says that 0 is nodata" in note for note in json.loads(out)["notes"])
+    for files in ((mask, "--prediction", truth), (truth, "--prediction", mask)):
+        code, out, err = evaluate(capfd, *files, "--json")
+        assert code == 0, err
+        assert any("mask.tif: says that 0 is nodata" in note for note in json.loads(out)["notes"])

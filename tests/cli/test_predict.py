@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ import pyogrio
 import pytest
 import shapely
 
+from geoseg.cli.progress import _memory
 from geoseg.metrics.objects import match_objects
+from geoseg.prediction.blocks import Tally
+from geoseg.prediction.forecast import Forecast
+from geoseg.prediction.report import RunReport
 from geoseg.testing import make_scene
+from tests.plans import make_test_plan
 from tests.runs import REPOSITORY, SHARED, least_memory, picture
 
 REAL = SHARED / "scenes"
@@ -143,3 +149,11 @@ def test_a_cluster_through_the_command_line_gives_the_same(tmp_path: Path) -> No
         table = pyogrio.read_dataframe(tmp_path / f"{name}.gpkg", layer=0)
         tables.append({(*row[:-1], row[-1].normalize().wkb) for row in table.itertuples(index=False)})
     assert tables[0] == tables[1]
+
+
+def test_the_memory_of_other_processes_is_not_taken_for_this_ones() -> None:
+    report = RunReport(make_test_plan((40, 40)), 0, None, Tally(), (), forecast=Forecast(1.0, 10**9, "runs"))
+    assert _memory(report, 2 * 10**8) == "memory     200 MB at most (planned: 1,000 MB)"
+    assert _memory(replace(report, alone=False), 2 * 10**8) == (
+        "memory     200 MB at most in this process (with those of its workers here, planned: 1,000 MB)"
+    )

@@ -1,13 +1,13 @@
 """Whose a run's folder is: taken over only by the recipe and the data that it was begun with."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from geoseg.errors import UnwritableOutput
+from geoseg.training.data.spec import SceneSpec
 from geoseg.training.data.state import data_state
 from geoseg.training.folder import CHECKPOINT, IDENTITY, claim
 
@@ -40,7 +40,7 @@ def test_another_recipe_is_refused_once_there_is_a_checkpoint(recipe):
     assert (folder / CHECKPOINT).exists()
 
 
-@pytest.mark.parametrize("changed", ["index.csv", "mask", "labels.gpkg"])
+@pytest.mark.parametrize("changed", ["index.csv", "4.png", "7.tif", "masks/a.png", "labels.gpkg"])
 def test_changed_data_are_not_taken_for_those_that_were_trained_on(changed, recipe):
     chips = recipe.data.chips[0].model_copy(update={"labels": {"town": "labels.gpkg"}})
     images, masks = recipe.base / "images", recipe.base / "masks"
@@ -53,22 +53,20 @@ def test_changed_data_are_not_taken_for_those_that_were_trained_on(changed, reci
     recipe = recipe.model_copy(update={"data": data})
     folder = begun(recipe)
     claim(folder, recipe, resume=True)
-    path = masks / "a.png" if changed == "mask" else recipe.base / changed
+    path = recipe.base / changed
     path.write_bytes(path.read_bytes() + b"\n")
-    named = "masks" if changed == "mask" else changed
-    with pytest.raises(UnwritableOutput, match=f"{named} has changed since its run began; give --no-resume"):
+    with pytest.raises(
+        UnwritableOutput, match=f": {changed} has changed since its run began; give --no-resume"
+    ):
         claim(folder, recipe, resume=True)
     claim(folder, recipe, resume=False)
 
 
-def test_what_is_touched_or_missing_counts_as_changed_and_urls_do_not(recipe):
-    index = recipe.base / "index.csv"
-    before = data_state(recipe.data, recipe.base)
-    assert list(before) == [str(index)]
-    os.utime(index, (1, 1))
-    assert data_state(recipe.data, recipe.base) != before
-    index.unlink()
-    assert data_state(recipe.data, recipe.base) == {}
+def test_urls_are_left_out_and_paths_are_those_beside_the_recipe(recipe):
+    scene = SceneSpec(scene="https://host/scene.tif", labels=None)
+    data = recipe.data.model_copy(update={"scenes": (scene,)})
+    names = {f"{number}.{kind}" for number in range(9) for kind in ("tif", "png")}
+    assert set(data_state(data, recipe.base)) == names | {"index.csv"}
 
 
 def test_a_folder_from_before_data_were_noted_is_not_gone_on_with(recipe):

@@ -71,7 +71,7 @@ def read_chips(
         If a mask has another size than its picture or an unknown value, a ground resolution is
         unknown, or polygons do not fit.
     """
-    rows = [row for row in _rows(spec, base) if not _excluded(row.source, spec)]
+    rows = [row for row in chip_rows(spec, base) if not _excluded(row.source, spec)]
     _check_files(rows)
     sources = {row.source for row in rows}
     for word in sorted({*spec.weights, *spec.labels, *spec.layers} - sources):
@@ -134,7 +134,14 @@ def _pixel_m(row: Row, scene: SceneInfo) -> tuple[float, float]:
     return scene.resolution
 
 
-def _rows(spec: ChipsSpec, base: Path) -> Iterator[Row]:
+def chip_rows(spec: ChipsSpec, base: Path) -> Iterator[Row]:
+    """Yield the chips of a collection by its index or its two folders, excluded sources among them.
+
+    Raises
+    ------
+    UnreadableScene, InvalidOption
+        If the index or a folder cannot be read, or a picture has no mask.
+    """
     if spec.index is not None:
         yield from read_index(base / spec.index)
         return

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from geoseg import files
-from geoseg.training.data.spec import ChipsSpec, DataSpec
+from geoseg.training.data.chips import chip_rows
+from geoseg.training.data.spec import DataSpec
 
 
 def data_state(data: DataSpec, base: Path) -> dict[str, str]:
-    """Return a digest of each file and folder that the data of a recipe names; URLs are left out.
-
-    Of files it is `geoseg.files.fingerprint`; of folders, names, sizes and times of the files in them.
+    """Return `geoseg.files.fingerprint` of every file that the data of a recipe consists of; of URLs, nothing.
 
     Parameters
     ----------
     data : DataSpec
         Of a recipe.
     base : Path
-        Folder that its paths are relative to.
+        Folder that its paths are relative to, and those of the result.
+
+    Raises
+    ------
+    UnreadableScene, InvalidOption
+        If an index of chips cannot be read.
     """
-    named = [base / path for path in _named(data) if "://" not in str(path)]
-    return {str(path): state for path in sorted(set(named)) if (state := _state(path))}
+    paths = {path for path in _named(data, base) if path.is_file()}
+    return {os.path.relpath(path, base): files.fingerprint(path) for path in sorted(paths)}
 
 
-def _named(data: DataSpec) -> Iterator[Path | str]:
+def _named(data: DataSpec, base: Path) -> Iterator[Path]:
     for scene in data.scenes:
-        yield from (path for path in (scene.scene, scene.labels, scene.labelled_area) if path is not None)
+        yield from (
+            base / path for path in (scene.scene, scene.labels, scene.labelled_area) if path is not None
+        )
     for chips in data.chips:
-        yield from _of_chips(chips)
-
-
-def _of_chips(chips: ChipsSpec) -> Iterable[Path]:
-    named = (chips.index, chips.images, chips.masks, *chips.labels.values())
-    return (path for path in named if path is not None)
-
-
-def _state(path: Path) -> str | None:
-    try:
-        if path.is_file():
-            return files.fingerprint(path)
-        inside = sorted(path.iterdir())
-        facts = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in inside]
-    except OSError:  # whoever reads it says what is wrong with it
-        return None
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+        yield from (base / path for path in (chips.index, *chips.labels.values()) if path is not None)
+        for row in chip_rows(chips, base):
+            yield from (row.image, row.mask)
