@@ -55,9 +55,7 @@ def test_changed_data_are_not_taken_for_those_that_were_trained_on(changed, reci
     claim(folder, recipe, resume=True)
     path = recipe.base / changed
     path.write_bytes(path.read_bytes() + b"\n")
-    with pytest.raises(
-        UnwritableOutput, match=f": {changed} has changed since its run began; give --no-resume"
-    ):
+    with pytest.raises(UnwritableOutput, match=f": {changed} has changed since its run began; give --no"):
         claim(folder, recipe, resume=True)
     claim(folder, recipe, resume=False)
 

@@ -12,7 +12,7 @@ from geoseg.training.data.spec import DataSpec
 
 
 def data_state(data: DataSpec, base: Path) -> dict[str, str]:
-    """Return `geoseg.files.fingerprint` of every file that the data of a recipe consists of; of URLs, nothing.
+    """Return `geoseg.files.fingerprint` of each file of a recipe's data; URLs are left out.
 
     Parameters
     ----------
