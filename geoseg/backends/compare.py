@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.backends.select import Backend, backends_of, cuda_available, load_predictor
+from geoseg.backends.loading import Backend
+from geoseg.backends.select import backends_of, cuda_available, load_predictor
 from geoseg.errors import BackendUnavailable, GeosegError
 from geoseg.models.bundle import Bundle
 from geoseg.models.inputs import InputSpec

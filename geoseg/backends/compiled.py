@@ -24,7 +24,7 @@ import openvino
 from geoseg.backends.base import usable_cores
 from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
-from geoseg.models.bundle import cache_folder
+from geoseg.notes import cache_folder
 
 KEPT_BYTES = 1 << 30
 """What the cache may hold; the files used longest ago go first."""
@@ -64,14 +64,7 @@ class CompiledCache:
             precision, threads, what is put before and behind it. OpenVINO's version, the CPU and the
             cores that the process may use are added here.
         """
-        machine = {
-            "format": _FORMAT,
-            "openvino": openvino.__version__,
-            "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
-            "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
-            "cores": usable_cores(),
-        }
-        text = json.dumps({**machine, **facts}, sort_keys=True, default=repr)
+        text = json.dumps({"format": _FORMAT, **machine(core), **facts}, sort_keys=True, default=repr)
         try:
             folder = cache_folder("openvino")
         except RuntimeError:  # a user without a home
@@ -128,6 +121,16 @@ class CompiledCache:
 
     def _path(self, folder: Path, shape: str) -> Path:
         return folder / f"{self.model}-{shape}{_SUFFIX}"
+
+
+def machine(core: Any) -> dict[str, object]:
+    """Return what a compiled network and its speed depend on: OpenVINO's version, the CPU, its cores."""
+    return {
+        "openvino": openvino.__version__,
+        "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
+        "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+        "cores": usable_cores(),
+    }
 
 
 def _digest(name: str, blob: bytes) -> bytes:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoseg.errors import UnwritableOutput
-from geoseg.files import replacing
-from geoseg.models.bundle import IR, ONNX, Bundle, cache_folder
+from geoseg.models.bundle import IR, ONNX, Bundle
+from geoseg.notes import Note
 
 if TYPE_CHECKING:
     from geoseg.backends.base import Predictor
@@ -94,8 +92,9 @@ def footprint(bundle: Bundle, predictor: Predictor, requests: int) -> Footprint:
 
 def _activations(bundle: Bundle) -> float:
     """Return the bytes of a network's activations for each pixel of a tile, in float32."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return float(json.loads(_memory(bundle).read_bytes())["bytes_a_pixel"])
+    note = Note("activations", {"model": bundle.card.digest})
+    with contextlib.suppress(TypeError, ValueError):
+        return float(note.read())
     path = bundle.files.get(ONNX) or bundle.files.get(IR[0])
     if path is None:
         return UNKNOWN_ACTIVATIONS
@@ -104,18 +103,8 @@ def _activations(bundle: Bundle) -> float:
         found = alive_at_once(path, (1, len(bundle.card.inputs.bands), side, side)) / side**2
     except RuntimeError:  # OpenVINO cannot read it
         return UNKNOWN_ACTIVATIONS
-    with contextlib.suppress(OSError, RuntimeError, UnwritableOutput):
-        _memory(bundle).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(_memory(bundle)) as temporary:
-            temporary.write_text(json.dumps({"bytes_a_pixel": found}) + "\n", encoding="utf-8")
+    note.write(found)
     return found
-
-
-def _memory(bundle: Bundle) -> Path:
-    try:
-        return cache_folder("activations") / f"{bundle.card.digest[:32]}.json"
-    except RuntimeError as error:  # a user without a home
-        raise OSError(str(error)) from error
 
 
 def alive_at_once(path: Path, shape: tuple[int, ...]) -> int:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from geoseg.errors import BackendUnavailable
 from geoseg.models.bundle import INT8, Bundle
-
-if TYPE_CHECKING:
-    from geoseg.models.document import Int8Loss
 
 Precision = Literal["f32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -18,6 +15,8 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 LOSS_LIMIT = 0.5
 """Largest loss of INT8 against float32, in IoU points, at which it is shipped, and used unasked."""
 
+GAIN = 1.1
+"""How many times as fast INT8 has to be to be used unasked: less does not pay for what it loses."""
 
 AS_ASKED = "as asked for"
 """The reason where nothing was left to choose."""
@@ -25,10 +24,19 @@ AS_ASKED = "as asked for"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A precision, and the reason in a few words."""
+    """A precision, and the reason in a few words.
+
+    Parameters
+    ----------
+    precision : str
+    reason : str
+    unless : str or None
+        What to take instead where that is as fast on this machine; None: nothing.
+    """
 
     precision: Precision
     reason: str
+    unless: Precision | None = None
 
 
 @cache
@@ -46,7 +54,8 @@ def choose_precision(
 
     For ``auto``, PyTorch takes bf16 on CUDA and float32 on a CPU, ONNX Runtime takes float32, and
     OpenVINO the first that fits: INT8 if the model ships it, its card measured a loss of at most
-    `LOSS_LIMIT`, and the CPU computes in it; bf16 if the CPU computes in it; float32.
+    `LOSS_LIMIT`, and the CPU computes in it, unless a trial finds it not faster (see `weigh`); bf16 if
+    the CPU computes in it; float32.
 
     Parameters
     ----------
@@ -92,11 +101,25 @@ def _automatic(bundle: Bundle, capabilities: frozenset[str]) -> Choice:
         return Choice(usual, f"INT8 loses {measured.value:g} IoU points, more than {LOSS_LIMIT:g}")
     if "INT8" not in capabilities:
         return Choice(usual, "this CPU does not compute in INT8")
-    return Choice("int8", _loss(measured))
+    return Choice("int8", f"it loses {measured.value:g} IoU points by the card", usual)
 
 
-def _loss(measured: Int8Loss) -> str:
-    return f"the fastest; it loses {measured.value:g} IoU points by the card"
+def weigh(choice: Choice, gain: float) -> Choice:
+    """Return INT8 where it is so much faster on this machine that its loss is worth it, else the other.
+
+    Parameters
+    ----------
+    choice : Choice
+        INT8, unless something else is as fast.
+    gain : float
+        How many times as fast INT8 is as that; 0: it does not run here.
+    """
+    if choice.unless is None:
+        return choice
+    if gain >= GAIN:
+        return Choice("int8", f"{gain:.2f} times as fast as {choice.unless} here; {choice.reason}")
+    slower = f"INT8 is {gain:.2f} times as fast here" if gain else "OpenVINO cannot run INT8 here"
+    return Choice(choice.unless, slower)
 
 
 def _check(bundle: Bundle, wanted: str, capabilities: frozenset[str]) -> None:

@@ -1,4 +1,4 @@
-"""Which backend and device run a model, and loading it once a process.
+"""Which backend, device and precision run a model.
 
 The rule for ``auto``: a folder with PyTorch weights on a machine with an NVIDIA GPU runs there; all
 else runs on the CPU, in OpenVINO if the model has an ONNX file or IR, and in PyTorch if it has only
@@ -8,125 +8,27 @@ follows from that: see `geoseg.backends.precision`.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import re
 import shutil
-import threading
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from geoseg.backends.base import Predictor
-from geoseg.backends.flips import FLIPS, FlippingPredictor
-from geoseg.backends.precision import AS_ASKED, Choice, choose_precision, cpu_capabilities
-from geoseg.backends.replay import Batch, Replaying, worth_measuring
+from geoseg.backends.flips import FLIPS
+from geoseg.backends.loading import BACKENDS, Backend, PredictorRecipe, load_openvino, precision_of
+from geoseg.backends.precision import AS_ASKED, Choice, weigh
+from geoseg.backends.trial import int8_gain
 from geoseg.errors import BackendUnavailable, InvalidModel
-from geoseg.models.bundle import INT8, IR, ONNX, WEIGHTS, Bundle, find_model
+from geoseg.models.bundle import IR, ONNX, WEIGHTS, Bundle
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
-Backend = Literal["openvino", "onnx", "pytorch"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
+    from collections.abc import Callable
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 _log = logging.getLogger("geoseg")
-_lock = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class PredictorRecipe:
-    """How to load a predictor in any process: what a cluster sends instead of the predictor.
-
-    Parameters
-    ----------
-    model : str
-        Path of the model; the workers need to see it too.
-    digest : str
-        Digest that the model's card must have there.
-    backend : str
-        ``openvino``, ``onnx`` or ``pytorch``.
-    device : str
-        ``cpu``, ``cuda`` or ``cuda:N``.
-    threads : int or None
-        CPU threads of one predictor; None: the backend's own choice.
-    name : str
-        `Predictor.name` that it must have, as other precision gives other bits; empty: any.
-    precision : str
-        ``auto``, ``f32``, ``bf16`` or ``int8``.
-    flips : bool
-        Average over flips, see `geoseg.backends.flips`.
-    replay : Batch or None
-        Batches whose forward pass is recorded and replayed; None: all are launched.
-    reason : str
-        Why this backend and this precision, for people: one short line.
-    """
-
-    model: str
-    digest: str
-    backend: Backend
-    device: str
-    threads: int | None = None
-    name: str = ""
-    precision: str = "auto"
-    flips: bool = False
-    replay: Batch | None = None
-    reason: str = field(default="", compare=False)
-
-    def load(self) -> Predictor:
-        """Load the predictor, or return the one that this process already has.
-
-        Raises
-        ------
-        InvalidModel
-            If the model is wrong, or not the same as where the recipe was made.
-        BackendUnavailable
-            If this machine lacks the backend, the device, or the precision.
-        """
-        with _lock:
-            predictor = self._bare()
-            if self.replay is not None and isinstance(predictor, Replaying):
-                predictor.replay(self.replay)
-        if self.flips:
-            predictor = FlippingPredictor(predictor)
-        if self.name not in ("", predictor.name):
-            raise BackendUnavailable(
-                f"this worker computes in {predictor.name}, the run was planned for {self.name}; "
-                "choose another --backend, or workers of one kind"
-            )
-        return predictor
-
-    def for_run(self, batch: Batch, tiles: int, workers: int) -> PredictorRecipe:
-        """Return the recipe for a run of known length: on a GPU, whether passes are replayed.
-
-        Measured here, once; the workers of a run do what was chosen. A short run, one that
-        `geoseg.backends.replay.worth_measuring` says no to, gets the recipe unchanged.
-
-        Parameters
-        ----------
-        batch : Batch
-            What most batches of the run are.
-        tiles : int
-            Tiles of the run.
-        workers : int
-            Processes that share them.
-        """
-        if not self.device.startswith("cuda") or not worth_measuring(tiles, batch, workers):
-            return self
-        with _lock:
-            predictor = self._bare()
-            if not isinstance(predictor, Replaying):
-                return self
-            choice = predictor.try_replay(batch)
-            if workers > 1:  # they have the device to themselves
-                predictor.forget()
-        reason = f"{self.reason}; {choice.reason}"
-        return replace(self, replay=batch if choice.replay else None, reason=reason)
-
-    def _bare(self) -> Predictor:
-        return _load(replace(self, name="", flips=False, replay=None))
 
 
 def load_predictor(
@@ -174,13 +76,14 @@ def settle(
     threads: int | None = None,
     precision: str = "auto",
     flips: bool = False,
+    say: Callable[[str], None] = _log.info,
 ) -> PredictorRecipe:
     """Decide on backend, device and precision by loading the model; the recipe gives the same anywhere.
 
-    Parameters and errors are those of `load_predictor`.
+    Parameters and errors are those of `load_predictor`; `say` is told of what takes seconds.
     """
     recipe = choose(bundle, backend=backend, device=device, threads=threads, precision=precision)
-    recipe = _settle_precision(bundle, replace(recipe, flips=flips))
+    recipe = _settle_precision(bundle, replace(recipe, flips=flips), say)
     try:
         predictor = recipe.load()
     except InvalidModel as error:
@@ -190,7 +93,7 @@ def settle(
         _log.warning("%s; using ONNX Runtime", error)
         other = choose(bundle, backend="onnx", device="cpu", threads=threads, precision=precision)
         other = replace(other, flips=flips, reason="OpenVINO cannot read the model")
-        recipe = _settle_precision(bundle, other)
+        recipe = _settle_precision(bundle, other, say)
         predictor = recipe.load()
     return replace(recipe, name=predictor.name)
 
@@ -266,54 +169,24 @@ def cuda_available() -> bool:
     return torch.cuda.is_available()
 
 
-def _settle_precision(bundle: Bundle, recipe: PredictorRecipe) -> PredictorRecipe:
-    choice = _precision(bundle, recipe)
+def _settle_precision(bundle: Bundle, recipe: PredictorRecipe, say: Callable[[str], None]) -> PredictorRecipe:
+    choice = _tried(bundle, recipe, precision_of(bundle, recipe), say)
     flips = f"; {len(FLIPS)} passes over each tile" if recipe.flips else ""
     reason = f"{recipe.backend}: {recipe.reason}; {choice.precision}: {choice.reason}{flips}"
     return replace(recipe, precision=choice.precision, reason=reason)
 
 
-def _precision(bundle: Bundle, recipe: PredictorRecipe) -> Choice:
-    capabilities = cpu_capabilities() if recipe.backend == "openvino" else frozenset[str]()
-    return choose_precision(
-        bundle, recipe.precision, backend=recipe.backend, device=recipe.device, capabilities=capabilities
-    )
+def _tried(bundle: Bundle, recipe: PredictorRecipe, choice: Choice, say: Callable[[str], None]) -> Choice:
+    """Return the choice that is left once INT8 has been compared with what the model runs in otherwise."""
+    if choice.unless is None:
+        return choice
+    import openvino
 
+    from geoseg.backends.compiled import machine
 
-@lru_cache(maxsize=8)
-def _load(recipe: PredictorRecipe) -> Predictor:
-    bundle = find_model(recipe.model)
-    if bundle.card.digest != recipe.digest:
-        raise InvalidModel(f"{recipe.model}: is not the model that the run was planned with (digest)")
-    module = _import(recipe.backend)
-    activation = bundle.card.activation
-    precision = _precision(bundle, recipe).precision  # on a worker: whether its CPU has it too
-    predictor: Predictor
-    if recipe.backend == "pytorch":
-        predictor = module.PyTorchPredictor(
-            bundle.path,
-            activation,
-            device=recipe.device,
-            inputs=bundle.card.inputs,
-        )
-    elif recipe.backend == "onnx":
-        predictor = module.OnnxPredictor(bundle.files[ONNX], activation, threads=recipe.threads)
-    else:
-        path = bundle.files.get(ONNX) or bundle.files[IR[0]]
-        path = bundle.files[INT8[0]] if precision == "int8" else path
-        predictor = module.OpenVinoPredictor(
-            path,
-            activation,
-            precision=precision,
-            threads=recipe.threads,
-            inputs=bundle.card.inputs,
-            digest=bundle.card.digest,
-        )
-    return predictor
-
-
-def _import(backend: Backend) -> ModuleType:
+    facts = {"threads": recipe.threads, **machine(openvino.Core())}
     try:
-        return importlib.import_module(f"geoseg.backends.{backend}")
-    except ImportError as error:
-        raise BackendUnavailable(f"backend {backend}: {error.name} cannot be imported: {error}") from error
+        gain = int8_gain(bundle, choice.unless, partial(load_openvino, bundle, recipe.threads), facts, say)
+    except InvalidModel:  # it cannot be compared; whether INT8 runs is told by who loads it
+        return choice
+    return weigh(choice, gain)

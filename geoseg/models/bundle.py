@@ -7,7 +7,6 @@ nothing in a model file is executed.
 from __future__ import annotations
 
 import mmap
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from geoseg.models.card import ModelCard, card_of
 from geoseg.models.card_json import read_document, write_document
 from geoseg.models.document import Asset, CardDocument
 from geoseg.models.onnx_file import external_files
+from geoseg.notes import cache_folder
 
 CARD = "model.json"
 WEIGHTS = "model.safetensors"
@@ -294,18 +294,6 @@ def _refuse_pickles_in(folder: Path) -> None:
     for path in sorted(folder.glob("*")):
         if path.suffix.lower() in _PICKLES or path.name == "pytorch_model.bin":
             raise InvalidModel(f"{path}: {_HOW}")
-
-
-def cache_folder(name: str) -> Path:
-    """Return a folder of geoseg's in the user's cache (XDG base directories); it may not exist.
-
-    Raises
-    ------
-    RuntimeError
-        If the user has no home.
-    """
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "geoseg" / name
 
 
 def _download(name: str) -> Path:

@@ -13,9 +13,13 @@ from geoseg.prediction.machine import ADDRESSES
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.plan import BLOCK_PIXELS, Plan
-from geoseg.prediction.resources import FEWEST_THREADS_GPU, Resources
+from geoseg.prediction.resources import FEWEST_THREADS, Resources
 
 MEGABYTE = 10**6
+
+TILES_A_REQUEST = 2
+"""Tiles that are under way for each that the backend works at a time: one that is worked, one that waits.
+Fewer leave cores of a large machine without work."""
 
 Choice = tuple[Plan, Resources]
 
@@ -69,12 +73,14 @@ def _settle(
     limit: int | None,
     known: Sequence[int],
 ) -> Choice:
-    batches = _halves(resources.batch) if options.batch == AUTO else [resources.batch]
+    batches, under_way = [resources.batch], 0
+    if options.batch == AUTO:
+        batches, under_way = _halves(resources.batch), TILES_A_REQUEST * (resources.network.requests or 0)
     asked = options.max_memory
     budget = default if asked == AUTO else min(asked, limit or asked)
-    if found := first_within(choices(plan, resources, known, batches), budget):
+    if found := first_within(choices(plan, resources, known, batches, under_way), budget):
         return found
-    every = [*choices(plan, resources, _sides(plan), batches)]
+    every = [*choices(plan, resources, _sides(plan), batches, under_way)]
     if found := first_within(every, budget):
         return found
     least = min(every, key=_total)
@@ -94,13 +100,13 @@ def _settle(
 
 
 def choices(
-    plan: Plan, resources: Resources, sides: Sequence[int], batches: Sequence[int]
+    plan: Plan, resources: Resources, sides: Sequence[int], batches: Sequence[int], under_way: int = 0
 ) -> Iterator[Choice]:
     """Yield ways to do the run, the fastest first.
 
-    Smaller blocks cost little, smaller batches next to nothing on a CPU, and a single thread lets
-    reading and inference wait for each other: so the blocks give way first, then the batches, then the
-    threads. On a GPU, which a block of less than a batch starves, some threads go before such blocks.
+    Smaller blocks cost little, down to those of a single batch, of less a GPU or a CPU of many cores
+    starves. Some threads more than a few gain little, a single one lets reading and inference wait for
+    each other. So blocks give way first, then threads down to a few, then whole batches, then the rest.
 
     Parameters
     ----------
@@ -108,18 +114,20 @@ def choices(
         Tiles along a side of a block, in the order of preference.
     batches : sequence of int
         Tiles a forward pass, in the order of preference.
+    under_way : int
+        Tiles that all threads are to have under way at a time: fewer threads take larger batches.
     """
     most = resources.threads
-    few, full = most, list(sides)
-    if resources.gpu:
-        few = min(most, FEWEST_THREADS_GPU)
-        full = [side for side in sides if side**2 >= batches[0]] or list(sides[:1])
+    few = min(most, FEWEST_THREADS)
+    smaller = []
     for threads in range(most, few - 1, -1):
+        batch = max(batches[0], math.ceil(under_way / threads))
+        full = [side for side in sides if side**2 >= batch] or list(sides[:1])
+        smaller += [(place, -threads, batch) for place, side in enumerate(sides) if side not in full]
         for side in full:
-            yield _choice(plan, resources, side, batches[0], threads)
-    for side in sides:
-        if side not in full:
-            yield _choice(plan, resources, side, batches[0], few)
+            yield _choice(plan, resources, side, batch, threads)
+    for place, threads, batch in sorted(smaller):
+        yield _choice(plan, resources, sides[place], batch, -threads)
     for side in sides[-1:]:
         for batch in batches[1:]:
             yield _choice(plan, resources, side, batch, few)

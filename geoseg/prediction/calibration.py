@@ -6,8 +6,6 @@ A cache that is missing, damaged or not writable costs a measurement, never a ru
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import platform
 import time
 from dataclasses import asdict
@@ -20,9 +18,7 @@ from numpy.typing import NDArray
 
 from geoseg.backends.base import BatchSize, Predictor, predict_batches
 from geoseg.backends.gpus import gpu_name
-from geoseg.errors import UnwritableOutput
-from geoseg.files import replacing
-from geoseg.models.bundle import cache_folder
+from geoseg.notes import Note
 from geoseg.prediction.blocks import prepare
 from geoseg.prediction.forecast import PIXEL_SECONDS, QUICKEST, START_SECONDS, Pace, learn
 from geoseg.prediction.resources import Resources, cores_each
@@ -82,29 +78,20 @@ def _timed(predictor: Predictor, tiles: NDArray[Any], size: BatchSize) -> float:
 
 def recall(plan: Plan, resources: Resources) -> Pace | None:
     """Return what is remembered of a model's pace on this machine; None: nothing that can be used."""
-    path = _path(plan, resources)
-    if path is None:
+    note = _note(plan, resources)
+    if note is None:
         return None
+    pace = note.read()
     try:
-        content = json.loads(path.read_bytes())
-        if content["machine"] != _facts(plan, resources):
-            return None
-        pace = content["pace"]
         return Pace(float(pace["start"]), float(pace["tile"]), float(pace["pixel"]), int(pace["runs"]))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
 def keep(plan: Plan, resources: Resources, pace: Pace) -> None:
     """Remember a pace; in vain where the cache cannot be written."""
-    path = _path(plan, resources)
-    if path is None:
-        return
-    content = {"machine": _facts(plan, resources), "pace": asdict(pace)}
-    with contextlib.suppress(OSError, UnwritableOutput):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if note := _note(plan, resources):
+        note.write(asdict(pace))
 
 
 def remember(report: RunReport, resources: Resources) -> None:
@@ -124,15 +111,9 @@ def tile_pixels(plan: Plan) -> int:
     return min(rows.stride, rows.n) * min(cols.stride, cols.n)
 
 
-def _path(plan: Plan, resources: Resources) -> Path | None:
+def _note(plan: Plan, resources: Resources) -> Note | None:
     """Return where the pace of a model on this machine is kept; None for a cluster: it changes."""
-    if resources.scheduler is not None:
-        return None
-    facts = json.dumps(_facts(plan, resources), sort_keys=True)
-    try:
-        return cache_folder("pace") / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
-    except RuntimeError:  # a user without a home
-        return None
+    return None if resources.scheduler is not None else Note("pace", _facts(plan, resources))
 
 
 def _facts(plan: Plan, resources: Resources) -> dict[str, object]:

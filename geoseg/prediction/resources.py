@@ -27,18 +27,14 @@ WORKER_SECONDS = 60
 BATCH_PIXELS = 3 << 19
 """Pixels of a batch on the CPU: enough that its end, where the engine runs dry, comes seldom."""
 
-MOST_THREADS = 3
-"""Threads of a run in one process: one more than cores, as one mostly waits for the backend, which has
-threads of its own; more gain little."""
+MOST_THREADS = 8
+"""Threads of a run in one process: one more than cores, as most wait for the backend, which has threads of
+its own. To read, cut, blend and trace, a thread takes a second for 25 megapixels; more than these are in
+each other's way, and a large machine takes several processes better."""
 
-MOST_THREADS_GPU = 8
-"""The same on a GPU, which infers some hundred megapixels a second: to read, cut, blend and trace, a thread
-takes as long for 25."""
-
-FEWEST_THREADS_GPU = 3
-"""Threads that keep a GPU busy for most of the time, and blocks that a process infers on it at once: as many
-as batches are under way to it and back."""
-
+FEWEST_THREADS = 3
+"""Threads that keep a backend busy for most of the time, and blocks that a process infers on a GPU at once:
+as many as batches are under way to it and back."""
 TILES_A_GPU = 2000
 """Tiles that are worth another GPU: about what one does while another's process starts, for which ten
 seconds are assumed."""
@@ -101,7 +97,7 @@ class Resources:
         usual = 16 if device.startswith("cuda") else max(1, BATCH_PIXELS // tile**2)
         batch = usual if options.batch == AUTO else options.batch
         workers = options.workers
-        threads = cores_each(workers) if workers else _threads(1, device)
+        threads = cores_each(workers) if workers else _threads(1)
         in_flight = (workers or 1) * threads + 1
         shared = gpus[:workers] if workers else gpus
         found = cls(threads, in_flight, batch, workers, options.scheduler, device, shared, network, cache)
@@ -120,7 +116,7 @@ class Resources:
     def on(self, gpus: tuple[str, ...]) -> Resources:
         """Return the same with a worker process for each of several GPUs; one needs none."""
         several = gpus if len(gpus) > 1 else ()
-        threads = _threads(max(1, len(gpus)), self.device)
+        threads = _threads(max(1, len(gpus)))
         found = replace(self, gpus=several, workers=len(several) or None)
         return found.cut(batch=self.batch, threads=threads)
 
@@ -148,9 +144,9 @@ def cores_each(workers: int) -> int:
     return max(1, usable_cores() // workers)
 
 
-def _threads(workers: int, device: str) -> int:
+def _threads(workers: int) -> int:
     """Return the threads of each of so many processes: one more than cores, up to what is of use."""
-    return min(cores_each(workers) + 1, MOST_THREADS_GPU if device.startswith("cuda") else MOST_THREADS)
+    return min(cores_each(workers) + 1, MOST_THREADS)
 
 
 @contextlib.contextmanager
@@ -193,7 +189,7 @@ def _client(resources: Resources) -> Iterator[Any]:
                         dashboard_address=None,
                         # Another port than that of a cluster that runs beside, and not for others to see.
                         scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-                        resources={"GPU": FEWEST_THREADS_GPU} if resources.gpu else None,
+                        resources={"GPU": FEWEST_THREADS} if resources.gpu else None,
                         silence_logs=logging.CRITICAL,
                     )
                 )

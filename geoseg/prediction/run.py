@@ -20,7 +20,7 @@ from geoseg.prediction.journal import Journal
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.outlook import expect
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
+from geoseg.prediction.report import Event, Planned, Preparing, Progress, RunReport, peak_memory
 from geoseg.prediction.resources import results
 from geoseg.prediction.shaping import FeatureSink, Shaper
 from geoseg.prediction.survey import survey
@@ -54,7 +54,8 @@ def predict_scene(
         Vector file; its suffix names the format.
     options : PredictOptions
     on_event : callable
-        Called with `Planned` before the work, and with `Progress` after every block.
+        Called with `Preparing` where something takes seconds before that, with `Planned` before the
+        work, and with `Progress` after every block.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def predict_scene(
     check_vector_path(out, overwrite=options.overwrite)
     check_raster_path(options)
     check_no_input_is_replaced(source, out, options)
-    work, resources = survey(source, options, out)
+    work, resources = survey(source, options, out, lambda doing: on_event(Preparing(doing)))
     plan = work.plan
     journal = Journal.beside(out, plan.digest) if options.resume else None
     known = journal.begin() if journal else 0

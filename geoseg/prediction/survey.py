@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,14 @@ from geoseg.prediction.resources import Resources, choose_gpus, cores_each
 from geoseg.values import GeoBox, Patch, Window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shapely.geometry.base import BaseGeometry
 
     from geoseg.models.card import ModelCard
     from geoseg.raster.describe import SceneInfo
+
+_log = logging.getLogger("geoseg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,10 @@ class PlanReader:
 
 
 def survey(
-    source: str | os.PathLike[str], options: PredictOptions, out: Path | None = None
+    source: str | os.PathLike[str],
+    options: PredictOptions,
+    out: Path | None = None,
+    say: Callable[[str], None] = _log.info,
 ) -> tuple[Work, Resources]:
     """Open scene and model, look at the scene once, and decide everything.
 
@@ -57,6 +65,8 @@ def survey(
     options : PredictOptions
     out : Path, optional
         The output: blocks that an interrupted run has left beside it are gone on with.
+    say : callable
+        Told of what takes seconds.
 
     Raises
     ------
@@ -67,13 +77,15 @@ def survey(
 
     scene = open_scene(source)
     try:
-        return _decide(scene, options, out)
+        return _decide(scene, options, out, say)
     except BaseException:
         close_scene(scene)
         raise
 
 
-def _decide(scene: SceneInfo, options: PredictOptions, out: Path | None) -> tuple[Work, Resources]:
+def _decide(
+    scene: SceneInfo, options: PredictOptions, out: Path | None, say: Callable[[str], None]
+) -> tuple[Work, Resources]:
     from geoseg.backends.footprint import footprint
     from geoseg.backends.select import settle
     from geoseg.models.bundle import find_model
@@ -96,6 +108,7 @@ def _decide(scene: SceneInfo, options: PredictOptions, out: Path | None) -> tupl
         threads=threads,
         precision=options.precision,
         flips=options.tta,
+        say=say,
     )
     predictor = recipe.load()
     plan = make_plan(scene, card, options, view, precision=predictor.name, reason=recipe.reason)

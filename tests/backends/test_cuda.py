@@ -14,7 +14,7 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from geoseg.backends import select
+from geoseg.backends import loading, select
 from geoseg.backends.base import BatchSize, Predictor, predict_batches
 from geoseg.backends.openvino import OpenVinoPredictor
 from geoseg.errors import InvalidModel, OutOfDeviceMemory
@@ -70,7 +70,7 @@ def install(monkeypatch: pytest.MonkeyPatch, bundle: Bundle, room: int) -> FakeG
     gpu = FakeGpu(inner, room)
     monkeypatch.setattr(select, "cuda_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "a GPU of paper")
-    monkeypatch.setattr(select, "_load", lambda _: gpu)
+    monkeypatch.setattr(loading, "_load", lambda _: gpu)
     return gpu
 
 

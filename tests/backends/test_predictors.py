@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geoseg.backends import openvino, pytorch, select
+from geoseg.backends import loading, openvino, pytorch, select
 from geoseg.backends.base import Predictor
 from geoseg.backends.compare import EXACT, compare_backends
 from geoseg.backends.precision import choose_precision
@@ -197,8 +197,8 @@ def test_a_precision_is_looked_for_where_it_is_to_be_had(
 
 def test_a_worker_without_the_precision_refuses(binary: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = select.replace(select.settle(binary, device="cpu", precision="f32"), precision="bf16", name="")
-    monkeypatch.setattr(select, "cpu_capabilities", lambda: frozenset({"FP32"}))
-    select._load.cache_clear()
+    monkeypatch.setattr(loading, "cpu_capabilities", lambda: frozenset({"FP32"}))
+    loading._load.cache_clear()
     with pytest.raises(BackendUnavailable, match="precision bf16: this CPU"):
         recipe.load()
 

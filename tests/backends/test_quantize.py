@@ -108,7 +108,10 @@ def test_only_the_bare_network_is_quantized(tmp_path: Path) -> None:
     assert not (tmp_path / INT8[0]).exists()
 
 
-def test_a_good_int8_is_shipped_with_its_loss_and_runs_unasked(tmp_path: Path) -> None:
+def test_a_good_int8_is_shipped_with_its_loss_and_runs_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(select, "int8_gain", lambda *_: 2.0)  # of a model this small it says little
     onnx = write_pointwise(tmp_path / "m.onnx")
     truth = labelled(blocks(9, 12), onnx, SIGMOID)
     verdict = ship_int8(onnx, SIGMOID, blocks(1), truth, tmp_path, where="12 tiles of blocks")

@@ -18,7 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.backends import select
+from geoseg.backends import loading, select
 from geoseg.backends.base import PointwisePredictor
 from geoseg.backends.gpu_runner import GpuRunner, LargestBatches
 from geoseg.backends.replay import (
@@ -137,15 +137,15 @@ class PaperGpu(PointwisePredictor):
         self.forgotten.append(True)
 
 
-RECIPE = select.PredictorRecipe("model", "0" * 64, "pytorch", "cuda", reason="pytorch: a GPU")
+RECIPE = loading.PredictorRecipe("model", "0" * 64, "pytorch", "cuda", reason="pytorch: a GPU")
 
 
 def install(monkeypatch: pytest.MonkeyPatch, gpu: Any) -> None:
-    def load(recipe: select.PredictorRecipe) -> Any:
+    def load(recipe: loading.PredictorRecipe) -> Any:
         assert recipe == replace(RECIPE, device=recipe.device)  # else the model is loaded twice
         return gpu
 
-    monkeypatch.setattr(select, "_load", load)
+    monkeypatch.setattr(loading, "_load", load)
 
 
 def test_the_choice_goes_with_the_recipe_to_every_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +361,7 @@ def test_a_replayed_pass_gives_what_a_launched_one_gives(binary: Bundle) -> None
     from geoseg.backends.pytorch import PyTorchPredictor
 
     batches = [stored(count, count) for count in (4, 4, 3, 4, 1, 4)]
-    predictor = select._load(select.choose(binary, device="cuda"))
+    predictor = loading._load(select.choose(binary, device="cuda"))
     assert isinstance(predictor, PyTorchPredictor)
     assert predictor._gpu is not None
     launched = [predictor(batch) for batch in batches]

@@ -162,7 +162,7 @@ def test_a_full_or_read_only_disk_is_no_error(
         raise error
 
     keep(plan, HERE, PACE)
-    monkeypatch.setattr("geoseg.prediction.calibration.replacing", failing)
+    monkeypatch.setattr("geoseg.notes.replacing", failing)
     remember(report(plan, 1000.0), HERE)
     assert recall(plan, HERE) == PACE
     assert folder.exists()

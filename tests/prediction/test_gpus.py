@@ -39,7 +39,7 @@ from geoseg.prediction.journal import Journal
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.reading import BlockPixels
-from geoseg.prediction.resources import FEWEST_THREADS_GPU, Resources, choose_gpus, results
+from geoseg.prediction.resources import FEWEST_THREADS, Resources, choose_gpus, results
 from geoseg.prediction.wiring import infer, read
 from geoseg.testing import make_scene
 from geoseg.values import Patch, Window
@@ -121,7 +121,7 @@ class PaperRecipe:
         return self
 
     def load(self) -> Predictor:
-        return Alone(self.diary, PointwisePredictor(), self.processes, FEWEST_THREADS_GPU)
+        return Alone(self.diary, PointwisePredictor(), self.processes, FEWEST_THREADS)
 
 
 @pytest.fixture
@@ -226,9 +226,9 @@ def test_a_process_for_each_gpu(
 
 @pytest.mark.parametrize(
     ("device", "cores", "expected"),
-    [("cpu", 2, 3), ("cpu", 16, 3), ("cuda", 2, 3), ("cuda", 4, 5), ("cuda", 64, 8)],
+    [("cpu", 1, 2), ("cpu", 2, 3), ("cpu", 16, 8), ("cuda", 2, 3), ("cuda", 4, 5), ("cuda", 64, 8)],
 )
-def test_a_gpu_is_fed_by_more_threads(
+def test_a_backend_is_fed_by_a_thread_more_than_cores(
     device: str, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resources_module, "cores_each", lambda workers: cores // workers)
@@ -339,7 +339,7 @@ def test_each_process_is_shown_its_gpu_and_a_killed_one_loses_nothing(diary: Dia
     expected = alone(diary)
     machine = Resources(threads=2, in_flight=5, batch=4, workers=2, device="cuda", gpus=("7", "GPU-9"))
     done: list[BlockResult] = []
-    with results(make_work(diary, 2, FEWEST_THREADS_GPU), machine) as stream:
+    with results(make_work(diary, 2, FEWEST_THREADS), machine) as stream:
         for result in stream:
             done.append(result)
             if len(done) == 3:

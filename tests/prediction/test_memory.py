@@ -19,7 +19,7 @@ from geoseg.prediction.machine import default_budget, memory_limit
 from geoseg.prediction.memory import largest_side, memory_use
 from geoseg.prediction.options import PredictOptions, parse_memory
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.resources import FEWEST_THREADS_GPU, Resources
+from geoseg.prediction.resources import FEWEST_THREADS, Resources
 from tests.plans import make_test_plan
 
 sides = st.integers(1, 200_000)
@@ -174,9 +174,30 @@ def test_a_batch_divides_a_block_evenly(plan: Plan, machine: Resources, budget: 
         return
     grid = chosen.tiles
     tiles = min(grid.block, len(grid.rows)) * min(grid.block, len(grid.cols))
-    assert fitted.batch <= min(machine.batch, tiles)
+    fed = -(-2 * (machine.network.requests or 0) // fitted.threads)
+    assert fitted.batch <= min(max(machine.batch, fed), tiles)
     passes = -(-tiles // fitted.batch)
     assert passes * (fitted.batch - 1) < tiles  # one tile less would not do
+
+
+@pytest.mark.parametrize("side", [8192, 40_000])
+@pytest.mark.parametrize("cores", [1, 2, 4, 6, 8, 12, 16])
+def test_all_cores_of_a_machine_are_given_tiles(
+    side: int, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources_module, "cores_each", lambda workers: cores // workers)
+    plan = make_test_plan((side, side), tile=608, overlap=64)
+    network = Footprint(115 * 10**6, 157.0, cores)  # the default model's
+    machine = Resources.detect(PredictOptions(), 608, "cpu", network)
+    _, chosen = settle_memory(plan, machine, PredictOptions(), default=2 * 10**9)
+    assert chosen.threads * chosen.batch >= cores
+    assert chosen.threads >= min(FEWEST_THREADS, cores + 1)
+    rich, fed = settle_memory(plan, machine, PredictOptions(), default=10**11)
+    assert fed.threads * fed.batch >= 1.5 * cores
+    assert (rich.tiles.block, fed.threads) == (3, min(cores + 1, 8))
+    one = PredictOptions(batch=1)
+    machine = Resources.detect(one, 608, "cpu", network)
+    assert settle_memory(plan, machine, one, default=10**11)[1].batch == 1
 
 
 @pytest.mark.parametrize("side", [4096, 16_384, 40_000, 200_000])
@@ -191,4 +212,4 @@ def test_a_gpu_gets_whole_batches_before_many_threads(
     default = default_budget(None, cuda=cuda, workers=workers or 0)
     plan, chosen = settle_memory(plan, machine, PredictOptions(), default=default)
     assert (plan.tiles.block, chosen.batch, chosen.workers) == (3, 9, workers)  # the largest that there is
-    assert chosen.threads >= FEWEST_THREADS_GPU
+    assert chosen.threads >= FEWEST_THREADS
