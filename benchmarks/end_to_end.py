@@ -5,7 +5,7 @@
 Rounds alternate: forward passes in this process, then a run in a process of its own, so that both
 meet the same load. The ratio is that of a round: seconds of the whole process (imports, reading, polygons
 on disk) over the seconds that the run's tiles take in the forward passes alone. *Cold* is the first
-run, with an empty cache of the user; *warm* are those after it.
+run, with an empty cache of the user (networks are compiled, INT8 is tried); *warm* are those after it.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ def measure(side: int, folder: Path, options: argparse.Namespace) -> common.Row:
     caches = {"XDG_CACHE_HOME": str(folder / f"cache-{side}")}
     Path(caches["XDG_CACHE_HOME"]).mkdir()
     cold = common.predict(scene, out, *model, environment=caches)
+    if (ran := cold.answer["options"]["backend"]) != one.name:
+        raise SystemExit(f"the limit was measured in {one.name}, the run took {ran}; give --precision")
     tiles = cold.answer["tiles"]["inferred"]
     count = min(tiles_for(one.forward, options.seconds, one.batch), max(tiles, one.batch))
     limits, runs = [], []

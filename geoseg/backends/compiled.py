@@ -64,7 +64,11 @@ class CompiledCache:
             precision, threads, what is put before and behind it. OpenVINO's version, the CPU and the
             cores that the process may use are added here.
         """
-        text = json.dumps({"format": _FORMAT, **machine(core), **facts}, sort_keys=True, default=repr)
+        text = json.dumps(
+            {"format": _FORMAT, "cores": usable_cores(), **machine(core), **facts},
+            sort_keys=True,
+            default=repr,
+        )
         try:
             folder = cache_folder("openvino")
         except RuntimeError:  # a user without a home
@@ -124,12 +128,11 @@ class CompiledCache:
 
 
 def machine(core: Any) -> dict[str, object]:
-    """Return what a compiled network and its speed depend on: OpenVINO's version, the CPU, its cores."""
+    """Return what a compiled network and its speed depend on: OpenVINO's version and the CPU."""
     return {
         "openvino": openvino.__version__,
         "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
         "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
-        "cores": usable_cores(),
     }
 
 

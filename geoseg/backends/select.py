@@ -170,13 +170,13 @@ def cuda_available() -> bool:
 
 
 def _settle_precision(bundle: Bundle, recipe: PredictorRecipe, say: Callable[[str], None]) -> PredictorRecipe:
-    choice = _tried(bundle, recipe, precision_of(bundle, recipe), say)
+    choice = _tried(bundle, precision_of(bundle, recipe), say)
     flips = f"; {len(FLIPS)} passes over each tile" if recipe.flips else ""
     reason = f"{recipe.backend}: {recipe.reason}; {choice.precision}: {choice.reason}{flips}"
     return replace(recipe, precision=choice.precision, reason=reason)
 
 
-def _tried(bundle: Bundle, recipe: PredictorRecipe, choice: Choice, say: Callable[[str], None]) -> Choice:
+def _tried(bundle: Bundle, choice: Choice, say: Callable[[str], None]) -> Choice:
     """Return the choice that is left once INT8 has been compared with what the model runs in otherwise."""
     if choice.unless is None:
         return choice
@@ -184,9 +184,11 @@ def _tried(bundle: Bundle, recipe: PredictorRecipe, choice: Choice, say: Callabl
 
     from geoseg.backends.compiled import machine
 
-    facts = {"threads": recipe.threads, **machine(openvino.Core())}
+    # On all cores, however many this run takes: the choice changes results, so it hangs on little.
     try:
-        gain = int8_gain(bundle, choice.unless, partial(load_openvino, bundle, recipe.threads), facts, say)
+        gain = int8_gain(
+            bundle, choice.unless, partial(load_openvino, bundle, None), machine(openvino.Core()), say
+        )
     except InvalidModel:  # it cannot be compared; whether INT8 runs is told by who loads it
         return choice
     return weigh(choice, gain)

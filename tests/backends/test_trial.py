@@ -188,7 +188,7 @@ def test_auto_heeds_the_trial(
 
     def of_paper(_bundle: Bundle, usual: str, _load: object, facts: dict[str, object], _say: object) -> float:
         asked.append(usual)
-        assert facts["cores"] is not None
+        assert facts["cpu"]
         return gain
 
     monkeypatch.setattr(select, "int8_gain", of_paper)
@@ -201,6 +201,13 @@ def test_auto_heeds_the_trial(
     select.settle(bundle, device="cpu", precision="f32")
     select.settle(bundle, backend="onnx", device="cpu")
     assert len(asked) == 1
+
+
+def test_the_choice_does_not_hang_on_how_many_threads_a_run_takes(bundle: Bundle, cache: Path) -> None:
+    said: list[str] = []
+    for threads in (None, 1, 2):
+        select.settle(bundle, device="cpu", threads=threads, say=said.append)
+    assert len(said) == len(list(cache.iterdir())) == 1
 
 
 def test_where_the_other_precision_fails_int8_is_left_to_itself(
