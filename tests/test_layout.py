@@ -22,6 +22,7 @@ LAYERS = (
     {"models"},
     {"vector", "raster"},
     {"metrics", "grid"},
+    {"notes"},
     {"files", "values"},
     {"errors"},
 )
