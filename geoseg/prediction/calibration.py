@@ -94,13 +94,19 @@ def keep(plan: Plan, resources: Resources, pace: Pace) -> None:
         note.write(asdict(pace))
 
 
-def remember(report: RunReport, resources: Resources) -> None:
-    """Learn from a run that has ended; not from one that went on where another had stopped."""
+def remember(report: RunReport, resources: Resources, once: float = 0.0) -> None:
+    """Learn from a run that has ended; not from one that went on where another had stopped.
+
+    Parameters
+    ----------
+    once : float
+        Seconds of the run that the next one will not take.
+    """
     if report.blocks_known or report.failures:
         return
     plan, tally = report.plan, report.tally
     before = recall(plan, resources)
-    after = learn(before, tally.inferred, tally.inferred * tile_pixels(plan), report.seconds)
+    after = learn(before, tally.inferred, tally.inferred * tile_pixels(plan), report.seconds - once)
     if after is not None and after != before:
         keep(plan, resources, after)
 

@@ -16,12 +16,13 @@ from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.prediction.blocks import BlockResult, Tally
 from geoseg.prediction.calibration import remember
+from geoseg.prediction.graph import Work
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.outlook import expect
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.report import Event, Planned, Preparing, Progress, RunReport, peak_memory
-from geoseg.prediction.resources import results
+from geoseg.prediction.resources import Resources, results
 from geoseg.prediction.shaping import FeatureSink, Shaper
 from geoseg.prediction.survey import survey
 from geoseg.values import ProbabilityBlock
@@ -74,7 +75,7 @@ def predict_scene(
     check_vector_path(out, overwrite=options.overwrite)
     check_raster_path(options)
     check_no_input_is_replaced(source, out, options)
-    work, resources = survey(source, options, out, lambda doing: on_event(Preparing(doing)))
+    work, resources, once = _survey(source, options, out, on_event)
     plan = work.plan
     journal = Journal.beside(out, plan.digest) if options.resume else None
     known = journal.begin() if journal else 0
@@ -104,8 +105,22 @@ def predict_scene(
     if journal is not None:
         journal.remove()
     report = report.closed(time.monotonic() - started, peak_memory())
-    remember(report, resources)
+    remember(report, resources, once)
     return report
+
+
+def _survey(
+    source: str | os.PathLike[str], options: PredictOptions, out: Path, on_event: Callable[[Event], None]
+) -> tuple[Work, Resources, float]:
+    """Decide everything; also return the seconds that went into what the next run need not do again."""
+    began: list[float] = []
+
+    def say(doing: str) -> None:
+        began.append(time.monotonic())
+        on_event(Preparing(doing))
+
+    work, resources = survey(source, options, out, say)
+    return work, resources, time.monotonic() - began[0] if began else 0.0
 
 
 def _load_writers() -> None:

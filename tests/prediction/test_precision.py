@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from geoseg.backends.precision import cpu_capabilities
 from geoseg.testing import assert_same_polygons, make_scene
-from tests.runs import assert_refused, picture, predict
+from tests.runs import REPOSITORY, assert_refused, picture, predict
 
 
 @pytest.fixture
@@ -28,6 +30,31 @@ def test_the_summary_says_what_ran_and_why(scene: Path, capfd: pytest.CaptureFix
     assert other.summary["backend_reason"] == "onnx: as asked for; f32: all that onnx on cpu computes in"
 
 
+def test_the_trial_of_int8_is_told_once_and_not_learned_from(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    spent: list[float] = []
+    monkeypatch.setattr(
+        "geoseg.prediction.run.remember", lambda _report, _resources, once: spent.append(once)
+    )
+    if "INT8" not in cpu_capabilities():
+        pytest.skip("this CPU does not compute in INT8")
+    sample = partial(
+        predict, capfd, REPOSITORY / "sample_data" / "scene.tif", "--model", "buildings", folder=tmp_path
+    )
+    first, again = sample(), sample("--overwrite")
+    told = "geoseg: trying once whether buildings is faster in INT8 or"
+    assert (told in first.err, told in again.err) == (True, False)
+    assert first.summary["options"]["backend"] == again.summary["options"]["backend"]
+    assert first.summary["backend_reason"] == again.summary["backend_reason"]
+    assert 0 < spent[0] < first.summary["seconds"]
+    assert spent[1] == 0.0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert sample("--overwrite", "--quiet").err == ""
+    assert spent[2] > 0
+
+
 def test_flips_change_nothing_for_a_model_of_single_pixels_but_have_a_digest_of_their_own(
     scene: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,8 +69,6 @@ def test_flips_change_nothing_for_a_model_of_single_pixels_but_have_a_digest_of_
 
 
 def test_precisions_have_digests_of_their_own(scene: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from geoseg.backends.precision import cpu_capabilities
-
     if "BF16" not in cpu_capabilities():
         pytest.skip("this CPU computes in float32 alone")
     digests = {

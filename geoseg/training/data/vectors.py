@@ -37,8 +37,6 @@ class Polygons:
         Class ids, or `IGNORE`.
     crs : pyproj.CRS
         Of the coordinates.
-    repaired : int
-        How many were invalid.
     notes : tuple of str
         What a user should know, one line each.
     """
@@ -47,7 +45,6 @@ class Polygons:
     parts: NDArray[np.object_]
     ids: NDArray[np.uint8]
     crs: pyproj.CRS
-    repaired: int = 0
     notes: tuple[str, ...] = ()
 
     def over(self, geobox: GeoBox, pixel_m: tuple[float, float], gap_m: float) -> Footprints:
@@ -106,15 +103,15 @@ def read_polygons(
     Raises
     ------
     InvalidOption
-        If the file cannot be read, has no such layer or attribute, no CRS, no polygons, one that
-        cannot be repaired, or a class that is not in the table.
+        If the file cannot be read, has no such layer or attribute, no CRS, no polygons, or a class
+        that is not in the table.
     """
     found = _read(path, attribute, layer)
     assert found.crs is not None
     notes = []
     if layer is None and len(found.layers) > 1:
         notes.append(f"{path}: has {len(found.layers)} layers; {found.layers[0]!r} is used")
-    parts, owners, repaired = _areal(found.geometries, path)
+    parts, owners, told = _areal(found.geometries, path)
     if attribute is None or table is None:
         only = table.only(f"{path}: give class_attribute") if table else 1
         ids = np.full(len(found.geometries), only, np.uint8)
@@ -123,9 +120,7 @@ def read_polygons(
         ids = np.zeros(len(found.geometries), np.uint8)
         values = np.asarray(found.columns[attribute], object)[used]
         ids[used] = table.look_up(values, f"{path}: attribute {attribute!r}")
-    if repaired:
-        notes.append(f"{path}: {repaired} of {len(ids)} polygons were invalid and are repaired")
-    return Polygons(str(path), parts, ids[owners], found.crs, repaired, tuple(notes))
+    return Polygons(str(path), parts, ids[owners], found.crs, (*notes, *told))
 
 
 def attribute_values(path: Path, attribute: str) -> list[str]:
@@ -140,21 +135,24 @@ def attribute_values(path: Path, attribute: str) -> list[str]:
     return sorted({text_of(value) for value in values} - {""})
 
 
-def _areal(geometries: NDArray[np.object_], path: Path) -> tuple[NDArray[np.object_], NDArray[np.int64], int]:
-    """Return polygons, which feature each is part of, and how many features were repaired."""
+def _areal(
+    geometries: NDArray[np.object_], path: Path
+) -> tuple[NDArray[np.object_], NDArray[np.int64], list[str]]:
+    """Return polygons, which feature each is part of, and what was wrong with them."""
     whole, areal, broken = repair(geometries)
-    if not areal.any():
-        raise InvalidOption(f"{path}: holds no polygons ({len(geometries)} features)")
-    hopeless = np.flatnonzero(broken & ~(shapely.area(whole) > 0))
-    if len(hopeless):
-        reason = shapely.is_valid_reason(geometries[hopeless[0]])
-        raise InvalidOption(
-            f"{path}: {len(hopeless)} invalid polygons cannot be repaired; the first is "
-            f"feature {hopeless[0]} ({reason})"
+    kept = areal & (shapely.area(whole) > 0)
+    if not kept.any():
+        raise InvalidOption(f"{path}: holds no polygons with an area ({len(geometries)} features)")
+    notes = []
+    if repaired := int(np.count_nonzero(broken & kept)):
+        notes.append(f"{path}: {repaired} of {len(geometries)} polygons were invalid and are repaired")
+    if empty := np.flatnonzero(areal & ~kept).tolist():
+        notes.append(
+            f"{path}: {len(empty)} polygons have no area and are left out (first: feature {empty[0]})"
         )
-    owners = np.flatnonzero(areal)
+    owners = np.flatnonzero(kept)
     parts, index = polygons_of(whole[owners])
-    return parts, owners[index], int(np.count_nonzero(broken))
+    return parts, owners[index], notes
 
 
 def _read(path: Path, attribute: str | None, layer: str | None) -> VectorLayer:

@@ -102,6 +102,17 @@ def test_invalid_polygons_are_repaired_and_counted(folder):
     assert found.training[0].has_objects
 
 
+def test_polygons_without_an_area_are_left_out_and_counted(folder):
+    write_polygons(folder / "a.gpkg", HOUSES, geobox(folder))
+    usual = labels_of(folder)
+    whole = read_polygons(folder / "a.gpkg", None).parts.tolist()
+    point, line = shapely.Polygon([(5e5, 5e6)] * 4), shapely.Polygon([(5e5, 5e6), (6e5, 5e6), (5e5, 5e6)])
+    write(folder / "a.gpkg", [point, *whole, line], UTM)
+    found = split(folder)
+    assert any("2 polygons have no area and are left out (first: feature 0)" in note for note in found.notes)
+    assert np.array_equal(labels_of(folder), usual)
+
+
 def test_masks_on_the_same_grid_and_on_another(folder):
     grid = geobox(folder)
     make_scene(folder / "mask.tif", pixels=truth()[None] * 255)
@@ -175,7 +186,7 @@ def broken(folder, what):
     elif what == "not degrees":
         write_polygons(path, HOUSES, grid)
         write(path, [shapely.box(5e5, 5e6, 5e5 + 9, 5e6 + 9)], "EPSG:4326")
-    elif what == "hopeless":
+    elif what == "no area":
         write(path, [shapely.Polygon([(5e5, 5e6)] * 4)], UTM)
     elif what == "mosaic":
         path.write_text("<OGRVRTDataSource/>")
@@ -200,7 +211,7 @@ def broken(folder, what):
         ("no crs", "has no CRS"),
         ("elsewhere", "lies elsewhere than a.tif: it covers 16.*E.*the scene 15.0000 to 15.0005 E"),
         ("not degrees", "do not fit its CRS"),
-        ("hopeless", "cannot be repaired"),
+        ("no area", r"holds no polygons with an area \(1 features\)"),
         ("mosaic", "not a vector file"),
         ("pipeline", "which refers to other files"),
         ("mask value", "value 7 is no class; mask_values knows 0, 1, 255"),
