@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoseg.models.bundle import IR, ONNX, Bundle
+from geoseg.models.bundle import INT8, IR, ONNX, Bundle
 from geoseg.notes import Note
 
 if TYPE_CHECKING:
@@ -18,6 +18,11 @@ PROBE = 256
 
 UNKNOWN_ACTIVATIONS = 800
 """Bytes for each pixel where they cannot be counted: a U-Net with a ResNet-50 has fewer."""
+
+
+TRIAL = 50_000_000
+"""What trying INT8 leaves behind in OpenVINO, measured (41 to 46 MB) and rounded up; see
+`geoseg.backends.trial`. Counted whether it is tried now or was before: what does once always does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,10 @@ def footprint(bundle: Bundle, predictor: Predictor, requests: int) -> Footprint:
     rule = _RULES.get(predictor.name.partition(",")[0], _RULES[backend])  # flips follow the comma
     weights = sum(path.stat().st_size for path in bundle.files.values() if path.is_file())
     pixel = rule.share and rule.share * _activations(bundle)
-    return Footprint(
-        rule.fixed + int(rule.weights * weights), pixel, requests if backend == "openvino" else None
-    )
+    fixed = rule.fixed + int(rule.weights * weights)
+    if backend != "openvino":
+        return Footprint(fixed, pixel)
+    return Footprint(fixed + TRIAL * (INT8[0] in bundle.files), pixel, requests)
 
 
 def _activations(bundle: Bundle) -> float:

@@ -50,6 +50,8 @@ class PredictorRecipe:
         Batches whose forward pass is recorded and replayed; None: all are launched.
     reason : str
         Why this backend and this precision, for people: one short line.
+    untried : bool
+        Whether the precision may turn out to be another once INT8 has been tried on this machine.
     """
 
     model: str
@@ -62,6 +64,7 @@ class PredictorRecipe:
     flips: bool = False
     replay: Batch | None = None
     reason: str = field(default="", compare=False)
+    untried: bool = field(default=False, compare=False)
 
     def load(self) -> Predictor:
         """Load the predictor, or return the one that this process already has.

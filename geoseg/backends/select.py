@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from geoseg.backends.base import Predictor
 from geoseg.backends.flips import FLIPS
 from geoseg.backends.loading import BACKENDS, Backend, PredictorRecipe, load_openvino, precision_of
-from geoseg.backends.precision import AS_ASKED, Choice, weigh
-from geoseg.backends.trial import int8_gain
+from geoseg.backends.precision import AS_ASKED, Precision, weigh
+from geoseg.backends.trial import Trial
 from geoseg.errors import BackendUnavailable, InvalidModel
 from geoseg.models.bundle import IR, ONNX, WEIGHTS, Bundle
 
@@ -76,11 +76,12 @@ def settle(
     threads: int | None = None,
     precision: str = "auto",
     flips: bool = False,
-    say: Callable[[str], None] = _log.info,
+    say: Callable[[str], None] | None = _log.info,
 ) -> PredictorRecipe:
     """Decide on backend, device and precision by loading the model; the recipe gives the same anywhere.
 
-    Parameters and errors are those of `load_predictor`; `say` is told of what takes seconds.
+    Parameters and errors are those of `load_predictor`; `say` is told of what takes seconds. None: nothing
+    that does is begun, so INT8 may be left `untried`.
     """
     recipe = choose(bundle, backend=backend, device=device, threads=threads, precision=precision)
     recipe = _settle_precision(bundle, replace(recipe, flips=flips), say)
@@ -169,26 +170,29 @@ def cuda_available() -> bool:
     return torch.cuda.is_available()
 
 
-def _settle_precision(bundle: Bundle, recipe: PredictorRecipe, say: Callable[[str], None]) -> PredictorRecipe:
-    choice = _tried(bundle, precision_of(bundle, recipe), say)
+def _settle_precision(
+    bundle: Bundle, recipe: PredictorRecipe, say: Callable[[str], None] | None
+) -> PredictorRecipe:
+    choice = precision_of(bundle, recipe)
+    gain = _int8_gain(bundle, choice.unless, say) if choice.unless else None
+    untried = gain is None and choice.unless is not None
+    choice = choice if gain is None else weigh(choice, gain)
     flips = f"; {len(FLIPS)} passes over each tile" if recipe.flips else ""
     reason = f"{recipe.backend}: {recipe.reason}; {choice.precision}: {choice.reason}{flips}"
-    return replace(recipe, precision=choice.precision, reason=reason)
+    return replace(recipe, precision=choice.precision, reason=reason, untried=untried)
 
 
-def _tried(bundle: Bundle, choice: Choice, say: Callable[[str], None]) -> Choice:
-    """Return the choice that is left once INT8 has been compared with what the model runs in otherwise."""
-    if choice.unless is None:
-        return choice
+def _int8_gain(bundle: Bundle, usual: Precision, say: Callable[[str], None] | None) -> float | None:
+    """Return what is known of INT8 on this machine, or what a trial says; None: nothing."""
     import openvino
 
     from geoseg.backends.compiled import machine
 
-    # On all cores, however many this run takes: the choice changes results, so it hangs on little.
+    trial = Trial(bundle, usual, machine(openvino.Core()))
+    if (known := trial.known()) is not None or say is None:
+        return known
+    say(f"trying once whether {bundle.card.name} is faster in INT8 or {usual} on this machine")
     try:
-        gain = int8_gain(
-            bundle, choice.unless, partial(load_openvino, bundle, None), machine(openvino.Core()), say
-        )
+        return trial.run(partial(load_openvino, bundle))
     except InvalidModel:  # it cannot be compared; whether INT8 runs is told by who loads it
-        return choice
-    return weigh(choice, gain)
+        return None

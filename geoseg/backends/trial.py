@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,18 +30,20 @@ SECONDS = 1.0
 TURNS = 3
 """Turns of each, at least."""
 
-TILES_A_CORE = 2
-"""Tiles in a turn: one that is worked, and one that waits behind it."""
+TILE = 384
+"""Side of the tiles, unless the model takes another only: large enough to be like those of a run."""
+
+THREADS = 2
+"""Threads of each, at most, however many cores there are: they take memory, and the choice, which changes
+results, had better not hang on their number."""
+
+_done: dict[str, float] = {}
+"""What has been tried in this process, where notes cannot be kept."""
 
 
-def int8_gain(
-    bundle: Bundle,
-    usual: Precision,
-    load: Callable[[Precision], Predictor],
-    facts: dict[str, object],
-    say: Callable[[str], None],
-) -> float:
-    """Return how many times as fast INT8 is, by a note or by measuring; 0: it does not run here.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """INT8 against another precision of a model, on this machine.
 
     Parameters
     ----------
@@ -48,34 +51,60 @@ def int8_gain(
         With an INT8 file.
     usual : str
         The other precision.
-    load : callable
-        Returns a predictor of a precision that nothing else holds: its memory is given back.
-    facts : dict
+    machine : mapping of str to JSON
         All about this machine that speed depends on.
-    say : callable
-        Told what is being done, where something is measured.
-
-    Raises
-    ------
-    InvalidModel
-        If the network does not run in the other precision.
     """
-    note = Note("int8", {"model": bundle.card.digest, "beside": usual, **facts})
-    known = note.read()
-    if isinstance(known, float) and 0 < known < math.inf:
-        return known
-    say(f"trying once whether {bundle.card.name} is faster in INT8 or {usual} on this machine")
-    tiles = _noise(bundle)
-    try:
-        small = load("int8")
-        small(tiles)
-    except InvalidModel:  # not noted: it may have been for want of memory
-        return 0.0
-    other = load(usual)
-    other(tiles)
-    gain = compare_speed(lambda: other(tiles), lambda: small(tiles))
-    note.write(gain)
-    return gain
+
+    bundle: Bundle
+    usual: Precision
+    machine: Mapping[str, object]
+
+    def known(self) -> float | None:
+        """Return what an earlier trial has measured; None: there was none."""
+        noted = self._note().read()
+        if isinstance(noted, float) and 0 < noted < math.inf:
+            return noted
+        return _done.get(self._key())
+
+    def run(self, load: Callable[[int, Precision], Predictor]) -> float:
+        """Measure how many times as fast INT8 is, and note it; 0: it does not run here.
+
+        Parameters
+        ----------
+        load : callable
+            Returns a predictor of so many threads and a precision that nothing else holds: its
+            memory is given back.
+
+        Raises
+        ------
+        InvalidModel
+            If the network does not run in the other precision.
+        """
+        threads = min(THREADS, usable_cores())
+        tiles = self._noise(2 * threads)
+        try:
+            small = load(threads, "int8")
+            small(tiles)
+        except InvalidModel:  # not noted: it may have been for want of memory
+            return _done.setdefault(self._key(), 0.0)
+        other = load(threads, self.usual)
+        other(tiles)
+        gain = _done[self._key()] = compare_speed(lambda: other(tiles), lambda: small(tiles))
+        self._note().write(gain)
+        return gain
+
+    def _note(self) -> Note:
+        return Note("int8", {"model": self.bundle.card.digest, "beside": self.usual, **self.machine})
+
+    def _key(self) -> str:
+        return f"{self.bundle.card.digest} {self.usual}"
+
+    def _noise(self, count: int) -> NDArray[np.uint8]:
+        """Return tiles of noise as they are stored; how long a pass takes does not depend on values."""
+        card = self.bundle.card
+        side = card.tile if card.fixed_tile else TILE
+        shape = (count, len(card.inputs.bands), side, side)
+        return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def compare_speed(
@@ -101,10 +130,3 @@ def compare_speed(
         small()
         times.append((middle - start, clock() - middle))
     return min(first for first, _ in times) / max(min(second for _, second in times), 1e-9)
-
-
-def _noise(bundle: Bundle) -> NDArray[np.uint8]:
-    """Return tiles of noise as they are stored; how long a pass takes does not depend on values."""
-    card = bundle.card
-    shape = (TILES_A_CORE * usable_cores(), len(card.inputs.bands), card.tile, card.tile)
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)

@@ -14,8 +14,9 @@ DEFAULT_SHARE = 4
 """Unasked, a run takes no more than this part of the memory: a quarter."""
 
 
-ADDRESSES = 10**9
-"""Address space that libraries and stacks of threads reserve and never use, measured and rounded up."""
+ADDRESSES = 15 * 10**8
+"""Address space that libraries and stacks of threads reserve and never use, measured (up to 1.25 GB, where
+INT8 is tried) and rounded up."""
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:

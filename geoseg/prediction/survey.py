@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from shapely.geometry.base import BaseGeometry
 
+    from geoseg.backends.base import Predictor
+    from geoseg.models.bundle import Bundle
     from geoseg.models.card import ModelCard
     from geoseg.raster.describe import SceneInfo
 
@@ -86,11 +89,9 @@ def survey(
 def _decide(
     scene: SceneInfo, options: PredictOptions, out: Path | None, say: Callable[[str], None]
 ) -> tuple[Work, Resources]:
-    from geoseg.backends.footprint import footprint
     from geoseg.backends.select import settle
     from geoseg.models.bundle import find_model
     from geoseg.prediction.likeness import value_warnings
-    from geoseg.raster.cache import BLOCK_CACHE
     from geoseg.raster.coverage import read_coverage
     from geoseg.raster.drivers import is_remote
 
@@ -101,27 +102,26 @@ def _decide(
     crs, aoi = _crs(scene, options), _aoi(grid, options)
     view = View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)
     threads = cores_each(options.workers) if options.workers else None
-    recipe = settle(
+    asked = partial(
+        settle,
         bundle,
         backend=options.backend,
         device=options.device,
         threads=threads,
         precision=options.precision,
         flips=options.tta,
-        say=say,
     )
+    recipe = asked(say=None)
     predictor = recipe.load()
     plan = make_plan(scene, card, options, view, precision=predictor.name, reason=recipe.reason)
     if not is_remote(scene.uri):  # of those only what is asked for is fetched
         plan = replace(plan, warnings=(*plan.warnings, *value_warnings(plan, card)))
-    network = footprint(bundle, predictor, cores_each(options.workers or 1))
-    gpus = choose_gpus(options, predictor.device, tile_count(plan.tiles))
-    resources = Resources.detect(options, plan.tiles.rows.size, predictor.device, network, BLOCK_CACHE, gpus)
-    limit = memory_limit()
-    known = known_blocks(out, plan) if out is not None and options.resume else ()
-    cuda = network.fixed if resources.gpu else 0
-    default = default_budget(limit, cuda=cuda, workers=resources.workers or 0)
-    plan, resources = settle_memory(plan, resources, options, default=default, limit=limit, known=known)
+    plan, resources = _share_out(plan, options, bundle, predictor, out)
+    if recipe.untried:  # only now: it takes seconds, and memory that there may not be
+        tried = asked(say=say)
+        if tried.precision != recipe.precision:
+            return _decide(scene, options, out, say)
+        recipe = tried
     if len(resources.gpus) > 1:
         recipe = replace(recipe, reason=f"{recipe.reason}; on {len(resources.gpus)} GPUs")
     recipe = recipe.for_run(
@@ -132,6 +132,23 @@ def _decide(
     plan = replace(plan, reason=recipe.reason)
     work = Work(plan, PlanReader(plan), recipe.load, resources.batch, coverage=read_coverage(scene))
     return work, resources
+
+
+def _share_out(
+    plan: Plan, options: PredictOptions, bundle: Bundle, predictor: Predictor, out: Path | None
+) -> tuple[Plan, Resources]:
+    """Decide on blocks, batches, threads and processes, within the memory that there is."""
+    from geoseg.backends.footprint import footprint
+    from geoseg.raster.cache import BLOCK_CACHE
+
+    network = footprint(bundle, predictor, cores_each(options.workers or 1))
+    gpus = choose_gpus(options, predictor.device, tile_count(plan.tiles))
+    resources = Resources.detect(options, plan.tiles.rows.size, predictor.device, network, BLOCK_CACHE, gpus)
+    limit = memory_limit()
+    known = known_blocks(out, plan) if out is not None and options.resume else ()
+    cuda = network.fixed if resources.gpu else 0
+    default = default_budget(limit, cuda=cuda, workers=resources.workers or 0)
+    return settle_memory(plan, resources, options, default=default, limit=limit, known=known)
 
 
 def read_middle(source: str | os.PathLike[str], model: str, side: int) -> Patch:

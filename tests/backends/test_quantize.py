@@ -16,6 +16,7 @@ from geoseg.backends.loss import LabelledTile
 from geoseg.backends.openvino import OpenVinoPredictor
 from geoseg.backends.precision import LOSS_LIMIT
 from geoseg.backends.quantize import quantize, ship_int8
+from geoseg.backends.trial import Trial
 from geoseg.errors import BackendUnavailable, InvalidModel, InvalidOption, UnwritableOutput
 from geoseg.models.bundle import INT8, ONNX, WEIGHTS, Bundle, save_bundle
 from geoseg.models.card import Head
@@ -111,7 +112,7 @@ def test_only_the_bare_network_is_quantized(tmp_path: Path) -> None:
 def test_a_good_int8_is_shipped_with_its_loss_and_runs_unasked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(select, "int8_gain", lambda *_: 2.0)  # of a model this small it says little
+    monkeypatch.setattr(Trial, "run", lambda *_: 2.0)  # of a model this small it says little
     onnx = write_pointwise(tmp_path / "m.onnx")
     truth = labelled(blocks(9, 12), onnx, SIGMOID)
     verdict = ship_int8(onnx, SIGMOID, blocks(1), truth, tmp_path, where="12 tiles of blocks")

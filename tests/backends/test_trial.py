@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.backends import select, trial
-from geoseg.backends.base import Predictor
+from geoseg.backends.base import Predictor, usable_cores
 from geoseg.backends.precision import GAIN, Choice, weigh
-from geoseg.backends.trial import TURNS, compare_speed, int8_gain
-from geoseg.errors import InvalidModel
+from geoseg.backends.trial import TURNS, Trial, compare_speed
+from geoseg.errors import InvalidModel, InvalidOption
 from geoseg.models.bundle import Bundle
+from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.survey import survey
+from geoseg.testing import make_scene
 from tests.backends.test_predictors import with_int8
 
 FACTS: dict[str, object] = {"cpu": "of paper", "cores": 2}
@@ -59,6 +62,7 @@ class Paper:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    trial._done.clear()
     return tmp_path / "cache" / "geoseg" / "int8"
 
 
@@ -133,28 +137,46 @@ def test_int8_has_to_be_faster(gain: float, precision: str, reason: str) -> None
     assert weigh(settled, gain) is settled
 
 
-def ask(bundle: Bundle, predictors: dict[str, Predictor], facts: dict[str, object] = FACTS) -> list[object]:
-    said: list[object] = []
-    gain = int8_gain(bundle, "bf16", predictors.__getitem__, facts, said.append)
-    return [gain, *said]
+Loaded = Callable[[int, str], Predictor]
+
+
+def loading(small: Predictor, usual: Predictor) -> Loaded:
+    return lambda _threads, name: small if name == "int8" else usual
 
 
 def test_it_is_measured_once_and_noted(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "compare_speed", lambda *_: 1.5)
     small, usual = Paper(), Paper()
-    gain, said = ask(bundle, {"int8": small, "bf16": usual})
-    assert gain == 1.5
-    assert "trying once whether tiny is faster in INT8 or bf16" in str(said)
+    here = Trial(bundle, "bf16", FACTS)
+    assert here.known() is None
+    assert here.run(loading(small, usual)) == here.known() == 1.5
     assert small.shapes == usual.shapes
-    assert small.shapes[0][1:] == (3, bundle.card.tile, bundle.card.tile)
-    monkeypatch.setattr(trial, "compare_speed", lambda *_: 0.5)
-    assert ask(bundle, {}) == [1.5]  # nothing is loaded, or said
+    threads = min(trial.THREADS, usable_cores())
+    assert small.shapes == [(2 * threads, 3, trial.TILE, trial.TILE)]
     (path,) = cache.iterdir()
     content = json.loads(path.read_text())
     assert content["int8"] == 1.5
     assert content["machine"]["model"] == bundle.card.digest
-    elsewhere = ask(bundle, {"int8": small, "bf16": usual}, {**FACTS, "cores": 3})
-    assert elsewhere[0] == 0.5
+    trial._done.clear()  # as in another process
+    assert here.known() == 1.5
+    assert Trial(bundle, "f32", FACTS).known() is None
+    assert Trial(bundle, "bf16", {**FACTS, "cpu": "another"}).known() is None
+
+
+def test_however_many_cores_there_are_a_trial_takes_two(
+    bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def load(threads: int, _name: str) -> Predictor:
+        asked.append(threads)
+        return Paper()
+
+    monkeypatch.setattr(trial, "compare_speed", lambda *_: 1.5)
+    for cores in (1, 2, 64):
+        monkeypatch.setattr(trial, "usable_cores", lambda cores=cores: cores)
+        Trial(bundle, "bf16", FACTS).run(load)
+    assert asked == [1, 1, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -164,43 +186,58 @@ def test_a_note_that_is_no_gain_is_not_believed(
     bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch, noted: object
 ) -> None:
     monkeypatch.setattr(trial, "compare_speed", lambda *_: 1.5)
-    predictors: dict[str, Predictor] = {"int8": Paper(), "bf16": Paper()}
-    ask(bundle, predictors)
+    here = Trial(bundle, "bf16", FACTS)
+    here.run(loading(Paper(), Paper()))
     (path,) = cache.iterdir()
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"int8": noted}))
-    monkeypatch.setattr(trial, "compare_speed", lambda *_: 2.5)
-    assert ask(bundle, predictors)[0] == 2.5
-    assert ask(bundle, {}) == [2.5]
+    trial._done.clear()
+    assert here.known() is None
 
 
-def test_int8_that_does_not_run_is_not_used_and_tried_again(bundle: Bundle, cache: Path) -> None:
-    predictors: dict[str, Predictor] = {"int8": Paper(InvalidModel("no such kernel")), "bf16": Paper()}
-    assert ask(bundle, predictors)[0] == 0.0
+def test_where_no_note_can_be_kept_a_process_tries_once(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "compare_speed", lambda *_: 1.5)
+    (tmp_path / "cache").touch()  # where the folder should be
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    here = Trial(bundle, "bf16", FACTS)
+    here.run(loading(Paper(), Paper()))
+    assert here.known() == 1.5
+
+
+def test_int8_that_does_not_run_is_not_used_and_not_noted(bundle: Bundle, cache: Path) -> None:
+    here = Trial(bundle, "bf16", FACTS)
+    assert here.run(loading(Paper(InvalidModel("no such kernel")), Paper())) == here.known() == 0.0
     assert not cache.exists()
+    trial._done.clear()
+    with pytest.raises(InvalidModel, match="not in bf16"):
+        here.run(loading(Paper(), Paper(InvalidModel("not in bf16"))))
+    assert here.known() is None
 
 
 @pytest.mark.parametrize(("gain", "precision"), [(3.0, "int8"), (0.5, None), (0.0, None)])
 def test_auto_heeds_the_trial(
     bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch, gain: float, precision: str | None
 ) -> None:
-    asked: list[str] = []
+    asked: list[Trial] = []
 
-    def of_paper(_bundle: Bundle, usual: str, _load: object, facts: dict[str, object], _say: object) -> float:
-        asked.append(usual)
-        assert facts["cpu"]
+    def run(here: Trial, _load: object) -> float:
+        asked.append(here)
         return gain
 
-    monkeypatch.setattr(select, "int8_gain", of_paper)
+    monkeypatch.setattr(Trial, "run", run)
+    before = select.settle(bundle, device="cpu", say=None)
+    assert (before.precision, before.untried, asked) == ("int8", True, [])
     recipe = select.settle(bundle, device="cpu")
-    assert recipe.precision == (precision or asked[0])
+    assert (recipe.precision, recipe.untried) == (precision or asked[0].usual, False)
     assert recipe.name.startswith(f"openvino {recipe.precision}")
     told = f"{gain:.2f} times as fast" if gain else "OpenVINO cannot run INT8 here"
     assert told in recipe.reason
-    select.settle(bundle, device="cpu", precision="int8")  # what was asked for is not tried
-    select.settle(bundle, device="cpu", precision="f32")
-    select.settle(bundle, backend="onnx", device="cpu")
-    assert len(asked) == 1
+    assert asked[0].machine["cpu"]
+    for options in ({"precision": "int8"}, {"precision": "f32"}, {"backend": "onnx"}):
+        assert not select.settle(bundle, device="cpu", **options).untried  # type: ignore[arg-type]
+    assert len(asked) == 1  # what was asked for is not tried
 
 
 def test_the_choice_does_not_hang_on_how_many_threads_a_run_takes(bundle: Bundle, cache: Path) -> None:
@@ -208,6 +245,7 @@ def test_the_choice_does_not_hang_on_how_many_threads_a_run_takes(bundle: Bundle
     for threads in (None, 1, 2):
         select.settle(bundle, device="cpu", threads=threads, say=said.append)
     assert len(said) == len(list(cache.iterdir())) == 1
+    assert "trying once whether tiny is faster in INT8 or" in said[0]
 
 
 def test_where_the_other_precision_fails_int8_is_left_to_itself(
@@ -216,15 +254,38 @@ def test_where_the_other_precision_fails_int8_is_left_to_itself(
     def failing(*_: object) -> float:
         raise InvalidModel("not in bf16")
 
-    monkeypatch.setattr(select, "int8_gain", failing)
+    monkeypatch.setattr(Trial, "run", failing)
     assert select.settle(bundle, device="cpu").precision == "int8"
 
 
-def test_a_real_trial_leaves_nothing_loaded_and_gives_a_number(bundle: Bundle, cache: Path) -> None:
+def test_a_real_trial_gives_a_number_and_the_same_choice_ever_after(bundle: Bundle, cache: Path) -> None:
     said: list[str] = []
     recipe = select.settle(bundle, device="cpu", say=said.append)
-    assert len(said) == 1
     (path,) = cache.iterdir()
     assert json.loads(path.read_text())["int8"] > 0
-    again = select.settle(bundle, device="cpu", say=said.append)
-    assert (again, len(said)) == (recipe, 1)
+    trial._done.clear()
+    assert select.settle(bundle, device="cpu", say=said.append) == recipe
+    assert select.settle(bundle, device="cpu", say=None).reason == recipe.reason
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("gain", [0.5, 3.0])
+def test_a_run_is_planned_in_the_precision_that_won_and_refused_before_a_trial(
+    bundle: Bundle, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: float
+) -> None:
+    def run(here: Trial, _load: object) -> float:
+        return trial._done.setdefault(here._key(), gain)
+
+    monkeypatch.setattr(Trial, "run", run)
+    scene, model, said = make_scene(tmp_path / "scene.tif", size=(300, 200)), str(bundle.path), list[str]()
+    with pytest.raises(InvalidOption, match="at least"):
+        survey(scene, PredictOptions(model=model, max_memory=10**7), say=said.append)
+    assert said == []
+    work, _ = survey(scene, PredictOptions(model=model), say=said.append)
+    won = "int8" if gain > 1 else select.settle(bundle, device="cpu", say=None).precision
+    assert work.plan.precision.startswith(f"openvino {won}")
+    assert work.load().name == work.plan.precision
+    assert f"INT8 is {gain:.2f} times" in work.plan.reason or f"{gain:.2f} times as fast" in work.plan.reason
+    assert len(said) == 1
+    again, _ = survey(scene, PredictOptions(model=model), say=said.append)
+    assert (again.plan.digest, len(said)) == (work.plan.digest, 1)

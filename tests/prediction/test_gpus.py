@@ -116,6 +116,7 @@ class PaperRecipe:
     diary: Diary
     processes: int
     reason: str = "a GPU of paper"
+    untried: bool = False
 
     def for_run(self, *_: object) -> PaperRecipe:
         return self

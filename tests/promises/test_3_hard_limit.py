@@ -1,6 +1,7 @@
 """Promise 3: under a hard limit a run finishes, or refuses at once and names what it needs.
 
-The limit is a control group's: the kernel kills whoever takes more.
+The limit is a control group's: the kernel kills whoever takes more. Or it is one of addresses, as ``ulimit
+-v`` sets: whoever asks for more is given none.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from geoseg.prediction.machine import ADDRESSES
 from geoseg.testing import make_scene
 from tests.runs import REPOSITORY, bright_model
 
@@ -61,6 +63,7 @@ def predict_within(
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "XDG_CACHE_HOME": str(scene.parent / "cache")},  # where nothing is known yet
         preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())),
     )
 
@@ -109,3 +112,33 @@ def test_a_run_finishes_within_a_limit_or_names_one_that_does(group: Path, tmp_p
     done = predict_within(group, int(found[1]), scene, *options)
     assert done.returncode == 0, (done.returncode, done.stderr)
     assert json.loads(done.stdout)["features"] > 0
+
+
+def test_a_run_finishes_within_a_limit_of_its_addresses(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="only POSIX limits addresses")
+    scene = tmp_path / "scene.tif"
+    scene.write_bytes((REPOSITORY / "sample_data" / "scene.tif").read_bytes())
+
+    def predict(megabytes: int) -> subprocess.CompletedProcess[str]:
+        size = megabytes * MEGABYTE
+        command = [sys.executable, "-m", "geoseg", "predict", "scene.tif", "--out", "out.gpkg", "--overwrite"]
+        return subprocess.run(
+            [*command, "--json", "--quiet"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
+        )
+
+    addresses = ADDRESSES // MEGABYTE
+    refused = predict(addresses + 200)
+    assert refused.returncode == 2, refused.stderr
+    assert len(refused.stderr.splitlines()) == 1, refused.stderr
+    found = re.search(r"needs (\d+)MB of memory, more than the 200MB", refused.stderr)
+    assert found is not None, refused.stderr
+    for _ in range(2):  # what is compiled and tried in the first run is there in the second
+        done = predict(addresses + int(found[1]))
+        assert done.returncode == 0, (done.returncode, done.stderr)
+        assert json.loads(done.stdout)["features"] > 0
