@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.backends.loading import Backend
+from geoseg.backends.precision import cpu_capabilities
 from geoseg.backends.select import backends_of, cuda_available, load_predictor
 from geoseg.errors import BackendUnavailable, GeosegError
-from geoseg.models.bundle import Bundle
+from geoseg.models.bundle import INT8, Bundle
 from geoseg.models.inputs import InputSpec
 from geoseg.values import CERTAIN, Patch
 
@@ -95,7 +96,10 @@ def _run(
     bundle: Bundle, backend: Backend, device: str, tile: NDArray[np.float32]
 ) -> tuple[BackendReport, NDArray[np.uint16] | None]:
     try:
-        predictor = load_predictor(bundle, backend=backend, device=device)
+        ships_int8 = INT8[0] in bundle.files and "INT8" in cpu_capabilities()
+        # The file that is likeliest to be wrong, whether a run would take it or not.
+        precision = "int8" if backend == "openvino" and ships_int8 else "auto"
+        predictor = load_predictor(bundle, backend=backend, device=device, precision=precision)
         output = predictor(tile)
     except GeosegError as error:
         missing = isinstance(error, BackendUnavailable)

@@ -50,8 +50,10 @@ class PredictorRecipe:
         Batches whose forward pass is recorded and replayed; None: all are launched.
     reason : str
         Why this backend and this precision, for people: one short line.
+    other : str or None
+        The other precision, where INT8 is compared with one; None: nothing is compared.
     untried : bool
-        Whether the precision may turn out to be another once INT8 has been tried on this machine.
+        Whether that has not been done yet, so that the precision may turn out to be the other.
     """
 
     model: str
@@ -64,6 +66,7 @@ class PredictorRecipe:
     flips: bool = False
     replay: Batch | None = None
     reason: str = field(default="", compare=False)
+    other: Precision | None = field(default=None, compare=False)
     untried: bool = field(default=False, compare=False)
 
     def load(self) -> Predictor:

@@ -1,4 +1,4 @@
-"""Which precision a model computes in, and why: a rule over what it ships and what the CPU can do."""
+"""Which precision a model computes in, and why: what it ships, what the CPU can do, how fast INT8 is."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Choice:
     precision : str
     reason : str
     unless : str or None
-        What to take instead where that is as fast on this machine; None: nothing.
+        What to take instead where this is less than `GAIN` times as fast; None: nothing.
     """
 
     precision: Precision
@@ -54,7 +54,7 @@ def choose_precision(
 
     For ``auto``, PyTorch takes bf16 on CUDA and float32 on a CPU, ONNX Runtime takes float32, and
     OpenVINO the first that fits: INT8 if the model ships it, its card measured a loss of at most
-    `LOSS_LIMIT`, and the CPU computes in it, unless a trial finds it not faster (see `weigh`); bf16 if
+    `LOSS_LIMIT`, and the CPU computes in it, unless a trial finds it too slow (see `weigh`); bf16 if
     the CPU computes in it; float32.
 
     Parameters

@@ -3,7 +3,7 @@
 The rule for ``auto``: a folder with PyTorch weights on a machine with an NVIDIA GPU runs there; all
 else runs on the CPU, in OpenVINO if the model has an ONNX file or IR, and in PyTorch if it has only
 PyTorch weights. An ONNX file that OpenVINO cannot read falls back to ONNX Runtime. The precision
-follows from that: see `geoseg.backends.precision`.
+follows from that (see `geoseg.backends.precision`), and for INT8 from a trial (`geoseg.backends.trial`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 _log = logging.getLogger("geoseg")
+_trying = threading.Lock()
 
 
 def load_predictor(
@@ -173,13 +175,14 @@ def cuda_available() -> bool:
 def _settle_precision(
     bundle: Bundle, recipe: PredictorRecipe, say: Callable[[str], None] | None
 ) -> PredictorRecipe:
-    choice = precision_of(bundle, recipe)
-    gain = _int8_gain(bundle, choice.unless, say) if choice.unless else None
-    untried = gain is None and choice.unless is not None
-    choice = choice if gain is None else weigh(choice, gain)
+    rule = precision_of(bundle, recipe)
+    gain = _int8_gain(bundle, rule.unless, say) if rule.unless else None
+    untried = gain is None and rule.unless is not None
+    choice = rule if gain is None else weigh(rule, gain)
+    other = rule.unless if choice.precision == rule.precision else rule.precision
     flips = f"; {len(FLIPS)} passes over each tile" if recipe.flips else ""
     reason = f"{recipe.backend}: {recipe.reason}; {choice.precision}: {choice.reason}{flips}"
-    return replace(recipe, precision=choice.precision, reason=reason, untried=untried)
+    return replace(recipe, precision=choice.precision, reason=reason, other=other, untried=untried)
 
 
 def _int8_gain(bundle: Bundle, usual: Precision, say: Callable[[str], None] | None) -> float | None:
@@ -189,10 +192,11 @@ def _int8_gain(bundle: Bundle, usual: Precision, say: Callable[[str], None] | No
     from geoseg.backends.compiled import machine
 
     trial = Trial(bundle, usual, machine(openvino.Core()))
-    if (known := trial.known()) is not None or say is None:
-        return known
-    say(f"trying once whether {bundle.card.name} is faster in INT8 or {usual} on this machine")
-    try:
-        return trial.run(partial(load_openvino, bundle))
-    except InvalidModel:  # it cannot be compared; whether INT8 runs is told by who loads it
-        return None
+    with _trying:
+        if (known := trial.known()) is not None or say is None:
+            return known
+        say(f"trying once whether {bundle.card.name} is faster in INT8 or {usual} on this machine")
+        try:
+            return trial.run(partial(load_openvino, bundle, 1))
+        except InvalidModel:  # it cannot be compared; whether INT8 runs is told by who loads it
+            return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.backends.base import Predictor, usable_cores
+from geoseg.backends.base import Predictor
 from geoseg.errors import InvalidModel
 from geoseg.notes import Note
 
@@ -33,9 +33,9 @@ TURNS = 3
 TILE = 384
 """Side of the tiles, unless the model takes another only: large enough to be like those of a run."""
 
-THREADS = 2
-"""Threads of each, at most, however many cores there are: they take memory, and the choice, which changes
-results, had better not hang on their number."""
+TILES = 2
+"""Tiles in a turn, one after the other on a single thread: more threads would take more memory, and the
+choice, which changes results, had better not hang on the number of cores."""
 
 _done: dict[str, float] = {}
 """What has been tried in this process, where notes cannot be kept."""
@@ -66,30 +66,34 @@ class Trial:
             return noted
         return _done.get(self._key())
 
-    def run(self, load: Callable[[int, Precision], Predictor]) -> float:
+    def run(self, load: Callable[[Precision], Predictor]) -> float:
         """Measure how many times as fast INT8 is, and note it; 0: it does not run here.
+
+        Of processes that measure side by side, the first one's note counts for all.
 
         Parameters
         ----------
         load : callable
-            Returns a predictor of so many threads and a precision that nothing else holds: its
-            memory is given back.
+            Returns a predictor of a precision, with one thread, that nothing else holds: its memory is
+            given back.
 
         Raises
         ------
         InvalidModel
             If the network does not run in the other precision.
         """
-        threads = min(THREADS, usable_cores())
-        tiles = self._noise(2 * threads)
+        tiles = self._noise()
         try:
-            small = load(threads, "int8")
+            small = load("int8")
             small(tiles)
         except InvalidModel:  # not noted: it may have been for want of memory
             return _done.setdefault(self._key(), 0.0)
-        other = load(threads, self.usual)
+        other = load(self.usual)
         other(tiles)
-        gain = _done[self._key()] = compare_speed(lambda: other(tiles), lambda: small(tiles))
+        gain = compare_speed(lambda: other(tiles), lambda: small(tiles))
+        if (first := self.known()) is not None:
+            return first
+        _done[self._key()] = gain
         self._note().write(gain)
         return gain
 
@@ -99,12 +103,17 @@ class Trial:
     def _key(self) -> str:
         return f"{self.bundle.card.digest} {self.usual}"
 
-    def _noise(self, count: int) -> NDArray[np.uint8]:
+    def _noise(self) -> NDArray[np.uint8]:
         """Return tiles of noise as they are stored; how long a pass takes does not depend on values."""
-        card = self.bundle.card
-        side = card.tile if card.fixed_tile else TILE
-        shape = (count, len(card.inputs.bands), side, side)
+        side = tile_of(self.bundle)
+        shape = (TILES, len(self.bundle.card.inputs.bands), side, side)
         return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def tile_of(bundle: Bundle) -> int:
+    """Return the side of the tiles that a model is tried on, in pixels."""
+    card = bundle.card
+    return card.tile if card.fixed_tile else min(TILE, card.tile)
 
 
 def compare_speed(

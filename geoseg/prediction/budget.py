@@ -75,7 +75,9 @@ def _settle(
 ) -> Choice:
     batches, under_way = [resources.batch], 0
     if options.batch == AUTO:
-        batches, under_way = _halves(resources.batch), TILES_A_REQUEST * (resources.network.requests or 0)
+        batches = _halves(resources.batch)
+    if options.batch == AUTO and options.scheduler is None:  # of its workers' cores nothing is known here
+        under_way = TILES_A_REQUEST * (resources.network.requests or 0)
     asked = options.max_memory
     budget = default if asked == AUTO else min(asked, limit or asked)
     if found := first_within(choices(plan, resources, known, batches, under_way), budget):

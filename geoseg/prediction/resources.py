@@ -35,6 +35,7 @@ each other's way, and a large machine takes several processes better."""
 FEWEST_THREADS = 3
 """Threads that keep a backend busy for most of the time, and blocks that a process infers on a GPU at once:
 as many as batches are under way to it and back."""
+
 TILES_A_GPU = 2000
 """Tiles that are worth another GPU: about what one does while another's process starts, for which ten
 seconds are assumed."""
@@ -97,7 +98,7 @@ class Resources:
         usual = 16 if device.startswith("cuda") else max(1, BATCH_PIXELS // tile**2)
         batch = usual if options.batch == AUTO else options.batch
         workers = options.workers
-        threads = cores_each(workers) if workers else _threads(1)
+        threads = min(cores_each(workers), MOST_THREADS) if workers else _threads(1)
         in_flight = (workers or 1) * threads + 1
         shared = gpus[:workers] if workers else gpus
         found = cls(threads, in_flight, batch, workers, options.scheduler, device, shared, network, cache)

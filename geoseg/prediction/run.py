@@ -112,7 +112,7 @@ def predict_scene(
 def _survey(
     source: str | os.PathLike[str], options: PredictOptions, out: Path, on_event: Callable[[Event], None]
 ) -> tuple[Work, Resources, float]:
-    """Decide everything; also return the seconds that went into what the next run need not do again."""
+    """Decide everything; also return about how many seconds went into what the next run need not do again."""
     began: list[float] = []
 
     def say(doing: str) -> None:

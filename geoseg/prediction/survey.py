@@ -15,8 +15,9 @@ from geoseg.prediction.budget import settle_memory
 from geoseg.prediction.fit import choose_bands, needs_stretch, working_grid
 from geoseg.prediction.forecast import tile_count
 from geoseg.prediction.graph import Work
-from geoseg.prediction.journal import known_blocks
+from geoseg.prediction.journal import is_begun, known_blocks
 from geoseg.prediction.machine import default_budget, memory_limit
+from geoseg.prediction.memory import has_room_for_trial
 from geoseg.prediction.options import Limits, PredictOptions
 from geoseg.prediction.plan import Plan, View, make_plan
 from geoseg.prediction.resources import Resources, choose_gpus, cores_each
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from shapely.geometry.base import BaseGeometry
 
-    from geoseg.backends.base import Predictor
+    from geoseg.backends.loading import PredictorRecipe
     from geoseg.models.bundle import Bundle
     from geoseg.models.card import ModelCard
     from geoseg.raster.describe import SceneInfo
@@ -89,7 +90,6 @@ def survey(
 def _decide(
     scene: SceneInfo, options: PredictOptions, out: Path | None, say: Callable[[str], None]
 ) -> tuple[Work, Resources]:
-    from geoseg.backends.select import settle
     from geoseg.models.bundle import find_model
     from geoseg.prediction.likeness import value_warnings
     from geoseg.raster.coverage import read_coverage
@@ -101,31 +101,14 @@ def _decide(
     grid = working_grid(scene.geobox, scene.resolution, card.resolution_m)
     crs, aoi = _crs(scene, options), _aoi(grid, options)
     view = View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)
-    threads = cores_each(options.workers) if options.workers else None
-    asked = partial(
-        settle,
-        bundle,
-        backend=options.backend,
-        device=options.device,
-        threads=threads,
-        precision=options.precision,
-        flips=options.tta,
-    )
-    recipe = asked(say=None)
-    predictor = recipe.load()
-    plan = make_plan(scene, card, options, view, precision=predictor.name, reason=recipe.reason)
+    share_out = partial(_share_out, scene, bundle, view, options, out)
+    recipe, plan, resources = _settle(bundle, options, out, share_out, say)
     if not is_remote(scene.uri):  # of those only what is asked for is fetched
         plan = replace(plan, warnings=(*plan.warnings, *value_warnings(plan, card)))
-    plan, resources = _share_out(plan, options, bundle, predictor, out)
-    if recipe.untried:  # only now: it takes seconds, and memory that there may not be
-        tried = asked(say=say)
-        if tried.precision != recipe.precision:
-            return _decide(scene, options, out, say)
-        recipe = tried
     if len(resources.gpus) > 1:
         recipe = replace(recipe, reason=f"{recipe.reason}; on {len(resources.gpus)} GPUs")
     recipe = recipe.for_run(
-        usual_batch(plan, resources.batch, predictor.normalizes),
+        usual_batch(plan, resources.batch, recipe.load().normalizes),
         tile_count(plan.tiles),
         resources.workers or 1,
     )
@@ -134,14 +117,63 @@ def _decide(
     return work, resources
 
 
+def _settle(
+    bundle: Bundle,
+    options: PredictOptions,
+    out: Path | None,
+    share_out: Callable[[PredictorRecipe], tuple[Plan, Resources]],
+    say: Callable[[str], None],
+) -> tuple[PredictorRecipe, Plan, Resources]:
+    """Decide on backend, device and precision, and plan the run with them.
+
+    Where nothing is asked for, an interrupted run goes on in its own precision. INT8 is tried last: it takes
+    seconds, and memory that a run that is refused need not have.
+    """
+    from geoseg.backends.precision import AS_ASKED
+    from geoseg.backends.select import settle
+
+    ask = partial(
+        settle,
+        bundle,
+        backend=options.backend,
+        device=options.device,
+        threads=cores_each(options.workers) if options.workers else None,
+        flips=options.tta,
+    )
+    recipe = ask(precision=options.precision, say=None)
+    plan, resources = share_out(recipe)
+    if recipe.other and out is not None and options.resume and is_begun(out):
+        if known_blocks(out, plan):
+            return recipe, plan, resources
+        begun = ask(precision=recipe.other)
+        planned, shared = share_out(begun)
+        if known_blocks(out, planned):
+            before, _, after = begun.reason.rpartition(AS_ASKED)
+            return replace(begun, reason=f"{before}as the run began{after}"), planned, shared
+    if recipe.untried and has_room_for_trial(plan, resources):
+        tried = ask(precision=options.precision, say=say)
+        if tried.precision != recipe.precision:
+            plan, resources = share_out(tried)
+        recipe = tried
+    return recipe, plan, resources
+
+
 def _share_out(
-    plan: Plan, options: PredictOptions, bundle: Bundle, predictor: Predictor, out: Path | None
+    scene: SceneInfo,
+    bundle: Bundle,
+    view: View,
+    options: PredictOptions,
+    out: Path | None,
+    recipe: PredictorRecipe,
 ) -> tuple[Plan, Resources]:
-    """Decide on blocks, batches, threads and processes, within the memory that there is."""
+    """Decide on tiles, blocks, batches, threads and processes, within the memory that there is."""
     from geoseg.backends.footprint import footprint
     from geoseg.raster.cache import BLOCK_CACHE
 
-    network = footprint(bundle, predictor, cores_each(options.workers or 1))
+    predictor = recipe.load()
+    plan = make_plan(scene, bundle.card, options, view, precision=predictor.name, reason=recipe.reason)
+    tried = recipe.other is not None
+    network = footprint(bundle, predictor, cores_each(options.workers or 1), tried=tried)
     gpus = choose_gpus(options, predictor.device, tile_count(plan.tiles))
     resources = Resources.detect(options, plan.tiles.rows.size, predictor.device, network, BLOCK_CACHE, gpus)
     limit = memory_limit()
@@ -166,7 +198,7 @@ def read_middle(source: str | os.PathLike[str], model: str, side: int) -> Patch:
     GeosegError
         If scene and model cannot be read or do not fit together.
     """
-    plan = survey(source, PredictOptions(model=model))[0].plan
+    plan = survey(source, PredictOptions(model=model, precision="f32"))[0].plan  # nothing is inferred
     height, width = (min(side, size) for size in plan.grid.shape)
     window = Window((plan.grid.height - height) // 2, (plan.grid.width - width) // 2, height, width)
     patch = PlanReader(plan)(window)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.backends import select, trial
-from geoseg.backends.base import Predictor, usable_cores
+from geoseg.backends.base import Predictor
 from geoseg.backends.precision import GAIN, Choice, weigh
 from geoseg.backends.trial import TURNS, Trial, compare_speed
 from geoseg.errors import InvalidModel, InvalidOption
 from geoseg.models.bundle import Bundle
+from geoseg.notes import Note
+from geoseg.prediction.journal import Journal
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.survey import survey
 from geoseg.testing import make_scene
@@ -137,11 +140,8 @@ def test_int8_has_to_be_faster(gain: float, precision: str, reason: str) -> None
     assert weigh(settled, gain) is settled
 
 
-Loaded = Callable[[int, str], Predictor]
-
-
-def loading(small: Predictor, usual: Predictor) -> Loaded:
-    return lambda _threads, name: small if name == "int8" else usual
+def loading(small: Predictor, usual: Predictor) -> Callable[[str], Predictor]:
+    return lambda name: small if name == "int8" else usual
 
 
 def test_it_is_measured_once_and_noted(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +151,8 @@ def test_it_is_measured_once_and_noted(bundle: Bundle, cache: Path, monkeypatch:
     assert here.known() is None
     assert here.run(loading(small, usual)) == here.known() == 1.5
     assert small.shapes == usual.shapes
-    threads = min(trial.THREADS, usable_cores())
-    assert small.shapes == [(2 * threads, 3, trial.TILE, trial.TILE)]
+    side = min(trial.TILE, bundle.card.tile)
+    assert small.shapes == [(trial.TILES, 3, side, side)]
     (path,) = cache.iterdir()
     content = json.loads(path.read_text())
     assert content["int8"] == 1.5
@@ -163,20 +163,17 @@ def test_it_is_measured_once_and_noted(bundle: Bundle, cache: Path, monkeypatch:
     assert Trial(bundle, "bf16", {**FACTS, "cpu": "another"}).known() is None
 
 
-def test_however_many_cores_there_are_a_trial_takes_two(
+def test_of_processes_side_by_side_the_first_note_counts(
     bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    here = Trial(bundle, "bf16", FACTS)
 
-    def load(threads: int, _name: str) -> Predictor:
-        asked.append(threads)
-        return Paper()
+    def meanwhile(*_: object) -> float:
+        Note("int8", here._note().facts).write(0.7)
+        return 1.5
 
-    monkeypatch.setattr(trial, "compare_speed", lambda *_: 1.5)
-    for cores in (1, 2, 64):
-        monkeypatch.setattr(trial, "usable_cores", lambda cores=cores: cores)
-        Trial(bundle, "bf16", FACTS).run(load)
-    assert asked == [1, 1, 2, 2, 2, 2]
+    monkeypatch.setattr(trial, "compare_speed", meanwhile)
+    assert here.run(loading(Paper(), Paper())) == here.known() == 0.7
 
 
 @pytest.mark.parametrize(
@@ -269,15 +266,25 @@ def test_a_real_trial_gives_a_number_and_the_same_choice_ever_after(bundle: Bund
     assert len(said) == 1
 
 
+@pytest.fixture
+def gains(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the next trials will measure; each is taken once."""
+    coming: list[float] = []
+    monkeypatch.setattr(Trial, "run", lambda here, _load: trial._done.setdefault(here._key(), coming.pop(0)))
+    return coming
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    return make_scene(tmp_path / "scene.tif", size=(300, 200))
+
+
 @pytest.mark.parametrize("gain", [0.5, 3.0])
 def test_a_run_is_planned_in_the_precision_that_won_and_refused_before_a_trial(
-    bundle: Bundle, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: float
+    bundle: Bundle, cache: Path, scene: Path, gains: list[float], gain: float
 ) -> None:
-    def run(here: Trial, _load: object) -> float:
-        return trial._done.setdefault(here._key(), gain)
-
-    monkeypatch.setattr(Trial, "run", run)
-    scene, model, said = make_scene(tmp_path / "scene.tif", size=(300, 200)), str(bundle.path), list[str]()
+    gains.append(gain)
+    model, said = str(bundle.path), list[str]()
     with pytest.raises(InvalidOption, match="at least"):
         survey(scene, PredictOptions(model=model, max_memory=10**7), say=said.append)
     assert said == []
@@ -289,3 +296,37 @@ def test_a_run_is_planned_in_the_precision_that_won_and_refused_before_a_trial(
     assert len(said) == 1
     again, _ = survey(scene, PredictOptions(model=model), say=said.append)
     assert (again.plan.digest, len(said)) == (work.plan.digest, 1)
+
+
+@pytest.mark.parametrize(("first", "then"), [(0.5, 3.0), (3.0, 0.5)])
+def test_an_interrupted_run_goes_on_in_its_own_precision(
+    bundle: Bundle, cache: Path, scene: Path, gains: list[float], first: float, then: float
+) -> None:
+    out, options = scene.with_name("out.gpkg"), PredictOptions(model=str(bundle.path))
+    gains += [first, then]
+    begun, _ = survey(scene, options, out)
+    journal = Journal.beside(out, begun.plan.digest)
+    journal.begin()
+    (journal.folder / f"block-0-0-{begun.plan.digest[:16]}.npz").touch()
+    trial._done.clear()  # on another machine, or without the cache of the user
+    said = list[str]()
+    gone_on, _ = survey(scene, options, out, say=said.append)
+    assert gone_on.plan.digest == begun.plan.digest
+    if not said and first < 1:  # INT8 was the rule, and had no records
+        assert "as the run began" in gone_on.plan.reason
+    anew, _ = survey(scene, replace(options, resume=False), out, say=said.append)
+    assert anew.plan.digest != begun.plan.digest
+    known, _ = survey(scene, options, out, say=said.append)  # though the trial says otherwise by now
+    assert known.plan.digest == begun.plan.digest
+
+
+def test_a_model_that_is_too_large_to_be_tried_beside_itself_is_not(
+    bundle: Bundle, cache: Path, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geoseg.backends import footprint
+
+    monkeypatch.setattr(footprint, "TRIAL_SHARE", 1e6)
+    said = list[str]()
+    work, _ = survey(scene, PredictOptions(model=str(bundle.path)), say=said.append)
+    assert said == []
+    assert work.plan.precision.startswith("openvino int8")

@@ -116,6 +116,7 @@ class PaperRecipe:
     diary: Diary
     processes: int
     reason: str = "a GPU of paper"
+    other: None = None
     untried: bool = False
 
     def for_run(self, *_: object) -> PaperRecipe:
@@ -379,7 +380,7 @@ def test_a_whole_run_on_two_gpus_is_that_on_one(
 ) -> None:
     monkeypatch.setattr("geoseg.prediction.budget.BLOCK_PIXELS", 100)  # several blocks
     monkeypatch.setattr(resources_module, "TILES_A_GPU", 4)
-    monkeypatch.setattr("geoseg.backends.footprint.footprint", lambda *_: NOTHING)
+    monkeypatch.setattr("geoseg.backends.footprint.footprint", lambda *_, **__: NOTHING)
     monkeypatch.setattr("geoseg.prediction.calibration.gpu_name", lambda _: "a GPU of paper")
     outcomes = []
     for count in (1, 2):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from geoseg.backends import trial
 from geoseg.backends.precision import cpu_capabilities
 from geoseg.testing import assert_same_polygons, make_scene
 from tests.runs import REPOSITORY, assert_refused, picture, predict
@@ -34,6 +35,7 @@ def test_the_trial_of_int8_is_told_once_and_not_learned_from(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    trial._done.clear()  # as in another process
     spent: list[float] = []
     monkeypatch.setattr(
         "geoseg.prediction.run.remember", lambda _report, _resources, once: spent.append(once)
@@ -51,6 +53,7 @@ def test_the_trial_of_int8_is_told_once_and_not_learned_from(
     assert 0 < spent[0] < first.summary["seconds"]
     assert spent[1] == 0.0
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    trial._done.clear()
     assert sample("--overwrite", "--quiet").err == ""
     assert spent[2] > 0
 
