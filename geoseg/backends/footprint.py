@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,8 +114,9 @@ def footprint(bundle: Bundle, predictor: Predictor, requests: int, *, tried: boo
 def _activations(bundle: Bundle) -> float:
     """Return the bytes of a network's activations for each pixel of a tile, in float32."""
     note = Note("activations", {"model": bundle.card.digest})
-    with contextlib.suppress(TypeError, ValueError):
-        return float(note.read())
+    known = note.read()
+    if isinstance(known, float) and 0 <= known < math.inf:
+        return known
     path = bundle.files.get(ONNX) or bundle.files.get(IR[0])
     if path is None:
         return UNKNOWN_ACTIVATIONS

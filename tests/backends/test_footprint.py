@@ -1,0 +1,45 @@
+"""What a network takes is counted once, and a damaged note of it is not believed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from geoseg.backends import footprint as module
+from geoseg.backends.footprint import footprint
+from geoseg.backends.select import load_predictor
+from geoseg.models.bundle import Bundle
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "geoseg" / "activations"
+
+
+def test_activations_are_counted_once(binary: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = load_predictor(binary, device="cpu", precision="f32")
+    first = footprint(binary, predictor, 2)
+    assert (first.pixel > 0, first.requests, first.once, first.trial) == (True, 2, 0, 0)
+
+    def again(*_: object) -> int:
+        raise AssertionError("it is known")
+
+    monkeypatch.setattr(module, "alive_at_once", again)
+    assert footprint(binary, predictor, 2) == first
+    tried = footprint(binary, predictor, 2, tried=True)
+    assert (tried.fixed, tried.pixel, tried.once) == (first.fixed, first.pixel, module.TRIAL)
+    assert tried.trial > 0
+
+
+@pytest.mark.parametrize("noted", [None, "many", [], {}, True, -1.0, float("nan"), float("inf"), 10**400])
+def test_a_note_that_is_no_number_of_bytes_is_not_believed(
+    binary: Bundle, folder: Path, noted: object
+) -> None:
+    predictor = load_predictor(binary, device="cpu", precision="f32")
+    first = footprint(binary, predictor, 2)
+    (path,) = folder.iterdir()
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"activations": noted}))
+    assert footprint(binary, predictor, 2) == first
+    assert json.loads(path.read_text()) == content
