@@ -96,9 +96,9 @@ def _run(
     bundle: Bundle, backend: Backend, device: str, tile: NDArray[np.float32]
 ) -> tuple[BackendReport, NDArray[np.uint16] | None]:
     try:
-        ships_int8 = INT8[0] in bundle.files and "INT8" in cpu_capabilities()
         # The file that is likeliest to be wrong, whether a run would take it or not.
-        precision = "int8" if backend == "openvino" and ships_int8 else "auto"
+        int8 = backend == "openvino" and INT8[0] in bundle.files and "INT8" in cpu_capabilities()
+        precision = "int8" if int8 else "auto"
         predictor = load_predictor(bundle, backend=backend, device=device, precision=precision)
         output = predictor(tile)
     except GeosegError as error:

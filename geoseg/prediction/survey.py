@@ -129,7 +129,6 @@ def _settle(
     Where nothing is asked for, an interrupted run goes on in its own precision. INT8 is tried last: it takes
     seconds, and memory that a run that is refused need not have.
     """
-    from geoseg.backends.precision import AS_ASKED
     from geoseg.backends.select import settle
 
     ask = partial(
@@ -148,8 +147,7 @@ def _settle(
         begun = ask(precision=recipe.other)
         planned, shared = share_out(begun)
         if known_blocks(out, planned):
-            before, _, after = begun.reason.rpartition(AS_ASKED)
-            return replace(begun, reason=f"{before}as the run began{after}"), planned, shared
+            return replace(begun, reason=f"{begun.precision}, as the run began"), planned, shared
     if recipe.untried and has_room_for_trial(plan, resources):
         tried = ask(precision=options.precision, say=say)
         if tried.precision != recipe.precision:
