@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from typing import Any
 import common
 import geopandas
 import numpy as np
+import rasterio
 import shapely
 from numpy.typing import NDArray
 from scenes import make_scene, true_buildings
@@ -40,6 +43,8 @@ RECIPES = Path(__file__).with_name("peer_recipes.py")
 PEERS = ("monai", "geo-inference", "geoai", "geodeep")
 OWN, SAME = "geoseg", "geoseg, same tile"
 UNTILED = "untiled"
+UNTILED_BYTES = 450
+"""Memory of the network on a whole scene, a pixel: 410 measured at 4096²."""
 
 COLUMNS: common.Columns = {
     "name": ("", ""),
@@ -124,6 +129,19 @@ def _geodeep_model(path: Path, card: ModelCard, out: Path) -> Path:
     return out
 
 
+def fits_untiled(scene: Path) -> bool:
+    """Whether the network on the whole scene at once fits this machine's memory; if not, say so."""
+    with rasterio.open(scene) as dataset:
+        needed = dataset.width * dataset.height * UNTILED_BYTES
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        print(
+            f"{UNTILED}: left out, it takes about {needed / 1e9:.0f} GB of {memory / 1e9:.0f}",
+            file=sys.stderr,
+        )
+    return needed <= memory
+
+
 def run_all(scene: Path, folder: Path, options: argparse.Namespace) -> dict[str, list[common.Child] | str]:
     """Let geoseg and the peers take turns; a peer that fails is named with its reason."""
     bundle = find_model(options.model)
@@ -131,7 +149,8 @@ def run_all(scene: Path, folder: Path, options: argparse.Namespace) -> dict[str,
     pythons = dict(_pair(text) for text in options.python)
     results: dict[str, list[common.Child] | str] = {}
     for turn in range(options.rounds):
-        for name in (OWN, SAME, *options.peers, *([UNTILED] if turn == 0 and not options.no_untiled else [])):
+        untiled = turn == 0 and not options.no_untiled and fits_untiled(scene)
+        for name in (OWN, SAME, *options.peers, *([UNTILED] if untiled else [])):
             out = folder / f"{name}.gpkg"
             before = results.setdefault(name, [])
             if isinstance(before, str):
@@ -221,7 +240,9 @@ def main() -> None:
         "--python", action="append", default=[], metavar="[PEER=]PATH", help="Python of all peers, or of one"
     )
     parser.add_argument(
-        "--no-untiled", action="store_true", help="without the reference: it takes 0.5 kB a pixel"
+        "--no-untiled",
+        action="store_true",
+        help="without the reference, which takes a minute and 0.5 kB a pixel",
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
