@@ -90,7 +90,7 @@ def crs_name(facts: dict[str, str | None] | None) -> str:
 
 
 def _valid_percent(scene: SceneInfo) -> float:
-    from geoseg.raster.scene import sample
+    from geoseg.raster.stretch import sample
 
     if not scene.validity:
         return 100.0

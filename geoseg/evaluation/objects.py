@@ -13,7 +13,7 @@ from geoseg.evaluation.scores import SizeScore
 from geoseg.evaluation.vectors import Polygons, areas_of
 from geoseg.metrics import ObjectMatch, held_twice, match_pairs, overlaps
 from geoseg.metrics.outlines import outline_distances
-from geoseg.raster.resolution import resolution_at
+from geoseg.raster.describe import resolution_at
 from geoseg.values import GeoBox
 from geoseg.vector.measure import measure
 

@@ -30,7 +30,7 @@ from geoseg.evaluation.result import Evaluation, Resampling, WorstTile
 from geoseg.evaluation.stream import STEP, TileErrors, walk
 from geoseg.evaluation.vectors import PolygonLayer
 from geoseg.metrics.bootstrap import FEWEST_BLOCKS
-from geoseg.raster.resolution import ground_resolution
+from geoseg.raster.describe import ground_resolution
 from geoseg.values import CERTAIN, GeoBox
 
 if TYPE_CHECKING:

@@ -32,8 +32,7 @@ def value_warnings(plan: Plan, card: ModelCard) -> tuple[str, ...]:
     """
     if card.trained_on is None:
         return ()
-    from geoseg.raster.scene import sample
-    from geoseg.raster.stretch import apply_stretch
+    from geoseg.raster.stretch import apply_stretch, sample
 
     known = []
     try:

@@ -16,7 +16,8 @@ import numpy as np
 from geoseg.grid import HALO, Axis
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources
-from geoseg.raster.cache import pixel_bytes, useful_cache
+from geoseg.raster.describe import pixel_bytes
+from geoseg.raster.handles import useful_cache
 
 LIBRARIES = 210_000_000
 """The interpreter and what a prediction imports, without a backend."""

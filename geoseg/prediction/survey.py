@@ -166,7 +166,7 @@ def _share_out(
 ) -> tuple[Plan, Resources]:
     """Decide on tiles, blocks, batches, threads and processes, within the memory that there is."""
     from geoseg.backends.footprint import footprint
-    from geoseg.raster.cache import BLOCK_CACHE
+    from geoseg.raster.environment import BLOCK_CACHE
 
     predictor = recipe.load()
     plan = make_plan(scene, bundle.card, options, view, precision=predictor.name, reason=recipe.reason)

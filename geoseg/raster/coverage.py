@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from geoseg.raster.describe import SceneInfo
 from geoseg.raster.drivers import is_remote
 from geoseg.raster.resample import reach
-from geoseg.raster.scene import choose_overview
+from geoseg.raster.scene import choose_overview, read_window
 from geoseg.raster.source import opened, translating
-from geoseg.raster.windows import read_window
 from geoseg.values import GeoBox, Window
 
 LARGEST = 1 << 22

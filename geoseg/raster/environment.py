@@ -11,9 +11,11 @@ import rasterio
 from rasterio._env import set_proj_data_search_path
 from rasterio.env import GDALDataFinder, PROJDataFinder, set_gdal_config
 
-from geoseg.raster.cache import BLOCK_CACHE
 from geoseg.raster.drivers import is_remote
 from geoseg.raster.remote import network_options
+
+BLOCK_CACHE = 64 << 20
+"""Bytes that GDAL may keep of the blocks of open files; its default is 5 % of the machine's memory."""
 
 _CONFIGURATION = {
     "GDAL_VRT_ENABLE_PYTHON": "NO",  # code in a VRT is never run

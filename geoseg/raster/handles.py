@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from geoseg.raster.drivers import is_remote
-from geoseg.raster.environment import caching
+from geoseg.raster.environment import BLOCK_CACHE, caching
 
 if TYPE_CHECKING:
     import rasterio
@@ -33,6 +33,13 @@ Cache = Callable[["rasterio.DatasetReader"], int]
 
 KEPT = 4
 """Datasets that stay open; a run needs one, or two where a stretch is measured on an overview."""
+
+LARGEST_CACHE = 512 << 20
+"""Bytes above which a file of strips is rather unpacked again and again."""
+
+TILED_WINDOWS, STRIPED_WINDOWS = 6, 32
+"""Windows, with what else is in their blocks, that are kept at most of a file of tiles, and of one of
+strips: where windows are small, memory is scarce."""
 
 Stamp = tuple[int, ...]
 """What changes when a file is replaced or written to."""
@@ -95,6 +102,42 @@ def close_kept(uri: str) -> None:
     with _guard:
         for key in [key for key in _handles if key[0] == uri]:
             _drop(key, _handles[key])
+
+
+def useful_cache(block: tuple[int, int], width: int, window: tuple[int, int], pixel: int) -> int:
+    """Return how many bytes GDAL should keep of a file, so that neighbouring windows unpack it once.
+
+    Windows come row by row; threads begin a row before the last of the row above is read. Room for two
+    rows is enough for all. Of tiles, less costs little: those between a window and the next to its
+    right come first. Strips reach across the whole file, and all that a window touches are wanted by
+    each window to its right: there much is given, and no more than for tiles where that is not enough.
+
+    Parameters
+    ----------
+    block : tuple of int
+        Rows and columns of the file's blocks.
+    width : int
+        Columns of the file.
+    window : tuple of int
+        Rows and columns of a window, at most.
+    pixel : int
+        Bytes of a pixel, see `pixel_bytes`.
+
+    Returns
+    -------
+    int
+        At most `BLOCK_CACHE` for tiles, `LARGEST_CACHE` for strips.
+    """
+    height, across = block
+    rows, cols = window
+    two, one = ((count * rows + 2 * height) * width * pixel for count in (2, 1))
+    area = (rows + height) * min(cols + across, width) * pixel
+    if across >= width:
+        limit = min(STRIPED_WINDOWS * area, LARGEST_CACHE)
+        for needed in (two, one):
+            if needed <= limit:
+                return needed
+    return min(two, TILED_WINDOWS * area, BLOCK_CACHE)
 
 
 def _take(key: Key) -> _Handle:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import rasterio
+import rasterio.windows
 from numpy.typing import NDArray
 
 from geoseg import files
-from geoseg.raster.cache import pixel_bytes, useful_cache
-from geoseg.raster.describe import Band, SceneInfo, check_readable, describe
+from geoseg.raster.describe import Band, SceneInfo, check_readable, describe, pixel_bytes
 from geoseg.raster.drivers import is_remote
-from geoseg.raster.handles import close_kept
+from geoseg.raster.handles import close_kept, useful_cache
 from geoseg.raster.resample import reach, resample, restore, taps
 from geoseg.raster.source import Source, opened, reading, resolve
-from geoseg.raster.windows import read_window
+from geoseg.raster.validity import is_nodata, validity
 from geoseg.values import GeoBox, Patch, Window
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "open_scene",
     "read_patch",
     "read_validity",
-    "sample",
 ]
 
 _STRIP = 1 << 24
@@ -160,46 +159,6 @@ def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDA
     return reading(scene.uri, read)
 
 
-def sample(scene: SceneInfo, bands: Sequence[int], *, budget: int = 1 << 22) -> Iterator[Patch]:
-    """Yield patches that stand for the whole scene, always the same ones.
-
-    The whole scene if it has at most `budget` pixels, else the finest overview that has, else windows
-    of 256 x 256 pixels spread evenly over the coarsest overview (or the scene), `budget` in all. Each lies
-    in as few blocks of the file as can be: of a scene behind a URL no others are fetched.
-    """
-    shapes = [(scene.geobox.height, scene.geobox.width), *scene.overviews]
-    small = [shape for shape in shapes if shape[0] * shape[1] <= budget]
-    height, width = small[0] if small else shapes[-1]
-    grid = scene.geobox.resized(height, width)
-    if small:
-        yield read_patch(scene, grid.window, grid, bands)
-        return
-    side = 256
-    for row, col in _lattice(height, width, side, budget // side**2):
-        top, left = _on_blocks(row, scene.block_shape[0], side), _on_blocks(col, scene.block_shape[1], side)
-        window = Window(top, left, side, side).intersection(grid.window)
-        yield read_patch(scene, window, grid, bands)
-
-
-def _on_blocks(start: int, block: int, side: int) -> int:
-    """Move the start of a window to where it touches the fewest blocks along an axis."""
-    if block < side:
-        return start // block * block
-    first = (start + side // 2) // block * block
-    return min(max(start, first), first + block - side)
-
-
-def _lattice(height: int, width: int, side: int, count: int) -> Iterator[tuple[int, int]]:
-    down = min(-(-height // side), max(1, round((count * height / width) ** 0.5), -(-count * side // width)))
-    across = min(-(-width // side), max(1, count // down))
-    for i in range(down):
-        for j in range(across):
-            yield (
-                max(0, (2 * i + 1) * height // (2 * down) - side // 2),
-                max(0, (2 * j + 1) * width // (2 * across) - side // 2),
-            )
-
-
 def _fingerprint(dataset: rasterio.DatasetReader, source: Source) -> str:
     if is_remote(source.uri):
         facts = (source.uri, dataset.profile, dataset.tags())
@@ -278,3 +237,65 @@ def _finish(
     if not valid.all():
         np.copyto(finished, 0, where=~valid)
     return finished
+
+
+def read_window(
+    dataset: rasterio.DatasetReader, scene: SceneInfo, window: Window, bands: Sequence[int]
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Return stored values (a palette's colours) and validity over a window of the open dataset."""
+    frame = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+    if scene.palette is None:
+        stored = _stored(dataset, [*bands], frame)
+        return stored, _validity(dataset, scene, frame, stored, [*bands])
+    band = next(i for i in dataset.indexes if i not in scene.alpha)
+    index = _stored(dataset, [band], frame)
+    colors = np.array(scene.palette, np.uint8)
+    known = _validity(dataset, scene, frame, index, [band])
+    known &= colors[:, 3][index[0]] != 0
+    return np.stack([colors[:, i - 1][index[0]] for i in bands]), known
+
+
+def _stored(
+    dataset: rasterio.DatasetReader, bands: list[int], frame: rasterio.windows.Window
+) -> NDArray[np.generic]:
+    dtype = np.result_type(*(dataset.dtypes[i - 1] for i in bands))
+    return np.asarray(dataset.read(bands, window=frame, out_dtype=dtype))
+
+
+def _validity(
+    dataset: rasterio.DatasetReader,
+    scene: SceneInfo,
+    frame: rasterio.windows.Window,
+    stored: NDArray[np.generic],
+    bands: list[int],
+) -> NDArray[np.bool_]:
+    if not scene.validity:
+        return np.ones(stored.shape[1:], bool)
+    mask = alpha = None
+    if scene.mask == "dataset":
+        mask = dataset.read_masks(1, window=frame)
+    elif scene.mask == "bands":
+        # A band's own mask is a statement about that band, unlike a nodata value met by chance: any
+        # band that is used and masked makes the pixel invalid.
+        mask = dataset.read_masks(bands, window=frame)
+    if scene.alpha:
+        alpha = dataset.read([*scene.alpha], window=frame)
+    valid = validity(stored, nodata=(), mask=mask, alpha=alpha)
+    return valid & ~_is_nodata(dataset, scene, frame, stored, bands)
+
+
+def _is_nodata(
+    dataset: rasterio.DatasetReader,
+    scene: SceneInfo,
+    frame: rasterio.windows.Window,
+    stored: NDArray[np.generic],
+    bands: list[int],
+) -> NDArray[np.bool_]:
+    values = dataset.nodatavals
+    absent = is_nodata(stored, [values[i - 1] for i in bands])
+    image = [1] if scene.palette else [band.index for band in scene.bands]
+    for other in image:
+        # The other bands are read only where the bands in use leave it open.
+        if other not in bands and absent.any():
+            absent &= is_nodata(_stored(dataset, [other], frame), [values[other - 1]])
+    return absent

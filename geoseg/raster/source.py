@@ -23,7 +23,6 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 
 from geoseg.errors import UnreadableScene, silenced
-from geoseg.raster.cache import BLOCK_CACHE
 from geoseg.raster.drivers import (
     HEAD,
     REMOTE_DRIVERS,
@@ -34,7 +33,7 @@ from geoseg.raster.drivers import (
     remote_uri,
     vrt_sources,
 )
-from geoseg.raster.environment import environment
+from geoseg.raster.environment import BLOCK_CACHE, environment
 from geoseg.raster.handles import Cache, close_kept, kept_open
 from geoseg.raster.remote import explained, forget, persistently, remember
 

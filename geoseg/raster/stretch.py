@@ -1,14 +1,35 @@
-"""Mapping a scene's range of values to the 0 … 255 that an 8-bit model was trained on."""
+"""Pixels that stand for a whole scene, and the limits that map its values to 0 … 255."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.raster.scene import SceneInfo, read_patch, sample
-from geoseg.values import Window
+from geoseg.raster.scene import SceneInfo, read_patch
+from geoseg.values import Patch, Window
+
+
+def sample(scene: SceneInfo, bands: Sequence[int], *, budget: int = 1 << 22) -> Iterator[Patch]:
+    """Yield patches that stand for the whole scene, always the same ones.
+
+    The whole scene if it has at most `budget` pixels, else the finest overview that has, else windows
+    of 256 x 256 pixels spread evenly over the coarsest overview (or the scene), `budget` in all. Each lies
+    in as few blocks of the file as can be: of a scene behind a URL no others are fetched.
+    """
+    shapes = [(scene.geobox.height, scene.geobox.width), *scene.overviews]
+    small = [shape for shape in shapes if shape[0] * shape[1] <= budget]
+    height, width = small[0] if small else shapes[-1]
+    grid = scene.geobox.resized(height, width)
+    if small:
+        yield read_patch(scene, grid.window, grid, bands)
+        return
+    side = 256
+    for row, col in _lattice(height, width, side, budget // side**2):
+        top, left = _on_blocks(row, scene.block_shape[0], side), _on_blocks(col, scene.block_shape[1], side)
+        window = Window(top, left, side, side).intersection(grid.window)
+        yield read_patch(scene, window, grid, bands)
 
 
 def estimate_stretch(
@@ -16,7 +37,7 @@ def estimate_stretch(
 ) -> tuple[tuple[float, float], ...]:
     """Return the limits (low, high) of each band: percentiles of its valid pixels.
 
-    They come from an overview or windows spread over the scene (`geoseg.raster.scene.sample`), always
+    They come from an overview or windows spread over the scene (`sample`), always
     the same ones: estimate once for a scene, use the limits for all of it.
 
     Raises
@@ -67,3 +88,22 @@ def _first_valid(scene: SceneInfo, bands: Sequence[int], side: int = 2048) -> ND
             if patch.valid.any():
                 return patch.pixels[:, patch.valid]
     return np.empty((len(bands), 0))
+
+
+def _on_blocks(start: int, block: int, side: int) -> int:
+    """Move the start of a window to where it touches the fewest blocks along an axis."""
+    if block < side:
+        return start // block * block
+    first = (start + side // 2) // block * block
+    return min(max(start, first), first + block - side)
+
+
+def _lattice(height: int, width: int, side: int, count: int) -> Iterator[tuple[int, int]]:
+    down = min(-(-height // side), max(1, round((count * height / width) ** 0.5), -(-count * side // width)))
+    across = min(-(-width // side), max(1, count // down))
+    for i in range(down):
+        for j in range(across):
+            yield (
+                max(0, (2 * i + 1) * height // (2 * down) - side // 2),
+                max(0, (2 * j + 1) * width // (2 * across) - side // 2),
+            )

@@ -233,7 +233,7 @@ def _resolution(request: Request, start: str | None) -> float:
 
 def _ground_m(path: str) -> float:
     """Return the ground size of a scene's pixel, the larger of its two sides, in metres."""
-    from geoseg.raster.resolution import ground_resolution
+    from geoseg.raster.describe import ground_resolution
     from geoseg.raster.scene import open_scene
 
     found = ground_resolution(open_scene(path).geobox)

@@ -121,7 +121,7 @@ def test_nothing_is_read_where_the_card_is_silent(tmp_path: Path, monkeypatch: p
     def refuse(*_arguments: object, **_options: object) -> None:
         raise AssertionError("it was read")
 
-    monkeypatch.setattr("geoseg.raster.scene.sample", refuse)
+    monkeypatch.setattr("geoseg.raster.stretch.sample", refuse)
     assert value_warnings(plan, find_model(str(bright_model())).card) == ()
 
 
@@ -131,7 +131,7 @@ def test_a_scene_that_cannot_be_read_is_left_to_the_run(monkeypatch: pytest.Monk
     def broken(*_arguments: object, **_options: object) -> None:
         raise UnreadableScene("scene.tif: broken in there")
 
-    monkeypatch.setattr("geoseg.raster.scene.sample", broken)
+    monkeypatch.setattr("geoseg.raster.stretch.sample", broken)
     assert value_warnings(plan, find_model("buildings").card) == ()
 
 

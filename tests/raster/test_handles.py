@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from geoseg.errors import UnreadableScene
 from geoseg.prediction.survey import PlanReader
 from geoseg.raster import environment, handles, source
-from geoseg.raster.cache import BLOCK_CACHE, LARGEST_CACHE, useful_cache
-from geoseg.raster.handles import KEPT, close_kept, kept_open
+from geoseg.raster.environment import BLOCK_CACHE
+from geoseg.raster.handles import KEPT, LARGEST_CACHE, close_kept, kept_open, useful_cache
 from geoseg.raster.scene import close_scene, open_scene, read_patch
 from geoseg.testing import make_scene
 from geoseg.values import Patch, Window

@@ -14,7 +14,8 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
 from geoseg.errors import UnreadableScene
-from geoseg.raster.scene import _on_blocks, open_scene, read_patch, read_validity, sample
+from geoseg.raster.scene import open_scene, read_patch, read_validity
+from geoseg.raster.stretch import _on_blocks, sample
 from geoseg.testing import NORTH_UP, make_scene
 from geoseg.values import Window
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.raster.resolution import ground_resolution
+from geoseg.raster.describe import ground_resolution
 from geoseg.values import GeoBox
 
 
