@@ -21,6 +21,7 @@ LAYERS = (
     {"backends"},
     {"models"},
     {"vector", "raster"},
+    {"vectorfiles"},
     {"metrics", "grid"},
     {"notes"},
     {"files", "values"},

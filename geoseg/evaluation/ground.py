@@ -11,8 +11,8 @@ import shapely
 
 from geoseg.errors import InvalidOption
 from geoseg.evaluation.vectors import VectorFile
-from geoseg.raster.vector_crs import without_crs
 from geoseg.values import GeoBox
+from geoseg.vectorfiles.crs import without_crs
 
 if TYPE_CHECKING:
     import pyproj

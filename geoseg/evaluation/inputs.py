@@ -102,7 +102,7 @@ class Inputs:
         """Return True where pixels lie in the labelled area and in the scene's valid part."""
         known = np.ones(window.shape, bool)
         if self.area is not None:
-            from geoseg.raster.aoi import aoi_mask
+            from geoseg.vectorfiles.aoi import aoi_mask
 
             known &= aoi_mask(self.area, window)
         if self.scene is not None and known.any():
@@ -124,8 +124,8 @@ def open_inputs(sources: Sources, options: EvaluateOptions) -> Inputs:
     GeosegError
         For whatever cannot be read or does not fit together; one line.
     """
-    from geoseg.raster.aoi import read_aoi
     from geoseg.raster.scene import open_scene
+    from geoseg.vectorfiles.aoi import read_aoi
 
     scene = None if sources.scene is None else open_scene(sources.scene)
     prediction = open_source(sources.prediction, None, ("class", "class_name"))

@@ -12,10 +12,10 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.raster.aoi import place_in_pixels
-from geoseg.raster.vector_formats import FORMATS
-from geoseg.raster.vectors import polygons_of, read_layer, repair
 from geoseg.values import GeoBox, Window
+from geoseg.vectorfiles.aoi import place_in_pixels
+from geoseg.vectorfiles.formats import FORMATS
+from geoseg.vectorfiles.layers import polygons_of, read_layer, repair
 
 if TYPE_CHECKING:
     import pyproj

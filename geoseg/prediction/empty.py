@@ -45,7 +45,7 @@ class EmptyGround:
             return False
         import shapely
 
-        from geoseg.raster.aoi import touches
+        from geoseg.vectorfiles.aoi import touches
 
         box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
         return not touches(self.plan.aoi, box)

@@ -59,7 +59,7 @@ def area_of_interest(plan: Plan, window: Window) -> NDArray[np.bool_]:
     """Return which pixels of a window are asked for."""
     if plan.aoi is None:
         return np.ones(window.shape, bool)
-    from geoseg.raster.aoi import aoi_mask
+    from geoseg.vectorfiles.aoi import aoi_mask
 
     return aoi_mask(plan.aoi, window)
 

@@ -208,7 +208,7 @@ def read_middle(source: str | os.PathLike[str], model: str, side: int) -> Patch:
 
 
 def _aoi(grid: GeoBox, options: PredictOptions) -> BaseGeometry | None:
-    from geoseg.raster.aoi import bbox_aoi, read_aoi
+    from geoseg.vectorfiles.aoi import bbox_aoi, read_aoi
 
     if options.aoi is not None:
         return read_aoi(options.aoi, grid)

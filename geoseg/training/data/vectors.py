@@ -11,13 +11,13 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.raster.aoi import place_in_pixels
-from geoseg.raster.vector_crs import without_crs
-from geoseg.raster.vectors import VectorLayer, polygons_of, read_layer, repair
 from geoseg.training.data.classes import ClassTable, hint, text_of
 from geoseg.training.data.extent import check_overlap, extent_in_degrees, outline_in
 from geoseg.training.data.footprints import Footprints
 from geoseg.values import GeoBox
+from geoseg.vectorfiles.aoi import place_in_pixels
+from geoseg.vectorfiles.crs import without_crs
+from geoseg.vectorfiles.layers import VectorLayer, polygons_of, read_layer, repair
 
 if TYPE_CHECKING:
     import pyproj

@@ -15,9 +15,9 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.raster.vector_crs import crs_of
-from geoseg.raster.vector_csv import read_csv
-from geoseg.raster.vector_formats import (
+from geoseg.vectorfiles.crs import crs_of
+from geoseg.vectorfiles.csv import read_csv
+from geoseg.vectorfiles.formats import (
     CSV,
     DXF,
     GML,
@@ -27,7 +27,7 @@ from geoseg.raster.vector_formats import (
     VectorFormat,
     check_vector_file,
 )
-from geoseg.raster.vector_text import without_schema
+from geoseg.vectorfiles.text import without_schema
 
 if TYPE_CHECKING:
     import pyproj
@@ -86,7 +86,7 @@ def read_layer(
     Parameters
     ----------
     path : Path
-        Of one of the formats of `vector_formats`. Closed lines of DXF, which has hardly any
+        Of one of the formats of `formats`. Closed lines of DXF, which has hardly any
         polygons, are read as such.
     name : str
         What the user called it, for messages.

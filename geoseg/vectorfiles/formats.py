@@ -3,7 +3,7 @@
 GDAL picks the driver of a vector file by looking for marks anywhere in its first bytes, and pyogrio
 cannot tell it which drivers it may use. Without a check, JSON that holds a pipeline or the text of a
 mosaic reads other files, and a GeoJSON whose CRS is a link is looked up over the network. What a file
-says is no consent to that. Text is checked in `vector_text`, databases here.
+says is no consent to that. Text is checked in `text`, databases here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geoseg.errors import InvalidOption
-from geoseg.raster.vector_text import (
+from geoseg.vectorfiles.text import (
     check_crs,
     check_gml,
     check_json,

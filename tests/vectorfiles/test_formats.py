@@ -21,20 +21,20 @@ from hypothesis import strategies as st
 
 from geoseg.cli import run
 from geoseg.errors import InvalidOption
-from geoseg.raster import vectors
-from geoseg.raster.aoi import read_aoi
-from geoseg.raster.vector_crs import other_file
-from geoseg.raster.vector_csv import read_csv
-from geoseg.raster.vector_formats import FORMATS, GML
-from geoseg.raster.vector_text import check_table, without_schema
-from geoseg.raster.vectors import read_layer
 from geoseg.testing import NORTH_UP, make_scene
 from geoseg.training.data.classes import ClassTable
 from geoseg.training.data.spec import ClassSpec
 from geoseg.training.data.vectors import attribute_values, read_polygons
 from geoseg.values import GeoBox
-from tests.raster.foreign import WRITERS, dxf_hatch, dxf_outline, ewkt, ogr, osm_xml
+from geoseg.vectorfiles import layers as vectors
+from geoseg.vectorfiles.aoi import read_aoi
+from geoseg.vectorfiles.crs import other_file
+from geoseg.vectorfiles.csv import read_csv
+from geoseg.vectorfiles.formats import FORMATS, GML
+from geoseg.vectorfiles.layers import read_layer
+from geoseg.vectorfiles.text import check_table, without_schema
 from tests.raster.serve import served
+from tests.vectorfiles.foreign import WRITERS, dxf_hatch, dxf_outline, ewkt, ogr, osm_xml
 
 UTM = GeoBox(200, 300, NORTH_UP, "EPSG:32633")
 AREA = shapely.Polygon([(10, 20), (110, 25), (90, 150)])

@@ -14,9 +14,9 @@ from shapely.geometry import MultiPoint
 from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import InvalidOption
-from geoseg.raster.vector_crs import without_crs
-from geoseg.raster.vectors import read_layer, repair
 from geoseg.values import GeoBox, Window
+from geoseg.vectorfiles.crs import without_crs
+from geoseg.vectorfiles.layers import read_layer, repair
 
 if TYPE_CHECKING:
     import pyproj

@@ -13,7 +13,7 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
-from geoseg.raster.vector_crs import other_file
+from geoseg.vectorfiles.crs import other_file
 
 # A pipeline, a mosaic, labels of planetary data (tables in other files), web services, and what the
 # driver of GPSBabel hands to that program.

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from geoseg.cli import run
 from geoseg.errors import InvalidOption
-from geoseg.raster.aoi import aoi_mask, bbox_aoi, read_aoi
-from geoseg.raster.vector_formats import FORMATS, HEAD, check_vector_file, format_of
 from geoseg.testing import NORTH_UP, make_scene
 from geoseg.values import GeoBox, Window
+from geoseg.vectorfiles.aoi import aoi_mask, bbox_aoi, read_aoi
+from geoseg.vectorfiles.formats import FORMATS, HEAD, check_vector_file, format_of
 
 UTM = GeoBox(200, 300, NORTH_UP, "EPSG:32633")
 ROTATED = GeoBox(200, 300, (0.3, 0.1, 5e5, 0.1, -0.3, 5e6), "EPSG:32633")
@@ -397,7 +397,7 @@ def test_threads_may_ask_at_once():
     script = """
 import threading
 import numpy as np, shapely
-from geoseg.raster.aoi import aoi_mask
+from geoseg.vectorfiles.aoi import aoi_mask
 from geoseg.values import Window
 
 turn = np.linspace(0, 2 * np.pi, 20001)[:-1]
