@@ -26,10 +26,10 @@ from scenes import make_scene
 
 from geoseg.errors import GeosegError
 from geoseg.models.bundle import INT8, IR, ONNX, Bundle, find_model
-from geoseg.prediction.graph import Work
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.survey import survey
+from geoseg.prediction.wiring import Work
 from geoseg.values import Patch
 
 Tiles = NDArray[np.float32]

@@ -13,9 +13,10 @@ from geoseg.backends.base import Predictor
 from geoseg.errors import UnreadableScene
 from geoseg.grid import Axis, Taper, TileGrid
 from geoseg.models.inputs import InputSpec
-from geoseg.prediction.graph import Work
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.resources import Resources, results
+from geoseg.prediction.resources import Resources
+from geoseg.prediction.schedulers import Scheduler
+from geoseg.prediction.wiring import Work
 from geoseg.raster.coverage import Coverage
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, ClassRule, GeoBox, Patch, Window
@@ -131,7 +132,7 @@ def run_to_arrays(
     joiner = Joiner(plan.tiles.window.shape)
     pieces: list[Piece] = []
     failures = inferred = skipped = 0
-    with results(work, resources) as stream:
+    with Scheduler() as scheduler, scheduler.results(work, resources) as stream:
         for result in stream:
             pieces += joiner.add(result.pieces)
             assert result.raster is not None

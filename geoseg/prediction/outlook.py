@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from geoseg.prediction.calibration import keep, measure_pace, recall, tile_pixels
 from geoseg.prediction.empty import EmptyGround
 from geoseg.prediction.forecast import Forecast, Pace, count_empty, forward_ratio, make_forecast, tile_count
-from geoseg.prediction.graph import Work
 from geoseg.prediction.memory import MemoryUse, memory_use
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import area_of_interest
 from geoseg.prediction.resources import Resources
+from geoseg.prediction.wiring import Work
 
 if TYPE_CHECKING:
     from geoseg.values import GeoBox, Window

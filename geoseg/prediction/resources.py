@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-from collections.abc import Iterator
-from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from geoseg.backends.base import usable_cores
 from geoseg.backends.footprint import NOTHING, Footprint
-from geoseg.backends.gpus import VISIBLE, gpu_count, visible_gpus
-from geoseg.errors import GeosegError, InvalidOption
-from geoseg.prediction.blocks import BlockResult
-from geoseg.prediction.graph import Work, run_on_cluster, run_on_threads
+from geoseg.backends.gpus import gpu_count, visible_gpus
 from geoseg.prediction.options import AUTO, PredictOptions
-
-if TYPE_CHECKING:
-    from geoseg.raster.describe import SceneInfo
-
-WORKER_SECONDS = 60
-"""How long to wait for the first worker of a cluster."""
 
 BATCH_PIXELS = 3 << 19
 """Pixels of a batch on the CPU: enough that its end, where the engine runs dry, comes seldom."""
@@ -148,108 +134,3 @@ def cores_each(workers: int) -> int:
 def _threads(workers: int) -> int:
     """Return the threads of each of so many processes: one more than cores, up to what is of use."""
     return min(cores_each(workers) + 1, MOST_THREADS)
-
-
-@contextlib.contextmanager
-def results(work: Work, resources: Resources) -> Iterator[Iterator[BlockResult]]:
-    """Open the scheduler that the resources name and yield the iterator of block results."""
-    if resources.alone:
-        stream = run_on_threads(work, resources.threads, resources.in_flight)
-        with contextlib.closing(stream):  # type: ignore[type-var]
-            yield stream
-        return
-    with _client(resources) as client:
-        in_flight = max(resources.in_flight, sum(client.nthreads().values()) + 1)
-        stream = run_on_cluster(work, client, in_flight, gpu=resources.gpu and _offers_gpu(client))
-        try:
-            with contextlib.closing(stream):  # type: ignore[type-var]
-                yield stream
-        finally:
-            if resources.scheduler is not None:  # its workers live on
-                _close_everywhere(client, work.plan.scene)
-
-
-@contextlib.contextmanager
-def _client(resources: Resources) -> Iterator[Any]:
-    """Connect to the cluster, or start one, and see that it can do the work."""
-    from distributed import Client, LocalCluster
-    from distributed.comm import CommClosedError
-    from distributed.scheduler import KilledWorker
-
-    # What happens to the run is said in one line; the cluster's own log would bury it.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    lost = (CommClosedError, KilledWorker, CancelledError)
-    with contextlib.ExitStack() as stack:
-        try:
-            if resources.scheduler is None:
-                cluster = stack.enter_context(
-                    LocalCluster(
-                        n_workers=resources.workers,
-                        threads_per_worker=resources.threads,
-                        worker_class=_worker_class(resources.gpus),
-                        dashboard_address=None,
-                        # Another port than that of a cluster that runs beside, and not for others to see.
-                        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-                        resources={"GPU": FEWEST_THREADS} if resources.gpu else None,
-                        silence_logs=logging.CRITICAL,
-                    )
-                )
-                client = stack.enter_context(Client(cluster, set_as_default=False))
-            else:
-                client = stack.enter_context(_connect(Client, resources.scheduler))
-            _check_workers(client, resources)
-            yield client
-        except lost as error:
-            raise GeosegError(
-                f"the cluster was lost ({type(error).__name__}); the same command goes on"
-            ) from error
-
-
-def _worker_class(gpus: tuple[str, ...]) -> Any:
-    """Return what starts a worker process: each in turn is shown one of several GPUs."""
-    from distributed import Nanny
-
-    if len(gpus) < 2:
-        return Nanny
-
-    class OnItsGpu(Nanny):  # type: ignore[misc]
-        def __init__(self, *arguments: Any, name: int, **more: Any) -> None:
-            # Where that process is started again, so is this.
-            env = {VISIBLE: gpus[name % len(gpus)]}
-            super().__init__(*arguments, name=name, env=env, **more)
-
-    return OnItsGpu
-
-
-def _close_everywhere(client: Any, scene: SceneInfo) -> None:
-    from geoseg.raster.scene import close_scene
-
-    with contextlib.suppress(Exception):  # the run has ended; a worker that is gone keeps nothing open
-        client.run(close_scene, scene, on_error="ignore")
-
-
-def _connect(client: Any, address: str) -> Any:
-    message = f"--scheduler {address}: no scheduler answers there"
-    if not address.startswith(("tcp://", "tls://", "ucx://", "ws://", "wss://", "inproc://")):
-        raise InvalidOption(f"--scheduler {address}: not an address such as tcp://host:8786")
-    try:
-        return client(address, timeout="10s", set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise InvalidOption(message) from error
-
-
-def _check_workers(client: Any, resources: Resources) -> None:
-    try:
-        client.wait_for_workers(1, timeout=WORKER_SECONDS)
-    except TimeoutError as error:
-        raise InvalidOption(
-            f"the cluster has no worker after {WORKER_SECONDS} s; start some and try again"
-        ) from error
-    if resources.gpu and not _offers_gpu(client):
-        raise InvalidOption('no worker of the cluster offers a GPU; start workers with --resources "GPU=1"')
-
-
-def _offers_gpu(client: Any) -> bool:
-    """Return whether a worker of the cluster declares the resource ``GPU``."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return any(worker["resources"].get("GPU", 0) >= 1 for worker in workers)

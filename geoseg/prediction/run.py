@@ -16,15 +16,16 @@ from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.prediction.blocks import BlockResult, Tally
 from geoseg.prediction.calibration import remember
-from geoseg.prediction.graph import Work
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.outlook import expect
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.report import Event, Planned, Preparing, Progress, RunReport, peak_memory
-from geoseg.prediction.resources import Resources, results
+from geoseg.prediction.resources import Resources
+from geoseg.prediction.schedulers import Scheduler
 from geoseg.prediction.shaping import FeatureSink, Shaper
 from geoseg.prediction.survey import survey
+from geoseg.prediction.wiring import Work
 from geoseg.values import ProbabilityBlock
 
 
@@ -85,7 +86,9 @@ def predict_scene(
         if journal is not None:
             stack.callback(journal.remove_if_empty)
         # Inference begins while what writes is loaded and the output is opened.
-        stream = stack.enter_context(results(work.keeping(journal), resources))
+        stream = stack.enter_context(
+            stack.enter_context(Scheduler()).results(work.keeping(journal), resources)
+        )
         _load_writers()
         vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
         raster = stack.enter_context(_raster_sink(plan, options))

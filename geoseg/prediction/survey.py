@@ -14,13 +14,13 @@ from geoseg.prediction.blocks import usual_batch
 from geoseg.prediction.budget import settle_memory
 from geoseg.prediction.fit import choose_bands, needs_stretch, working_grid
 from geoseg.prediction.forecast import tile_count
-from geoseg.prediction.graph import Work
 from geoseg.prediction.journal import is_begun, known_blocks
 from geoseg.prediction.machine import default_budget, memory_limit
 from geoseg.prediction.memory import has_room_for_trial
 from geoseg.prediction.options import Limits, PredictOptions
 from geoseg.prediction.plan import Plan, View, make_plan
 from geoseg.prediction.resources import Resources, choose_gpus, cores_each
+from geoseg.prediction.wiring import Work
 from geoseg.values import GeoBox, Patch, Window
 
 if TYPE_CHECKING:

@@ -98,7 +98,7 @@ class Wiring:
         self._plan = work.plan
         self._tiles = work.plan.tiles
         self._empty = EmptyGround(work.plan, work.coverage)
-        self._digest = work.plan.digest[:16]
+        self._run = work.run[:16]
         self._work = work if shared is None else shared
         self._submit = submit
         self._stopped = stopped
@@ -117,9 +117,9 @@ class Wiring:
         self._margins = {between: values.get(node, node) for between, node in self._margins.items()}
 
     def _key(self, name: str, *blocks: BlockIndex) -> str:
-        # Keys name the plan: a cluster serves several runs at once.
+        # Keys name the run: a cluster serves several at once, and one after the other.
         places = [f"{block.row}_{block.col}" for block in blocks]
-        return "-".join([f"geoseg_{name}", self._digest, *places])
+        return "-".join([f"geoseg_{name}", self._run, *places])
 
     def add(self, block: BlockIndex, after: Any = None) -> Any:
         """Submit a block and return the node of its result, or the result where it is known.

@@ -12,7 +12,8 @@ from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
 from geoseg.backends.base import ReferencePredictor
-from geoseg.prediction.graph import Work, run_on_cluster, run_on_threads
+from geoseg.prediction.schedulers import run_on_cluster, run_on_threads
+from geoseg.prediction.wiring import Work
 from tests.plans import ArrayReader, Load, make_test_plan
 
 SHAPE = (120, 150)

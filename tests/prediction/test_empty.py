@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from geoseg.backends.base import ReferencePredictor
 from geoseg.prediction.empty import EmptyGround
-from geoseg.prediction.graph import run_on_cluster, run_on_threads
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import area_of_interest
 from geoseg.prediction.resources import Resources
+from geoseg.prediction.schedulers import run_on_cluster, run_on_threads
 from geoseg.prediction.wiring import Work
 from geoseg.raster.coverage import Coverage, Level
 from geoseg.testing import assert_same_polygons
@@ -72,7 +72,10 @@ def test_what_is_known_to_be_empty_changes_no_bit(
     model = ReferencePredictor(channels)
     before = run_to_arrays(plan, reader, model, resources=resources)
     reader.windows.clear()
-    with patch("geoseg.prediction.graph.SPAN", span), patch("geoseg.prediction.graph.READY", 2 * span):
+    with (
+        patch("geoseg.prediction.schedulers.SPAN", span),
+        patch("geoseg.prediction.schedulers.READY", 2 * span),
+    ):
         after = run_to_arrays(plan, reader, model, resources=resources, coverage=known(plan, present))
     assert (before.values == after.values).all()
     assert (before.valid == after.valid).all()

@@ -30,17 +30,18 @@ from geoseg.backends.footprint import NOTHING, Footprint
 from geoseg.backends.gpus import VISIBLE, visible_gpus
 from geoseg.grid import BlockIndex
 from geoseg.prediction import resources as resources_module
+from geoseg.prediction import schedulers
 from geoseg.prediction.blocks import BlockResult, Inferred
 from geoseg.prediction.budget import settle_memory
 from geoseg.prediction.calibration import keep, recall
 from geoseg.prediction.forecast import Pace
-from geoseg.prediction.graph import Work, run_on_cluster, run_on_threads
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.reading import BlockPixels
-from geoseg.prediction.resources import FEWEST_THREADS, Resources, choose_gpus, results
-from geoseg.prediction.wiring import infer, read
+from geoseg.prediction.resources import FEWEST_THREADS, Resources, choose_gpus
+from geoseg.prediction.schedulers import Scheduler, run_on_cluster, run_on_threads
+from geoseg.prediction.wiring import Work, infer, read
 from geoseg.testing import make_scene
 from geoseg.values import Patch, Window
 from tests.plans import ArrayReader, Load, make_test_plan
@@ -291,7 +292,7 @@ def test_only_workers_that_declare_a_gpu_infer(diary: Diary) -> None:
             return submit(function, *arguments, **more)
 
         client.submit = watched
-        stream = run_on_cluster(make_work(diary), client, 5, gpu=resources_module._offers_gpu(client))
+        stream = run_on_cluster(make_work(diary), client, 5, gpu=schedulers._offers_gpu(client))
         assert_same(list(stream), expected)
         assert set(diary.pids("infer")) == {cluster.workers[0].pid}
     assert asked.pop("infer") == {"{'GPU': 1}"}
@@ -323,10 +324,10 @@ def test_a_model_on_the_cpu_asks_no_worker_for_its_gpu(
         asked.append(gpu)
         yield from ()
 
-    monkeypatch.setattr(resources_module, "_client", cluster)
-    monkeypatch.setattr(resources_module, "run_on_cluster", stream)
+    monkeypatch.setattr(schedulers, "_connect", cluster)
+    monkeypatch.setattr(schedulers, "run_on_cluster", stream)
     machine = Resources(threads=2, in_flight=5, batch=4, scheduler="tcp://a:1", device=device)
-    with results(make_work(diary), machine) as given:
+    with Scheduler() as scheduler, scheduler.results(make_work(diary), machine) as given:
         assert not list(given)
     assert asked == [asks]
 
@@ -341,7 +342,8 @@ def test_each_process_is_shown_its_gpu_and_a_killed_one_loses_nothing(diary: Dia
     expected = alone(diary)
     machine = Resources(threads=2, in_flight=5, batch=4, workers=2, device="cuda", gpus=("7", "GPU-9"))
     done: list[BlockResult] = []
-    with results(make_work(diary, 2, FEWEST_THREADS), machine) as stream:
+    work = make_work(diary, 2, FEWEST_THREADS)
+    with Scheduler() as scheduler, scheduler.results(work, machine) as stream:
         for result in stream:
             done.append(result)
             if len(done) == 3:

@@ -13,10 +13,11 @@ from geoseg.backends.base import BatchSize, ReferencePredictor
 from geoseg.errors import UnwritableOutput
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import Inferred, infer_pixels
-from geoseg.prediction.graph import Work, run_on_threads
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import read_block
+from geoseg.prediction.schedulers import run_on_threads
+from geoseg.prediction.wiring import Work
 from tests.plans import ArrayReader, Load, make_test_plan
 
 SHAPE = (60, 75)

@@ -85,7 +85,7 @@ def test_no_block_batch_or_thread_changes_a_bit(
         resources = Resources(workers, workers + 1, batch)
         return run_to_arrays(plan, reader, ReferencePredictor(channels), batch=batch, resources=resources)
 
-    with patch("geoseg.prediction.graph.SPAN", span):
+    with patch("geoseg.prediction.schedulers.SPAN", span):
         outcomes = [
             run(block, batch, workers)
             for block, batch, workers in zip(blocks, batches, (1, threads), strict=True)

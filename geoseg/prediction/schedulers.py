@@ -1,4 +1,4 @@
-"""The dask graph: blocks as tasks, a bounded number of them in flight.
+"""Where the blocks of a scene are worked: on threads, on a local cluster, or on a cluster that is given.
 
 The wiring of a block is written once (`geoseg.prediction.wiring`) and submitted in two ways. On
 threads it becomes dask graphs of at most `SPAN` blocks each, in which a block may start only after
@@ -10,19 +10,28 @@ the blocks; those that are known without work are handed out between the others.
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from geoseg.backends.gpus import VISIBLE
+from geoseg.errors import GeosegError, InvalidOption
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import BlockResult, Stopped
+from geoseg.prediction.resources import FEWEST_THREADS, Resources
 from geoseg.prediction.wiring import Wiring, Work, infer
 
-__all__ = ["Work", "run_on_cluster", "run_on_threads"]
+if TYPE_CHECKING:
+    from geoseg.raster.describe import SceneInfo
+
+WORKER_SECONDS = 60
+"""How long to wait for the first worker of a cluster."""
 
 SPAN = 256
 """Blocks of one graph: enough that the pause between two is not felt, few enough to stay small."""
@@ -31,6 +40,71 @@ READY = 4096
 """Empty blocks that may wait for the blocks before them to be done."""
 
 Results = queue.Queue[list[BlockResult] | BaseException | None]
+
+
+class Scheduler(contextlib.AbstractContextManager["Scheduler"]):
+    """Works the blocks of one scene after the other; leaving it closes what it started.
+
+    A cluster is started, or connected to, for the first scene that needs one. It serves all that
+    follow, until one needs other processes or threads.
+    """
+
+    def __init__(self) -> None:
+        self._opened = contextlib.ExitStack()
+        self._client: Any = None
+        self._serves: tuple[object, ...] = ()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the cluster that was started, or leave the one that was given."""
+        self._client, self._serves = None, ()
+        self._opened.pop_all().close()
+
+    @contextlib.contextmanager
+    def results(self, work: Work, resources: Resources) -> Iterator[Iterator[BlockResult]]:
+        """Begin the work and yield the iterator of block results; leaving ends the work.
+
+        Raises
+        ------
+        InvalidOption
+            If there is no such cluster, or no worker of it can do the work.
+        GeosegError
+            If the cluster is lost on the way.
+        """
+        if resources.alone:
+            stream = run_on_threads(work, resources.threads, resources.in_flight)
+            with contextlib.closing(stream):  # type: ignore[type-var]
+                yield stream
+            return
+        with self._cluster(resources) as client:
+            in_flight = max(resources.in_flight, sum(client.nthreads().values()) + 1)
+            stream = run_on_cluster(work, client, in_flight, gpu=resources.gpu and _offers_gpu(client))
+            try:
+                with contextlib.closing(stream):  # type: ignore[type-var]
+                    yield stream
+            finally:
+                _close_everywhere(client, work.plan.scene)
+
+    @contextlib.contextmanager
+    def _cluster(self, resources: Resources) -> Iterator[Any]:
+        from distributed.comm import CommClosedError
+        from distributed.scheduler import KilledWorker
+
+        processes = (resources.workers, resources.threads, resources.gpus)
+        wanted = (resources.scheduler or processes, resources.gpu)
+        try:
+            if self._serves != wanted:
+                self.close()
+                self._client = self._opened.enter_context(_connect(resources))
+                self._serves = wanted
+            yield self._client
+        except (CommClosedError, KilledWorker, CancelledError) as error:
+            self.close()
+            raise GeosegError(
+                f"the cluster was lost ({type(error).__name__}); the same command goes on"
+            ) from error
 
 
 def run_on_threads(work: Work, threads: int, in_flight: int) -> Iterator[BlockResult]:
@@ -172,7 +246,7 @@ def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False
 
     # A task, not scattered data: whatever is lost with a worker can be made again.
     there = replace(work, coverage=None)  # only the wiring asks for it
-    shared = submit(_same, there, key=f"geoseg_work-{work.plan.digest}")
+    shared = submit(_same, there, key=f"geoseg_work-{work.run}")
     if gpu:
         _spread(client, shared)
     wiring = Wiring(work, submit, None, shared=shared, apart=gpu)
@@ -209,3 +283,82 @@ def _is_ready(node: Any) -> bool:
 
 def _same(work: Work) -> Work:
     return work
+
+
+@contextlib.contextmanager
+def _connect(resources: Resources) -> Iterator[Any]:
+    """Connect to the cluster that is given, or start one, and see that it can do the work."""
+    from distributed import Client, LocalCluster
+
+    # What happens to the run is said in one line; the cluster's own log would bury it.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with contextlib.ExitStack() as stack:
+        if resources.scheduler is None:
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=resources.workers,
+                    threads_per_worker=resources.threads,
+                    worker_class=_worker_class(resources.gpus),
+                    dashboard_address=None,
+                    # Another port than that of a cluster that runs beside, and not for others to see.
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                    resources={"GPU": FEWEST_THREADS} if resources.gpu else None,
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+        else:
+            client = stack.enter_context(_client_of(resources.scheduler))
+        _check_workers(client, resources)
+        yield client
+
+
+def _worker_class(gpus: tuple[str, ...]) -> Any:
+    """Return what starts a worker process: each in turn is shown one of several GPUs."""
+    from distributed import Nanny
+
+    if len(gpus) < 2:
+        return Nanny
+
+    class OnItsGpu(Nanny):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, name: int, **more: Any) -> None:
+            # Where that process is started again, so is this.
+            env = {VISIBLE: gpus[name % len(gpus)]}
+            super().__init__(*arguments, name=name, env=env, **more)
+
+    return OnItsGpu
+
+
+def _close_everywhere(client: Any, scene: SceneInfo) -> None:
+    from geoseg.raster.scene import close_scene
+
+    with contextlib.suppress(Exception):  # the run has ended; a worker that is gone keeps nothing open
+        client.run(close_scene, scene, on_error="ignore")
+
+
+def _client_of(address: str) -> Any:
+    from distributed import Client
+
+    if not address.startswith(("tcp://", "tls://", "ucx://", "ws://", "wss://", "inproc://")):
+        raise InvalidOption(f"--scheduler {address}: not an address such as tcp://host:8786")
+    try:
+        return Client(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InvalidOption(f"--scheduler {address}: no scheduler answers there") from error
+
+
+def _check_workers(client: Any, resources: Resources) -> None:
+    try:
+        client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    except TimeoutError as error:
+        raise InvalidOption(
+            f"the cluster has no worker after {WORKER_SECONDS} s; start some and try again"
+        ) from error
+    if resources.gpu and not _offers_gpu(client):
+        raise InvalidOption('no worker of the cluster offers a GPU; start workers with --resources "GPU=1"')
+
+
+def _offers_gpu(client: Any) -> bool:
+    """Return whether a worker of the cluster declares the resource ``GPU``."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return any(worker["resources"].get("GPU", 0) >= 1 for worker in workers)
