@@ -54,6 +54,7 @@ def make_test_plan(
     taper: Taper = "hann",
     channels: int = 1,
     outline: Literal["smooth", "pixel"] = "smooth",
+    margin: int = 1,
 ) -> Plan:
     height, width = shape
     scene = scene_info(height, width)
@@ -63,7 +64,7 @@ def make_test_plan(
         bands=(1,),
         stretch=None,
         grid=scene.geobox,
-        tiles=TileGrid(Axis(height, tile, overlap), Axis(width, tile, overlap), block, taper),
+        tiles=TileGrid(Axis(height, tile, overlap), Axis(width, tile, overlap), block, taper, margin),
         aoi=None,
         model_name="test",
         model_digest="0" * 64,

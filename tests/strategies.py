@@ -20,4 +20,5 @@ def tile_grids(draw: st.DrawFn, max_n: int = 90) -> TileGrid:
     size = draw(st.integers(8, 24))
     overlap = draw(st.integers(0, size // 2))
     rows, cols = (Axis(draw(st.integers(1, max_n)), size, overlap) for _ in range(2))
-    return TileGrid(rows, cols, draw(st.integers(1, 4)), draw(tapers))
+    margin = draw(st.integers(1, min(4, (size - overlap - 1) // 2)))
+    return TileGrid(rows, cols, draw(st.integers(1, 4)), draw(tapers), margin)

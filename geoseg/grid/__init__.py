@@ -2,11 +2,11 @@
 
 from geoseg.grid.classes import classify
 from geoseg.grid.overlap_add import Share, accumulate, blend, share_window, split
-from geoseg.grid.tiles import HALO, ONE, Axis, BlockIndex, Taper, Tile, TileGrid
+from geoseg.grid.tiles import ONE, TILE_MULTIPLE, Axis, BlockIndex, Taper, Tile, TileGrid, choose_tile
 
 __all__ = [
-    "HALO",
     "ONE",
+    "TILE_MULTIPLE",
     "Axis",
     "BlockIndex",
     "Share",
@@ -15,6 +15,7 @@ __all__ = [
     "TileGrid",
     "accumulate",
     "blend",
+    "choose_tile",
     "classify",
     "share_window",
     "split",

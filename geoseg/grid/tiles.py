@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,11 +16,8 @@ from geoseg.values import Window
 ONE = 256
 """Sum of the weights of one axis at every pixel; the product over two axes is ONE · ONE."""
 
-HALO = 3
-"""Rows and columns of its upper and left neighbours that a block needs before it can be traced."""
-
-_SHIFT = 2
-"""How far a block's tracing region lies up and left of its core."""
+TILE_MULTIPLE = 32
+"""What the encoders of the field divide a tile by."""
 
 Taper = Literal["hann", "linear", "flat"]
 
@@ -54,6 +52,12 @@ class Axis:
         Pixels of a tile, at least 8.
     overlap : int
         Pixels that neighbouring tiles share at least, at most half a tile.
+
+    Examples
+    --------
+    >>> axis = Axis(n=100, size=32, overlap=8)
+    >>> [axis.start(tile) for tile in range(len(axis))]
+    [0, 24, 48, 68]
     """
 
     n: int
@@ -147,12 +151,37 @@ class TileGrid:
         Tiles along a side of a block.
     taper : {"hann", "linear", "flat"}
         How a tile's weight falls off over the overlap.
+    margin : int
+        Pixels around a window that decide how it is traced: so many up and left, one more down and
+        right, as outlines run between pixel centres. A pixel is enough for tracing alone.
+
+    Examples
+    --------
+    >>> axis = Axis(100, 16, 4)
+    >>> grid = TileGrid(axis, axis, block=2)
+    >>> grid.block_shape
+    (4, 4)
+    >>> grid.core(BlockIndex(0, 1))
+    Window(row=0, col=24, height=24, width=24)
+    >>> grid.region(BlockIndex(0, 1))
+    Window(row=0, col=22, height=22, width=24)
     """
 
     rows: Axis
     cols: Axis
     block: int
     taper: Taper = "hann"
+    margin: int = 1
+
+    def __post_init__(self) -> None:
+        shortest = min((axis.stride for axis in (self.rows, self.cols) if len(axis) > 1), default=self.halo)
+        if self.margin < 1 or self.halo > shortest:
+            raise ValueError(f"a margin of {self.margin} is not within 1 … half a stride of {shortest}")
+
+    @property
+    def halo(self) -> int:
+        """Rows and columns of its upper and left neighbours that a block needs before it can be traced."""
+        return 2 * self.margin + 1
 
     @property
     def window(self) -> Window:
@@ -210,21 +239,24 @@ class TileGrid:
                 yield BlockIndex(row, col)
 
     def field(self, block: BlockIndex) -> Window:
-        """Return the pixels that tracing a block needs: its core and `HALO` more up and left."""
+        """Return the pixels that tracing a block needs: its core and `halo` more up and left."""
         core = self.core(block)
-        top, left = max(0, core.row - HALO), max(0, core.col - HALO)
+        top, left = max(0, core.row - self.halo), max(0, core.col - self.halo)
         return Window(top, left, core.row_stop - top, core.col_stop - left)
 
     def region(self, block: BlockIndex) -> Window:
         """Return the pixels that a block traces: its core moved up and left. Regions partition the grid.
 
-        Tracing looks one pixel beyond a region up and left, two down and right; moved so, all of
-        that lies in the block's own core and in blocks before it.
+        Tracing looks `margin` pixels beyond a region up and left, one more down and right; moved by
+        the latter, all of that lies in the block's own core and in blocks before it.
         """
         core = self.core(block)
-        top, left = _shifted(core.row, self.rows.n), _shifted(core.col, self.cols.n)
-        bottom, right = _shifted(core.row_stop, self.rows.n), _shifted(core.col_stop, self.cols.n)
+        top, bottom = (self._moved(edge, self.rows.n) for edge in (core.row, core.row_stop))
+        left, right = (self._moved(edge, self.cols.n) for edge in (core.col, core.col_stop))
         return Window(top, left, bottom - top, right - left)
+
+    def _moved(self, edge: int, n: int) -> int:
+        return edge if edge in {0, n} else edge - self.margin - 1
 
 
 def _core(axis: Axis, tiles: int, index: int) -> tuple[int, int]:
@@ -233,5 +265,30 @@ def _core(axis: Axis, tiles: int, index: int) -> tuple[int, int]:
     return axis.start(groups[index][0]), stop
 
 
-def _shifted(edge: int, n: int) -> int:
-    return edge if edge in {0, n} else edge - _SHIFT
+def choose_tile(shape: tuple[int, int], suggested: int, overlap: int) -> int:
+    """Return the side of the tiles that takes the fewest pixels through the network.
+
+    The last tile of an axis shifts inward and repeats what lies under it: up to a stride of pixels,
+    which a size that nearly divides the axis avoids.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the working grid.
+    suggested : int
+        Candidates are the multiples of `TILE_MULTIPLE` within a fifth of it; of equals the nearest.
+    overlap : int
+        At most half of the smallest candidate.
+
+    Examples
+    --------
+    >>> choose_tile((8192, 8192), 640, 64)
+    608
+    """
+
+    def cost(size: int) -> tuple[int, int]:
+        return math.prod(len(Axis(n, size, overlap)) * size for n in shape), abs(size - suggested)
+
+    reach = suggested // 5 // TILE_MULTIPLE * TILE_MULTIPLE
+    sizes = range(suggested - reach, suggested + reach + 1, TILE_MULTIPLE)
+    return min((size for size in sizes if overlap <= size // 2), key=cost, default=suggested)

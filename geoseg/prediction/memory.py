@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geoseg.grid import HALO, Axis
+from geoseg.grid import Axis
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources
 from geoseg.raster.describe import pixel_bytes
@@ -180,7 +180,7 @@ def _waiting(plan: Plan, extent: int, *, read: bool) -> int:
 def _between_rows(plan: Plan) -> int:
     """Return the bytes of strips and margins that wait for the next row of blocks, and of weights."""
     channels, tiles = _channels(plan), plan.tiles
-    a_column = tiles.rows.overlap * (4 * channels + 1) + HALO * (2 * channels + 1)
+    a_column = tiles.rows.overlap * (4 * channels + 1) + tiles.halo * (2 * channels + 1)
     weights = sum(2 * len(axis) * axis.size + 32 * axis.n for axis in _axes((tiles.rows, tiles.cols)))
     return plan.grid.width * a_column + weights
 

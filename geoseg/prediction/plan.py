@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.grid import Axis, TileGrid, classify
+from geoseg.grid import TILE_MULTIPLE, Axis, TileGrid, choose_tile, classify
 from geoseg.models.card import ModelCard
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.fit import check_resolution
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 BLOCK_PIXELS = 2048
 """Largest side of a block; bigger ones save nothing and wait longer for the first polygon."""
-
-TILE_MULTIPLE = 32
-"""What the encoders of the field divide a tile by."""
 
 NOISE_PIXELS = 25
 """The default of --min-area, in pixels of the working grid."""
@@ -205,30 +202,6 @@ def make_plan(
         warnings=tuple(warnings),
         reason=reason,
     )
-
-
-def choose_tile(shape: tuple[int, int], suggested: int, overlap: int) -> int:
-    """Return the side of the tiles that takes the fewest pixels through the network.
-
-    The last tile of an axis shifts inward and repeats what lies under it: up to a stride of pixels,
-    which a size that nearly divides the axis avoids.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Rows and columns of the working grid.
-    suggested : int
-        Candidates are the multiples of `TILE_MULTIPLE` within a fifth of it; of equals the nearest.
-    overlap : int
-        At most half of the smallest candidate.
-    """
-
-    def cost(size: int) -> tuple[int, int]:
-        return math.prod(len(Axis(n, size, overlap)) * size for n in shape), abs(size - suggested)
-
-    reach = suggested // 5 // TILE_MULTIPLE * TILE_MULTIPLE
-    sizes = range(suggested - reach, suggested + reach + 1, TILE_MULTIPLE)
-    return min((size for size in sizes if overlap <= size // 2), key=cost, default=suggested)
 
 
 def _tile(grid: GeoBox, card: ModelCard, options: PredictOptions) -> tuple[int, int]:

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -54,7 +55,7 @@ def blend_all(
 
 @given(tile_grids(max_n=60), st.integers(1, 6))
 def test_blending_does_not_depend_on_the_blocks(grid: TileGrid, other_block: int) -> None:
-    other = TileGrid(grid.rows, grid.cols, other_block, grid.taper)
+    other = dataclasses.replace(grid, block=other_block)
     values, valid = blend_all(grid, by_content)
     other_values, _ = blend_all(other, by_content)
     assert valid.all()

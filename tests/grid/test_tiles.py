@@ -63,13 +63,13 @@ def test_what_a_block_contributes_falls_into_its_followers(grid: TileGrid) -> No
 
 
 @given(tile_grids())
-def test_a_field_reaches_one_pixel_before_its_region_and_two_beyond(grid: TileGrid) -> None:
+def test_a_field_reaches_the_margin_before_its_region_and_a_pixel_more_beyond(grid: TileGrid) -> None:
     for block in grid.blocks():
         field, region = grid.field(block), grid.region(block)
-        assert field.row == max(0, region.row - 1)
-        assert field.col == max(0, region.col - 1)
-        assert field.row_stop == min(grid.rows.n, region.row_stop + 2)
-        assert field.col_stop == min(grid.cols.n, region.col_stop + 2)
+        assert field.row == max(0, region.row - grid.margin)
+        assert field.col == max(0, region.col - grid.margin)
+        assert field.row_stop == min(grid.rows.n, region.row_stop + grid.margin + 1)
+        assert field.col_stop == min(grid.cols.n, region.col_stop + grid.margin + 1)
 
 
 @given(tile_grids())
@@ -86,3 +86,11 @@ def test_a_field_lies_in_the_cores_of_its_leaders(grid: TileGrid) -> None:
 def test_impossible_axes_are_refused(n: int, size: int, overlap: int) -> None:
     with pytest.raises(ValueError, match=r"overlap|needs"):
         Axis(n, size, overlap)
+
+
+@pytest.mark.parametrize("margin", [0, 6])
+def test_a_margin_that_reaches_beyond_the_next_block_is_refused(margin: int) -> None:
+    long, short = Axis(100, 16, 4), Axis(10, 16, 4)
+    with pytest.raises(ValueError, match="margin"):
+        TileGrid(long, long, 1, margin=margin)
+    assert TileGrid(short, short, 1, margin=6).margin == 6  # a single tile has no neighbours

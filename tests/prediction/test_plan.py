@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
-from geoseg.grid import Axis
+from geoseg.grid import TILE_MULTIPLE, Axis, choose_tile
 from geoseg.models.card import Head, ModelCard
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.fit import check_resolution, choose_bands, needs_stretch, working_grid
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import TILE_MULTIPLE, View, choose_tile, make_plan
+from geoseg.prediction.plan import View, make_plan
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, GeoBox
 from tests.plans import scene_info

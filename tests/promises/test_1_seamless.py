@@ -54,9 +54,10 @@ def key(outcome: Outcome) -> Counter[tuple[object, ...]]:
     blocks=st.tuples(st.integers(1, 4), st.integers(1, 9)),
     batches=st.tuples(st.integers(1, 3), st.integers(4, 9)),
     threads=st.integers(1, 4),
+    margin=st.integers(1, 5),
     span=st.sampled_from([1, 3, 256]),
 )
-def test_no_block_batch_or_thread_changes_a_bit(
+def test_no_block_batch_thread_or_margin_changes_a_bit(
     shape: tuple[int, int],
     seed: int,
     tile: int,
@@ -68,11 +69,12 @@ def test_no_block_batch_or_thread_changes_a_bit(
     blocks: tuple[int, int],
     batches: tuple[int, int],
     threads: int,
+    margin: int,
     span: int,
 ) -> None:
     reader = picture(shape, seed, holes=holes)
 
-    def run(block: int, batch: int, workers: int) -> Outcome:
+    def run(block: int, batch: int, workers: int, margin: int) -> Outcome:
         plan = make_test_plan(
             shape,
             tile=tile,
@@ -81,14 +83,15 @@ def test_no_block_batch_or_thread_changes_a_bit(
             taper=taper,
             channels=channels,
             outline=outline,
+            margin=min(margin, (tile - int(tile * share) - 1) // 2),
         )
         resources = Resources(workers, workers + 1, batch)
         return run_to_arrays(plan, reader, ReferencePredictor(channels), batch=batch, resources=resources)
 
     with patch("geoseg.prediction.schedulers.SPAN", span):
         outcomes = [
-            run(block, batch, workers)
-            for block, batch, workers in zip(blocks, batches, (1, threads), strict=True)
+            run(block, batch, workers, width)
+            for block, batch, workers, width in zip(blocks, batches, (1, threads), (1, margin), strict=True)
         ]
     first, second = outcomes
     assert (first.values == second.values).all()
