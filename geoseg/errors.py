@@ -7,6 +7,7 @@ One root to catch, and still the builtin that a caller expects::
     ├── InvalidModel                (ValueError)  a model folder, card or file that is wrong or unsafe
     ├── InvalidOption               (ValueError)  options that contradict each other or the input
     ├── UnwritableOutput            (OSError)     an output that exists, or that cannot be written
+    ├── MissingExtra                (ImportError) what comes with an extra that is not installed
     ├── BackendUnavailable          (RuntimeError) a backend or device that this machine lacks
     └── OutOfDeviceMemory           (MemoryError) a batch that did not fit on the device
 
@@ -53,6 +54,26 @@ class UnwritableOutput(GeosegError, OSError):
 
 class BackendUnavailable(GeosegError, RuntimeError):
     """A backend or device that is not available on this machine."""
+
+
+class MissingExtra(GeosegError, ImportError):
+    """Something that needs an extra of geoseg's.
+
+    Parameters
+    ----------
+    what : str
+        What was asked for: the subject of "needs".
+    extra : str
+        Name of the extra.
+
+    Examples
+    --------
+    >>> print(MissingExtra("device cuda", "torch"))
+    device cuda needs geoseg[torch]: pip install 'geoseg[torch]'
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs geoseg[{extra}]: pip install 'geoseg[{extra}]'")
 
 
 class OutOfDeviceMemory(GeosegError, MemoryError):

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from geoseg.backends.networks.pooling import exportable
-from geoseg.errors import BackendUnavailable, InvalidModel
+from geoseg.errors import InvalidModel, MissingExtra
 from geoseg.files import replacing, sha1
 
 OPSET = 17
@@ -55,7 +55,7 @@ def export_onnx(
 
     Raises
     ------
-    BackendUnavailable
+    MissingExtra
         If the package onnx is not installed.
     InvalidModel
         If `weights` cannot be read as safetensors.
@@ -65,7 +65,7 @@ def export_onnx(
     try:
         import onnx
     except ImportError as error:
-        raise BackendUnavailable("exporting needs the package onnx; pip install 'geoseg[export]'") from error
+        raise MissingExtra("export to ONNX", "train") from error
     example = torch.zeros(1, bands, tile, tile)
     dynamic = {0: "batch", 2: "rows", 3: "cols"}
     with replacing(path) as temporary, _evaluating(module), _expressible(module), warnings.catch_warnings():

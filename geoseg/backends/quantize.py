@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from geoseg.backends.base import Predictor, to_network
 from geoseg.backends.loss import LabelledTile, PrecisionReport, compare_precisions
 from geoseg.backends.precision import LOSS_LIMIT, Precision, cpu_capabilities
-from geoseg.errors import BackendUnavailable, InvalidModel, InvalidOption
+from geoseg.errors import InvalidModel, InvalidOption, MissingExtra
 from geoseg.files import check_writable, replacing
 from geoseg.models.bundle import INT8
 from geoseg.models.card import Head
@@ -100,7 +100,7 @@ def ship_int8(
 
     Raises
     ------
-    InvalidModel, InvalidOption, BackendUnavailable, UnwritableOutput
+    InvalidModel, InvalidOption, MissingExtra, UnwritableOutput
         See `quantize`.
     """
     if head.activation == "probability":
@@ -140,7 +140,7 @@ def quantize(onnx: Path, tiles: Iterable[NDArray[np.float32]], path: Path) -> No
 
     Raises
     ------
-    BackendUnavailable
+    MissingExtra
         If NNCF is not installed.
     InvalidOption
         If there is no tile, or their shapes differ.
@@ -222,9 +222,7 @@ def _quiet_nncf() -> Iterator[Any]:
             try:
                 import nncf
             except ImportError as error:
-                raise BackendUnavailable(
-                    "INT8 needs the package nncf; pip install 'geoseg[train]'"
-                ) from error
+                raise MissingExtra("quantizing to INT8", "train") from error
         # NNCF tells of its progress, and makes torch look for a CUDA compiler that nobody needs here.
         # (nncf.set_log_level would change handlers that belong to others, too.)
         chatty = {name: logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")}

@@ -16,7 +16,7 @@ from types import FrameType
 
 import click
 
-from geoseg.errors import GeosegError
+from geoseg.errors import GeosegError, MissingExtra
 
 _COMMANDS = {
     "predict": "Segment a scene and write georeferenced polygons.",
@@ -26,6 +26,12 @@ _COMMANDS = {
     "info": "Show what geoseg sees in a scene.",
     "models": "List, show and check models.",
 }
+
+_EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "timm", "segmentation_models_pytorch"), "torch"),
+    **dict.fromkeys(("lightning", "nncf", "onnx", "tensorboard"), "train"),
+}
+"""Package: the extra that it comes with."""
 
 
 class _Commands(click.Group):
@@ -104,6 +110,8 @@ def _explain(error: BaseException) -> str | None:
         return error.format_message()
     if isinstance(error, GeosegError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get(str(error.name).partition(".")[0])):
+        return str(MissingExtra("this command", extra))
     if isinstance(error, MemoryError):
         return "out of memory; give a smaller --max-memory or --tile"
     return None

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -134,9 +134,16 @@ class Plan:
 
 
 @functools.cache
-def _versions() -> list[str]:
-    """Return the versions of what computes results: looked up once, as it takes 10 ms."""
-    return [version(name) for name in ("geoseg", "openvino", "onnxruntime", "torch")]
+def _versions() -> list[str | None]:
+    """Return the versions of what computes results, None if not installed: looked up once, in 10 ms."""
+    return [_version(name) for name in ("geoseg", "openvino", "onnxruntime", "torch")]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _canonical(value: Any) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from geoseg.errors import BackendUnavailable
+from geoseg.errors import MissingExtra
 
-_PACKAGES = ("lightning", "onnx", "tensorboard")
+_PACKAGES = ("torch", "torchvision", "segmentation_models_pytorch", "lightning", "onnx", "tensorboard")
 
 
 def require_packages(*, int8: bool = False) -> None:
@@ -19,9 +19,10 @@ def require_packages(*, int8: bool = False) -> None:
 
     Raises
     ------
-    BackendUnavailable
+    MissingExtra
         One line that says how to install them.
     """
-    missing = [name for name in (*_PACKAGES, *(("nncf",) if int8 else ())) if find_spec(name) is None]
-    if missing:
-        raise BackendUnavailable(f"training needs {', '.join(missing)}; pip install 'geoseg[train]'")
+    if any(find_spec(name) is None for name in _PACKAGES):
+        raise MissingExtra("training", "train")
+    if int8 and find_spec("nncf") is None:
+        raise MissingExtra("card.int8: true", "train")

@@ -294,7 +294,7 @@ def test_missing_packages_are_named_before_training(recipe_path, monkeypatch, ca
     content = recipe_path.read_text().replace("int8: false", "int8: true")
     recipe_path.write_text(content)
     assert run(["train", str(recipe_path)]) == 2
-    assert "needs nncf; pip install 'geoseg[train]'" in capsys.readouterr().err
+    assert "card.int8: true needs geoseg[train]: pip install 'geoseg[train]'" in capsys.readouterr().err
 
 
 def test_help_names_every_family_and_shows_examples(capsys):
