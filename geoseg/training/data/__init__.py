@@ -14,7 +14,7 @@
     footprints.py  polygons burnt into a window    extent.py    outlines compared across CRSs
     chips.py     chips of an index or a folder     labelled.py  scenes with their labels
     holdout.py   places, scenes and blocks         located.py   ground and where it lies
-    paste.py     objects of one sample in another
+    paste.py     objects of one sample in another   rims.py   what is unknown round clusters
 
 A `Sample` is pixels, uint8, (bands, rows, cols), and labels, uint8, (rows, cols): class ids, 0 for
 background, `IGNORE` = 255 where nothing is known. Two frames are used throughout: *native pixels* of

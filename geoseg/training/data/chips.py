@@ -20,6 +20,7 @@ from geoseg.training.data.ground import to_bytes, within
 from geoseg.training.data.located import Located
 from geoseg.training.data.masks import MaskFile
 from geoseg.training.data.pictures import PictureGround
+from geoseg.training.data.rims import forget_rims
 from geoseg.training.data.sample import IGNORE
 from geoseg.training.data.spec import ChipsSpec, DataSpec
 from geoseg.training.data.vectors import Polygons, read_polygons
@@ -74,7 +75,7 @@ def read_chips(
     rows = [row for row in chip_rows(spec, base) if not _excluded(row.source, spec)]
     _check_files(rows)
     sources = {row.source for row in rows}
-    for word in sorted({*spec.weights, *spec.labels, *spec.layers} - sources):
+    for word in sorted({*spec.weights, *spec.labels, *spec.layers, *spec.rims} - sources):
         raise InvalidOption(f"{_title(spec, base)}: has no source {word!r}{hint(word, sorted(sources))}")
     polygons = {
         source: read_polygons(base / path, table, layer=spec.layers.get(source))
@@ -108,6 +109,8 @@ def _read(row: Row, spec: ChipsSpec, data: DataSpec, table: ClassTable, polygons
     labels = mask.read(mask.geobox.window)
     labels[~patch.valid] = IGNORE
     pixel_m = _pixel_m(row, scene)
+    if rim_m := spec.rims.get(row.source):
+        labels = forget_rims(labels, pixels, (rim_m / pixel_m[0], rim_m / pixel_m[1]))
     footprints = _footprints(scene, pixel_m, polygons, data.touching_gap_m)
     weight = spec.weights.get(row.source, 1.0)
     ground = PictureGround(

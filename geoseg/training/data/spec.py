@@ -117,6 +117,9 @@ class ChipsSpec(Section):
         says unknown, it stays unknown.
     layers : mapping of str to str
         Layer of these polygons, by source; the first if not named.
+    rims : mapping of str to float
+        Metres round outlines and seams of a source's objects of which nothing is known: for masks that
+        draw touching objects as one. See `geoseg.training.data.rims`.
     exclude : tuple of str
         Shell patterns of sources that are left out.
     """
@@ -130,6 +133,7 @@ class ChipsSpec(Section):
     weights: dict[str, Positive] = {}
     labels: dict[str, Path] = {}
     layers: dict[str, str] = {}
+    rims: dict[str, Positive] = {}
     exclude: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -299,6 +299,9 @@ def test_chips_of_an_index(chips):
     assert sorted(np.unique(one.labels).tolist()) == [0, 1, IGNORE]
     assert [ground.name for ground in found.validation["there"]] == ["two"]
     assert [g.source for g in read(chips, index="index.csv", exclude=("w*",)).training] == ["town"]
+    forgotten = read(chips, index="index.csv", rims={"town": 1.2}).training[0].labels
+    assert (forgotten[10:50, 30] == IGNORE).sum() == 2 * 8
+    assert (forgotten[24:36, 24:36] == 1).all()
 
 
 def test_chips_of_folders(chips):
