@@ -55,7 +55,7 @@ def forget_rims(
 
 
 def _ellipse(radius: tuple[float, float]) -> NDArray[np.bool_]:
-    """Return the pixels whose centre lies within `radius` of that of the middle one, at least its neighbours."""
+    """Return the pixels within `radius` of the middle one; its neighbours always are."""
     across, down = (max(1.0, side) for side in radius)
     rows, cols = np.ogrid[-int(down) : int(down) + 1, -int(across) : int(across) + 1]
     return np.asarray((rows / down) ** 2 + (cols / across) ** 2 <= 1)

@@ -40,7 +40,11 @@ def test_on_even_ground_all_beyond_the_radius_stays_and_all_along_outlines_is_fo
 
 
 def test_narrow_gaps_are_forgotten_and_wide_ones_are_not():
-    labels = blob(slice(10, 50), slice(5, 20)) | blob(slice(10, 50), slice(26, 35)) | blob(slice(10, 50), slice(50, 60))
+    labels = (
+        blob(slice(10, 50), slice(5, 20))
+        | blob(slice(10, 50), slice(26, 35))
+        | blob(slice(10, 50), slice(50, 60))
+    )
     found = forget_rims(labels, even(labels), (3.0, 3.0))
     assert (found[20:40, 20:26] == IGNORE).all()
     assert (found[20:40, 39:46] == 0).all()
