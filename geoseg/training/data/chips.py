@@ -110,7 +110,7 @@ def _read(row: Row, spec: ChipsSpec, data: DataSpec, table: ClassTable, polygons
     labels[~patch.valid] = IGNORE
     pixel_m = _pixel_m(row, scene)
     if rim_m := spec.rims.get(row.source):
-        labels = forget_rims(labels, pixels, (rim_m / pixel_m[0], rim_m / pixel_m[1]))
+        labels = forget_rims(labels, to_bytes(pixels, patch.valid), (rim_m / pixel_m[0], rim_m / pixel_m[1]))
     footprints = _footprints(scene, pixel_m, polygons, data.touching_gap_m)
     weight = spec.weights.get(row.source, 1.0)
     ground = PictureGround(

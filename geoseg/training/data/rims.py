@@ -1,15 +1,19 @@
-"""Labels that hold clusters of touching objects: what lies between them is made unknown."""
+"""Labels that draw touching objects as one: what may lie between them is made unknown."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from geoseg.training.data.sample import IGNORE
 
+if TYPE_CHECKING:
+    import torch
+
 _STEP = 40
-"""Grey values that a seam between two roofs, or a roof and the ground, differs by at least."""
+"""Grey values by which the two sides of a seam differ, one roof and the next or a roof and the ground."""
 
 
 def forget_rims(
@@ -17,9 +21,9 @@ def forget_rims(
 ) -> NDArray[np.uint8]:
     """Return labels with rims and seams set to `IGNORE`.
 
-    Unknown becomes the band round every outline, the gaps that a closing of the objects would fill,
-    and, inside of objects, where the picture changes by much: there one roof ends and another begins.
-    Even roofs stay objects, background further away stays background.
+    Unknown become the band round every outline, gaps between objects that are narrower than two such
+    bands, and, inside of objects, where the picture changes by much: there one roof ends and another
+    begins. Even roofs stay objects, ground further away stays background.
 
     Parameters
     ----------
@@ -28,8 +32,9 @@ def forget_rims(
     pixels : ndarray of uint8, shape (bands, rows, cols)
         The picture.
     radius : (float, float)
-        Width of the band on either side of an outline, in pixels along a row and along a column. Seams
-        are looked for at half of it: the morphological gradient of the mean of the bands.
+        Width of the band on either side of an outline, in pixels along a row and along a column, rounded
+        to at least 1. Seams are looked for at half of it: the morphological gradient of the mean of the
+        bands, smoothed.
 
     Examples
     --------
@@ -38,24 +43,28 @@ def forget_rims(
     >>> forget_rims(labels, np.zeros((3, 9, 9), np.uint8), (1.0, 1.0))[4].tolist()
     [0, 255, 255, 1, 1, 1, 255, 255, 0]
     """
-    objects = (labels != 0) & (labels != IGNORE)
-    disk = _ellipse(radius)
-    margin = [(2 * (size // 2),) * 2 for size in disk.shape]
-    # Beyond the edge the picture goes on as it is there, so that its edge is no outline.
-    around = np.pad(objects, margin, mode="edge")
-    grown = ndimage.binary_dilation(around, disk)
-    unknown = grown & ~ndimage.binary_erosion(around, disk, border_value=1)
-    unknown |= ndimage.binary_erosion(grown, disk, border_value=1) & ~around
-    (top, _), (left, _) = margin
-    unknown = unknown[top : top + labels.shape[0], left : left + labels.shape[1]]
-    grey = ndimage.gaussian_filter(pixels.mean(axis=0), [side / 3 for side in reversed(radius)])
-    near = _ellipse((radius[0] / 2, radius[1] / 2))
-    seams = ndimage.grey_dilation(grey, footprint=near) - ndimage.grey_erosion(grey, footprint=near)
-    return np.where(unknown | (objects & (seams > _STEP)), np.uint8(IGNORE), labels)
+    import torch
+    from torch.nn.functional import avg_pool2d
+
+    across, down = radius
+    reach, half, third = ((_whole(down / n), _whole(across / n)) for n in (1, 2, 3))
+    objects = torch.from_numpy((labels != 0) & (labels != IGNORE))[None].float()
+    grown = _largest(objects, reach)
+    closed = -_largest(-grown, reach)
+    band = grown + _largest(-objects, reach)  # 1 where both lie within reach
+    grey = torch.from_numpy(pixels).float().mean(0, keepdim=True)
+    smooth = avg_pool2d(grey, [2 * side + 1 for side in third], 1, third, count_include_pad=False)
+    seams = _largest(smooth, half) + _largest(-smooth, half)
+    unknown = (band + closed * (1 - objects) + objects * (seams > _STEP)) > 0
+    return np.where(unknown[0].numpy(), np.uint8(IGNORE), labels)
 
 
-def _ellipse(radius: tuple[float, float]) -> NDArray[np.bool_]:
-    """Return the pixels within `radius` of the middle one; its neighbours always are."""
-    across, down = (max(1.0, side) for side in radius)
-    rows, cols = np.ogrid[-int(down) : int(down) + 1, -int(across) : int(across) + 1]
-    return np.asarray((rows / down) ** 2 + (cols / across) ** 2 <= 1)
+def _largest(values: torch.Tensor, reach: tuple[int, int]) -> torch.Tensor:
+    """Return the largest value within `reach` rows and columns; what lies beyond the edge does not count."""
+    from torch.nn.functional import max_pool2d
+
+    return max_pool2d(values, [2 * side + 1 for side in reach], 1, reach)
+
+
+def _whole(size: float) -> int:
+    return max(1, round(size))
