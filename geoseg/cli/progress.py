@@ -125,6 +125,7 @@ def summary(report: RunReport) -> list[str]:
         f"time       {duration(report.seconds)}, {speed:.2f} MPix/s{_predicted_time(report)}",
         *([] if report.peak_memory is None else [_memory(report, report.peak_memory)]),
         *([] if report.tally.shrunk_batch is None else [_batch(report.tally.shrunk_batch)]),
+        *(f"warning    {text}" for text in report.warnings[len(plan.warnings) :]),
         *(f"wrote      {path}" for path in report.files),
     ]
     if plan.stretch is not None:

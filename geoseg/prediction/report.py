@@ -93,6 +93,8 @@ class RunReport:
         What the run was expected to take.
     blocks_known : int
         Blocks that an interrupted run had inferred before.
+    deviation_px : float
+        Pixels by which edges in another CRS are off, where the bound on their vertices was reached.
     """
 
     plan: Plan
@@ -105,6 +107,17 @@ class RunReport:
     alone: bool = True
     forecast: Forecast | None = None
     blocks_known: int = 0
+    deviation_px: float = 0.0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the plan warns of, and what only the work has shown."""
+        if not self.deviation_px:
+            return self.plan.warnings
+        return (
+            *self.plan.warnings,
+            f"long edges are up to {self.deviation_px:.2g} pixels off in the CRS of the polygons",
+        )
 
     def closed(self, seconds: float, peak_memory: int | None) -> RunReport:
         """Return the report with what is known only when the files are in place."""
@@ -156,7 +169,7 @@ class RunReport:
             "files": list(self.files),
             "options": plan.options,
             "backend_reason": plan.reason,
-            "warnings": list(plan.warnings),
+            "warnings": list(self.warnings),
             "exit_code": self.exit_code,
         }
 

@@ -93,16 +93,17 @@ def predict_scene(
         vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
         raster = stack.enter_context(_raster_sink(plan, options))
         forecast = expect(work, resources)
-        features, area, tally = run_plan(plan, stream, vector, raster, on_event)
+        shaper, tally = run_plan(plan, stream, vector, raster, on_event)
         report = RunReport(
             plan,
-            features,
-            area,
+            shaper.features,
+            shaper.area_m2,
             tally,
             _files(out, options),
             alone=resources.alone,
             forecast=forecast,
             blocks_known=known,
+            deviation_px=shaper.deviation_px,
         )
         vector.set_metadata(layer_metadata(report))
     if journal is not None:
@@ -201,15 +202,13 @@ def run_plan(
     vector: FeatureSink,
     raster: BlockSink | None,
     on_event: Callable[[Event], None] = ignore,
-) -> tuple[int, float | None, Tally]:
+) -> tuple[Shaper, Tally]:
     """Feed the sinks with the results of all blocks of a plan as they come in.
 
     Returns
     -------
-    features : int
-        Polygons written.
-    area_m2 : float or None
-        Their area; None without a CRS.
+    shaper : Shaper
+        Knows how many polygons were written, and their area.
     tally : Tally
     """
     from geoseg.vector.join import Joiner
@@ -227,7 +226,7 @@ def run_plan(
         on_event(progress)
     joiner.finish()
     shaper.flush()
-    return shaper.features, shaper.area_m2, tally
+    return shaper, tally
 
 
 def layer_metadata(report: RunReport) -> dict[str, str]:

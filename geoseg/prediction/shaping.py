@@ -43,6 +43,7 @@ class Shaper:
         self._waiting: list[Piece] = []
         self._vertices = 0
         self.features = 0
+        self.deviation_px = 0.0
         self.area_m2: float | None = None if plan.grid.crs is None else 0.0
 
     def add(self, pieces: Sequence[Piece]) -> None:
@@ -58,13 +59,14 @@ class Shaper:
 
     def flush(self) -> None:
         """Shape and write what is waiting."""
-        from geoseg.vector.shape import finish
+        from geoseg.vector.shape import DEVIATION, finish
 
         if not self._waiting:
             return
         plan = self._plan
         features = finish(self._waiting, plan.grid, plan.shape_rules, plan.schema)
         self._waiting, self._vertices = [], 0
+        self.deviation_px = max(self.deviation_px, features.attrs[DEVIATION])
         if len(features):
             self._sink.write(features)
             self.features += len(features)

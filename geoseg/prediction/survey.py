@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoseg.errors import InvalidOption
 from geoseg.prediction.blocks import usual_batch
 from geoseg.prediction.budget import settle_memory
 from geoseg.prediction.fit import choose_bands, needs_stretch, working_grid
@@ -99,7 +98,7 @@ def _decide(
     card = bundle.card
     bands = choose_bands(scene, card.inputs.bands, options.bands)
     grid = working_grid(scene.geobox, scene.resolution, card.resolution_m)
-    crs, aoi = _crs(scene, options), _aoi(grid, options)
+    crs, aoi = _crs(scene, options, out), _aoi(grid, options)
     view = View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)
     share_out = partial(_share_out, scene, bundle, view, options, out)
     recipe, plan, resources = _settle(bundle, options, out, share_out, say)
@@ -217,21 +216,12 @@ def _aoi(grid: GeoBox, options: PredictOptions) -> BaseGeometry | None:
     return None
 
 
-def _crs(scene: SceneInfo, options: PredictOptions) -> str | None:
-    """Return the CRS that was asked for as WKT2."""
-    if options.crs is None:
-        return None
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
+def _crs(scene: SceneInfo, options: PredictOptions, out: Path | None) -> str | None:
+    """Return the CRS of the polygons where it is not the scene's."""
+    from geoseg.vector.reproject import layer_crs
+    from geoseg.vector.sink import in_degrees
 
-    if scene.geobox.crs is None:
-        raise InvalidOption(
-            f"{scene.name}: has no CRS, so its polygons cannot be put into --crs {options.crs}"
-        )
-    try:
-        return CRS.from_user_input(options.crs).to_wkt()
-    except CRSError:
-        raise InvalidOption(f"--crs {options.crs}: not a CRS that PROJ knows, such as EPSG:4326") from None
+    return layer_crs(options.crs, scene.geobox.crs, degrees=out is not None and in_degrees(out))
 
 
 def _stretch(

@@ -15,6 +15,16 @@ from geoseg.vector.samples import Floats
 if TYPE_CHECKING:
     from pyproj import Geod
 
+MARGIN = 1.5
+"""How many times as large as the largest of a few a pixel may be."""
+
+ROUNDING = 2.0**-56
+"""Error of the area at an edge, as a share of the squared radius of the ellipsoid: 6 cm² on Earth.
+
+About twice what the series of Karney (2013) lose where they nearly cancel, e² · radius² · 2^-52 for an
+edge, and forty times the largest error seen: a polygon of 3e-11 m² came out as 1e-5 m².
+"""
+
 EDGE = 16.0
 """Longest edge in pixels that is measured as one geodesic.
 
@@ -64,25 +74,43 @@ def measure(polygons: NDArray[np.object_], grid: GeoBox) -> tuple[Floats, Floats
     return np.add.reduceat(signed, first), np.add.reduceat(perimeter, first)
 
 
-def pixel_area(bounds: Floats, grid: GeoBox) -> float:
-    """Return about the largest geodesic area that a pixel has within bounds.
+def largest_areas(polygons: NDArray[np.object_], grid: GeoBox) -> Floats:
+    """Return what `measure` cannot exceed for polygons or parts of them; ten times as fast as measuring.
 
-    The largest of 25 pixels: it changes slowly over a scene.
+    The area of the bounds in pixels, by that of the largest of 81 pixels between them: pixels change
+    slowly over a scene.
 
     Parameters
     ----------
-    bounds : ndarray of float64, shape (4,)
-        Smallest column and row, largest column and row.
+    polygons : ndarray of shapely.Polygon, shape (n,)
+        In pixel coordinates of `grid`.
     grid : GeoBox
 
     Returns
     -------
-    float
-        In square metres; NaN without a CRS that has an ellipsoid, and where one of them has no area.
+    ndarray of float64, shape (n,)
+        In square metres, square pixels without a CRS; infinite where it is not known.
+
+    Examples
+    --------
+    >>> largest_areas(np.array([shapely.box(0, 0, 2, 3)]), GeoBox(9, 9, (1, 0, 0, 0, 1, 0), None))
+    array([9.])
     """
-    cols, rows = np.meshgrid(np.linspace(bounds[0], bounds[2], 5), np.linspace(bounds[1], bounds[3], 5))
+    west, north, east, south = shapely.bounds(polygons).T
+    pixels = MARGIN * (east - west) * (south - north)
+    if grid.crs is None or len(polygons) == 0:
+        return np.asarray(pixels)
+    cols, rows = np.meshgrid(np.linspace(west.min(), east.max(), 9), np.linspace(north.min(), south.max(), 9))
     area, _ = measure(shapely.box(cols, rows, cols + 1, rows + 1).ravel(), grid)
-    return float(area.max()) if np.isfinite(area).all() else np.nan
+    if not np.isfinite(area).all():
+        return np.full(len(polygons), np.inf)
+    from pyproj import CRS
+
+    ellipsoid = CRS.from_user_input(grid.crs).get_geod()
+    radius = 0.0 if ellipsoid is None else ellipsoid.a
+    # Long edges are measured in parts.
+    edges = shapely.get_num_coordinates(polygons) + shapely.length(polygons) / EDGE
+    return np.asarray(pixels * area.max() + edges * ROUNDING * radius**2)
 
 
 def _measure_rings(

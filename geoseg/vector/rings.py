@@ -105,11 +105,30 @@ def make_polygons(rings: Floats, starts: Index, owner: Index) -> NDArray[np.obje
     ends = np.cumsum(closed)
     place = np.arange(ends[-1]) + np.repeat(starts[order] - (ends - closed), closed)
     place[ends - 1] = starts[order]
-    points = rings.take(place, axis=0)
-    offsets = np.concatenate([[0], ends])
-    polygons = np.searchsorted(owner[order], np.arange(owner.max() + 2))
+    return build_polygons(rings.take(place, axis=0), closed, owner[order])
+
+
+def build_polygons(points: Floats, sizes: Index, owner: Index) -> NDArray[np.object_]:
+    """Build polygons from the vertices of closed rings, one ring after the other.
+
+    Parameters
+    ----------
+    points : ndarray of float64, shape (n, 2)
+    sizes : ndarray of int64, shape (m,)
+        Vertices of each ring.
+    owner : ndarray of int64, shape (m,)
+        Polygon of each ring, from 0 without gaps; the shell of each polygon first.
+
+    Examples
+    --------
+    >>> corners = np.array([[0, 0], [2, 0], [0, 2], [0, 0]], float)
+    >>> build_polygons(corners, np.array([4]), np.array([0]))[0].area
+    2.0
+    """
+    rings = np.append(0, np.cumsum(sizes))
+    polygons = np.searchsorted(owner, np.arange(owner[-1] + 2))
     built: NDArray[np.object_] = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, points, (offsets, polygons)
+        shapely.GeometryType.POLYGON, points, (rings, polygons)
     )
     return built
 

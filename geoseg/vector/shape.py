@@ -10,10 +10,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.errors import InvalidOption
 from geoseg.values import CERTAIN, GeoBox, LayerSchema
-from geoseg.vector.measure import measure, pixel_area
+from geoseg.vector.measure import largest_areas, measure
 from geoseg.vector.pieces import Piece
+from geoseg.vector.reproject import reproject
 from geoseg.vector.simplify import simplify_apart, simplify_shared
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ COLUMNS = {
 """Attributes of a feature, in order, with their pandas dtypes; the geometry comes last."""
 
 
-PIXEL_MARGIN = 1.5
-"""How many times as large as it seems a pixel may be before a polygon is left out unmeasured."""
+DEVIATION = "deviation_px"
+"""Key in ``attrs`` of a table of features: pixels by which edges are off, where they could not follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,10 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
         [e.touches_edge for e in evidence],
         [e.touches_nodata for e in evidence],
     )
-    return _frame(columns, _place(polygons[kept], grid, schema.crs), schema.crs)
+    polygons, deviation = _place(polygons[kept], grid, schema.crs)
+    table = _frame(columns, polygons, schema.crs)
+    table.attrs[DEVIATION] = deviation
+    return table
 
 
 def _candidates(
@@ -109,19 +112,12 @@ def _candidates(
 ) -> tuple[Sequence[Piece], NDArray[np.object_]]:
     """Leave out pieces that are too small for certain, and return the others with their polygons.
 
-    Simplified or not, a polygon stays within its bounds. Of speckle nearly all pieces go here, which is
-    ten times as fast as to simplify and measure them.
+    Simplified or not, a polygon stays within its bounds. Of speckle nearly all pieces go here.
     """
     polygons = np.array([piece.polygon for piece in pieces], dtype=object)
     if min_area_m2 <= 0 or len(polygons) == 0:
         return pieces, polygons
-    bounds = shapely.bounds(polygons)
-    extent = (bounds[:, 2] - bounds[:, 0]) * (bounds[:, 3] - bounds[:, 1])
-    together = np.concatenate([bounds.min(axis=0)[:2], bounds.max(axis=0)[2:]])
-    pixel = 1.0 if grid.crs is None else pixel_area(together, grid)
-    if np.isnan(pixel):
-        return pieces, polygons
-    kept = np.flatnonzero(extent * pixel * PIXEL_MARGIN >= min_area_m2)
+    kept = np.flatnonzero(largest_areas(polygons, grid) >= min_area_m2)
     return [pieces[i] for i in kept.tolist()], polygons[kept]
 
 
@@ -131,7 +127,7 @@ def no_features(schema: LayerSchema) -> GeoDataFrame:
 
 
 def _frame(columns: Sequence[object], polygons: NDArray[np.object_], crs: str | None) -> GeoDataFrame:
-    """Build the table; a polygon that had to be repaired into several has several rows."""
+    """Build the table; a polygon that had to be repaired into several has rows that share its size."""
     import geopandas
     import pandas
 
@@ -142,7 +138,11 @@ def _frame(columns: Sequence[object], polygons: NDArray[np.object_], crs: str | 
     frame = geopandas.GeoDataFrame(data, geometry=polygons, crs=crs)
     if (shapely.get_type_id(polygons) == shapely.GeometryType.POLYGON).all():
         return frame
-    return frame.explode(ignore_index=True)
+    parts = frame.explode()
+    for name, share in (("area_m2", shapely.area), ("perimeter_m", shapely.length)):
+        whole = pandas.Series(share(polygons), frame.index)
+        parts[name] *= share(parts.geometry.to_numpy()) / whole[parts.index].to_numpy()
+    return parts.reset_index(drop=True)
 
 
 def _simplify(polygons: NDArray[np.object_], rules: ShapeRules, *, several: bool) -> NDArray[np.object_]:
@@ -153,48 +153,17 @@ def _simplify(polygons: NDArray[np.object_], rules: ShapeRules, *, several: bool
     return (simplify_shared if several else simplify_apart)(polygons, tolerance)
 
 
-def _place(polygons: NDArray[np.object_], grid: GeoBox, crs: str | None) -> NDArray[np.object_]:
-    """Map polygons from pixels to the layer's CRS."""
-    placed: NDArray[np.object_] = shapely.transform(polygons, grid.to_crs)
-    return settle(placed if crs == grid.crs else reproject(placed, grid.crs, crs))
+def _place(polygons: NDArray[np.object_], grid: GeoBox, crs: str | None) -> tuple[NDArray[np.object_], float]:
+    """Map polygons from pixels to the layer's CRS; return the deviation in pixels that is left."""
+    if crs is None or crs == grid.crs:
+        return repaired(shapely.transform(polygons, grid.to_crs)), 0.0
+    placed, deviation = reproject(polygons, grid, crs)
+    return repaired(placed), deviation
 
 
-def settle(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+def repaired(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
     """Repair polygons that rounding or reprojection has folded; turn shells counter-clockwise."""
     broken = ~shapely.is_valid(polygons)
     polygons[broken] = shapely.make_valid(polygons[broken], method="structure", keep_collapsed=False)
     turned: NDArray[np.object_] = shapely.orient_polygons(polygons)
     return turned
-
-
-def reproject(polygons: NDArray[np.object_], source: str | None, target: str | None) -> NDArray[np.object_]:
-    """Reproject vertices; polygons across the antimeridian go on beyond 180 degrees.
-
-    Raises
-    ------
-    InvalidOption
-        If there is no CRS to come from, or the target is not defined there.
-    """
-    from pyproj import CRS, Transformer
-
-    if source is None or target is None:
-        raise InvalidOption("--crs: the scene has no CRS, so its polygons cannot be reprojected")
-    goal = CRS.from_user_input(target)
-    change = Transformer.from_crs(CRS.from_user_input(source), goal, always_xy=True)
-
-    def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack(change.transform(points[:, 0], points[:, 1]))
-
-    moved: NDArray[np.object_] = shapely.transform(polygons, move)
-    bounds = shapely.bounds(moved)
-    if not np.isfinite(bounds).all():
-        raise InvalidOption(f"--crs {goal.name}: parts of the scene lie outside of where it is defined")
-    if goal.is_geographic:
-        across = bounds[:, 2] - bounds[:, 0] > 180
-        moved[across] = shapely.transform(moved[across], _unwrap)
-    return moved
-
-
-def _unwrap(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Move western longitudes to beyond 180 degrees."""
-    return np.column_stack([points[:, 0] + np.where(points[:, 0] < 0, 360.0, 0.0), points[:, 1]])

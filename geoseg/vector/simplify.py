@@ -6,6 +6,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.vector.rings import build_polygons
 from geoseg.vector.samples import Floats, Index
 
 MARGIN = 1e-6
@@ -91,14 +92,8 @@ def _open(rings: NDArray[np.object_]) -> tuple[Floats, Index, Index]:
 def _assemble(points: Floats, sizes: Index, owner: Index) -> NDArray[np.object_]:
     """Build polygons from rings without their closing vertices, the shell of each polygon first."""
     stops = np.cumsum(sizes)
-    starts = stops - sizes
-    closed = np.insert(points, stops, points[starts], axis=0)
-    offsets = np.append(0, np.cumsum(sizes + 1))
-    polygons = np.searchsorted(owner, np.arange(owner[-1] + 2))
-    built: NDArray[np.object_] = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, closed, (offsets, polygons)
-    )
-    return built
+    closed = np.insert(points, stops, points[stops - sizes], axis=0)
+    return build_polygons(closed, sizes + 1, owner)
 
 
 def _arcs(points: Floats, starts: Index, sizes: Index) -> tuple[Floats, Index, Index]:

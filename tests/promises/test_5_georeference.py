@@ -118,3 +118,56 @@ def test_without_a_crs_the_run_goes_on_in_pixels(tmp_path: Path, capfd: pytest.C
     assert features.area_m2.isna().all()
     assert features.perimeter_m.isna().all()
     assert Polygon(features.geometry[0].exterior.coords).equals(Polygon(RECTANGLE))
+
+
+POLE = ((0.3, 0, -18.0, 0, -0.3, 15.0), "EPSG:3413")  # the pole lies at pixel (60, 50), in the rectangle
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--out", "out.geojson"), ("--crs", "EPSG:4326"), ("--out", "out.geojsonl")]
+)
+def test_a_polygon_that_holds_a_pole_is_one_feature_with_its_area(
+    arguments: tuple[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = arguments[1] if arguments[0] == "--out" else "out.gpkg"
+    options = () if arguments[0] == "--out" else arguments
+    pixels = picture((ROW, COL, HEIGHT, WIDTH))
+    scene = make_scene(tmp_path / "scene.tif", pixels=pixels, transform=POLE[0], crs=POLE[1])
+    result = predict(capfd, scene, *options, out=out)
+    assert result.code == 0, result.err
+    (geometry,) = result.features.geometry
+    _, south, _, north = geometry.bounds
+    assert geometry.is_valid
+    assert (geometry.bounds[0], geometry.bounds[2], north) == (-180, 180, 90)
+    assert south == pytest.approx(90, abs=1e-3)
+    points = np.array(geometry.segmentize(1).exterior.coords)[:-1]
+    area = abs(Geod(ellps="WGS84").polygon_area_perimeter(*points.T)[0])
+    assert result.features.area_m2[0] == pytest.approx(area, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "reason"),
+    [
+        (POLE, ("--crs", "EPSG:3857"), "a polygon holds a pole"),
+        (CASES["north-up"], ("--crs", "EPSG:5773"), "is a Vertical CRS"),
+        (CASES["north-up"], ("--crs", "EPSG:4978"), "is a Geocentric CRS"),
+        (CASES["north-up"], ("--crs", "EPSG:7415"), "such as EPSG:28992"),
+        (CASES["north-up"], ("--crs", "EPSG:32632", "--out"), "GeoJSON is in longitude and latitude"),
+    ],
+)
+def test_a_crs_that_cannot_hold_the_polygons_is_one_line(
+    place: tuple[Transform, str],
+    options: tuple[str, ...],
+    reason: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    scene = make_scene(
+        tmp_path / "scene.tif", pixels=picture((ROW, COL, HEIGHT, WIDTH)), transform=place[0], crs=place[1]
+    )
+    out = "out.geojson" if "--out" in options else "out.gpkg"
+    result = predict(capfd, scene, *options[:2], out=out)
+    assert result.code == 2
+    (line,) = [line for line in result.err.splitlines() if "error" in line]
+    assert reason in line
+    assert not result.path.exists()

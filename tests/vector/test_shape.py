@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Geod, Transformer
 
 from geoseg.errors import InvalidOption
 from geoseg.testing import assert_same_polygons
-from geoseg.values import ClassInfo, GeoBox, LayerSchema, Transform
+from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema, Transform
 from geoseg.vector.measure import measure
 from geoseg.vector.pieces import Evidence, Piece
 from geoseg.vector.shape import COLUMNS, ShapeRules, finish, no_features
@@ -222,6 +222,13 @@ def test_small_polygons_are_left_out_by_their_geodesic_area() -> None:
     assert len(table) == 2  # 4 px are 2 m: 4.0032 m² on the ellipsoid
 
 
+def ties() -> Field:
+    """Return two classes of certain pixels: where they meet, polygons of 3e-11 m² that measure 1e-5 m²."""
+    values = np.random.default_rng(1).integers(0, 2, (2, 3, 16)) * 65535
+    return Field(values.astype(np.uint16), np.ones((3, 16), bool), ClassRule((1, 2), 0.5))
+
+
+@example(ties(), (UTM, "EPSG:32633"), 0.0, 0.0)
 @given(
     fields(channels=(1, 3)),
     st.sampled_from(

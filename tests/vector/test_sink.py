@@ -25,8 +25,9 @@ from geoseg.errors import UnwritableOutput
 from geoseg.testing import assert_same_polygons
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector.pieces import Evidence, Piece
+from geoseg.vector.reproject import WGS84
 from geoseg.vector.shape import COLUMNS, ShapeRules, finish
-from geoseg.vector.sink import FORMATS, VectorSink, check_vector_path
+from geoseg.vector.sink import FORMATS, VectorSink, check_vector_path, in_degrees
 from geoseg.vector.sink.shapefile import NAMES
 from geoseg.vector.style import layer_style
 
@@ -42,7 +43,14 @@ def schema(crs: str | None = "EPSG:32633") -> LayerSchema:
     return LayerSchema("buildings", crs, CLASSES, {"model": "buildings"})
 
 
-def features(crs: str | None = "EPSG:32633", count: int = 30) -> geopandas.GeoDataFrame:
+def crs_of(suffix: str) -> str:
+    """Return the CRS that features for a format come in."""
+    return WGS84 if in_degrees(Path("out" + suffix)) else "EPSG:32633"
+
+
+def features(
+    crs: str | None = "EPSG:32633", count: int = 30, target: str | None = None
+) -> geopandas.GeoDataFrame:
     pieces = [
         Piece(
             1 + i % 2,
@@ -52,7 +60,7 @@ def features(crs: str | None = "EPSG:32633", count: int = 30) -> geopandas.GeoDa
         for i in range(count)
     ]
     box = GeoBox(100, 100, (0.5, 0.0, 500_000.0, 0.0, -0.5, 5_000_000.0), crs)
-    return finish(pieces, box, ShapeRules(), schema(crs))
+    return finish(pieces, box, ShapeRules(), schema(target or crs))
 
 
 def read(path: Path) -> geopandas.GeoDataFrame:
@@ -96,7 +104,7 @@ def test_features_come_back(suffix: str, crs: str | None, tmp_path: Path) -> Non
 @formats
 def test_an_empty_result_is_an_empty_layer_with_all_columns(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"out{suffix}"
-    write(path, schema(), features(count=0))
+    write(path, schema(crs_of(suffix)), features(count=0, target=crs_of(suffix)))
     if suffix == ".geojson":
         assert json.loads(path.read_text())["features"] == []
         return
@@ -114,14 +122,14 @@ def test_an_empty_result_is_an_empty_layer_with_all_columns(suffix: str, tmp_pat
 
 @pytest.mark.parametrize("suffix", [".geojson", ".geojsonl"])
 def test_geojson_is_in_degrees_and_turns_to_the_left(suffix: str, tmp_path: Path) -> None:
-    path, table = tmp_path / f"out{suffix}", features()
-    write(path, schema(), table[:20], table[20:])
+    path, table = tmp_path / f"out{suffix}", features(target=crs_of(suffix))
+    write(path, schema(crs_of(suffix)), table[:20], table[20:])
     text = path.read_text(encoding="utf-8")
     items = (
         json.loads(text)["features"] if suffix == ".geojson" else [json.loads(x) for x in text.splitlines()]
     )
     assert len(items) == len(table)
-    expected = table.to_crs("OGC:CRS84").geometry
+    expected = features().to_crs(WGS84).geometry
     for item, (_, row), polygon in zip(items, table.iterrows(), expected, strict=True):
         geometry = shapely.geometry.shape(item["geometry"])
         assert geometry.exterior.is_ccw
@@ -138,10 +146,8 @@ def test_geojson_is_in_degrees_and_turns_to_the_left(suffix: str, tmp_path: Path
 
 def test_geojson_is_cut_at_the_antimeridian(tmp_path: Path) -> None:
     box = GeoBox(50, 50, (10.0, 0.0, 166_021.44 - 250, 0.0, -10.0, 500), "EPSG:32601")
-    table = finish(
-        [Piece(1, shapely.box(0, 0, 50, 50), Evidence(1, 1, 1))], box, ShapeRules(), schema("EPSG:32601")
-    )
-    write(tmp_path / "out.geojson", schema("EPSG:32601"), table)
+    table = finish([Piece(1, shapely.box(0, 0, 50, 50), Evidence(1, 1, 1))], box, ShapeRules(), schema(WGS84))
+    write(tmp_path / "out.geojson", schema(WGS84), table)
     (item,) = json.loads((tmp_path / "out.geojson").read_text())["features"]
     geometry = shapely.geometry.shape(item["geometry"])
     assert geometry.geom_type == "MultiPolygon"
@@ -159,9 +165,9 @@ def test_geojson_needs_a_crs(suffix: str, tmp_path: Path) -> None:
 
 
 def test_numbers_that_json_lacks_are_null(tmp_path: Path) -> None:
-    table = features()
+    table = features(target=WGS84)
     table["area_m2"] = np.nan
-    write(tmp_path / "out.geojsonl", schema(), table)
+    write(tmp_path / "out.geojsonl", schema(WGS84), table)
     assert (
         json.loads((tmp_path / "out.geojsonl").read_text().splitlines()[0])["properties"]["area_m2"] is None
     )
@@ -171,9 +177,9 @@ def test_numbers_that_json_lacks_are_null(tmp_path: Path) -> None:
 def test_a_failure_leaves_nothing(suffix: str, tmp_path: Path) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        VectorSink(tmp_path / f"out{suffix}", schema(), overwrite=False) as sink,
+        VectorSink(tmp_path / f"out{suffix}", schema(crs_of(suffix)), overwrite=False) as sink,
     ):
-        sink.write(features())
+        sink.write(features(target=crs_of(suffix)))
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
@@ -181,10 +187,10 @@ def test_a_failure_leaves_nothing(suffix: str, tmp_path: Path) -> None:
 @formats
 def test_a_failure_leaves_the_file_before_as_it_was(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"out{suffix}"
-    write(path, schema(), features())
+    write(path, schema(crs_of(suffix)), features(target=crs_of(suffix)))
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    with pytest.raises(ZeroDivisionError), VectorSink(path, schema(), overwrite=True) as sink:
-        sink.write(features(count=3))
+    with pytest.raises(ZeroDivisionError), VectorSink(path, schema(crs_of(suffix)), overwrite=True) as sink:
+        sink.write(features(count=3, target=crs_of(suffix)))
         raise ZeroDivisionError
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
@@ -205,9 +211,9 @@ def small_disk() -> Iterator[None]:
 
 @formats
 def test_a_full_disk_is_one_line_and_leaves_nothing(suffix: str, tmp_path: Path) -> None:
-    batches = [features(count=2500)] * 3
+    batches = [features(count=2500, target=crs_of(suffix))] * 3
     with pytest.raises(UnwritableOutput, match="cannot be written") as caught, small_disk():
-        write(tmp_path / f"out{suffix}", schema(), *batches)
+        write(tmp_path / f"out{suffix}", schema(crs_of(suffix)), *batches)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -215,11 +221,11 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(suffix: str, tmp_path: Path)
 @formats
 def test_an_existing_file_is_replaced_only_if_asked(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"out{suffix}"
-    write(path, schema(), features())
+    write(path, schema(crs_of(suffix)), features(target=crs_of(suffix)))
     with pytest.raises(UnwritableOutput, match="--overwrite"):
-        write(path, schema(), features())
-    with VectorSink(path, schema(), overwrite=True) as sink:
-        sink.write(features(count=4))
+        write(path, schema(crs_of(suffix)), features(target=crs_of(suffix)))
+    with VectorSink(path, schema(crs_of(suffix)), overwrite=True) as sink:
+        sink.write(features(count=4, target=crs_of(suffix)))
     assert len(read(path)) == 4
 
 
@@ -272,7 +278,7 @@ def test_geopackage_without_crs_says_undefined_cartesian_everywhere(tmp_path: Pa
 @pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix != ".parquet"])
 def test_another_gdal_reads_the_same(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"out{suffix}"
-    write(path, schema(), features())
+    write(path, schema(crs_of(suffix)), features(target=crs_of(suffix)))
     command = ["ogrinfo", "-so", "-al", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Feature Count: 30" in done.stdout

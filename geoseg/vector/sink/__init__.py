@@ -23,7 +23,7 @@ from geoseg.vector.sink.target import Target
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["FORMATS", "VectorSink", "check_vector_path"]
+__all__ = ["FORMATS", "VectorSink", "check_vector_path", "in_degrees"]
 
 Append = Callable[["GeoDataFrame"], None]
 
@@ -118,6 +118,15 @@ def check_vector_path(path: Path, *, overwrite: bool) -> None:
     check_writable(path, overwrite=overwrite)
     if path.is_dir():
         raise UnwritableOutput(f"{path}: is a folder; give the name of a file")
+
+
+def in_degrees(path: Path) -> bool:
+    """Tell whether the format holds nothing but longitudes and latitudes (RFC 7946).
+
+    >>> in_degrees(Path("out.geojson")), in_degrees(Path("out.gpkg"))
+    (True, False)
+    """
+    return _suffix(path) in {".geojson", ".geojsonl"}
 
 
 def _suffix(path: Path) -> str:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
-from geoseg.vector.shape import COLUMNS, reproject, settle
+from geoseg.vector.reproject import WGS84
+from geoseg.vector.shape import COLUMNS, repaired
 from geoseg.vector.sink.target import Target
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-WGS84 = "OGC:CRS84"
 DECIMALS = 9
 """A tenth of a millimetre: rounding moves no vertex that one could tell apart."""
 
@@ -37,7 +37,7 @@ def write_geojson(target: Target) -> Iterator[Callable[[GeoDataFrame], None]]:
 
         def append(features: GeoDataFrame) -> None:
             nonlocal separator
-            for line in _lines(features, target.schema.crs):
+            for line in _lines(features):
                 file.write(separator + line)
                 separator = ",\n"
 
@@ -53,7 +53,7 @@ def write_geojson_lines(target: Target) -> Iterator[Callable[[GeoDataFrame], Non
     with replacing(target.path, overwrite=target.overwrite) as path, path.open("w", encoding="utf-8") as file:
 
         def append(features: GeoDataFrame) -> None:
-            file.writelines(line + "\n" for line in _lines(features, target.schema.crs))
+            file.writelines(line + "\n" for line in _lines(features))
 
         yield append
 
@@ -63,12 +63,14 @@ def _check_crs(target: Target) -> None:
         raise UnwritableOutput(
             f"{target.path}: RFC 7946 wants longitudes and latitudes, and the scene has no CRS; write .gpkg"
         )
+    if target.schema.crs != WGS84:
+        raise ValueError(f"{target.path}: features for GeoJSON come in {WGS84}")
 
 
-def _lines(features: GeoDataFrame, crs: str | None) -> Iterator[str]:
+def _lines(features: GeoDataFrame) -> Iterator[str]:
     """Return each feature as one line of JSON."""
     columns = [features[name].tolist() for name in COLUMNS]
-    geometries = shapely.to_geojson(_to_degrees(features.geometry.to_numpy(), crs))
+    geometries = shapely.to_geojson(cut_and_rounded(features.geometry.to_numpy(copy=True)))
     for geometry, *values in zip(geometries, *columns, strict=True):
         properties = json.dumps(
             {name: _plain(value) for name, value in zip(COLUMNS, values, strict=True)}, ensure_ascii=False
@@ -80,13 +82,12 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _to_degrees(polygons: NDArray[np.object_], crs: str | None) -> NDArray[np.object_]:
-    """Map polygons to rounded longitudes and latitudes, cut at the antimeridian."""
-    placed = reproject(polygons, crs, WGS84)
+def cut_and_rounded(placed: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Cut polygons in longitude and latitude at the antimeridian; round coordinates."""
     bounds = shapely.bounds(placed)
     beyond = np.flatnonzero((bounds[:, 0] < -180) | (bounds[:, 2] > 180))
     placed[beyond] = [_cut(polygon) for polygon in placed[beyond]]
-    return settle(shapely.transform(placed, lambda points: points.round(DECIMALS)))
+    return repaired(shapely.transform(placed, lambda points: points.round(DECIMALS)))
 
 
 def _cut(polygon: shapely.Polygon) -> shapely.Geometry:

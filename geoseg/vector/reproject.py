@@ -1,0 +1,384 @@
+"""Polygons in another CRS: on the same ground along edges, round poles, over the antimeridian."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.errors import InvalidOption
+from geoseg.values import GeoBox
+from geoseg.vector.rings import build_polygons
+from geoseg.vector.samples import Floats, Index
+
+if TYPE_CHECKING:
+    from pyproj import CRS, Transformer
+
+TOLERANCE = 0.1
+"""Pixels by which the image of an edge may leave the straight line that is drawn for it."""
+
+DEPTH = 12
+"""How often an edge is halved at most: into 4096 parts."""
+
+_NEAR = 1e-6
+"""Pixels within which a vertex or an edge lies on a pole."""
+
+
+def reproject(polygons: NDArray[np.object_], grid: GeoBox, target: str) -> tuple[NDArray[np.object_], float]:
+    """Map polygons from pixels to a CRS.
+
+    Edges are straight in `grid`. Where their images are not, they are halved until no straight line
+    leaves the image by more than `TOLERANCE`, or `DEPTH` times. Which points that gives depends on the
+    edge alone, so polygons that share an edge still do.
+
+    In longitude and latitude, polygons across the antimeridian go on beyond 180 degrees, and one that
+    holds a pole reaches from -180 to 180 and along the pole.
+
+    Parameters
+    ----------
+    polygons : ndarray of shapely.Polygon
+        Valid, in pixel coordinates of `grid`.
+    grid : GeoBox
+    target : str
+        A horizontal CRS, see `layer_crs`.
+
+    Returns
+    -------
+    polygons : ndarray of shapely.Geometry
+        As (x, y) or (longitude, latitude). Not valid where rounding has folded a sliver.
+    deviation : float
+        The largest distance in pixels that is left between an edge and its image, if `TOLERANCE` is
+        exceeded; else 0.
+
+    Raises
+    ------
+    InvalidOption
+        If `grid` has no CRS, or the target cannot hold a polygon.
+    """
+    if len(polygons) == 0:
+        return polygons, 0.0
+    change = _Change.between(grid, target)
+    pole = change.poles(polygons)
+    rings, owner = shapely.get_rings(polygons, return_index=True)
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    points, ring = _pass_poles(points, ring, pole)
+    placed = change.place(points)
+    points, placed, ring, deviation = _follow(points, placed, ring, change, pole)
+    sizes = np.bincount(ring)
+    moved = build_polygons(placed, sizes, owner)
+    if change.turn:
+        step = np.where(ring[1:] == ring[:-1], np.abs(np.diff(placed[:, 0])), 0)
+        apart = np.append(step > change.turn / 2, False) | _at_any(points, pole)
+        a, b, _, d, e, _ = grid.transform
+        backward = shapely.is_ccw(rings) == (a * e < b * d)
+        for number in np.unique(owner[ring[apart]]).tolist():
+            areas = []
+            for mine in np.flatnonzero(owner == number):
+                there = slice(*np.searchsorted(ring, [mine, mine + 1]) - [0, 1])
+                one, at_pole = placed[there], _at_any(points[there], pole)
+                if backward[mine]:
+                    one, at_pole = one[::-1], at_pole[::-1]
+                areas.append(shapely.Polygon(_unroll(one, at_pole, change.turn)))
+            moved[number] = _without(areas[0], areas[1:], change.turn)
+    return moved, deviation
+
+
+WGS84 = "OGC:CRS84"
+"""Longitude and latitude, as GeoJSON has them."""
+
+
+def layer_crs(given: str | None, scene: str | None, *, degrees: bool = False) -> str | None:
+    """Return the CRS that polygons are to be put into; None for the scene's own.
+
+    Parameters
+    ----------
+    given : str or None
+        What the user asked for.
+    scene : str or None
+        CRS of the scene.
+    degrees : bool
+        Whether the format wants longitudes and latitudes of WGS 84 (GeoJSON).
+
+    Raises
+    ------
+    InvalidOption
+        If it is not a horizontal CRS of two axes that polygons of the scene can be put into, or not
+        the one that the format wants.
+
+    Examples
+    --------
+    >>> layer_crs("EPSG:4326", "EPSG:32633", degrees=True)
+    'OGC:CRS84'
+    """
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    if given is None:
+        return WGS84 if degrees and scene is not None else None
+    try:
+        crs = CRS.from_user_input(given)
+    except CRSError:
+        raise InvalidOption(f"--crs {given}: not a CRS that PROJ knows, such as EPSG:4326") from None
+    if scene is None:
+        raise InvalidOption(
+            f"--crs {given}: the scene has no CRS, so its polygons cannot be put into another"
+        )
+    if not (crs.is_geographic or crs.is_projected) or len(crs.axis_info) != 2:
+        flat = horizontal(crs).to_authority() if crs.is_geographic or crs.is_projected else None
+        instead = ":".join(flat or ("EPSG", "4326"))
+        raise InvalidOption(f"--crs {given}: is a {crs.type_name}; give a horizontal CRS, such as {instead}")
+    if not degrees:
+        return crs.to_wkt()
+    if not crs.equals(CRS(WGS84), ignore_axis_order=True):
+        raise InvalidOption(
+            f"--crs {given}: GeoJSON is in longitude and latitude of WGS 84; leave --crs out, or write .gpkg"
+        )
+    return WGS84
+
+
+def horizontal(crs: CRS) -> CRS:
+    """Return a CRS without heights.
+
+    >>> from pyproj import CRS
+    >>> horizontal(CRS("EPSG:7415")).name
+    'Amersfoort / RD New'
+    """
+    return crs.to_2d() if len(crs.axis_info) > 2 else crs
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Change:
+    """From pixels to a CRS and back.
+
+    `turn` is the full circle of a geographic target in its unit, 0 for projected ones.
+    """
+
+    grid: GeoBox
+    source: CRS
+    goal: CRS
+    transformer: Transformer
+    turn: float
+
+    @classmethod
+    def between(cls, grid: GeoBox, target: str) -> _Change:
+        from pyproj import CRS, Transformer
+        from pyproj.exceptions import ProjError
+
+        if grid.crs is None:
+            raise InvalidOption("--crs: the scene has no CRS, so its polygons cannot be reprojected")
+        source, goal = horizontal(CRS.from_user_input(grid.crs)), CRS.from_user_input(target)
+        try:
+            transformer = Transformer.from_crs(source, goal, always_xy=True)
+        except ProjError as error:
+            raise InvalidOption(
+                f"{goal.name}: PROJ knows no way there from the scene's CRS, {source.name}; "
+                "leave --crs out and write .gpkg"
+            ) from error
+        turn = 2 * np.pi / goal.axis_info[0].unit_conversion_factor if goal.is_geographic else 0.0
+        return cls(grid, source, goal, transformer, round(turn, 9))
+
+    def place(self, pixels: Floats) -> Floats:
+        """Map pixel coordinates to the target."""
+        x, y = self.grid.to_crs(pixels).T
+        placed = np.column_stack(self.transformer.transform(x, y))
+        if not np.isfinite(placed).all():
+            raise InvalidOption(
+                f"--crs {self.goal.name}: parts of the scene lie outside of where it is defined"
+            )
+        return placed
+
+    def deviation(self, one: Floats, two: Floats, placed_one: Floats, placed_two: Floats) -> Floats:
+        """Return how far, in pixels, the middle of straight lines in the target lies from edges.
+
+        The same bits in both directions of an edge. A middle that lies on the edge, but not near the
+        edge's own, tells that the line runs another way round the Earth.
+        """
+        middle = (placed_one + placed_two) / 2
+        if self.turn:
+            wraps = np.abs(np.round((placed_one[:, 0] - placed_two[:, 0]) / self.turn))
+            middle[:, 0] -= wraps * (self.turn / 2)
+        back = np.column_stack(self.transformer.transform(middle[:, 0], middle[:, 1], direction="INVERSE"))
+        edge, off = two - one, self.grid.to_pixels(back) - (one + two) / 2
+        length = np.hypot(*edge.T)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            aside = np.abs(edge[:, 0] * off[:, 1] - edge[:, 1] * off[:, 0]) / length
+            along = np.abs(edge[:, 0] * off[:, 0] + edge[:, 1] * off[:, 1]) / length
+        deviation = np.hypot(aside, np.maximum(along - length / 8, 0))
+        return np.where(length > 0, np.where(np.isfinite(back).all(axis=1), deviation, np.inf), 0.0)
+
+    def poles(self, polygons: NDArray[np.object_]) -> Floats:
+        """Return the pixel coordinates of the poles that polygons hold or touch, shape (n, 2).
+
+        Only of those that are a point in the source: in cylindrical projections they are lines. None
+        for a projected target, where a pole is a place like any other.
+        """
+        from pyproj import Transformer
+
+        degrees = self.goal if self.turn else self.source.geodetic_crs
+        if degrees is None:
+            return np.empty((0, 2))
+        quarter = np.pi / 2 / degrees.axis_info[0].unit_conversion_factor
+        change = Transformer.from_crs(degrees, self.source, always_xy=True)
+        found = []
+        for latitude in (quarter, -quarter):
+            round_it = change.transform(quarter * np.arange(4.0), np.full(4, latitude))
+            pixels = self.grid.to_pixels(np.column_stack(round_it))
+            is_point = np.isfinite(pixels).all() and np.ptp(pixels, axis=0).max() < _NEAR
+            if is_point and shapely.dwithin(polygons, shapely.Point(pixels[0]), _NEAR).any():
+                if self.turn:
+                    found.append(pixels[0])
+                else:
+                    self._check_pole(pixels[0])
+        return np.array(found).reshape(-1, 2)
+
+    def _check_pole(self, pole: Floats) -> None:
+        """Refuse a projection that has no place for a pole: edges over it come out bent or torn."""
+        over = np.array([[0.5, 0.0], [0.0, 0.5]])
+        one, two = pole - over, pole + over
+        if (self.deviation(one, two, self.place(one), self.place(two)) > 0.1).any():
+            raise self.torn("a polygon holds a pole")
+
+    def torn(self, reason: str) -> InvalidOption:
+        return InvalidOption(
+            f"--crs {self.goal.name}: {reason}, where this projection is torn apart; choose a CRS made "
+            "for the place, or leave --crs out"
+        )
+
+
+def _at_any(points: Floats, places: Floats) -> NDArray[np.bool_]:
+    """Tell which points lie at one of the places."""
+    at = np.zeros(len(points), bool)
+    for place in places:
+        at |= (np.abs(points - place) < _NEAR).all(axis=1)
+    return at
+
+
+def _pass_poles(points: Floats, ring: Index, poles: Floats) -> tuple[Floats, Index]:
+    """Give edges that run over a pole a vertex there."""
+    for pole in poles:
+        one, two = points[:-1] - pole, points[1:] - pole
+        edge = two - one
+        square = (edge**2).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            aside = np.abs(one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0]) / np.sqrt(square)
+            along = -(one * edge).sum(axis=1) / square
+        over = (aside < _NEAR) & (along > 0) & (along < 1) & (ring[1:] == ring[:-1])
+        over &= ~_at_any(points[:-1], pole[None]) & ~_at_any(points[1:], pole[None])
+        after = np.flatnonzero(over) + 1
+        points, ring = np.insert(points, after, pole, axis=0), np.insert(ring, after, ring[after])
+    return points, ring
+
+
+def _follow(
+    points: Floats, placed: Floats, ring: Index, change: _Change, poles: Floats
+) -> tuple[Floats, Floats, Index, float]:
+    """Halve edges until their images are straight; return the deviation that is left where they are not."""
+    first = np.flatnonzero(ring[1:] == ring[:-1])
+    for depth in range(DEPTH + 1):
+        ends = points[first], points[first + 1]
+        deviation = change.deviation(*ends, *_lines(placed, first, _at_any(points, poles)))
+        bent = ~(deviation <= TOLERANCE)
+        if not bent.any():
+            return points, placed, ring, 0.0
+        if np.isinf(deviation).any():
+            raise change.torn("polygons cross the antimeridian or another border")
+        if depth == DEPTH:
+            break
+        split = np.sort(first[bent])
+        middle = (points[split] + points[split + 1]) / 2
+        points = np.insert(points, split + 1, middle, axis=0)
+        placed = np.insert(placed, split + 1, change.place(middle), axis=0)
+        ring = np.insert(ring, split + 1, ring[split])
+        halves = split + np.arange(len(split))
+        first = np.concatenate([halves, halves + 1])
+    if (deviation > np.hypot(*(ends[1] - ends[0]).T) / 4).any():
+        raise change.torn("polygons cross the antimeridian or another border")
+    return points, placed, ring, float(deviation.max())
+
+
+def _lines(placed: Floats, first: Index, at_pole: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return the ends of edges in the target; those at a pole have the longitude of the other end."""
+    one, two = placed[first], placed[first + 1]
+    from_pole, to_pole = at_pole[first], at_pole[first + 1]
+    one[from_pole, 0] = two[from_pole, 0]
+    two[to_pole, 0] = one[to_pole, 0]
+    return one, two
+
+
+def _without(shell: shapely.Polygon, holes: list[shapely.Polygon], turn: float) -> shapely.Geometry:
+    """Take holes off a shell, however many times round the Earth they lie from it."""
+    if not holes:
+        return shell
+    copies = [shapely.transform(holes, partial(np.add, np.array([by, 0]))) for by in (-turn, 0, turn)]
+    return shapely.difference(shell, shapely.union_all(np.concatenate(copies)))
+
+
+def _unroll(points: Floats, at_pole: NDArray[np.bool_], turn: float) -> Floats:
+    """Let longitudes along a ring go on beyond the antimeridian; close a ring round a pole along it.
+
+    Parameters
+    ----------
+    points : ndarray of float64, shape (n, 2)
+        Of a ring once around, counter-clockwise, that has no edge of half the circle or more.
+    at_pole : ndarray of bool, shape (n,)
+    turn : float
+
+    Returns
+    -------
+    ndarray of float64, shape (m, 2)
+        The ring begins in the usual range. A vertex at a pole has become an edge along the pole; every
+        edge over the antimeridian has a vertex there.
+    """
+    half = turn / 2
+    points = _spread_poles(points, at_pole, turn)
+    points[:, 0] -= turn * np.floor((points[:, 0] + half) / turn)
+    closed = np.append(points, points[:1], axis=0)
+    longitude = closed[:, 0].copy()
+    step = np.diff(closed[:, 0])
+    along_pole = (np.abs(closed[:-1, 1]) == turn / 4) & (np.abs(closed[1:, 1]) == turn / 4)
+    # Along a pole the inside is on the left: westward along the north pole, eastward along the south.
+    sign = np.sign(closed[:-1, 1])
+    step = np.where(along_pole, -sign * (-sign * step % turn), step - turn * np.round(step / turn))
+    reached = points[0, 0] + np.append(0, np.cumsum(step))
+    closed[:, 0] += turn * np.round((reached - closed[:, 0]) / turn)
+    closed = _cross(closed, longitude, turn)
+    winding = round((closed[-1, 0] - closed[0, 0]) / turn)
+    if winding:
+        # Cut where nothing of the ring lies between the antimeridian and the pole.
+        on_it = np.flatnonzero((closed[:-1, 0] + half) % turn == 0)
+        cut = on_it[np.argmax(winding * closed[on_it, 1])]
+        after = closed[1 : cut + 1] + np.array([winding * turn, 0])
+        closed = np.concatenate([closed[cut:], after])
+        closed[:, 0] += -winding * half - closed[0, 0]
+        corners = [[winding * half, winding * turn / 4], [-winding * half, winding * turn / 4]]
+        return np.concatenate([closed, corners])
+    closed[:, 0] -= turn * np.floor((closed[:, 0].min() + half) / turn)
+    return closed
+
+
+def _spread_poles(points: Floats, at_pole: NDArray[np.bool_], turn: float) -> Floats:
+    """Replace each vertex at a pole by two, on the meridians of the vertices before and after it."""
+    here = np.flatnonzero(at_pole)
+    before, after = points[here - 1, 0], points[(here + 1) % len(points), 0]
+    points = points.copy()
+    points[here, 0], points[here, 1] = before, np.sign(points[here, 1]) * turn / 4
+    return np.insert(points, here + 1, np.column_stack([after, points[here, 1]]), axis=0)
+
+
+def _cross(closed: Floats, longitude: Floats, turn: float) -> Floats:
+    """Give edges over the antimeridian a vertex there; in the usual range vertices have `longitude`."""
+    half = turn / 2
+    world = np.floor((closed[:, 0] + half) / turn)
+    border = np.maximum(world[:-1], world[1:]) * turn - half
+    over = (world[:-1] != world[1:]) & (closed[:-1, 0] != border) & (closed[1:, 0] != border)
+    at = np.flatnonzero(over)
+    eastward = world[at] < world[at + 1]
+    west, east = np.where(eastward, at, at + 1), np.where(eastward, at + 1, at)
+    # From the usual range, so that both polygons at an edge get the same bits.
+    before, behind = half - longitude[west], half + longitude[east]
+    latitude = (closed[west, 1] * behind + closed[east, 1] * before) / (before + behind)
+    return np.insert(closed, at + 1, np.column_stack([border[at], latitude]), axis=0)
