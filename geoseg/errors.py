@@ -17,9 +17,10 @@ Every message is one line that names the thing and says what to do about it.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _silence = threading.Lock()
 
@@ -78,6 +79,27 @@ class MissingExtra(GeosegError, ImportError):
 
 class OutOfDeviceMemory(GeosegError, MemoryError):
     """A batch that did not fit into the device's memory; a smaller one may."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return what a misspelt word may have meant, or what there is, to end a message with.
+
+    Examples
+    --------
+    >>> suggest("raod", ["building", "Road"])
+    "did you mean 'Road'?"
+    >>> suggest("x", ["building", "Road"])
+    'there are building, Road'
+    """
+    names = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold(), names, 1)
+    if near:
+        return f"did you mean {names[near[0]]!r}?"
+    return (
+        f"there {'is' if len(names) == 1 else 'are'} {', '.join(names.values())}"
+        if names
+        else "there is none"
+    )
 
 
 @contextlib.contextmanager

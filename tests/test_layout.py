@@ -18,6 +18,7 @@ LAYERS = (
     {"training"},
     {"evaluation"},
     {"prediction"},
+    {"labels"},
     {"backends"},
     {"models"},
     {"vector", "raster"},

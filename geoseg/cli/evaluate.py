@@ -95,7 +95,7 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
         with StepDisplay("comparing", quiet=quiet) as steps:
             evaluation, inputs = compare(sources, chosen, lambda done, total: steps(done / total))
         if report is not None:
-            from geoseg.evaluation.pictures import tile_layers
+            from geoseg.evaluation.inputs import tile_layers
             from geoseg.evaluation.report import write_report
 
             tiles = [tile_layers(inputs, worst.window) for worst in evaluation.worst]

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.evaluation.ground import grid_over
 from geoseg.evaluation.layers import (
     Layer,
     Sources,
-    attribute_words,
+    find_classes,
     open_source,
     prediction_layer,
     probabilities,
-    settle_classes,
     truth_layer,
 )
 from geoseg.evaluation.options import DEFAULT_RESOLUTION_M, EvaluateOptions
-from geoseg.evaluation.rasters import ProbabilityMap
-from geoseg.evaluation.vectors import VectorFile, read_vector
+from geoseg.evaluation.probabilities import ProbabilityMap
+from geoseg.labels.masks import read_nearest
+from geoseg.labels.places import box_of
+from geoseg.labels.polygons import Polygons, read_polygons
+from geoseg.raster.scene import open_scene, read_validity
 from geoseg.values import ClassInfo, GeoBox, Window
+from geoseg.vectorfiles.aoi import aoi_mask, read_aoi
+from geoseg.vectorfiles.crs import without_crs
 
 if TYPE_CHECKING:
+    import pyproj
     from shapely.geometry.base import BaseGeometry
 
     from geoseg.raster.describe import SceneInfo
 
-__all__ = ["Compared", "Inputs", "Sources", "open_inputs"]
+__all__ = ["Compared", "Inputs", "Sources", "TileLayers", "open_inputs", "open_truth", "tile_layers"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -102,12 +109,8 @@ class Inputs:
         """Return True where pixels lie in the labelled area and in the scene's valid part."""
         known = np.ones(window.shape, bool)
         if self.area is not None:
-            from geoseg.vectorfiles.aoi import aoi_mask
-
             known &= aoi_mask(self.area, window)
         if self.scene is not None and known.any():
-            from geoseg.raster.scene import read_validity
-
             known &= read_validity(self.scene, window, [band.index for band in self.scene.bands])
         return known
 
@@ -124,14 +127,11 @@ def open_inputs(sources: Sources, options: EvaluateOptions) -> Inputs:
     GeosegError
         For whatever cannot be read or does not fit together; one line.
     """
-    from geoseg.raster.scene import open_scene
-    from geoseg.vectorfiles.aoi import read_aoi
-
     scene = None if sources.scene is None else open_scene(sources.scene)
     prediction = open_source(sources.prediction, None, ("class", "class_name"))
     truth = open_truth(sources.truth, options)
     grid, notes = _grid(scene, prediction, truth, options)
-    words, table, more = settle_classes(sources, options, prediction, truth)
+    table, more = find_classes(sources, options, prediction, truth)
     notes += more
     if options.labelled_area is None:
         notes.append(_where(scene, prediction, truth))
@@ -139,7 +139,7 @@ def open_inputs(sources: Sources, options: EvaluateOptions) -> Inputs:
         sources=sources,
         grid=grid,
         classes=table.classes,
-        truth=truth_layer(truth, words, table, grid, options, notes),
+        truth=truth_layer(truth, sources.truth, table, grid, options, notes),
         prediction=prediction_layer(prediction, table, grid, sources, options, notes),
         probability=probabilities(sources, prediction, table, grid),
         area=None if options.labelled_area is None else read_aoi(options.labelled_area, grid),
@@ -148,7 +148,7 @@ def open_inputs(sources: Sources, options: EvaluateOptions) -> Inputs:
     )
 
 
-def open_truth(path: str, options: EvaluateOptions) -> VectorFile | SceneInfo:
+def open_truth(path: str, options: EvaluateOptions) -> Polygons | SceneInfo:
     """Open the truth.
 
     Raises
@@ -156,40 +156,154 @@ def open_truth(path: str, options: EvaluateOptions) -> VectorFile | SceneInfo:
     GeosegError
         If it cannot be read, or has no such layer or attribute.
     """
-    attribute = () if options.class_attribute is None else (options.class_attribute,)
-    truth = open_source(path, options.layer, attribute)
-    attribute_words(truth, options)
+    columns = () if options.class_attribute is None else (options.class_attribute,)
+    truth = open_source(path, options.layer, columns)
+    if isinstance(truth, Polygons):
+        for column in columns:
+            truth.values(column)
     return truth
 
 
 def _grid(
     scene: SceneInfo | None,
-    prediction: VectorFile | SceneInfo,
-    truth: VectorFile | SceneInfo,
+    prediction: Polygons | SceneInfo,
+    truth: Polygons | SceneInfo,
     options: EvaluateOptions,
 ) -> tuple[GeoBox, list[str]]:
-    rasters = [source for source in (scene, prediction, truth) if not isinstance(source, VectorFile | None)]
+    rasters = [source for source in (scene, prediction, truth) if not isinstance(source, Polygons | None)]
     if rasters:
         if options.resolution is not None:
             raise InvalidOption(
                 f"--resolution is for two vector files; here the grid is that of {rasters[0].name}"
             )
         return rasters[0].geobox, []
-    assert isinstance(truth, VectorFile)
+    assert isinstance(truth, Polygons)
     resolution = options.resolution or DEFAULT_RESOLUTION_M
-    ground = truth if options.labelled_area is None else read_vector(options.labelled_area)
+    ground = truth if options.labelled_area is None else read_polygons(options.labelled_area)
     note = f"pixels of {resolution:g} m are compared, since both files are polygons (--resolution)"
     return grid_over(ground, resolution), [note]
 
 
-def _where(scene: SceneInfo | None, prediction: VectorFile | SceneInfo, truth: VectorFile | SceneInfo) -> str:
+def _where(scene: SceneInfo | None, prediction: Polygons | SceneInfo, truth: Polygons | SceneInfo) -> str:
     """Say where the truth is taken to be complete."""
     if scene is not None:
         place = f"in all of {scene.name}"
-    elif not isinstance(prediction, VectorFile):
+    elif not isinstance(prediction, Polygons):
         place = f"wherever {prediction.name} has values"
-    elif not isinstance(truth, VectorFile):
+    elif not isinstance(truth, Polygons):
         place = "wherever it has values"
     else:
         place = "inside its bounding box"
     return f"no --labelled-area: the truth is taken to be complete {place}"
+
+
+def grid_over(file: Polygons, resolution_m: float) -> GeoBox:
+    """Return a grid over the bounding box of polygons, in the UTM zone (or UPS) of its centre.
+
+    Parameters
+    ----------
+    file : Polygons
+        The labelled area, or the truth.
+    resolution_m : float
+        Side of a pixel in metres of the projection: within 0.1 % of the ground's inside the zone.
+
+    Raises
+    ------
+    InvalidOption
+        If there are no polygons, no CRS, or the box cannot be projected.
+    """
+    import pyproj
+
+    if not len(file.parts):
+        raise InvalidOption(f"{file.name}: holds no polygons, so it does not say where to compare")
+    if file.crs is None:
+        raise without_crs(Path(file.name))
+    bounds = shapely.total_bounds(file.parts)
+    geodetic = pyproj.CRS.from_epsg(4326)
+    west, south, east, north = _bounds(bounds, file.crs, geodetic, file.name)
+    target = _metric_crs((west + east) / 2, (south + north) / 2)
+    left, bottom, right, top = _bounds(bounds, file.crs, target, file.name)
+    width = max(1, math.ceil((right - left) / resolution_m))
+    height = max(1, math.ceil((top - bottom) / resolution_m))
+    transform = (resolution_m, 0.0, left, 0.0, -resolution_m, top)
+    return GeoBox(height, width, transform, target.to_wkt())
+
+
+def _bounds(
+    bounds: np.ndarray[tuple[int], np.dtype[np.float64]], crs: pyproj.CRS, target: pyproj.CRS, name: str
+) -> tuple[float, float, float, float]:
+    import pyproj
+
+    change = pyproj.Transformer.from_crs(crs, target, always_xy=True)
+    west, south, east, north = bounds.tolist()
+    moved = change.transform_bounds(west, south, east, north)
+    if not np.isfinite(moved).all():
+        raise InvalidOption(f"{name}: lies where its CRS ({crs.name}) is not defined")
+    return moved
+
+
+def _metric_crs(longitude: float, latitude: float) -> pyproj.CRS:
+    import pyproj
+
+    if abs(latitude) > 84:
+        return pyproj.CRS.from_epsg(32661 if latitude > 0 else 32761)
+    zone = min(int((longitude + 180) // 6) % 60, 59) + 1
+    return pyproj.CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TileLayers:
+    """What lies in one window of the grid.
+
+    Parameters
+    ----------
+    scene : ndarray of uint8, shape (3, rows, cols), or None
+        Red, green, blue; None without a scene.
+    truth, prediction : ndarray of uint8, shape (rows, cols)
+        Class ids, 0 is the background.
+    known : ndarray of bool, shape (rows, cols)
+        False pixels were not compared.
+    """
+
+    scene: NDArray[np.uint8] | None
+    truth: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+    known: NDArray[np.bool_]
+
+
+def tile_layers(inputs: Inputs, window: Window) -> TileLayers:
+    """Read what was compared in one window of the grid.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    window : Window
+        Inside the grid.
+
+    Raises
+    ------
+    UnreadableScene
+    """
+    found = inputs.read(window)
+    return TileLayers(_scene_rgb(inputs, window), found.truth, found.prediction, found.known)
+
+
+def _scene_rgb(inputs: Inputs, window: Window) -> NDArray[np.uint8] | None:
+    """Return the scene over a window for people to look at, uint8, shape (3, rows, cols)."""
+    if inputs.scene is None:
+        return None
+    pixels, valid = read_nearest(inputs.scene, inputs.grid, box_of(window), window.shape)
+    by_color = {band.color: i for i, band in enumerate(inputs.scene.bands)}
+    order = [by_color.get(name, min(i, len(pixels) - 1)) for i, name in enumerate(("red", "green", "blue"))]
+    shown = pixels[order]
+    if shown.dtype != np.uint8:
+        shown = _stretched(shown.astype(np.float64), valid)
+    return np.where(valid, shown, 0).astype(np.uint8)
+
+
+def _stretched(pixels: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Spread the values between the 2nd and 98th percentile of the window over 0 … 255."""
+    if not valid.any():
+        return pixels
+    low, high = np.percentile(pixels[:, valid], [2, 98])
+    return np.asarray(np.clip((pixels - low) / max(high - low, 1e-12) * 255, 0, 255))

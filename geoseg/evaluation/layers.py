@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.evaluation.labels import ClassTable, extend, make_table, nearest, parse_classes, to_words
-from geoseg.evaluation.options import EvaluateOptions, parse_pairs
-from geoseg.evaluation.rasters import (
-    UNKNOWN,
-    ClassMap,
-    ProbabilityMap,
-    on_grid,
-    open_labels,
-    read_facts,
-)
-from geoseg.evaluation.vectors import PolygonLayer, VectorFile, is_vector, read_vector, to_grid
+from geoseg.evaluation.options import EvaluateOptions, parse_classes, parse_pairs
+from geoseg.evaluation.probabilities import ProbabilityMap, read_facts
+from geoseg.labels.classes import UNKNOWN, ClassTable, Ids, text_of
+from geoseg.labels.files import is_vector
+from geoseg.labels.footprints import burn
+from geoseg.labels.masks import Mask, check_placeable, open_labels, open_mask
+from geoseg.labels.places import box_of
+from geoseg.labels.polygons import Polygons, read_polygons
 from geoseg.values import ClassInfo, GeoBox, Window
 
 if TYPE_CHECKING:
@@ -28,14 +26,68 @@ if TYPE_CHECKING:
 DEFAULT_THRESHOLD = 0.5
 """Of probabilities of which neither the user nor their file says which threshold is meant."""
 
-_NONE: NDArray[np.object_] = np.empty(0, dtype=object)
+Labels = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+"""Class ids, 0 for the background, and what is known."""
 
 
 class Layer(Protocol):
     """Class ids over the grid."""
 
-    def read(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def read(self, window: Window) -> Labels:
         """Return class ids and what is known, each of shape ``window.shape``."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ClassMap:
+    """A raster of class ids over the grid: the pixel under each pixel's centre."""
+
+    mask: Mask
+    grid: GeoBox
+
+    def read(self, window: Window) -> Labels:
+        """Return class ids and what is known, each of shape ``window.shape``.
+
+        Raises
+        ------
+        InvalidOption
+            If the raster holds a value without a meaning.
+        UnreadableScene
+        """
+        found = self.mask.over(self.grid, box_of(window), window.shape)
+        return np.where(found > 0, found, 0).astype(np.uint8), found != UNKNOWN
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PolygonLayer:
+    """Polygons with classes over the grid.
+
+    Parameters
+    ----------
+    polygons : ndarray of Polygon, shape (n,)
+        Valid, in pixel coordinates (col, row) of the grid; whole, also where they reach beyond it.
+    labels : ndarray of uint8, shape (n,)
+        Class ids. Of polygons that overlap, the later one has the pixel.
+    ignored : ndarray of Polygon, shape (m,)
+        Inside these nothing is known.
+    """
+
+    polygons: NDArray[np.object_]
+    labels: NDArray[np.uint8]
+    ignored: NDArray[np.object_]
+    _trees: tuple[shapely.STRtree, shapely.STRtree] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        trees = shapely.STRtree(self.polygons), shapely.STRtree(self.ignored)
+        object.__setattr__(self, "_trees", trees)
+
+    def read(self, window: Window) -> Labels:
+        """Return class ids and what is known, by pixel centres, each of shape ``window.shape``."""
+        box = box_of(window)
+        chosen, hiding = (np.sort(tree.query(shapely.box(*box))) for tree in self._trees)
+        ids, hidden = np.zeros(window.shape, np.uint8), np.zeros(window.shape, np.uint8)
+        burn(self.polygons[chosen], self.labels[chosen], box, ids)
+        burn(self.ignored[hiding], np.ones(len(hiding), np.uint8), box, hidden)
+        return ids, hidden == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +122,7 @@ class Sources:
     failed_tiles: int = 0
 
 
-def open_source(path: str, layer: str | None, columns: tuple[str, ...]) -> VectorFile | SceneInfo:
+def open_source(path: str, layer: str | None, columns: tuple[str, ...]) -> Polygons | SceneInfo:
     """Read a vector file, or look at a raster.
 
     Raises
@@ -78,53 +130,52 @@ def open_source(path: str, layer: str | None, columns: tuple[str, ...]) -> Vecto
     InvalidOption, UnreadableScene
     """
     if is_vector(path):
-        return read_vector(path, layer=layer, columns=columns)
+        return read_polygons(path, layer=layer, columns=columns)
     if layer is not None:
         raise InvalidOption(f"{path}: is a raster, which has no layer {layer!r}")
     return open_labels(path)
 
 
-def settle_classes(
-    sources: Sources,
-    options: EvaluateOptions,
-    prediction: VectorFile | SceneInfo,
-    truth: VectorFile | SceneInfo,
-) -> tuple[list[str] | None, ClassTable, list[str]]:
-    """Return the truth's attribute values, the classes, and notes.
+def find_classes(
+    sources: Sources, options: EvaluateOptions, prediction: Polygons | SceneInfo, truth: Polygons | SceneInfo
+) -> tuple[ClassTable, list[str]]:
+    """Return the classes, and notes.
 
-    The classes are those of the model, of ``--classes``, or those that the prediction names; a
-    vector truth adds its own unless ``--classes`` says that there are no others.
+    They are those of the model, of ``--classes``, or those that the prediction names; a vector truth
+    adds its own unless ``--classes`` says that there are no others.
 
     Raises
     ------
     InvalidOption
+        If the truth has no such attribute, or an id of a class is not in 1 … 255.
     """
     names = {info.id: info.name for info in sources.classes}
-    names = names or parse_classes(parse_pairs(options.classes, "--classes")) or _named_by(prediction)
-    pairs = parse_pairs(options.truth_values, "--truth-values")
-    words, notes = attribute_words(truth, options), []
-    if words is not None and options.classes is None:
-        before = bool(names)
-        names, added = extend(names, words, pairs)
-        if before and added:
-            notes.append(f"classes that only the truth has: {', '.join(added)}")
-    names = names or {1: "object"}
-    return words, make_table(names, sources.classes), notes
+    names = names or parse_classes(options.classes) or _named_by(prediction)
+    table, notes = ClassTable.named(names, sources.classes), []
+    if options.class_attribute is not None:
+        if not isinstance(truth, Polygons):
+            raise InvalidOption(
+                f"{truth.name}: is a raster, which has no --class-attribute {options.class_attribute}"
+            )
+        values = truth.values(options.class_attribute)
+        if options.classes is None:
+            table, added = table.extended(values, parse_pairs(options.truth_values, "--truth-values"))
+            if names and added:
+                notes.append(f"classes that only the truth has: {', '.join(added)}")
+    return (table if table.classes else ClassTable.named({1: "object"})), notes
 
 
-def _named_by(prediction: VectorFile | SceneInfo) -> dict[int, str]:
+def _named_by(prediction: Polygons | SceneInfo) -> dict[int, str]:
     """Return the classes that a prediction names: geoseg's columns, or its raster metadata."""
-    if isinstance(prediction, VectorFile):
-        ids, names = prediction.columns.get("class"), prediction.columns.get("class_name")
-        if ids is None and names is None:
-            return {}
-        if ids is None or names is None:
-            words = to_words(prediction.columns["class" if names is None else "class_name"])
-            return extend({}, words, ())[0]
-        pairs = dict(zip(to_words(ids), to_words(names), strict=True))
-        if all(number.isdecimal() for number in pairs):
-            return {int(number): name for number, name in pairs.items()}
-        return extend({}, list(pairs), ())[0]
+    if isinstance(prediction, Polygons):
+        ids, names = (prediction.columns.get(column) for column in ("class", "class_name"))
+        if ids is not None and names is not None:
+            pairs = {text_of(number): text_of(name) for number, name in zip(ids, names, strict=True)}
+            if all(number.isdecimal() for number in pairs):
+                return {int(number): name for number, name in pairs.items()}
+        values = names if ids is None else ids
+        table, _ = ClassTable(()).extended([] if values is None else values)
+        return {info.id: info.name for info in table.classes}
     facts = read_facts(prediction)
     if not _holds_probabilities(prediction):
         return dict(facts.names)
@@ -135,27 +186,9 @@ def _named_by(prediction: VectorFile | SceneInfo) -> dict[int, str]:
     }
 
 
-def attribute_words(truth: VectorFile | SceneInfo, options: EvaluateOptions) -> list[str] | None:
-    """Return what the truth's class attribute says of each polygon; None where no attribute is named.
-
-    Raises
-    ------
-    InvalidOption
-        If the truth has none of that name.
-    """
-    name = options.class_attribute
-    if name is None:
-        return None
-    if not isinstance(truth, VectorFile):
-        raise InvalidOption(f"{truth.name}: is a raster, which has no --class-attribute {name}")
-    if name not in truth.columns:
-        raise InvalidOption(f"{truth.name}: has no column {name!r}; {nearest(name, truth.available)}")
-    return to_words(truth.columns[name])
-
-
 def truth_layer(
-    truth: VectorFile | SceneInfo,
-    words: list[str] | None,
+    truth: Polygons | SceneInfo,
+    path: str,
     table: ClassTable,
     grid: GeoBox,
     options: EvaluateOptions,
@@ -169,37 +202,34 @@ def truth_layer(
         If classes are missing or nothing of it lies on the grid.
     """
     pairs = parse_pairs(options.truth_values, "--truth-values")
-    if not isinstance(truth, VectorFile):
+    if not isinstance(truth, Polygons):
         if options.ignore_layer is not None:
             raise InvalidOption(f"{truth.name}: is a raster, which has no --ignore-layer")
-        advice = f"classes are {table.text}; say what it means: --truth-values VALUE=CLASS (or ignore)"
-        meanings = table.of_numbers(pairs, "--truth-values")
-        notes += _nodata_note(truth)
-        return ClassMap(on_grid(truth, grid, truth.name), grid, truth.name, meanings, advice)
-    if words is None and len(table.ids) > 1:
-        raise InvalidOption(
-            f"{truth.name}: which column holds the class ({table.text})? Name it with --class-attribute"
-        )
-    notes += _condition(truth)
-    labels = np.full(len(truth.polygons), table.ids[0], np.int16)
-    if words is not None:
-        labels = table.of_words(words, pairs, truth.name)
-    placed, kept = to_grid(truth, grid)
+        mask = open_mask(path, table, pairs or None, "--truth-values")
+        return _class_map(mask, truth, grid, "--truth-values", notes)
+    notes += truth.notes
+    labels = truth.class_ids(
+        table,
+        options.class_attribute,
+        "--class-attribute",
+        table.meanings(pairs, "--truth-values"),
+        "--truth-values",
+    )
+    placed, index = on_grid(truth, grid)
     if not len(placed) and options.labelled_area is None:
-        raise InvalidOption(
-            f"{truth.name}: {_absence(truth)}; if that is the truth, give the --labelled-area where it holds"
-        )
-    labels = labels[kept]
+        advice = "; if that is the truth, give the --labelled-area where it holds"
+        raise _absent(truth, grid, advice)
+    labels = labels[index]
     ignored = placed[labels == UNKNOWN]
     if options.ignore_layer is not None:
-        more, _ = to_grid(read_vector(truth.name, layer=options.ignore_layer), grid)
+        more, _ = on_grid(read_polygons(truth.name, layer=options.ignore_layer), grid)
         ignored = np.concatenate([ignored, more])
     real = labels > 0
     return PolygonLayer(placed[real], labels[real].astype(np.uint8), ignored)
 
 
 def prediction_layer(
-    prediction: VectorFile | SceneInfo,
+    prediction: Polygons | SceneInfo,
     table: ClassTable,
     grid: GeoBox,
     sources: Sources,
@@ -214,7 +244,7 @@ def prediction_layer(
         As `truth_layer`.
     """
     pairs = parse_pairs(options.prediction_values, "--prediction-values")
-    if not isinstance(prediction, VectorFile):
+    if not isinstance(prediction, Polygons):
         if _holds_probabilities(prediction):
             found = _probability_map(prediction, sources.prediction, table, grid, sources.threshold)
             if sources.threshold is None:
@@ -222,43 +252,72 @@ def prediction_layer(
                     f"{found.name}: classes begin at a probability of {found.threshold:g} (--threshold)"
                 )
             return found
-        advice = f"classes are {table.text}; say what it means: --prediction-values VALUE=CLASS (or ignore)"
-        meanings = table.of_numbers(pairs, "--prediction-values")
-        notes += _nodata_note(prediction)
-        return ClassMap(on_grid(prediction, grid, prediction.name), grid, prediction.name, meanings, advice)
+        mask = open_mask(sources.prediction, table, pairs, "--prediction-values")
+        return _class_map(mask, prediction, grid, "--prediction-values", notes)
     if pairs:
         raise InvalidOption(f"--prediction-values is for a class map, and {prediction.name} is none")
     if sources.threshold is not None and sources.probability is None:
         raise InvalidOption(f"--threshold is for probabilities, and {prediction.name} holds polygons")
-    notes += _condition(prediction)
+    notes += prediction.notes
     labels = _prediction_labels(prediction, table)
-    placed, kept = to_grid(prediction, grid)
-    if not len(prediction.polygons):
+    placed, index = on_grid(prediction, grid)
+    if not len(prediction.parts):
         notes.append(f"{prediction.name}: holds no polygons, so nothing is found")
     elif not len(placed):
-        raise InvalidOption(f"{prediction.name}: {_absence(prediction)}; is it of another scene?")
-    return PolygonLayer(placed, labels[kept], _NONE)
+        raise _absent(prediction, grid, "; is it of another scene?")
+    return PolygonLayer(placed, labels[index].astype(np.uint8), np.empty(0, object))
 
 
-def _prediction_labels(prediction: VectorFile, table: ClassTable) -> NDArray[np.uint8]:
+def _prediction_labels(prediction: Polygons, table: ClassTable) -> Ids:
     """Return class ids from the columns that geoseg writes, else the only class there is."""
-    for column in ("class", "class_name"):
+    plain = {str(class_id): class_id for class_id in table.ids}
+    for column, given in (("class", plain), ("class_name", {})):
         if column in prediction.columns:
-            words = to_words(prediction.columns[column])
-            found = {word: table.find(word) for word in dict.fromkeys(words)}
-            strange = [word for word, class_id in found.items() if not class_id or class_id < 0]
-            if strange:
-                raise InvalidOption(
-                    f"{prediction.name}: {column} {strange[0]} is no class; there are {table.text}"
-                )
-            return np.array([found[word] for word in words], np.uint8)
-    if len(table.ids) > 1 and len(prediction.polygons):
-        raise InvalidOption(f"{prediction.name}: has no column 'class' that tells {table.text} apart")
-    return np.full(len(prediction.polygons), table.ids[0], np.uint8)
+            found = table.look_up(prediction.columns[column], f"{prediction.name}: {column}", given)
+            if len(found) and found.min() < 1:
+                raise InvalidOption(f"{prediction.name}: {column} is background or unknown in places")
+            return found
+    if not len(prediction.parts):
+        return np.empty(0, np.int16)
+    return prediction.class_ids(table, None, "an attribute 'class'")
+
+
+def _class_map(mask: Mask, raster: SceneInfo, grid: GeoBox, option: str, notes: list[str]) -> ClassMap:
+    check_placeable(mask.geobox, grid, raster.name, "what it is compared with")
+    if mask.scene.bands[0].nodata == 0:
+        notes.append(
+            f"{raster.name}: says that 0 is nodata, so nothing is known there; where it means background, "
+            f"say so: {option} 0=background"
+        )
+    return ClassMap(mask, grid)
+
+
+def on_grid(file: Polygons, grid: GeoBox) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+    """Return the polygons that share area with the grid, in its pixels, and which each is part of.
+
+    Raises
+    ------
+    InvalidOption
+        As `Polygons.placed`.
+    """
+    placed, index = file.placed(grid)
+    frame = shapely.box(0, 0, grid.width, grid.height)
+    kept = shapely.intersects(placed, frame) & ~shapely.touches(placed, frame)
+    return placed[kept], index[kept]
+
+
+def _absent(file: Polygons, grid: GeoBox, advice: str) -> InvalidOption:
+    if not len(file.parts):
+        return InvalidOption(f"{file.name}: holds no polygons{advice}")
+    if grid.crs is not None:
+        file.check_overlap(grid, "what it is compared with", advice)
+    return InvalidOption(
+        f"{file.name}: none of its {len(file.parts):,} polygons lies where it is compared{advice}"
+    )
 
 
 def probabilities(
-    sources: Sources, prediction: VectorFile | SceneInfo, table: ClassTable, grid: GeoBox
+    sources: Sources, prediction: Polygons | SceneInfo, table: ClassTable, grid: GeoBox
 ) -> ProbabilityMap | None:
     """Return the probabilities over the grid, if there are any.
 
@@ -272,7 +331,7 @@ def probabilities(
         if not _holds_probabilities(raster):
             raise InvalidOption(f"{sources.probability}: is a class map, which holds no probabilities")
         return _probability_map(raster, sources.probability, table, grid, sources.threshold)
-    if not isinstance(prediction, VectorFile) and _holds_probabilities(prediction):
+    if not isinstance(prediction, Polygons) and _holds_probabilities(prediction):
         return _probability_map(prediction, sources.prediction, table, grid, sources.threshold)
     return None
 
@@ -294,31 +353,9 @@ def _probability_map(
             ids = known
     given = (value for value in (threshold, facts.threshold) if value is not None)
     chosen = next(given, DEFAULT_THRESHOLD)
-    return ProbabilityMap(on_grid(raster, grid, name), grid, name, ids, chosen)
+    check_placeable(raster.geobox, grid, name, "what it is compared with")
+    return ProbabilityMap(raster, grid, name, ids, chosen)
 
 
 def _holds_probabilities(raster: SceneInfo) -> bool:
     return all(band.read_dtype.startswith("float") for band in raster.bands)
-
-
-def _nodata_note(raster: SceneInfo) -> list[str]:
-    if raster.bands[0].nodata != 0:
-        return []
-    return [
-        f"{raster.name}: says that 0 is nodata, so nothing is known there; where it means background, "
-        f"take that away: gdal_edit.py -unsetnodata {raster.name}"
-    ]
-
-
-def _condition(file: VectorFile) -> list[str]:
-    notes = []
-    if file.repaired:
-        notes.append(f"{file.name}: {file.repaired} polygons were not valid and have been repaired")
-    if file.dropped:
-        notes.append(f"{file.name}: {file.dropped} features without an area were left out")
-    return notes
-
-
-def _absence(file: VectorFile) -> str:
-    count = len(file.polygons)
-    return f"none of its {count:,} polygons lies where it is compared" if count else "holds no polygons"

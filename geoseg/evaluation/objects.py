@@ -10,12 +10,14 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.evaluation.scores import SizeScore
-from geoseg.evaluation.vectors import Polygons, areas_of
 from geoseg.metrics import ObjectMatch, held_twice, match_pairs, overlaps
 from geoseg.metrics.outlines import outline_distances
 from geoseg.raster.describe import resolution_at
 from geoseg.values import GeoBox
 from geoseg.vector.measure import measure
+from geoseg.vectorfiles.layers import polygons_of
+
+Polygons = NDArray[np.object_]
 
 THRESHOLDS = tuple(i / 100 for i in range(50, 100, 5))
 """IoU from which a pair counts as found, as in COCO (Lin et al. 2014)."""
@@ -110,7 +112,9 @@ def known_parts(polygons: Polygons, unknown: Sequence[shapely.Polygon], grid: Ge
     for part in np.split(np.arange(len(which)), starts[1:]) if len(which) else ():
         index = int(which[part[0]])
         cut[index] = shapely.difference(cut[index], shapely.union_all(hidden[by[part]]))
-    cut = areas_of(cut)
+    for index in np.flatnonzero(~np.isin(shapely.get_type_id(cut), (3, 6))).tolist():
+        # Cutting may have left lines and points.
+        cut[index] = shapely.MultiPolygon(polygons_of(cut[index : index + 1])[0].tolist())
     share = shapely.area(cut) / shapely.area(polygons)
     kept = share > 1e-9
     return Objects(cut[kept], polygons[kept], share[kept])

@@ -8,15 +8,7 @@ from dataclasses import dataclass
 from geoseg.errors import InvalidOption
 from geoseg.prediction.options import option
 
-IGNORE = "ignore"
-"""In value lists: nothing is known there."""
-
-BACKGROUND = "background"
-"""In value lists: none of the classes."""
-
 DEFAULT_RESOLUTION_M = 0.3
-
-Values = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +54,13 @@ class EvaluateOptions:
             raise InvalidOption("--seed must be 0 or more")
 
 
-def parse_pairs(text: str | None, name: str) -> Values:
+def parse_pairs(text: str | None, name: str) -> dict[str, str]:
     """Parse ``255=1,127=ignore``; None gives no pairs.
+
+    Examples
+    --------
+    >>> parse_pairs("255=1, 127 = ignore", "--truth-values")
+    {'255': '1', '127': 'ignore'}
 
     Raises
     ------
@@ -71,7 +68,7 @@ def parse_pairs(text: str | None, name: str) -> Values:
         If it is no such list, or names a value twice.
     """
     if text is None:
-        return ()
+        return {}
     pairs = []
     for part in text.split(","):
         left, equals, right = (word.strip() for word in part.partition("="))
@@ -80,4 +77,17 @@ def parse_pairs(text: str | None, name: str) -> Values:
         pairs.append((left, right))
     if len({left for left, _ in pairs}) < len(pairs):
         raise InvalidOption(f"{name} {text}: names a value twice")
-    return tuple(pairs)
+    return dict(pairs)
+
+
+def parse_classes(text: str | None) -> dict[int, str]:
+    """Return names by id from ``--classes``; None gives none.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    try:
+        return {int(number): name for number, name in parse_pairs(text, "--classes").items()}
+    except ValueError:
+        raise InvalidOption("--classes takes ids and names such as 1=house,2=road") from None

@@ -24,11 +24,11 @@ from geoseg.evaluation.figures import (
     pixel_figures,
 )
 from geoseg.evaluation.inputs import Inputs, Sources, open_inputs
+from geoseg.evaluation.layers import PolygonLayer
 from geoseg.evaluation.objects import Comparison, compare, known_parts
 from geoseg.evaluation.options import EvaluateOptions
 from geoseg.evaluation.result import Evaluation, Resampling, WorstTile
 from geoseg.evaluation.stream import STEP, TileErrors, walk
-from geoseg.evaluation.vectors import PolygonLayer
 from geoseg.metrics.bootstrap import FEWEST_BLOCKS
 from geoseg.raster.describe import ground_resolution
 from geoseg.values import CERTAIN, GeoBox

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.evaluation.inputs import Inputs
-from geoseg.evaluation.vectors import PolygonLayer
+from geoseg.evaluation.layers import PolygonLayer
 from geoseg.metrics import confusion_matrix
 from geoseg.metrics.boundary import inner_band
 from geoseg.metrics.calibration import BINS, LEVELS, fold, level_histogram

@@ -113,7 +113,9 @@ class ClassTable:
         return found
 
     def numbers(self, pairs: Mapping[Any, Any], option: str) -> dict[int, int]:
-        """Return what the values of a raster mean: 0, ids themselves, and what `pairs` say.
+        """Return what the values of a raster mean: 0 is the background, and what `pairs` say.
+
+        The id of a class stands for it unless `pairs` name another value for that class.
 
         Raises
         ------
@@ -125,7 +127,8 @@ class ClassTable:
             named = {int(value): meaning for value, meaning in given.items()}
         except ValueError:
             raise InvalidOption(f"{option}: the values of a raster are whole numbers") from None
-        return {0: 0} | {class_id: class_id for class_id in self.ids} | named
+        plain = {class_id: class_id for class_id in self.ids if class_id not in named.values()}
+        return {0: 0} | plain | named
 
     def look_up(
         self, values: Iterable[Any], where: str, given: Mapping[str, int] | None = None, advice: str = ""

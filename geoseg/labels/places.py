@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.values import GeoBox
+from geoseg.values import GeoBox, Window
 
 if TYPE_CHECKING:
     import pyproj
@@ -30,6 +30,11 @@ _LATTICE = 16
 
 _STRAIGHT = 0.05
 """Pixels by which the middle of a step may differ from the straight line: else all is carried exactly."""
+
+
+def box_of(window: Window) -> Box:
+    """Return left, top, right, bottom of a window."""
+    return float(window.col), float(window.row), float(window.col_stop), float(window.row_stop)
 
 
 @lru_cache(maxsize=32)

@@ -291,6 +291,8 @@ def _is_nodata(
     stored: NDArray[np.generic],
     bands: list[int],
 ) -> NDArray[np.bool_]:
+    if all(band.nodata is None for band in scene.bands):  # none, or put aside by the caller
+        return np.zeros(stored.shape[1:], bool)
     values = dataset.nodatavals
     absent = is_nodata(stored, [values[i - 1] for i in bands])
     image = [1] if scene.palette else [band.index for band in scene.bands]

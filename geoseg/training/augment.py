@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 if TYPE_CHECKING:
-    from geoseg.training.data.sample import Sample
+    from geoseg.training.data.ground import Sample
 
 _RGB = 3
 

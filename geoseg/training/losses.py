@@ -10,7 +10,7 @@ from segmentation_models_pytorch.losses import DiceLoss, FocalLoss, LovaszLoss
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, max_pool2d, pad
 
 from geoseg.errors import InvalidOption
-from geoseg.training.data.sample import IGNORE
+from geoseg.labels.classes import IGNORE
 
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(logits (batch, channels, rows, cols) float32, labels (batch, rows, cols) uint8) to a scalar."""

@@ -18,6 +18,7 @@ from geoseg.backends.export import export_onnx
 from geoseg.backends.loss import LabelledTile
 from geoseg.backends.quantize import TILES, Verdict, ship_int8
 from geoseg.errors import InvalidModel
+from geoseg.labels.classes import IGNORE
 from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, Bundle, save_bundle
 from geoseg.models.card import Head
 from geoseg.models.card_json import make_document
@@ -26,9 +27,7 @@ from geoseg.models.inputs import InputSpec
 from geoseg.models.statistics import value_statistics
 from geoseg.prediction.plan import smallest_object_m2
 from geoseg.training.data.holdout import Split
-from geoseg.training.data.sample import IGNORE
-from geoseg.training.data.sampler import Sampler
-from geoseg.training.data.tiles import validation_tiles
+from geoseg.training.data.sampler import Sampler, validation_tiles
 from geoseg.training.description import accuracy, hyperparameters, training_data
 from geoseg.training.loop import rule_of
 from geoseg.training.network import Start

@@ -199,19 +199,21 @@ def _discovered(request: Request) -> Sequence[str]:
     """Return the values of the class attribute in all labels, sorted."""
     if request.class_attribute is None:
         return ("building",)
-    from geoseg.training.data.classes import BACKGROUND
-    from geoseg.training.data.labelled import is_raster
-    from geoseg.training.data.spec import IGNORED
-    from geoseg.training.data.vectors import attribute_values
+    from geoseg.labels.classes import ClassTable, text_of
+    from geoseg.labels.files import is_vector
+    from geoseg.labels.polygons import read_polygons
 
-    for path in filter(is_raster, request.labels):
-        raise InvalidOption(
-            f"--class-attribute is for polygons, and {path} is a mask; name its classes (--class)"
-        )
-    values = {value for path in request.labels for value in attribute_values(path, request.class_attribute)}
-    found = sorted(value for value in values if value.lower() not in (BACKGROUND, IGNORED))
+    attribute = request.class_attribute
+    values: set[str] = set()
+    for path in request.labels:
+        if not is_vector(path):
+            raise InvalidOption(
+                f"--class-attribute is for polygons, and {path} is a mask; name its classes (--class)"
+            )
+        values |= set(map(text_of, read_polygons(path, columns=(attribute,)).values(attribute)))
+    _, found = ClassTable(()).extended(sorted(values))
     if not found:
-        raise InvalidOption(f"--class-attribute {request.class_attribute}: names no class in any labels")
+        raise InvalidOption(f"--class-attribute {attribute}: names no class in any labels")
     return found
 
 

@@ -10,6 +10,7 @@ from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.models.bundle import CARD, Bundle
 from geoseg.training import require_packages
+from geoseg.training.data.pictures import render_worlds
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.folder import writing
@@ -18,7 +19,6 @@ from geoseg.training.network import make_network
 from geoseg.training.publish import publish
 from geoseg.training.recipe import Recipe
 from geoseg.training.watch import Event, ignore
-from geoseg.training.worlds import render_worlds
 
 __all__ = ["is_first_process", "train_model"]
 

@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from geoseg.backends.base import usable_cores
 from geoseg.errors import InvalidOption
+from geoseg.labels.classes import IGNORE
 from geoseg.training.augment import augment
-from geoseg.training.data.sample import IGNORE
 from geoseg.training.losses import Loss
 from geoseg.training.recipe import Optimization
 
 if TYPE_CHECKING:
-    from geoseg.training.data.sample import Sample
+    from geoseg.training.data.ground import Sample
 
 Draw: TypeAlias = "Callable[[np.random.Generator], Sample]"
 """Draws one sample; all chance comes from the generator."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from geoseg.backends.base import Activation, to_probabilities
 from geoseg.grid.classes import classify
+from geoseg.labels.classes import IGNORE
 from geoseg.metrics import Confusion, confusion, match_objects
 from geoseg.training.data.ground import Ground
-from geoseg.training.data.sample import IGNORE
-from geoseg.training.data.tiles import region_on, validation_tiles
+from geoseg.training.data.sampler import region_on, validation_tiles
 from geoseg.training.task import normalize
 from geoseg.values import ClassRule, Window
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from geoseg.files import replacing
-from geoseg.training.data.sample import IGNORE
+from geoseg.labels.classes import IGNORE
 from geoseg.training.schedule import Schedule, done_share
 from geoseg.training.task import SegmentationTask
 

@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import GeosegError, InvalidOption
-from geoseg.evaluation.inputs import Sources, open_inputs
+from geoseg.evaluation.inputs import Sources, open_inputs, tile_layers
 from geoseg.evaluation.options import EvaluateOptions, parse_pairs
-from geoseg.evaluation.pictures import tile_layers
-from geoseg.evaluation.rasters import facts_of
+from geoseg.evaluation.probabilities import facts_of
 from geoseg.raster.encoding import Encoding
 from geoseg.testing import make_scene
 from geoseg.values import ClassInfo, ClassRule, LayerSchema, Window
@@ -167,7 +166,7 @@ def test_broken_polygons_are_repaired_and_counted(tmp_path: Path) -> None:
     bow = shapely.Polygon([(10, 10), (50, 50), (50, 10), (10, 50)])
     truth = polygons(tmp_path / "truth.gpkg", np.array([bow, *boxes(HOUSES[1])], dtype=object))
     result = compare(truth, class_map(tmp_path / "map.tif", burned(SIZE, *HOUSES)))
-    assert any("1 polygons were not valid" in note for note in result.notes)
+    assert any("1 of 2 polygons were invalid" in note for note in result.notes)
 
 
 def test_pictures_show_what_was_compared(tmp_path: Path) -> None:
@@ -279,7 +278,7 @@ def refused(tmp_path: Path, **changes: object) -> str:
         ({"layer": "roofs"}, "no layer 'roofs'; it has truth"),
         ({"ignore_layer": "roofs"}, "no layer 'roofs'"),
         ({"truth_values": "255", "class_attribute": "kind"}, "pairs such as"),
-        ({"truth_values": "a=tower", "class_attribute": "kind", "classes": "1=b"}, "no class 'tower'"),
+        ({"truth_values": "a=tower", "class_attribute": "kind", "classes": "1=b"}, "'tower' is no class"),
         ({"resolution": 0.5}, "--resolution"),
         ({"blocks": 1.0}, "16 pixels"),
         ({"labelled_area": "nowhere.gpkg"}, "no such file"),
@@ -293,11 +292,11 @@ def test_bad_options_get_one_line(changes: dict[str, object], words: str, tmp_pa
 
 def test_bad_files_get_one_line(tmp_path: Path) -> None:
     far = polygons(tmp_path / "far.gpkg", boxes((5000, 5000, 10, 10)))
-    assert "none of its 1 polygons" in refused(tmp_path, truth=far)
+    assert "lies elsewhere than what it is compared with: it covers" in refused(tmp_path, truth=far)
     empty = polygons(tmp_path / "empty.gpkg", boxes())
     assert "holds no polygons" in refused(tmp_path, truth=empty)
-    strange = class_map(tmp_path / "strange.tif", burned(SIZE, *HOUSES) * 255)
-    assert "255" in refused(tmp_path, truth=strange)
+    strange = class_map(tmp_path / "strange.tif", burned(SIZE, *HOUSES) * 7)
+    assert "value 7, which is no class; --truth-values knows 0, 1, 255" in refused(tmp_path, truth=strange)
     assert "--prediction-values" in refused(tmp_path, prediction=strange)
     away = class_map(tmp_path / "away.tif", burned(SIZE), transform=(0.3, 0, 600_000, 0, -0.3, 5_000_000))
     assert "overlap" in refused(tmp_path, truth=class_map(tmp_path / "m.tif", burned(SIZE)), prediction=away)
@@ -320,7 +319,7 @@ def test_an_empty_truth_is_fine_where_it_is_said_to_hold(tmp_path: Path) -> None
 
 
 def test_pairs() -> None:
-    assert parse_pairs("255=1, 127 = ignore", "--x") == (("255", "1"), ("127", "ignore"))
+    assert parse_pairs("255=1, 127 = ignore", "--x") == {"255": "1", "127": "ignore"}
     with pytest.raises(InvalidOption, match="twice"):
         parse_pairs("1=2,1=3", "--x")
 

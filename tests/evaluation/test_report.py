@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import UnwritableOutput
-from geoseg.evaluation.pictures import TileLayers
+from geoseg.evaluation.inputs import TileLayers
 from geoseg.evaluation.report import render, write_report
 from geoseg.evaluation.result import Evaluation, Resampling, WorstTile
 from geoseg.evaluation.scores import (

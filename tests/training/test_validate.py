@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geoseg.labels.classes import IGNORE
 from geoseg.metrics import Confusion
 from geoseg.training import validate
 from geoseg.training.data.pictures import PictureGround
-from geoseg.training.data.sample import IGNORE
 from geoseg.training.validate import Answer, Score, answers, best_rule, merit, outlines, score, sweep, total
 from geoseg.values import CERTAIN, ClassRule
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from geoseg.training.data.sample import IGNORE
+from geoseg.labels.classes import IGNORE
 from geoseg.training.watch import Picture, append_row, draw_sheet, keep_rows, read_rows
 
 

@@ -21,10 +21,8 @@ from hypothesis import strategies as st
 
 from geoseg.cli import run
 from geoseg.errors import InvalidOption
+from geoseg.labels.polygons import read_polygons
 from geoseg.testing import NORTH_UP, make_scene
-from geoseg.training.data.classes import ClassTable
-from geoseg.training.data.spec import ClassSpec
-from geoseg.training.data.vectors import attribute_values, read_polygons
 from geoseg.values import GeoBox
 from geoseg.vectorfiles import layers as vectors
 from geoseg.vectorfiles.aoi import read_aoi
@@ -39,7 +37,6 @@ from tests.vectorfiles.foreign import WRITERS, dxf_hatch, dxf_outline, ewkt, ogr
 UTM = GeoBox(200, 300, NORTH_UP, "EPSG:32633")
 AREA = shapely.Polygon([(10, 20), (110, 25), (90, 150)])
 GROUND = shapely.transform(AREA, UTM.to_crs)
-HOUSES = ClassTable.of((ClassSpec(id=1, name="house", color=(255, 0, 0)),))
 
 
 def write(path):
@@ -53,9 +50,8 @@ def test_polygons_classes_and_crs_come_back(tmp_path, name):
     attribute = write(tmp_path / name)
     # Of a pixel of 0.3 m: OpenStreetMap's coordinates are rounded to 1e-7 degrees.
     assert shapely.hausdorff_distance(read_aoi(tmp_path / name, UTM), AREA) < 0.05
-    assert attribute_values(tmp_path / name, attribute) == ["house"]
-    found = read_polygons(tmp_path / name, HOUSES, attribute=attribute)
-    assert list(found.ids) == [1]
+    found = read_polygons(tmp_path / name, columns=(attribute,))
+    assert list(found.values(attribute)) == ["house"]
     layer = read_layer(tmp_path / name, name, columns=[attribute])
     assert list(layer.columns[attribute]) == ["house"]
     assert layer.crs is not None

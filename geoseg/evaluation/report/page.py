@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoseg.evaluation.pictures import TileLayers
+from geoseg.evaluation.inputs import TileLayers
 from geoseg.evaluation.report import charts, images, numbers, places
 from geoseg.evaluation.report.plots import Plot
 from geoseg.evaluation.result import Evaluation, WorstTile

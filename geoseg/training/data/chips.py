@@ -9,23 +9,25 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from geoseg.errors import InvalidOption, UnreadableScene
+from geoseg.errors import InvalidOption, UnreadableScene, suggest
+from geoseg.labels.classes import IGNORE, ClassTable
+from geoseg.labels.footprints import Footprints
+from geoseg.labels.masks import open_mask
+from geoseg.labels.polygons import Polygons, read_labelled
 from geoseg.prediction.fit import choose_bands
 from geoseg.raster.scene import SceneInfo, open_scene, read_patch
 from geoseg.raster.stretch import apply_stretch, estimate_stretch
-from geoseg.training.data.classes import ClassTable, hint
-from geoseg.training.data.footprints import Footprints
-from geoseg.training.data.ground import to_bytes, within
-from geoseg.training.data.located import Located
-from geoseg.training.data.masks import MaskFile
+from geoseg.training.data.ground import Located, to_bytes, within
 from geoseg.training.data.pictures import PictureGround
 from geoseg.training.data.rims import forget_rims
-from geoseg.training.data.sample import IGNORE
 from geoseg.training.data.spec import ChipsSpec, DataSpec
-from geoseg.training.data.vectors import Polygons, read_polygons
 
 _PICTURES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".img"}
+
+_Labels = tuple[Polygons, NDArray[np.uint8]]
+"""Polygons and the class of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +78,14 @@ def read_chips(
     _check_files(rows)
     sources = {row.source for row in rows}
     for word in sorted({*spec.weights, *spec.labels, *spec.layers, *spec.rims} - sources):
-        raise InvalidOption(f"{_title(spec, base)}: has no source {word!r}{hint(word, sorted(sources))}")
+        raise InvalidOption(f"{_title(spec, base)}: has no source {word!r}; {suggest(word, sorted(sources))}")
     polygons = {
-        source: read_polygons(base / path, table, layer=spec.layers.get(source))
+        source: read_labelled(base / path, table, layer=spec.layers.get(source))
         for source, path in spec.labels.items()
     }
-    notes = [note for found in polygons.values() for note in found.notes]
-    chips = []
-    for row in rows:
-        chips.append(_read(row, spec, data, table, polygons.get(row.source)))
-    for source, found in polygons.items():
+    notes = [note for found, _ in polygons.values() for note in found.notes]
+    chips = [_read(row, spec, data, table, polygons.get(row.source)) for row in rows]
+    for source, (found, _) in polygons.items():
         if not any(_drawn(chip) for chip in chips if chip.ground.source == source):
             raise InvalidOption(f"{found.name}: no polygon lies on a georeferenced chip of {source!r}")
     return chips, notes
@@ -95,18 +95,18 @@ def _drawn(chip: Located) -> bool:
     return isinstance(chip.ground, PictureGround) and chip.ground.footprints is not None
 
 
-def _read(row: Row, spec: ChipsSpec, data: DataSpec, table: ClassTable, polygons: Polygons | None) -> Located:
+def _read(row: Row, spec: ChipsSpec, data: DataSpec, table: ClassTable, polygons: _Labels | None) -> Located:
     scene = open_scene(row.image)
     bands = choose_bands(scene, data.bands, None)
     patch = read_patch(scene, scene.geobox.window, scene.geobox, bands)
     pixels = patch.pixels
     if pixels.dtype != np.uint8:
         pixels = apply_stretch(pixels, estimate_stretch(scene, bands))
-    mask = MaskFile.open(row.mask, table, spec.mask_values)
+    mask = open_mask(row.mask, table, spec.mask_values, "mask_values", zero=True)
     if mask.geobox.shape != scene.geobox.shape:
         sizes = [f"{box.width} x {box.height}" for box in (mask.geobox, scene.geobox)]
         raise InvalidOption(f"{row.mask}: is {sizes[0]} pixels, its picture {row.image.name} {sizes[1]}")
-    labels = mask.read(mask.geobox.window)
+    labels = mask.read(mask.geobox.window).astype(np.uint8)  # UNKNOWN becomes IGNORE
     labels[~patch.valid] = IGNORE
     pixel_m = _pixel_m(row, scene)
     if rim_m := spec.rims.get(row.source):
@@ -120,12 +120,13 @@ def _read(row: Row, spec: ChipsSpec, data: DataSpec, table: ClassTable, polygons
 
 
 def _footprints(
-    scene: SceneInfo, pixel_m: tuple[float, float], polygons: Polygons | None, gap_m: float
+    scene: SceneInfo, pixel_m: tuple[float, float], labels: _Labels | None, gap_m: float
 ) -> Footprints | None:
     """Return the polygons on a chip; None where there are none: the mask may know better."""
-    if polygons is None or scene.geobox.crs is None:
+    if labels is None or scene.geobox.crs is None:
         return None
-    placed = polygons.over(scene.geobox, pixel_m, gap_m)
+    polygons, ids = labels
+    placed = polygons.over(ids, scene.geobox, pixel_m, gap_m)
     return placed if len(within(placed.spots, scene.geobox.window)) else None
 
 

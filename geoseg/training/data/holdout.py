@@ -16,12 +16,10 @@ from itertools import pairwise
 import numpy as np
 import shapely
 
-from geoseg.errors import InvalidOption
-from geoseg.training.data.classes import hint
-from geoseg.training.data.extent import outline_in_degrees, outline_on
-from geoseg.training.data.footprints import Box, Footprints
-from geoseg.training.data.ground import Ground, within
-from geoseg.training.data.located import Located
+from geoseg.errors import InvalidOption, suggest
+from geoseg.labels.footprints import Footprints
+from geoseg.labels.places import box_of, outline_in_degrees, outline_on
+from geoseg.training.data.ground import Ground, Located, within
 from geoseg.training.data.scenes import SceneGround
 from geoseg.training.data.spec import Blocks, ValidationSpec
 from geoseg.values import Window
@@ -99,7 +97,7 @@ def _places(grounds: Sequence[Located], spec: ValidationSpec) -> dict[str, list[
         if not found[place.name]:
             sources = sorted({one.ground.source for one in chips})
             known = any(place.holds(source, place.stems[0]) for source in sources)
-            advice = "" if known else hint(place.source, sources)
+            advice = "" if known else f"; {suggest(place.source, sources)}"
             raise InvalidOption(f"validation place {place.name!r}: no chip matches it{advice}")
     return found
 
@@ -108,7 +106,7 @@ def _scenes(grounds: Sequence[Located], spec: ValidationSpec) -> dict[str, list[
     scenes = {one.ground.name: one for one in grounds if isinstance(one.ground, SceneGround)}
     for name in spec.scenes:
         if name not in scenes:
-            raise InvalidOption(f"validation scene {name!r}: there is no such scene{hint(name, scenes)}")
+            raise InvalidOption(f"validation scene {name!r}: there is no such scene; {suggest(name, scenes)}")
     return {name: [scenes[name]] for name in spec.scenes}
 
 
@@ -185,8 +183,3 @@ def _outline(one: Located, inset: float) -> shapely.Polygon:
     assert one.geobox is not None
     left, top, right, bottom = box_of(one.ground.region)
     return outline_in_degrees(one.geobox, (left + inset, top + inset, right - inset, bottom - inset))
-
-
-def box_of(window: Window) -> Box:
-    """Return left, top, right, bottom of a window."""
-    return float(window.col), float(window.row), float(window.col_stop), float(window.row_stop)

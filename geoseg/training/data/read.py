@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from geoseg.errors import InvalidOption
+import numpy as np
+import shapely
+
+from geoseg.errors import InvalidOption, suggest
+from geoseg.labels.classes import ClassTable
+from geoseg.labels.files import is_vector
+from geoseg.labels.footprints import Footprints
+from geoseg.labels.masks import open_mask
+from geoseg.labels.polygons import need_polygons, read_labelled, read_polygons
+from geoseg.prediction.fit import choose_bands
+from geoseg.raster.describe import SceneInfo
+from geoseg.raster.drivers import remote_uri
+from geoseg.raster.scene import open_scene
+from geoseg.raster.stretch import estimate_stretch
 from geoseg.training.data.chips import read_chips
-from geoseg.training.data.classes import ClassTable, hint
-from geoseg.training.data.ground import MOST_MIRRORED, Ground
+from geoseg.training.data.ground import MOST_MIRRORED, Ground, Labels, Located, within
 from geoseg.training.data.holdout import Split, hold_out
-from geoseg.training.data.labelled import open_labelled
-from geoseg.training.data.located import Located
 from geoseg.training.data.sampler import permitted
-from geoseg.training.data.scenes import SceneGround
-from geoseg.training.data.spec import DataSpec, Draws, ValidationSpec
+from geoseg.training.data.scenes import MaskLabels, SceneGround
+from geoseg.training.data.spec import DataSpec, Draws, SceneSpec, ValidationSpec
 
 __all__ = ["Split", "read_data"]
 
@@ -38,7 +48,7 @@ def read_data(data: DataSpec, validation: ValidationSpec, draws: Draws, base: Pa
         of an unknown class; a mask has another size or an unknown value; a scene is smaller than a
         window; a validation place or tier is not there; or nothing with objects is left to train on.
     """
-    table = ClassTable.of(data.classes)
+    table = data.table
     located: list[Located] = []
     notes: list[str] = []
     for scene in data.scenes:
@@ -58,12 +68,91 @@ def read_data(data: DataSpec, validation: ValidationSpec, draws: Draws, base: Pa
     return Split(training, split.validation, (*notes, *split.notes, *small))
 
 
+def open_labelled(
+    spec: SceneSpec, data: DataSpec, draws: Draws, base: Path, table: ClassTable
+) -> tuple[Located, list[str]]:
+    """Open a scene with its labels.
+
+    Returns
+    -------
+    scene : Located
+        A `SceneGround` over the whole scene.
+    notes : list of str
+        What a user should know, one line each.
+
+    Raises
+    ------
+    UnreadableScene, InvalidOption
+        If files cannot be read or do not fit together; see the package's ``read_data``.
+    """
+    source = spec.scene if remote_uri(spec.scene) else str(base / spec.scene)
+    scene = open_scene(source)
+    if scene.resolution is None:
+        raise InvalidOption(
+            f"{source}: has no CRS, or none with a place on the Earth: its ground resolution is unknown; "
+            "write it again with its CRS, or use it as a chip with gsd_m"
+        )
+    _check_size(scene, scene.resolution, draws)
+    how = ",".join(f"{name}={number}" for number, name in enumerate(data.bands, 1))
+    bands = choose_bands(scene, data.bands, spec.bands, how)
+    narrow = all(band.read_dtype == "uint8" for band in scene.bands if band.index in bands)
+    limits = None if narrow else estimate_stretch(scene, bands)
+    labels, notes = _labels(spec, data, base, table, scene)
+    known = None if spec.labelled_area is None else _known(base / spec.labelled_area, scene)
+    box = scene.geobox
+    spots = within(labels.spots, box.window)
+    if known is not None:
+        spots = spots[known.touched(np.asarray(shapely.points(spots), object))]
+    if spec.labels is not None and not len(spots):
+        notes.append(f"{spec.title}: no label of an object lies on it; all of it counts as background")
+    ground = SceneGround(
+        spec.title, spec.title, scene, bands, limits, scene.resolution, labels, spots,
+        box.window, known, weight=spec.weight,
+    )  # fmt: skip
+    return Located(ground, scene.uri, box), notes
+
+
+def _labels(
+    spec: SceneSpec, data: DataSpec, base: Path, table: ClassTable, scene: SceneInfo
+) -> tuple[Labels, list[str]]:
+    assert scene.resolution is not None
+    if spec.labels is None:
+        empty = Footprints(np.empty(0, object), np.empty(0, np.uint8), scene.resolution)
+        return empty, []
+    path = base / spec.labels
+    if not is_vector(path):
+        mask = open_mask(path, table, spec.mask_values, "mask_values", zero=True)
+        return MaskLabels.over(mask, scene.geobox, scene.name), []
+    polygons, ids = read_labelled(path, table, spec.class_attribute, spec.layer)
+    polygons.check_overlap(scene.geobox, scene.name)
+    placed = polygons.over(ids, scene.geobox, scene.resolution, data.touching_gap_m)
+    return placed, list(polygons.notes)
+
+
+def _known(path: Path, scene: SceneInfo) -> Footprints:
+    assert scene.resolution is not None
+    areas = need_polygons(read_polygons(path))
+    areas.check_overlap(scene.geobox, scene.name)
+    return areas.over(np.ones(len(areas.parts), np.uint8), scene.geobox, scene.resolution, 0.0)
+
+
+def _check_size(scene: SceneInfo, pixel_m: tuple[float, float], draws: Draws) -> None:
+    box = scene.geobox
+    sides = box.width * pixel_m[0], box.height * pixel_m[1]
+    needed = draws.crop * draws.smallest_m
+    if needed > MOST_MIRRORED * min(sides):
+        raise InvalidOption(
+            f"{scene.name}: covers {sides[0]:.0f} x {sides[1]:.0f} m, a window of {draws.crop} pixels at "
+            f"{draws.smallest_m:g} m needs {needed:.0f} m; give a smaller crop or a larger scene"
+        )
+
+
 def _of_tiers(grounds: tuple[Ground, ...], tiers: tuple[str, ...]) -> tuple[Ground, ...]:
     there = {ground.facts.get("tier", "") for ground in grounds}
     for word in tiers:
         if word not in there:
             raise InvalidOption(
-                f"data.tiers: nothing to train on has tier {word!r}{hint(word, sorted(there))}"
+                f"data.tiers: nothing to train on has tier {word!r}; {suggest(word, sorted(there))}"
             )
     return tuple(one for one in grounds if not tiers or one.facts.get("tier", "") in tiers)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.training.data.sample import IGNORE
+from geoseg.labels.classes import IGNORE
 
 if TYPE_CHECKING:
     import torch

@@ -1,22 +1,32 @@
-"""Drawing training samples: by kind of ground, by source, by ground, then a window of it."""
+"""Drawing training samples, and cutting ground that is held out into tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
 
-from geoseg.errors import InvalidOption
-from geoseg.training.data.classes import hint
-from geoseg.training.data.ground import MOST_MIRRORED, Ground, native_box
-from geoseg.training.data.sample import IGNORE, Arrays, read_mirrored, source_window, to_tensors
+from geoseg.errors import InvalidOption, suggest
+from geoseg.labels.classes import IGNORE
+from geoseg.training.data.ground import (
+    MOST_MIRRORED,
+    Arrays,
+    Ground,
+    native_box,
+    read_mirrored,
+    source_window,
+    to_tensors,
+)
 from geoseg.training.data.spec import Draws
 from geoseg.values import Window
 
 if TYPE_CHECKING:
-    from geoseg.training.data.sample import Sample
+    import torch
+
+    from geoseg.training.data.ground import Sample
 
 _TRIES = 24
 """Windows that are tried before the permitted ones are listed."""
@@ -61,8 +71,8 @@ class Sampler:
         if not self._positives:
             raise InvalidOption("no ground with objects is left for training")
         for word in sorted(set(draws.weights) - set(self._positives)):
-            advice = hint(word, sorted(self._positives))
-            raise InvalidOption(f"weights: no training ground with objects comes from {word!r}{advice}")
+            advice = suggest(word, sorted(self._positives))
+            raise InvalidOption(f"weights: no training ground with objects comes from {word!r}; {advice}")
         weights = [draws.weights.get(name, group[0].weight) for name, group in self._positives.items()]
         self._shares = np.array(weights) / sum(weights)
 
@@ -79,11 +89,11 @@ class Sampler:
             if bool((sample[1] != IGNORE).any()):
                 break
         if self._draws.paste_share and rng.random() < self._draws.paste_share:
-            from geoseg.training.data.paste import paste
+            from geoseg.training.data.mixing import paste
 
             sample = paste(sample, self._cut(self._positive(rng), rng), rng)
         if self._draws.tone_share and rng.random() < self._draws.tone_share:
-            from geoseg.training.data.tones import lend_tones
+            from geoseg.training.data.mixing import lend_tones
 
             sample = lend_tones(sample, self._cut(self._real(rng.random(), rng), rng), rng)
         return sample
@@ -187,3 +197,73 @@ def _turn(sample: Sample, angle: float, size: int) -> Sample:
     turned = transforms.rotate(pixels, angle, interpolation=InterpolationMode.BILINEAR)
     around = transforms.rotate(labels[None], angle, interpolation=InterpolationMode.NEAREST)
     return transforms.center_crop(turned, [size, size]), transforms.center_crop(around, [size, size])[0]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tile:
+    """A square of held-out ground.
+
+    Parameters
+    ----------
+    pixels : Tensor of uint8, shape (bands, size, size)
+    labels : Tensor of uint8, shape (size, size)
+    inner : Window
+        The part that counts, in pixels of the tile; the rest is context.
+    place : Window
+        The same part in pixels of the ground's grid.
+    ground : str
+        Name of the ground.
+    """
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    inner: Window
+    place: Window
+    ground: str
+
+
+def region_on(ground: Ground, shape: tuple[int, int]) -> Window:
+    """Return the region of a ground on its grid of `shape`; adjacent regions stay adjacent."""
+    region = ground.region
+    down, across = shape[0] / ground.shape[0], shape[1] / ground.shape[1]
+    top, bottom = round(region.row * down), round(region.row_stop * down)
+    left, right = round(region.col * across), round(region.col_stop * across)
+    return Window(top, left, bottom - top, right - left)
+
+
+def validation_tiles(ground: Ground, resolution_m: float, size: int, context: int) -> Iterator[Tile]:
+    """Yield a ground in tiles, row by row; their inner windows partition its region.
+
+    Around the region lies the ground that is there in truth, trained on or not; beyond the edge of
+    the picture or scene, its mirror image.
+
+    Parameters
+    ----------
+    ground : Ground
+        Held out.
+    resolution_m : float
+        Metres a pixel.
+    size : int
+        Side of a tile in pixels.
+    context : int
+        Pixels at each side of a tile that do not count.
+
+    Raises
+    ------
+    InvalidOption
+        If nothing of a tile would count.
+    UnreadableScene
+        If a file has gone or is broken.
+    """
+    step = size - 2 * context
+    if step < 1:
+        raise InvalidOption(f"tiles of {size} pixels have no inside with {context} pixels of context")
+    shape = ground.grid(resolution_m)
+    region = region_on(ground, shape)
+    for row in range(region.row, region.row_stop, step):
+        for col in range(region.col, region.col_stop, step):
+            place = Window(row, col, step, step).intersection(region)
+            inner = Window(context, context, place.height, place.width)
+            around = Window(row - context, col - context, size, size)
+            pixels, labels = to_tensors(cut(ground, around, shape))
+            yield Tile(pixels, labels, inner, place, ground.name)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.labels.classes import IGNORE
+from geoseg.labels.footprints import Footprints
+from geoseg.labels.masks import Mask, check_placeable
+from geoseg.labels.places import Box, carry, check_overlap, outline_in_degrees
 from geoseg.raster.describe import SceneInfo
-from geoseg.training.data.footprints import Footprints, Labels
-from geoseg.training.data.ground import area_of, grid_of, native_box, to_bytes
-from geoseg.training.data.sample import IGNORE, Arrays
-from geoseg.values import Window
+from geoseg.training.data.ground import Arrays, Labels, area_of, grid_of, native_box, to_bytes
+from geoseg.values import GeoBox, Window
 
 SMEAR = 4
 """Pixels of a file or its overviews that resampling and their making may mix into a pixel."""
+
+_CELL = 32
+"""Side in pixels of the squares of a mask that are looked at for objects."""
+
+_STRIP = 1 << 22
+"""Pixels of a mask that are held at a time while it is looked through."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -117,3 +125,55 @@ class SceneGround:
         labels[~patch.valid] = IGNORE
         pixels = patch.pixels if self.limits is None else apply_stretch(patch.pixels, self.limits)
         return to_bytes(pixels, patch.valid), labels
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MaskLabels:
+    """A mask as the truth over a scene.
+
+    Parameters
+    ----------
+    mask : Mask
+        Class ids by value.
+    scene : GeoBox
+        Native pixels of the scene.
+    spots : ndarray of float64, shape (n, 2)
+        Centres of squares of the mask with objects, native pixels of the scene (col, row).
+    """
+
+    mask: Mask
+    scene: GeoBox
+    spots: NDArray[np.float64]
+
+    @classmethod
+    def over(cls, mask: Mask, scene: GeoBox, name: str) -> MaskLabels:
+        """Look a mask through, once, in strips.
+
+        Raises
+        ------
+        InvalidOption
+            If it has a CRS and the scene has none, or the other way round, and another size; or a
+            value that stands for no class; or if they do not meet.
+        """
+        check_placeable(mask.geobox, scene, mask.name, name)
+        if mask.geobox.crs is not None and scene.crs is not None:
+            check_overlap(mask.name, outline_in_degrees(mask.geobox).bounds, scene, name)
+        found = [carry(cells, mask.geobox, scene) for cells in _objects(mask)]
+        spots = np.concatenate([np.empty((0, 2)), *found])
+        inside = ((spots >= 0) & (spots < (scene.width, scene.height))).all(axis=1)
+        return cls(mask, scene, spots[inside])
+
+    def burn(self, box: Box, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return the mask's classes under the centres of pixels that part the box; `IGNORE` beyond it."""
+        return self.mask.over(self.scene, box, shape).astype(np.uint8)  # UNKNOWN becomes IGNORE
+
+
+def _objects(mask: Mask) -> Iterator[NDArray[np.float64]]:
+    """Yield centres (col, row) of cells with objects, strip by strip."""
+    height, width = mask.geobox.shape
+    rows = max(1, _STRIP // (width * _CELL)) * _CELL
+    for top in range(0, height, rows):
+        labels = mask.read(Window(top, 0, min(rows, height - top), width))
+        row, col = np.nonzero(labels > 0)
+        cells = np.unique(np.column_stack([col // _CELL, row // _CELL]), axis=0)
+        yield np.asarray((cells + 0.5) * _CELL + (0, top), np.float64)

@@ -6,8 +6,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from geoseg.labels.classes import IGNORED, ClassTable
 from geoseg.values import ClassInfo
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -15,9 +16,6 @@ Positive = Annotated[float, Field(gt=0)]
 Color = tuple[Annotated[int, Field(ge=0, le=255)], ...]
 MaskValues = dict[Annotated[int, Field(ge=0)], int | str]
 """Value of a mask -> class id, class name, ``background`` or ``ignore``."""
-
-IGNORED = "ignore"
-"""What a label is called, in masks and attributes, where nothing is known."""
 
 
 class Section(BaseModel):
@@ -32,7 +30,7 @@ class ClassSpec(Section):
     Attributes
     ----------
     id : int
-        1 … 254 (255 is `geoseg.training.data.sample.IGNORE`).
+        1 … 254 (255 is `geoseg.labels.classes.IGNORE`).
     name : str
         What labels and layers call it.
     color : (red, green, blue)
@@ -40,7 +38,7 @@ class ClassSpec(Section):
     """
 
     id: Annotated[int, Field(ge=1, le=254)]
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     color: Annotated[Color, Field(min_length=3, max_length=3)]
 
     @property
@@ -61,19 +59,20 @@ class SceneSpec(Section):
         Polygons (any vector format of plain data, any CRS) or a mask (any raster; any grid and CRS,
         the nearest value counts). None: the scene holds no objects.
     class_attribute : str or None
-        Attribute of the polygons that holds class names or ids; `IGNORED` marks unknown ground.
-        Needed where there are several classes.
+        Attribute of the polygons that holds class names or ids, see `geoseg.labels`; `IGNORED` marks
+        unknown ground. Needed where there are several classes.
     labelled_area : Path or None
         Areas within which the labels are complete; outside, nothing is known.
     layer : str or None
-        Layer of `labels`; None: the first.
+        Layer of `labels`; needed where there are several.
     weight : float
         How often the scene is drawn, relative to other sources.
     bands : tuple of int or None
         Numbers of its bands, from 1, in the order of ``DataSpec.bands``; None: by colour.
     mask_values : mapping or None
-        See `MaskValues`. None: 0 is background, class ids stand for themselves; 255 is the class
-        where there is only one, else unknown.
+        See `MaskValues`; 0 is background unless it is named, and the id of a class stands for it
+        unless another value is named for that class. None: 255 is the class where there is only one,
+        else unknown.
     name : str or None
         What it is called in tables; None: the file's stem.
     """
@@ -107,7 +106,7 @@ class ChipsSpec(Section):
     source : str or None
         What chips from folders are called together; None: name of the folder `images`.
     mask_values : mapping
-        See `MaskValues`; 0 is background unless it is named.
+        As for scenes.
     gsd_m : float or None
         Ground size of a pixel of chips in folders; None: from their georeference.
     weights : mapping of str to float
@@ -116,7 +115,7 @@ class ChipsSpec(Section):
         Polygons to use instead of the masks for a source whose chips are georeferenced. Where a mask
         says unknown, it stays unknown.
     layers : mapping of str to str
-        Layer of these polygons, by source; the first if not named.
+        Layer of these polygons, by source; needed where there are several.
     rims : mapping of str to float
         Metres round outlines and seams of a source's objects of which nothing is known: for masks that
         draw touching objects as one. See `geoseg.training.data.rims`.
@@ -172,11 +171,17 @@ class DataSpec(Section):
     touching_gap_m: Annotated[float, Field(ge=0)] = 0.5
     tiers: tuple[str, ...] = ()
 
+    @property
+    def table(self) -> ClassTable:
+        """The classes as labels name them."""
+        infos = [one.info for one in self.classes]
+        return ClassTable.named({info.id: info.name for info in infos}, infos)
+
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if not self.scenes and not self.chips:
             raise ValueError("give at least one scene or collection of chips")
-        for values in ([str(c.id) for c in self.classes], [c.name.lower() for c in self.classes]):
+        for values in ([str(c.id) for c in self.classes], [c.name.casefold() for c in self.classes]):
             if twice := sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"two classes have the same id or name: {twice[0]} (whatever the case)")
         titles = [scene.title for scene in self.scenes]

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from geoseg.labels.classes import IGNORE
 from geoseg.training.data.rims import forget_rims
-from geoseg.training.data.sample import IGNORE
 
 
 def even(labels, value=120):

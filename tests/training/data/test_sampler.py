@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
-from geoseg.training.data.footprints import Footprints
-from geoseg.training.data.paste import paste
-from geoseg.training.data.sample import IGNORE
+from geoseg.labels.classes import IGNORE
+from geoseg.labels.footprints import Footprints
+from geoseg.training.data.mixing import paste
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.data.spec import Draws
 from tests.training.data.fakes import ground, picture

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
-from geoseg.training.data.tiles import region_on, validation_tiles
+from geoseg.training.data.sampler import region_on, validation_tiles
 from geoseg.values import Window
 from tests.training.data.fakes import ground, picture
 

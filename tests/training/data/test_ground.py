@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.training.data.sample import mirrored, read_mirrored, source_window
+from geoseg.training.data.ground import mirrored, read_mirrored, source_window
 from geoseg.values import Window
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.features import shapes
 
-from geoseg.training.data.footprints import Footprints, gaps_between
-from geoseg.training.data.sample import IGNORE
+from geoseg.labels.classes import IGNORE
+from geoseg.labels.footprints import Footprints, gaps_between
 
 places = st.integers(-80, 800).map(lambda steps: steps / 16)
 sides = st.integers(8, 320).map(lambda steps: steps / 16)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoseg.training.data.sample import IGNORE
-from geoseg.training.data.tones import lend_tones
+from geoseg.labels.classes import IGNORE
+from geoseg.training.data.mixing import lend_tones
 
 
 class Always:

@@ -1,32 +1,65 @@
-"""Labelled polygons, burnt into any window at the window's own resolution."""
+"""Polygons burnt into pixels, and labelled polygons burnt into any window at the window's resolution."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.training.data.sample import IGNORE
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in native pixels (col, row)."""
+from geoseg.labels.classes import IGNORE
+from geoseg.labels.places import Box
 
 _DUPLICATE = 0.5
 """Polygons that share more of the smaller one's area than this are one object drawn twice."""
 
 
-class Labels(Protocol):
-    """Truth over a ground."""
+def burn(
+    polygons: NDArray[np.object_],
+    ids: NDArray[np.uint8],
+    box: Box,
+    labels: NDArray[np.uint8],
+    *,
+    all_touched: bool = False,
+) -> NDArray[np.uint8]:
+    """Draw polygons into the pixels that part a box evenly, in place; later ones over earlier ones.
 
-    @property
-    def spots(self) -> NDArray[np.float64]:
-        """Points on objects, (n, 2), native pixels (col, row)."""
+    Parameters
+    ----------
+    polygons : ndarray of (Multi)Polygon, shape (n,)
+        In the coordinates of `box`.
+    ids : ndarray of uint8, shape (n,)
+        What is drawn for each.
+    box : Box
+        Left, top, right, bottom of the pixels.
+    labels : ndarray of uint8, shape (rows, cols)
+        What is drawn on.
+    all_touched : bool
+        Draw pixels that a polygon touches; False: those whose centre lies inside.
 
-    def burn(self, box: Box, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """Return labels, ``shape``, of pixels that part the box evenly."""
+    Returns
+    -------
+    ndarray
+        `labels`.
+
+    Examples
+    --------
+    >>> square = np.array([shapely.box(1, 0, 3, 1)])
+    >>> burn(square, np.array([7], np.uint8), (0, 0, 4, 2), np.zeros((2, 4), np.uint8))
+    array([[0, 7, 7, 0],
+           [0, 0, 0, 0]], dtype=uint8)
+    """
+    if len(polygons):
+        from affine import Affine
+        from rasterio.features import rasterize
+
+        left, top, right, bottom = box
+        rows, cols = labels.shape
+        transform = Affine((right - left) / cols, 0, left, 0, (bottom - top) / rows, top)
+        shapes = zip(polygons, ids.tolist(), strict=True)
+        rasterize(shapes, out=labels, transform=transform, all_touched=all_touched)
+    return labels
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -86,15 +119,15 @@ class Footprints:
             Of the result.
         """
         across, down = self.pixel_m
-        area = shapely.box(box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+        frame = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+        area = shapely.box(*frame)
         found = np.sort(self._tree.query(area))
         unknown = self.ids[found] == IGNORE
         labels = np.zeros(shape, np.uint8)
-        _burn(labels, self.polygons[found[~unknown]], self.ids[found[~unknown]], area)
+        burn(self.polygons[found[~unknown]], self.ids[found[~unknown]], frame, labels)
         cut = self.gaps[self._gap_tree.query(area)]
-        _burn(labels, cut, np.zeros(len(cut), np.uint8), area, all_touched=True)
-        _burn(labels, self.polygons[found[unknown]], self.ids[found[unknown]], area)
-        return labels
+        burn(cut, np.zeros(len(cut), np.uint8), frame, labels, all_touched=True)
+        return burn(self.polygons[found[unknown]], self.ids[found[unknown]], frame, labels)
 
 
 def gaps_between(polygons: NDArray[np.object_], ids: NDArray[np.uint8], width: float) -> NDArray[np.object_]:
@@ -125,23 +158,3 @@ def gaps_between(polygons: NDArray[np.object_], ids: NDArray[np.uint8], width: f
     grown = [shapely.buffer(side, width / 2, quad_segs=4) for side in (first, rest)]
     strips = shapely.get_parts(shapely.intersection(*grown))
     return strips[shapely.area(strips) > 0]
-
-
-def _burn(
-    labels: NDArray[np.uint8],
-    polygons: NDArray[np.object_],
-    ids: NDArray[np.uint8],
-    area: shapely.Polygon,
-    *,
-    all_touched: bool = False,
-) -> None:
-    if not len(polygons):
-        return
-    from affine import Affine
-    from rasterio.features import rasterize
-
-    left, top, right, bottom = area.bounds
-    rows, cols = labels.shape
-    transform = Affine((right - left) / cols, 0, left, 0, (bottom - top) / rows, top)
-    shapes = zip(polygons, ids.tolist(), strict=True)
-    rasterize(shapes, out=labels, transform=transform, all_touched=all_touched)

@@ -1,0 +1,232 @@
+"""Labelled polygons from vector files: any CRS, classes by attribute, invalid ones repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.errors import InvalidOption, suggest
+from geoseg.labels.classes import ClassTable, Ids
+from geoseg.labels.footprints import Footprints
+from geoseg.labels.places import check_overlap, extent_in_degrees, outline_in
+from geoseg.values import GeoBox
+from geoseg.vectorfiles.aoi import place_in_pixels
+from geoseg.vectorfiles.crs import without_crs
+from geoseg.vectorfiles.layers import polygons_of, read_layer, repair
+
+if TYPE_CHECKING:
+    import pyproj
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Polygons:
+    """The polygons of a layer; a feature of several counts as several.
+
+    Parameters
+    ----------
+    name : str
+        What the user called the file, for messages.
+    parts : ndarray of Polygon, shape (n,)
+        Valid and with an area, in `crs`.
+    columns : mapping of str to ndarray, each of shape (n,)
+        The attributes that were asked for and are there.
+    available : tuple of str
+        All attributes of the layer.
+    crs : pyproj.CRS or None
+        Of the coordinates.
+    notes : tuple of str
+        What a user should know, one line each.
+    """
+
+    name: str
+    parts: NDArray[np.object_]
+    columns: Mapping[str, NDArray[Any]]
+    available: tuple[str, ...]
+    crs: pyproj.CRS | None
+    notes: tuple[str, ...] = ()
+
+    def values(self, attribute: str) -> NDArray[Any]:
+        """Return the values of an attribute, shape (n,).
+
+        Raises
+        ------
+        InvalidOption
+            If the layer has no such attribute.
+        """
+        if attribute not in self.columns:
+            raise InvalidOption(
+                f"{self.name}: has no attribute {attribute!r}; {suggest(attribute, self.available)}"
+            )
+        return self.columns[attribute]
+
+    def class_ids(
+        self,
+        table: ClassTable,
+        attribute: str | None,
+        option: str,
+        given: Mapping[str, int] | None = None,
+        advice: str = "",
+    ) -> Ids:
+        """Return the class of each polygon, shape (n,): by an attribute, else the only one there is.
+
+        Parameters
+        ----------
+        table : ClassTable
+            The classes.
+        attribute : str or None
+            Holds the class.
+        option : str
+            Names the attribute, for messages.
+        given, advice
+            See `ClassTable.look_up`.
+
+        Raises
+        ------
+        InvalidOption
+            If there is no such attribute, a value is no class, or none is named among several classes.
+        """
+        if attribute is not None:
+            values = self.values(attribute)
+            return table.look_up(values, f"{self.name}: attribute {attribute!r}", given, advice)
+        if len(table.ids) > 1:
+            raise InvalidOption(
+                f"{self.name}: which attribute holds the class ({table.text})? give {option}; "
+                f"{suggest('', self.available)}"
+            )
+        return np.full(len(self.parts), table.ids[0], np.int16)
+
+    def placed(self, grid: GeoBox) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+        """Return the polygons on and somewhat around a grid in its pixels, and which each is part of.
+
+        Raises
+        ------
+        InvalidOption
+            If only one of file and grid has a CRS, or one is not defined where the other is needed.
+        """
+        if (self.crs is None) != (grid.crs is None):
+            raise InvalidOption(
+                f"{self.name}: cannot be placed, since {'it' if self.crs is None else 'the grid'} has no CRS"
+            )
+        if self.crs is None:
+            return shapely.transform(self.parts, grid.to_pixels), np.arange(len(self.parts))
+        west, south, east, north = outline_in(grid, self.crs).bounds
+        reach = max(east - west, north - south)
+        vicinity = shapely.box(west - reach, south - reach, east + reach, north + reach)
+        found = np.flatnonzero(shapely.intersects(self.parts, vicinity))
+        placed = place_in_pixels(self.parts[found], self.crs, grid, self.name)
+        parts, index = polygons_of(np.asarray(placed, object))
+        return parts, found[index]
+
+    def over(
+        self, ids: NDArray[np.uint8], geobox: GeoBox, pixel_m: tuple[float, float], gap_m: float
+    ) -> Footprints:
+        """Return the polygons that lie on a ground, and somewhat beyond, with their classes.
+
+        Parameters
+        ----------
+        ids : ndarray of uint8, shape (n,)
+            Of the polygons.
+        geobox : GeoBox
+            Native pixels of the ground.
+        pixel_m, gap_m
+            See `Footprints`.
+
+        Raises
+        ------
+        InvalidOption
+            As `placed`.
+        """
+        parts, index = self.placed(geobox)
+        metres = shapely.transform(parts, lambda points: points * pixel_m)
+        return Footprints(np.asarray(metres, object), ids[index], pixel_m, gap_m)
+
+    def check_overlap(self, geobox: GeoBox, ground: str, advice: str = "") -> None:
+        """Check that the polygons meet a ground at all.
+
+        Raises
+        ------
+        InvalidOption
+            If they do not; the message has both extents in degrees.
+        """
+        assert self.crs is not None
+        extent = extent_in_degrees(self.parts, self.crs, self.name)
+        check_overlap(self.name, extent, geobox, ground, advice)
+
+
+def read_polygons(path: str | Path, *, layer: str | None = None, columns: tuple[str, ...] = ()) -> Polygons:
+    """Read the polygons of a vector file; broken ones are repaired and counted.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of a format that `read_layer` reads.
+    layer : str, optional
+        Needed where there are several.
+    columns : tuple of str
+        Attributes to read; those that the layer lacks are left out.
+
+    Raises
+    ------
+    InvalidOption
+        If it cannot be read or has no such layer.
+    """
+    name = str(path)
+    found = read_layer(Path(path), name, layer=layer, columns=columns)
+    whole, areal, broken = repair(found.geometries)
+    kept = areal & (shapely.area(whole) > 0)
+    parts, owners = polygons_of(whole[kept])
+    features = np.flatnonzero(kept)[owners]
+    notes = []
+    total = len(found.geometries)
+    if repaired := int(np.count_nonzero(broken & kept)):
+        notes.append(f"{name}: {repaired} of {total} polygons were invalid and are repaired")
+    if empty := np.flatnonzero(~kept).tolist():
+        notes.append(
+            f"{name}: {len(empty)} features without an area are left out (first: feature {empty[0]})"
+        )
+    several = np.flatnonzero((np.bincount(features, minlength=total) > 1) & ~broken)
+    if len(several):
+        notes.append(
+            f"{name}: {len(several)} features consist of several polygons "
+            f"({np.isin(features, several).sum()} in all), each of which counts as an object"
+        )
+    columns_of = {one: values[features] for one, values in found.columns.items()}
+    return Polygons(name, parts, columns_of, found.available, found.crs, tuple(notes))
+
+
+def read_labelled(
+    path: Path, table: ClassTable, attribute: str | None = None, layer: str | None = None
+) -> tuple[Polygons, NDArray[np.uint8]]:
+    """Read polygons to train on and the class of each, `IGNORE` where nothing is known.
+
+    Raises
+    ------
+    InvalidOption
+        If the file cannot be read, has no such layer or attribute, no CRS, no polygons, or a class
+        that is not in the table.
+    """
+    columns = () if attribute is None else (attribute,)
+    polygons = need_polygons(read_polygons(path, layer=layer, columns=columns))
+    ids = polygons.class_ids(table, attribute, "class_attribute")
+    return polygons, ids.astype(np.uint8)  # UNKNOWN becomes IGNORE
+
+
+def need_polygons(polygons: Polygons) -> Polygons:
+    """Return polygons that can be trained on.
+
+    Raises
+    ------
+    InvalidOption
+        If the file holds none, or has no CRS.
+    """
+    if polygons.crs is None:
+        raise without_crs(Path(polygons.name))
+    if not len(polygons.parts):
+        raise InvalidOption(f"{polygons.name}: holds no polygons with an area")
+    return polygons
