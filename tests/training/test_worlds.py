@@ -5,7 +5,7 @@ import pytest
 from rasterio.features import shapes
 
 from geoseg.errors import InvalidOption
-from geoseg.training import worlds
+from geoseg.training.data import pictures
 from geoseg.training.data.spec import ClassSpec, DataSpec, Draws, SceneSpec
 
 ONE = (SceneSpec(scene="a.tif", labels=None),)
@@ -21,29 +21,29 @@ def components(labels):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(worlds, "_SIDE", 192)
+    monkeypatch.setattr(pictures, "_SIDE", 192)
 
 
 @pytest.mark.usefixtures("small")
 def test_worlds_are_ground_and_differ():
     spec = data(classes=(ClassSpec(id=9, name="house", color=(1, 2, 3)),))
     draws = Draws(worlds=2, resolution_m=0.4, smallest_m=0.4)
-    first, second = worlds.render_worlds(7, draws, spec)
+    first, second = pictures.render_worlds(7, draws, spec)
     for ground in (first, second):
         pixels, labels = ground.read(ground.region, ground.shape)
         assert pixels.shape == (3, 192, 192)
         assert set(np.unique(labels)) <= {0, 9}
         assert ground.gsd_m == 0.4
     assert not np.array_equal(first.pixels, second.pixels)
-    again = worlds.render_worlds(7, draws.model_copy(update={"worlds": 1}), spec)
+    again = pictures.render_worlds(7, draws.model_copy(update={"worlds": 1}), spec)
     assert np.array_equal(again[0].pixels, first.pixels)
 
 
 def test_touching_houses_are_separated(monkeypatch):
-    monkeypatch.setattr(worlds, "_SIDE", 256)
+    monkeypatch.setattr(pictures, "_SIDE", 256)
     draws = Draws(worlds=6, resolution_m=0.3)
-    joined = worlds.render_worlds(0, draws, data(touching_gap_m=0))
-    parted = worlds.render_worlds(0, draws, data(touching_gap_m=0.5))
+    joined = pictures.render_worlds(0, draws, data(touching_gap_m=0))
+    parted = pictures.render_worlds(0, draws, data(touching_gap_m=0.5))
     counts = [
         [components(ground.read(ground.region, ground.shape)[1]) for ground in grounds]
         for grounds in (joined, parted)
@@ -56,10 +56,10 @@ def test_touching_houses_are_separated(monkeypatch):
 
 
 def test_none_are_rendered_unless_asked_for():
-    assert worlds.render_worlds(7, Draws(), data()) == []
-    assert worlds.render_worlds(7, Draws(worlds=3, synthetic_share=0), data()) == []
+    assert pictures.render_worlds(7, Draws(), data()) == []
+    assert pictures.render_worlds(7, Draws(worlds=3, synthetic_share=0), data()) == []
 
 
 def test_other_bands_are_refused():
     with pytest.raises(InvalidOption, match="nir"):
-        worlds.render_worlds(7, Draws(worlds=1), data(bands=("nir", "red", "green")))
+        pictures.render_worlds(7, Draws(worlds=1), data(bands=("nir", "red", "green")))
