@@ -64,6 +64,8 @@ class Sampler:
         self._worlds = tuple(worlds)
         built = [ground.has_objects for ground in grounds]
         self._negatives = [ground for ground, any_ in zip(grounds, built, strict=True) if not any_]
+        areas = np.array([ground.area_m2 for ground in self._negatives])
+        self._negative_shares = areas / areas.sum()
         self._positives: dict[str, list[Ground]] = {}
         for ground, any_ in zip(grounds, built, strict=True):
             if any_:
@@ -107,8 +109,8 @@ class Sampler:
 
     def _real(self, dice: float, rng: np.random.Generator) -> Ground:
         if self._negatives and dice > 1 - self._draws.negative_share:
-            # Ground without objects is one kind of thing wherever it comes from: by number.
-            return self._negatives[int(rng.integers(len(self._negatives)))]
+            # Ground without objects is one kind of thing wherever it comes from: by area.
+            return self._negatives[int(rng.choice(len(self._negatives), p=self._negative_shares))]
         return self._positive(rng)
 
     def _positive(self, rng: np.random.Generator) -> Ground:

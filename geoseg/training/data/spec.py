@@ -272,7 +272,7 @@ class Draws(Section):
         Ground size of a sample's pixel: log-normal round `resolution_m` with relative standard
         deviation `spread`, cut off at the smallest and largest.
     negative_share, synthetic_share : float
-        Shares of samples from ground without objects, and from rendered worlds.
+        Shares of samples from ground without objects, by area, and from rendered worlds.
     object_share : float
         Share of windows of scenes that are laid over an object; the others fall anywhere.
     turned_share : float

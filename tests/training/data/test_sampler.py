@@ -63,6 +63,17 @@ def test_shares_and_weights_are_kept():
         assert counts[source] / 4000 == pytest.approx(share, abs=0.03)
 
 
+def test_ground_without_objects_is_drawn_by_area():
+    empty = [picture(40, 60, building=False, source="fields")]
+    empty += [picture(20, 30, building=False, source="forest")] * 12
+    sampler = Sampler([picture(source="town"), *empty], [], Draws(negative_share=0.5))
+    rng = np.random.default_rng(0)
+    counts = Counter(sampler.choose(rng).source for _ in range(4000))
+    # One of 40 × 60 pixels and twelve of a quarter of that.
+    assert counts["fields"] / 4000 == pytest.approx(0.5 / 4, abs=0.03)
+    assert counts["forest"] / 4000 == pytest.approx(0.5 * 3 / 4, abs=0.03)
+
+
 def test_weights_of_a_source_count_unless_the_recipe_says_otherwise():
     grounds = [replace(picture(source="town"), weight=3.0), picture(source="village")]
     rng = np.random.default_rng(0)
