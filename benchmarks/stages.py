@@ -39,7 +39,7 @@ STAGES = {
 }
 """Stage to the function that does it, where it is defined."""
 
-LOAD = "geoseg.backends.loading:PredictorRecipe.load"
+LOAD = "geoseg.backends.select:PredictorRecipe.load"
 """What returns the predictor."""
 
 

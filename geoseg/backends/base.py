@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,11 +58,6 @@ class Predictor(Protocol):
             If the batch does not fit on the device; a smaller one may.
         """
         ...
-
-
-def usable_cores() -> int:
-    """Return the cores of this machine that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.backends.loading import Backend
-from geoseg.backends.precision import cpu_capabilities
-from geoseg.backends.select import backends_of, cuda_available, load_predictor
-from geoseg.errors import BackendUnavailable, GeosegError
+from geoseg.backends.hardware import cpu_features, cuda_available
+from geoseg.backends.select import Backend, backends_of, load_predictor
+from geoseg.errors import BackendUnavailable, GeosegError, MissingExtra
 from geoseg.models.bundle import INT8, Bundle
 from geoseg.models.inputs import InputSpec
 from geoseg.values import CERTAIN, Patch
@@ -97,12 +96,12 @@ def _run(
 ) -> tuple[BackendReport, NDArray[np.uint16] | None]:
     try:
         # The file that is likeliest to be wrong, whether a run would take it or not.
-        int8 = backend == "openvino" and INT8[0] in bundle.files and "INT8" in cpu_capabilities()
+        int8 = backend == "openvino" and INT8[0] in bundle.files and "int8" in cpu_features()
         precision = "int8" if int8 else "auto"
         predictor = load_predictor(bundle, backend=backend, device=device, precision=precision)
         output = predictor(tile)
     except GeosegError as error:
-        missing = isinstance(error, BackendUnavailable)
+        missing = isinstance(error, BackendUnavailable | MissingExtra)
         return BackendReport(backend, device, problem=str(error), missing=missing), None
     report = BackendReport(backend, device, predictor.name)
     expected = (1, len(bundle.card.channels), *tile.shape[2:])

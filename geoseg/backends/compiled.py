@@ -21,7 +21,7 @@ from typing import Any
 
 import openvino
 
-from geoseg.backends.base import usable_cores
+from geoseg.backends.hardware import usable_cores
 from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
 from geoseg.notes import cache_folder
@@ -30,7 +30,7 @@ KEPT_BYTES = 1 << 30
 """What the cache may hold; the files used longest ago go first."""
 
 _FORMAT = 2
-"""To be raised when `geoseg.backends.ends` changes: other graphs have other names."""
+"""To be raised when `geoseg.backends.openvino.with_postprocessing` changes: other graphs have other names."""
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoseg.backends.trial import tile_of
 from geoseg.models.bundle import IR, ONNX, Bundle
 from geoseg.notes import Note
 
@@ -19,14 +18,6 @@ PROBE = 256
 
 UNKNOWN_ACTIVATIONS = 800
 """Bytes for each pixel where they cannot be counted: a U-Net with a ResNet-50 has fewer."""
-
-
-TRIAL = 50_000_000
-"""What trying INT8 leaves behind in OpenVINO, measured (41 to 46 MB) and rounded up; see
-`geoseg.backends.trial`. Counted whether it is tried now or was before: what does once always does."""
-
-TRIAL_SHARE = 2.4
-"""Of the activations in float32, what the two networks of a trial take at a time: 1.2 each, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +32,11 @@ class Footprint:
         Bytes for each pixel of a tile in a forward pass.
     requests : int or None
         Tiles that are in a forward pass at a time; None: one for each thread that asks.
-    once : int
-        Bytes in the process alone that decides: what trying INT8 leaves behind.
-    trial : int
-        Bytes of the activations while INT8 is tried, which is over before the run begins.
     """
 
     fixed: int = 0
     pixel: float = 0.0
     requests: int | None = None
-    once: int = 0
-    trial: int = 0
 
 
 NOTHING = Footprint()
@@ -81,7 +66,7 @@ _RULES: dict[str, _Rule] = {
 }
 
 
-def footprint(bundle: Bundle, predictor: Predictor, requests: int, *, tried: bool = False) -> Footprint:
+def footprint(bundle: Bundle, predictor: Predictor, requests: int) -> Footprint:
     """Return what a model takes in each process that runs it.
 
     Activations are counted in the network's graph (the largest sum of the sizes of tensors that are
@@ -95,20 +80,13 @@ def footprint(bundle: Bundle, predictor: Predictor, requests: int, *, tried: boo
         Its name and device say which backend it is, in which precision.
     requests : int
         Tiles that OpenVINO works at a time, at most; the others take one for each thread.
-    tried : bool
-        Whether its INT8 is compared with another precision, now or earlier.
     """
     backend = "cuda" if predictor.device.startswith("cuda") else predictor.name.split()[0]
     rule = _RULES.get(predictor.name.partition(",")[0], _RULES[backend])  # flips follow the comma
     weights = sum(path.stat().st_size for path in bundle.files.values() if path.is_file())
     pixel = rule.share and rule.share * _activations(bundle)
     fixed = rule.fixed + int(rule.weights * weights)
-    if backend != "openvino":
-        return Footprint(fixed, pixel)
-    if not tried:
-        return Footprint(fixed, pixel, requests)
-    trial = TRIAL_SHARE * _activations(bundle) * tile_of(bundle) ** 2
-    return Footprint(fixed, pixel, requests, TRIAL, int(trial))
+    return Footprint(fixed, pixel, requests if backend == "openvino" else None)
 
 
 def _activations(bundle: Bundle) -> float:

@@ -51,9 +51,9 @@ class PrecisionReport:
     loss_iou_points : float
         100 times the IoU that the reference has more.
     worst_place : str
-        Where most is lost.
+        Where the IoU is furthest from the reference's.
     worst_iou_points : float
-        How much that is.
+        How much is lost there; below 0 it is gained.
     changed : float
         Share of the known pixels that have another class than the reference gives them.
     largest_difference, mean_difference : float
@@ -151,7 +151,7 @@ def compare_precisions(
 def _report(counts: _Counts, usual: Mapping[str, float]) -> PrecisionReport:
     places = counts.by_place()
     losses = {place: 100 * (usual[place] - places[place]) for place in usual}
-    worst = max(losses, key=lambda place: losses[place], default="")
+    worst = max(losses, key=lambda place: abs(losses[place]), default="")
     return PrecisionReport(
         counts.name,
         iou=_mean(list(places.values())),

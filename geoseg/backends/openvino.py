@@ -1,4 +1,8 @@
-"""Models on the CPU through OpenVINO: ONNX files and OpenVINO IR."""
+"""Models on the CPU through OpenVINO: ONNX files and OpenVINO IR.
+
+Only bytes go in and come out: normalization, activation and rounding are compiled with the network,
+run in its threads and fuse into the layers beside them.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,16 @@ from typing import Any
 import numpy as np
 import openvino
 from numpy.typing import NDArray
+from openvino import opset13 as op
+from openvino.preprocess import PrePostProcessor
 
 from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor, to_network
 from geoseg.backends.compiled import CompiledCache
-from geoseg.backends.ends import give_integers, take_pixels
-from geoseg.backends.precision import Precision, cpu_capabilities
+from geoseg.backends.hardware import cpu_features
+from geoseg.backends.precision import Precision
 from geoseg.errors import InvalidModel
 from geoseg.models.inputs import InputSpec
+from geoseg.values import CERTAIN
 
 
 class OpenVinoPredictor:
@@ -60,7 +67,7 @@ class OpenVinoPredictor:
         inputs: InputSpec | None = None,
         digest: str = "",
     ) -> None:
-        rest = precision if precision != "int8" else "bf16" if "BF16" in cpu_capabilities() else "f32"
+        rest = precision if precision != "int8" else "bf16" if "bf16" in cpu_features() else "f32"
         # What is beside INT8 fixes bits too, so it belongs to the name.
         self.name = f"openvino {precision}" + ("/bf16" if precision == "int8" and rest == "bf16" else "")
         self.normalizes = inputs is not None
@@ -113,9 +120,9 @@ class OpenVinoPredictor:
             return _Pool(known)
         model, self._model = self._model or self._read(), None  # other shapes are rare: read it again
         model.reshape([1, *shape])  # fixed shapes run faster than dynamic ones, and take less memory
-        model = give_integers(model, self._activation)
+        model = with_postprocessing(model, self._activation)
         if inputs is not None:
-            model = take_pixels(model, inputs)
+            model = with_preprocessing(model, inputs)
         compiled = self._core.compile_model(model, "CPU", self._config)
         self._cache.store(compiled, name)
         return _Pool(compiled)
@@ -175,6 +182,68 @@ def _reason(error: RuntimeError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
     return (telling or lines or [type(error).__name__])[0][:300]
+
+
+def with_preprocessing(model: Any, inputs: InputSpec) -> Any:
+    """Return a network that takes uint8 pixels and normalizes them in float32.
+
+    Parameters
+    ----------
+    model : openvino.Model
+        With one input of rank 4; where that is of integers they are rounded and clipped.
+    inputs : InputSpec
+    """
+    wanted = model.inputs[0].get_element_type()
+    center = op.constant(np.array(inputs.center, np.float32)[None, :, None, None])
+    spread = op.constant(np.array(inputs.spread, np.float32)[None, :, None, None])
+
+    def normalize(pixels: Any) -> Any:
+        values = op.divide(op.subtract(op.convert(pixels, "f32"), center), spread)
+        if wanted.is_integral():
+            limit = float(np.iinfo(wanted.to_dtype()).max)
+            values = op.round(op.clamp(values, 0.0, limit), "half_to_even")
+        return op.convert(values, wanted).output(0)
+
+    steps = PrePostProcessor(model)
+    steps.input(0).tensor().set_element_type(openvino.Type.u8)
+    steps.input(0).preprocess().custom(normalize)
+    return steps.build()
+
+
+def with_postprocessing(model: Any, activation: Activation) -> Any:
+    """Return a network whose outputs are probabilities on the integer scale, and whether they are true.
+
+    Parameters
+    ----------
+    model : openvino.Model
+        Its first output is used, ``(1, channels, rows, cols)``.
+    activation : str
+        See `geoseg.backends.base.ACTIVATIONS`.
+
+    Returns
+    -------
+    openvino.Model
+        Outputs: uint16 of the network's shape, 0 … `CERTAIN`, rounded half to even; a float32 that is
+        above 0 if the network gave NaN, or infinities of which the softmax would be NaN. Neither
+        can be seen in the integers, and compiled layers need not hand NaN on.
+    """
+    values = op.convert(model.get_results()[0].input_value(0), "f32")
+    axes = op.constant(np.arange(values.get_output_partial_shape(0).rank.get_length()))
+    broken = openvino.opset14.is_nan(values)
+    if activation == "softmax":
+        largest = op.reduce_max(values, op.constant(np.array([1])), keep_dims=True)
+        # The largest of minus infinities comes out as the smallest number there is.
+        beyond = op.greater_equal(op.abs(largest), op.constant(np.finfo(np.float32).max))
+        broken = op.logical_or(broken, beyond)
+    probabilities = {
+        "sigmoid": op.sigmoid,
+        "softmax": lambda logits: op.softmax(logits, 1),
+        "probability": lambda given: op.clamp(given, 0.0, 1.0),
+    }[activation](values)
+    scaled = op.multiply(probabilities, op.constant(np.float32(CERTAIN)))
+    integers = op.convert(op.round(scaled, "half_to_even"), "u16")
+    spoiled = op.reduce_max(op.convert(broken, "f32"), axes)
+    return openvino.Model([op.result(integers), op.result(spoiled)], model.get_parameters(), "geoseg")
 
 
 _conforming: type[Predictor] = OpenVinoPredictor

@@ -1,9 +1,15 @@
-"""Which precision a model computes in, and why: what it ships, what the CPU can do, how fast INT8 is."""
+"""Which precision a model computes in, and why: a rule over its card and the CPU's instruction sets.
+
+The rule for ``auto`` in OpenVINO: bf16 on a CPU with AMX; INT8 on one with VNNI, if the model ships it
+and its card says that it differs from float32 by at most `LOSS_LIMIT`; else bf16 where the CPU computes
+in it; else float32. Nothing is timed, so the same command computes the same bits on another day; which
+precision is the fastest for a model on a machine is what ``geoseg models check`` measures.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal, get_args
 
 from geoseg.errors import BackendUnavailable
@@ -13,49 +19,30 @@ Precision = Literal["f32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 LOSS_LIMIT = 0.5
-"""Largest loss of INT8 against float32, in IoU points, at which it is shipped, and used unasked."""
-
-GAIN = 1.1
-"""How many times as fast INT8 has to be to be used unasked: less does not pay for what it loses."""
+"""Largest distance of INT8 to float32, in IoU points, at which it is shipped, and used unasked."""
 
 AS_ASKED = "as asked for"
 """The reason where nothing was left to choose."""
 
+_USES: dict[Precision, tuple[str, ...]] = {"f32": (), "bf16": ("bf16",), "int8": ("int8", "vnni", "bf16")}
+"""What a precision is computed with; in INT8, layers that are not quantized take bf16."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A precision, and the reason in a few words.
-
-    Parameters
-    ----------
-    precision : str
-    reason : str
-    unless : str or None
-        What to take instead where this is less than `GAIN` times as fast; None: nothing.
-    """
+    """A precision, and the reason in a few words."""
 
     precision: Precision
     reason: str
-    unless: Precision | None = None
-
-
-@cache
-def cpu_capabilities() -> frozenset[str]:
-    """Return what OpenVINO says this CPU computes in, such as ``FP32``, ``BF16``, ``INT8``."""
-    import openvino
-
-    return frozenset(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 def choose_precision(
-    bundle: Bundle, wanted: str, *, backend: str, device: str, capabilities: frozenset[str]
+    bundle: Bundle, wanted: str, *, backend: str, device: str, features: Collection[str]
 ) -> Choice:
     """Decide on the precision for a backend and device that are chosen already.
 
     For ``auto``, PyTorch takes bf16 on CUDA and float32 on a CPU, ONNX Runtime takes float32, and
-    OpenVINO the first that fits: INT8 if the model ships it, its card measured a loss of at most
-    `LOSS_LIMIT`, and the CPU computes in it, unless a trial finds it too slow (see `weigh`); bf16 if
-    the CPU computes in it; float32.
+    OpenVINO what the rule of this module says.
 
     Parameters
     ----------
@@ -66,8 +53,8 @@ def choose_precision(
         ``openvino``, ``onnx`` or ``pytorch``.
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
-    capabilities : frozenset of str
-        See `cpu_capabilities`; only asked for OpenVINO.
+    features : collection of str
+        See `geoseg.backends.hardware.cpu_features`; only asked for OpenVINO.
 
     Raises
     ------
@@ -85,46 +72,83 @@ def choose_precision(
             )
         return Choice(only, AS_ASKED if wanted == only else f"all that {where} computes in")
     if wanted == "auto":
-        return _automatic(bundle, capabilities)
-    _check(bundle, wanted, capabilities)
+        measured = bundle.document.properties.int8_loss
+        loss = None if measured is None else measured.value
+        return by_rule(features, int8=INT8[0] in bundle.files, loss=loss)
+    _check(bundle, wanted, features)
     return Choice(next(name for name in PRECISIONS if name == wanted), AS_ASKED)
 
 
-def _automatic(bundle: Bundle, capabilities: frozenset[str]) -> Choice:
-    usual: Precision = "bf16" if "BF16" in capabilities else "f32"
-    if INT8[0] not in bundle.files:
-        return Choice(usual, "the fastest of model and CPU")
-    measured = bundle.document.properties.int8_loss
-    if measured is None:
-        return Choice(usual, "the card does not say what INT8 loses")
-    if not measured.value <= LOSS_LIMIT:
-        return Choice(usual, f"INT8 loses {measured.value:g} IoU points, more than {LOSS_LIMIT:g}")
-    if "INT8" not in capabilities:
-        return Choice(usual, "this CPU does not compute in INT8")
-    return Choice("int8", f"it loses {measured.value:g} IoU points by the card", usual)
-
-
-def weigh(choice: Choice, gain: float) -> Choice:
-    """Return INT8 where it is so much faster on this machine that its loss is worth it, else the other.
+def by_rule(features: Collection[str], *, int8: bool, loss: float | None = None) -> Choice:
+    """Return what OpenVINO computes in unasked, see the rule of this module.
 
     Parameters
     ----------
-    choice : Choice
-        INT8, unless something else is as fast.
-    gain : float
-        How many times as fast INT8 is as that; 0: it does not run here.
+    features : collection of str
+        See `geoseg.backends.hardware.cpu_features`.
+    int8 : bool
+        Whether the model ships INT8.
+    loss : float or None
+        See `int8_objection`.
+
+    Examples
+    --------
+    >>> by_rule({"vnni", "bf16"}, int8=True, loss=0.3).reason
+    'this CPU has VNNI and no AMX, and INT8 is 0.3 IoU points from f32 by the card'
+    >>> by_rule({"vnni", "bf16", "amx"}, int8=True, loss=0.3)
+    Choice(precision='bf16', reason='this CPU has AMX')
+    >>> by_rule({"vnni"}, int8=True, loss=-12)
+    Choice(precision='f32', reason='INT8 is 12 IoU points from f32 by the card, more than 0.5')
     """
-    if choice.unless is None:
-        return choice
-    if gain >= GAIN:
-        return Choice("int8", f"{gain:.2f} times as fast as {choice.unless} here; {choice.reason}")
-    slower = f"INT8 is {gain:.2f} times as fast here" if gain else "OpenVINO cannot run INT8 here"
-    return Choice(choice.unless, slower)
+    if "amx" in features:
+        return Choice("bf16", "this CPU has AMX")
+    objection = int8_objection(loss) if int8 else None
+    if int8 and objection is None:
+        if "vnni" in features:
+            close = f"INT8 is {abs(loss or 0):g} IoU points from f32 by the card"
+            return Choice("int8", f"this CPU has VNNI and no AMX, and {close}")
+        objection = "INT8 is fast on CPUs with VNNI, which this one is not known to have"
+    if "bf16" in features:
+        return Choice("bf16", objection or "this CPU computes in it")
+    return Choice("f32", objection or "all that this CPU computes in")
 
 
-def _check(bundle: Bundle, wanted: str, capabilities: frozenset[str]) -> None:
+def int8_objection(loss: float | None) -> str | None:
+    """Return why INT8 is not used unasked; None: nothing speaks against it.
+
+    Parameters
+    ----------
+    loss : float or None
+        IoU points that it loses against float32 by the card, below 0 where it gains some: either way
+        it is another model. None: the card does not say.
+
+    Examples
+    --------
+    >>> int8_objection(-12)
+    'INT8 is 12 IoU points from f32 by the card, more than 0.5'
+    >>> int8_objection(0.1) is None
+    True
+    """
+    if loss is None:
+        return "the card does not say how far INT8 is from f32"
+    if not abs(loss) <= LOSS_LIMIT:
+        return f"INT8 is {abs(loss):g} IoU points from f32 by the card, more than {LOSS_LIMIT:g}"
+    return None
+
+
+def used_features(precision: str, features: Collection[str]) -> frozenset[str]:
+    """Return those features of a CPU that a precision is computed with.
+
+    Examples
+    --------
+    >>> sorted(used_features("int8", {"vnni", "int8", "amx"}))
+    ['int8', 'vnni']
+    """
+    return frozenset(features) & {name for key, names in _USES.items() if key == precision for name in names}
+
+
+def _check(bundle: Bundle, wanted: str, features: Collection[str]) -> None:
     if wanted == "int8" and INT8[0] not in bundle.files:
         raise BackendUnavailable(f"precision int8: {bundle.path} has no {INT8[0]}; choose bf16 or f32")
-    needed = {"bf16": "BF16", "int8": "INT8"}.get(wanted, "FP32")
-    if needed not in capabilities:
+    if wanted != "f32" and wanted not in features:
         raise BackendUnavailable(f"precision {wanted}: this CPU does not compute in it; choose f32 or auto")

@@ -1,4 +1,8 @@
-"""Models through PyTorch, on the CPU or on an NVIDIA GPU: safetensors and an architecture."""
+"""Models through PyTorch, on the CPU or on an NVIDIA GPU: safetensors and an architecture.
+
+Tiles travel as bytes and probabilities as integers: normalization, activation and rounding happen
+where the network runs.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,16 @@ from numpy.typing import NDArray
 
 from geoseg.backends import architectures
 from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor
-from geoseg.backends.gpu_runner import GpuRunner, out_of_memory
-from geoseg.backends.replay import Batch, ReplayChoice, Replaying
-from geoseg.backends.torch_ends import CpuRunner, Forward, WholeModel
+from geoseg.backends.gpu_runner import Forward, GpuRunner, out_of_memory
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
 from geoseg.models.inputs import InputSpec
+from geoseg.values import CERTAIN
+
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "softmax": lambda logits: torch.softmax(logits, 1),
+    "probability": lambda given: given,
+}
 
 
 class PyTorchPredictor:
@@ -84,25 +93,12 @@ class PyTorchPredictor:
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            self.forget()  # smaller batches are not recorded
+            if self._gpu is not None:
+                self._gpu.forget()
             raise OutOfDeviceMemory(f"{self.device}: a batch of {len(batch)} tiles does not fit") from error
         if broken:
             raise InvalidModel(NOT_A_NUMBER)
         return values
-
-    def try_replay(self, batch: Batch) -> ReplayChoice:
-        """Measure both ways to run such batches on a GPU, and go the faster; see `Replaying`."""
-        return ReplayChoice(False, "") if self._gpu is None else self._gpu.try_replay(batch)
-
-    def replay(self, batch: Batch) -> None:
-        """Record a pass for such batches on a GPU, unless that was done or has failed before."""
-        if self._gpu is not None:
-            self._gpu.replay(batch)
-
-    def forget(self) -> None:
-        """Give back what a recorded pass holds, see `Replaying`."""
-        if self._gpu is not None:
-            self._gpu.forget()
 
 
 def _find_device(name: str) -> torch.device:
@@ -117,5 +113,60 @@ def _find_device(name: str) -> torch.device:
     return device
 
 
+class WholeModel(torch.nn.Module):
+    """A network with normalization before it, activation and rounding behind it.
+
+    Parameters
+    ----------
+    network : Module
+        Gives logits, or what `activation` says.
+    activation : str
+        Applied in float32, see `geoseg.backends.base.ACTIVATIONS`.
+    inputs : InputSpec or None
+        How uint8 tiles are normalized, in float32.
+    half : bool
+        Whether the network runs under autocast to bfloat16.
+    """
+
+    center: torch.Tensor
+    spread: torch.Tensor
+
+    def __init__(
+        self, network: torch.nn.Module, activation: Activation, inputs: InputSpec | None, *, half: bool
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._activate = _ACTIVATIONS[activation]
+        self._half = half
+        for name in ("center", "spread"):
+            value = torch.tensor([] if inputs is None else getattr(inputs, name), dtype=torch.float32)
+            self.register_buffer(name, value[:, None, None])
+
+    def forward(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return uint16 probabilities ``(n, channels, rows, cols)`` and whether one is NaN (bool, 0-d)."""
+        if tiles.dtype == torch.uint8:
+            tiles = (tiles.float() - self.center) / self.spread
+        tiles = tiles.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(tiles.device.type, torch.bfloat16, enabled=self._half):
+            output = self.network(tiles)
+        probabilities = self._activate(output.float())
+        scaled = (probabilities.clamp(0, 1) * CERTAIN).round()
+        return scaled.to(torch.int32).to(torch.uint16).contiguous(), probabilities.isnan().any()
+
+
+class CpuRunner:
+    """Runs tiles one by one, so that a tile's result cannot depend on its batch."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+
+    def __call__(self, batch: NDArray[Any]) -> Forward:
+        """Run a batch of any size."""
+        with torch.inference_mode():
+            # PyTorch takes no negative strides and no read-only memory.
+            parts = [self._model(torch.from_numpy(tile[None].copy())) for tile in batch]
+        values = np.concatenate([values.numpy() for values, _ in parts])
+        return values, any(bool(broken) for _, broken in parts)
+
+
 _conforming: type[Predictor] = PyTorchPredictor
-_replaying: type[Replaying] = PyTorchPredictor

@@ -1,36 +1,108 @@
-"""Which backend, device and precision run a model.
+"""Which backend, device and precision run a model, and loading it there, once a process.
 
 The rule for ``auto``: a folder with PyTorch weights on a machine with an NVIDIA GPU runs there; all
 else runs on the CPU, in OpenVINO if the model has an ONNX file or IR, and in PyTorch if it has only
 PyTorch weights. An ONNX file that OpenVINO cannot read falls back to ONNX Runtime. The precision
-follows from that (see `geoseg.backends.precision`), and for INT8 from a trial (`geoseg.backends.trial`).
+follows from that (see `geoseg.backends.precision`).
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
+import platform
 import re
-import shutil
 import threading
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, get_args
 
 from geoseg.backends.base import Predictor
-from geoseg.backends.flips import FLIPS
-from geoseg.backends.loading import BACKENDS, Backend, PredictorRecipe, load_openvino, precision_of
-from geoseg.backends.precision import AS_ASKED, Precision, weigh
-from geoseg.backends.trial import Trial
-from geoseg.errors import BackendUnavailable, InvalidModel
-from geoseg.models.bundle import IR, ONNX, WEIGHTS, Bundle
+from geoseg.backends.flips import FLIPS, FlippingPredictor
+from geoseg.backends.hardware import FEATURES, cpu_features, cuda_available, has_nvidia_driver, has_torch
+from geoseg.backends.precision import AS_ASKED, Choice, Precision, choose_precision, used_features
+from geoseg.errors import BackendUnavailable, InvalidModel, MissingExtra
+from geoseg.models.bundle import INT8, IR, ONNX, WEIGHTS, Bundle, find_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from types import ModuleType
+
+Backend = Literal["openvino", "onnx", "pytorch"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 _log = logging.getLogger("geoseg")
-_trying = threading.Lock()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorRecipe:
+    """How to load a predictor in any process: what a cluster sends instead of the predictor.
+
+    Parameters
+    ----------
+    model : str
+        Path of the model; the workers need to see it too.
+    digest : str
+        Digest that the model's card must have there.
+    backend : str
+        ``openvino``, ``onnx`` or ``pytorch``.
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:N``.
+    threads : int or None
+        CPU threads of one predictor; None: the backend's own choice.
+    name : str
+        `Predictor.name` that it must have, as other precision gives other bits; empty: any.
+    precision : str
+        ``auto``, ``f32``, ``bf16`` or ``int8``.
+    flips : bool
+        Average over flips, see `geoseg.backends.flips`.
+    needs : frozenset of str
+        What the CPU of a worker must have, see `geoseg.backends.hardware.FEATURES`.
+    reason : str
+        Why this backend and this precision, for people: one short line.
+    """
+
+    model: str
+    digest: str
+    backend: Backend
+    device: str
+    threads: int | None = None
+    name: str = ""
+    precision: str = "auto"
+    flips: bool = False
+    needs: frozenset[str] = frozenset()
+    reason: str = field(default="", compare=False)
+
+    def load(self) -> Predictor:
+        """Load the predictor, or return the one that this process already has.
+
+        Raises
+        ------
+        InvalidModel
+            If the model is wrong, or not the same as where the recipe was made.
+        BackendUnavailable
+            If this machine lacks the backend, the device, or the precision.
+        MissingExtra
+            If it lacks PyTorch.
+        """
+        missing = self.needs - cpu_features() if self.needs else ()
+        if missing:
+            lacks = " and ".join(FEATURES[key] for key in sorted(missing))
+            raise BackendUnavailable(
+                f"worker {platform.node()}: its CPU lacks {lacks}, by which the run computes in "
+                f"{self.precision}; take workers of one kind, or give --precision f32"
+            )
+        with _lock:
+            predictor = _load(replace(self, name="", flips=False))
+        if self.flips:
+            predictor = FlippingPredictor(predictor)
+        if self.name not in ("", predictor.name):
+            raise BackendUnavailable(
+                f"worker {platform.node()}: computes in {predictor.name}, the run in {self.name}; "
+                "take workers of one kind, or give --backend and --precision"
+            )
+        return predictor
 
 
 def load_predictor(
@@ -65,12 +137,15 @@ def load_predictor(
         If there is no such backend, device or precision, or the model has no file for it.
     InvalidModel
         If the model cannot be run.
+    MissingExtra
+        If that needs PyTorch, which is not installed.
     """
-    recipe = settle(bundle, backend=backend, device=device, threads=threads, precision=precision, flips=flips)
-    return recipe.load()
+    return choose_predictor(
+        bundle, backend=backend, device=device, threads=threads, precision=precision, flips=flips
+    ).load()
 
 
-def settle(
+def choose_predictor(
     bundle: Bundle,
     *,
     backend: str = "auto",
@@ -78,15 +153,13 @@ def settle(
     threads: int | None = None,
     precision: str = "auto",
     flips: bool = False,
-    say: Callable[[str], None] | None = _log.info,
 ) -> PredictorRecipe:
     """Decide on backend, device and precision by loading the model; the recipe gives the same anywhere.
 
-    Parameters and errors are those of `load_predictor`; `say` is told of what takes seconds. None: nothing
-    that does is begun, so INT8 may be left `untried`.
+    Parameters and errors are those of `load_predictor`.
     """
-    recipe = choose(bundle, backend=backend, device=device, threads=threads, precision=precision)
-    recipe = _settle_precision(bundle, replace(recipe, flips=flips), say)
+    recipe = choose_backend(bundle, backend=backend, device=device, threads=threads, precision=precision)
+    recipe = _with_precision(bundle, replace(recipe, flips=flips))
     try:
         predictor = recipe.load()
     except InvalidModel as error:
@@ -94,14 +167,14 @@ def settle(
         if backend != "auto" or recipe.backend != "openvino" or not fits:
             raise
         _log.warning("%s; using ONNX Runtime", error)
-        other = choose(bundle, backend="onnx", device="cpu", threads=threads, precision=precision)
+        other = choose_backend(bundle, backend="onnx", device="cpu", threads=threads, precision=precision)
         other = replace(other, flips=flips, reason="OpenVINO cannot read the model")
-        recipe = _settle_precision(bundle, other, say)
+        recipe = _with_precision(bundle, other)
         predictor = recipe.load()
     return replace(recipe, name=predictor.name)
 
 
-def choose(
+def choose_backend(
     bundle: Bundle,
     *,
     backend: str = "auto",
@@ -117,6 +190,8 @@ def choose(
     ------
     BackendUnavailable
         If there is no such backend or device, or the model has no file for it.
+    MissingExtra
+        If a GPU was asked for, or is all that is left, and PyTorch is not installed.
     """
     runnable = backends_of(bundle)
     if backend not in ("auto", *BACKENDS):
@@ -125,28 +200,38 @@ def choose(
         raise BackendUnavailable(
             f"backend {backend}: {bundle.path} has no file for it; it runs on {', '.join(runnable)}"
         )
-    if not _DEVICE.fullmatch(device):
-        raise BackendUnavailable(f"device {device}: is none of auto, cpu, cuda, cuda:N")
-    gpu = backend in ("auto", "pytorch") and "pytorch" in runnable
-    if device.startswith("cuda") and not gpu:
-        raise BackendUnavailable(f"device {device}: only the pytorch backend runs there, with {WEIGHTS}")
-    if device.startswith("cuda") and not cuda_available():
-        raise BackendUnavailable(f"device {device}: this machine has no NVIDIA GPU that PyTorch can use")
-    named = device != "auto"
-    if not named:
-        device = "cuda" if gpu and precision in ("auto", "bf16") and cuda_available() else "cpu"
+    device = _choose_device(device, precision, gpu=backend in ("auto", "pytorch") and "pytorch" in runnable)
     cuda = device.startswith("cuda")
     preferred = "pytorch" if cuda else runnable[0]
     chosen = next(name for name in BACKENDS if name == (preferred if backend == "auto" else backend))
     if backend != "auto":
         reason = AS_ASKED
     elif cuda:
-        reason = f"it alone runs on {device}" if named else "this machine has a GPU"
+        reason = f"on {device}"
     else:
         reason = "the model has only its weights" if chosen == "pytorch" else "the fastest on a CPU"
     path = str(bundle.path.absolute())
     digest = bundle.card.digest
     return PredictorRecipe(path, digest, chosen, device, threads, precision=precision, reason=reason)
+
+
+def _choose_device(device: str, precision: str, *, gpu: bool) -> str:
+    """Return the device; `gpu`: whether PyTorch may run the model."""
+    if not _DEVICE.fullmatch(device):
+        raise BackendUnavailable(f"device {device}: is none of auto, cpu, cuda, cuda:N")
+    if device.startswith("cuda"):
+        if not gpu:
+            raise BackendUnavailable(f"device {device}: only the pytorch backend runs there, with {WEIGHTS}")
+        if not has_torch():
+            raise MissingExtra(f"device {device}", "torch")
+        if not cuda_available():
+            raise BackendUnavailable(f"device {device}: this machine has no NVIDIA GPU that PyTorch can use")
+        return device
+    if device == "cpu" or not gpu or precision not in ("auto", "bf16"):
+        return "cpu"
+    if has_nvidia_driver() and not has_torch():
+        _log.warning("%s; running on the CPU", MissingExtra("the NVIDIA GPU of this machine", "torch"))
+    return "cuda" if cuda_available() else "cpu"
 
 
 def backends_of(bundle: Bundle) -> tuple[Backend, ...]:
@@ -162,41 +247,62 @@ def backends_of(bundle: Bundle) -> tuple[Backend, ...]:
     return tuple(names)
 
 
-def cuda_available() -> bool:
-    """Return whether PyTorch can use an NVIDIA GPU; without a driver torch is not even imported."""
-    driver = Path("/dev/nvidiactl").exists() or Path("/dev/nvidia0").exists()
-    if not driver and shutil.which("nvidia-smi") is None:
-        return False
-    import torch
-
-    return torch.cuda.is_available()
+def precision_of(bundle: Bundle, recipe: PredictorRecipe) -> Choice:
+    """Return the precision that a recipe takes on this machine; see `choose_precision`."""
+    features = cpu_features() if recipe.backend == "openvino" else frozenset[str]()
+    return choose_precision(
+        bundle, recipe.precision, backend=recipe.backend, device=recipe.device, features=features
+    )
 
 
-def _settle_precision(
-    bundle: Bundle, recipe: PredictorRecipe, say: Callable[[str], None] | None
-) -> PredictorRecipe:
-    rule = precision_of(bundle, recipe)
-    gain = _int8_gain(bundle, rule.unless, say) if rule.unless else None
-    untried = gain is None and rule.unless is not None
-    choice = rule if gain is None else weigh(rule, gain)
-    other = rule.unless if choice.precision == rule.precision else rule.precision
+def _with_precision(bundle: Bundle, recipe: PredictorRecipe) -> PredictorRecipe:
+    choice = precision_of(bundle, recipe)
     flips = f"; {len(FLIPS)} passes over each tile" if recipe.flips else ""
     reason = f"{recipe.backend}: {recipe.reason}; {choice.precision}: {choice.reason}{flips}"
-    return replace(recipe, precision=choice.precision, reason=reason, other=other, untried=untried)
+    needs = used_features(choice.precision, cpu_features()) if recipe.backend == "openvino" else recipe.needs
+    return replace(recipe, precision=choice.precision, reason=reason, needs=needs)
 
 
-def _int8_gain(bundle: Bundle, usual: Precision, say: Callable[[str], None] | None) -> float | None:
-    """Return what is known of INT8 on this machine, or what a trial says; None: nothing."""
-    import openvino
+@lru_cache(maxsize=8)
+def _load(recipe: PredictorRecipe) -> Predictor:
+    bundle = find_model(recipe.model)
+    if bundle.card.digest != recipe.digest:
+        raise InvalidModel(f"{recipe.model}: is not the model that the run was planned with (digest)")
+    activation, threads = bundle.card.activation, recipe.threads
+    precision = precision_of(bundle, recipe).precision
+    predictor: Predictor
+    if recipe.backend == "pytorch":
+        if not has_torch():
+            raise MissingExtra(f"{recipe.model}: to run PyTorch weights", "torch")
+        predictor = _import("pytorch").PyTorchPredictor(
+            bundle.path, activation, device=recipe.device, inputs=bundle.card.inputs
+        )
+    elif recipe.backend == "onnx":
+        predictor = _import("onnx").OnnxPredictor(bundle.files[ONNX], activation, threads=threads)
+    else:
+        predictor = load_openvino(bundle, precision, threads=threads, digest=bundle.card.digest)
+    return predictor
 
-    from geoseg.backends.compiled import machine
 
-    trial = Trial(bundle, usual, machine(openvino.Core()))
-    with _trying:
-        if (known := trial.known()) is not None or say is None:
-            return known
-        say(f"trying once whether {bundle.card.name} is faster in INT8 or {usual} on this machine")
-        try:
-            return trial.run(partial(load_openvino, bundle, 1))
-        except InvalidModel:  # it cannot be compared; whether INT8 runs is told by who loads it
-            return None
+def load_openvino(
+    bundle: Bundle, precision: Precision, *, threads: int | None = None, digest: str = ""
+) -> Predictor:
+    """Load a model in OpenVINO, for the caller alone; with a digest its compiled networks are kept."""
+    path = bundle.files.get(ONNX) or bundle.files[IR[0]]
+    path = bundle.files[INT8[0]] if precision == "int8" else path
+    predictor: Predictor = _import("openvino").OpenVinoPredictor(
+        path,
+        bundle.card.activation,
+        precision=precision,
+        threads=threads,
+        inputs=bundle.card.inputs,
+        digest=digest,
+    )
+    return predictor
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"geoseg.backends.{name}")
+    except ImportError as error:
+        raise BackendUnavailable(f"backend {name}: {error.name} cannot be imported: {error}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from geoseg.prediction.report import Planned, Preparing
+from geoseg.prediction.report import Planned
 
 if TYPE_CHECKING:
     from geoseg.prediction.plan import Plan
@@ -55,10 +55,7 @@ class ProgressDisplay(Display):
 
     def __call__(self, event: Event) -> None:
         """Show an event of the run."""
-        if isinstance(event, Preparing):
-            if not self._quiet:
-                click.echo(f"geoseg: {event.doing}", err=True)
-        elif isinstance(event, Planned):
+        if isinstance(event, Planned):
             self._resumable = event.resumable
             self._begin(event.plan, event.blocks_known)
         else:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.backends.base import BatchSize, Predictor, predict_batches
-from geoseg.backends.replay import Batch
 from geoseg.grid import BlockIndex, Share, Tile, accumulate, blend, split
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels, Failure
@@ -157,22 +156,6 @@ def prepare(plan: Plan, patch: Patch, normalizes: bool) -> NDArray[np.float32] |
     if normalizes and patch.pixels.dtype == np.uint8:
         return plan.inputs.fill(patch)
     return plan.inputs.prepare(patch)
-
-
-def usual_batch(plan: Plan, tiles: int, normalizes: bool) -> Batch:
-    """Return what most batches of a run look like.
-
-    Parameters
-    ----------
-    tiles : int
-        In one forward pass, at most; no batch is larger than a block.
-    normalizes : bool
-        As for `prepare`.
-    """
-    read = np.result_type(*(band.read_dtype for band in plan.scene.bands if band.index in plan.bands))
-    stored = normalizes and plan.stretch is None and read == np.uint8
-    size = (min(tiles, plan.tiles.block**2), len(plan.bands), plan.tiles.rows.size, plan.tiles.cols.size)
-    return Batch(size, "uint8" if stored else "float32")
 
 
 def take_share(inferred: Inferred, taker: BlockIndex) -> Share:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.backends.base import BatchSize, Predictor, predict_batches
-from geoseg.backends.gpus import gpu_name
+from geoseg.backends.hardware import gpu_name
 from geoseg.notes import Note
 from geoseg.prediction.blocks import prepare
 from geoseg.prediction.forecast import PIXEL_SECONDS, QUICKEST, START_SECONDS, Pace, learn
@@ -94,19 +94,13 @@ def keep(plan: Plan, resources: Resources, pace: Pace) -> None:
         note.write(asdict(pace))
 
 
-def remember(report: RunReport, resources: Resources, once: float = 0.0) -> None:
-    """Learn from a run that has ended; not from one that went on where another had stopped.
-
-    Parameters
-    ----------
-    once : float
-        Seconds of the run that the next one will not take.
-    """
+def remember(report: RunReport, resources: Resources) -> None:
+    """Learn from a run that has ended; not from one that went on where another had stopped."""
     if report.blocks_known or report.failures:
         return
     plan, tally = report.plan, report.tally
     before = recall(plan, resources)
-    after = learn(before, tally.inferred, tally.inferred * tile_pixels(plan), report.seconds - once)
+    after = learn(before, tally.inferred, tally.inferred * tile_pixels(plan), report.seconds)
     if after is not None and after != before:
         keep(plan, resources, after)
 

@@ -127,11 +127,6 @@ class Journal:
         return self.folder / f"{block.row}_{block.col}-{self.digest[:16]}.npz"
 
 
-def is_begun(out: Path) -> bool:
-    """Return whether an interrupted run has left records beside an output, of whatever plan."""
-    return any(Journal.beside(out, "").folder.glob("*.npz"))
-
-
 def known_blocks(out: Path, plan: Plan) -> tuple[int, ...]:
     """Return the sizes of blocks that records beside an output have, the one with most first.
 

@@ -84,9 +84,7 @@ def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
     parts = {
         "libraries": LIBRARIES + separate * (CLUSTER_LIBRARIES + workers * WORKER_LIBRARIES),
         # The process that shares out the work has loaded the model too, to plan with.
-        "model": network.once
-        + separate * network.fixed
-        + inferring * int(network.fixed + busy * network.pixel * tile),
+        "model": separate * network.fixed + inferring * int(network.fixed + busy * network.pixel * tile),
         "blocks at work": threads * at_work,
         "blocks in flight": min(resources.in_flight, blocks)
         * _waiting(plan, extent, read=separate and resources.gpu),
@@ -95,12 +93,6 @@ def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
         "file cache": _caches(plan, resources, inferring if separate else None) + plan.wants_raster * RASTER,
     }
     return MemoryUse(tuple(parts.items()))
-
-
-def has_room_for_trial(plan: Plan, resources: Resources) -> bool:
-    """Return whether trying INT8 before a run takes no more memory than the run."""
-    network = resources.network
-    return network.trial <= memory_use(plan, resources).total - LIBRARIES - network.fixed
 
 
 def largest_side(axis: Axis, block: int) -> int:

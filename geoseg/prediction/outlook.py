@@ -133,7 +133,7 @@ def look_ahead(
     from geoseg.prediction.survey import survey
 
     say("looking at scene and model")
-    work, resources = survey(source, options, say=say)
+    work, resources = survey(source, options)
     predictor = work.load()
     pace = None
     if resources.scheduler is None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -99,7 +99,7 @@ class Plan:
             if field.name not in {"scene", "warnings", "reason"}
         }
         facts["scene"] = self.scene.fingerprint
-        facts["versions"] = _versions()
+        facts["versions"] = _versions(self.precision)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -134,16 +134,11 @@ class Plan:
 
 
 @functools.cache
-def _versions() -> list[str | None]:
-    """Return the versions of what computes results, None if not installed: looked up once, in 10 ms."""
-    return [_version(name) for name in ("geoseg", "openvino", "onnxruntime", "torch")]
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+def _versions(precision: str) -> list[str]:
+    """Return the versions of what computes results: looked up once, as it takes 10 ms."""
+    runtime = {"openvino": "openvino", "onnxruntime": "onnxruntime", "pytorch": "torch"}
+    package = runtime.get(precision.partition(" ")[0])
+    return [f"{name} {version(name)}" for name in ("geoseg", package) if name is not None]
 
 
 def _canonical(value: Any) -> Any:

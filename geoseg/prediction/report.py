@@ -15,19 +15,6 @@ from geoseg.prediction.reading import Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Preparing:
-    """Something that takes seconds is done before the plan is made.
-
-    Parameters
-    ----------
-    doing : str
-        What, for people.
-    """
-
-    doing: str
-
-
-@dataclass(frozen=True, slots=True)
 class Planned:
     """A run is about to begin.
 
@@ -66,7 +53,7 @@ class Progress:
         return Progress(self.blocks + 1, self.blocks_total, self.pixels + pixels, self.pixels_total, seconds)
 
 
-Event = Preparing | Planned | Progress
+Event = Planned | Progress
 
 
 @dataclass(frozen=True, slots=True)

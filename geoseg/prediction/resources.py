@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from geoseg.backends.base import usable_cores
 from geoseg.backends.footprint import NOTHING, Footprint
-from geoseg.backends.gpus import gpu_count, visible_gpus
+from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
 from geoseg.prediction.options import AUTO, PredictOptions
 
 BATCH_PIXELS = 3 << 19

@@ -20,12 +20,10 @@ from geoseg.prediction.journal import Journal
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.outlook import expect
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.report import Event, Planned, Preparing, Progress, RunReport, peak_memory
-from geoseg.prediction.resources import Resources
+from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
 from geoseg.prediction.schedulers import Scheduler
 from geoseg.prediction.shaping import FeatureSink, Shaper
 from geoseg.prediction.survey import survey
-from geoseg.prediction.wiring import Work
 from geoseg.values import ProbabilityBlock
 
 
@@ -56,8 +54,7 @@ def predict_scene(
         Vector file; its suffix names the format.
     options : PredictOptions
     on_event : callable
-        Called with `Preparing` where something takes seconds before that, with `Planned` before the
-        work, and with `Progress` after every block.
+        Called with `Planned` before the work, and with `Progress` after every block.
 
     Returns
     -------
@@ -76,7 +73,7 @@ def predict_scene(
     check_vector_path(out, overwrite=options.overwrite)
     check_raster_path(options)
     check_no_input_is_replaced(source, out, options)
-    work, resources, once = _survey(source, options, out, on_event)
+    work, resources = survey(source, options, out)
     plan = work.plan
     journal = Journal.beside(out, plan.digest) if options.resume else None
     known = journal.begin() if journal else 0
@@ -109,22 +106,8 @@ def predict_scene(
     if journal is not None:
         journal.remove()
     report = report.closed(time.monotonic() - started, peak_memory())
-    remember(report, resources, once)
+    remember(report, resources)
     return report
-
-
-def _survey(
-    source: str | os.PathLike[str], options: PredictOptions, out: Path, on_event: Callable[[Event], None]
-) -> tuple[Work, Resources, float]:
-    """Decide everything; also return about how many seconds went into what the next run need not do again."""
-    began: list[float] = []
-
-    def say(doing: str) -> None:
-        began.append(time.monotonic())
-        on_event(Preparing(doing))
-
-    work, resources = survey(source, options, out, say)
-    return work, resources, time.monotonic() - began[0] if began else 0.0
 
 
 def _load_writers() -> None:

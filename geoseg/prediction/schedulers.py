@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from geoseg.backends.gpus import VISIBLE
+from geoseg.backends.hardware import VISIBLE
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import BlockResult, Stopped

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoseg.prediction.blocks import usual_batch
 from geoseg.prediction.budget import settle_memory
 from geoseg.prediction.fit import choose_bands, needs_stretch, working_grid
 from geoseg.prediction.forecast import tile_count
-from geoseg.prediction.journal import is_begun, known_blocks
+from geoseg.prediction.journal import known_blocks
 from geoseg.prediction.machine import default_budget, memory_limit
-from geoseg.prediction.memory import has_room_for_trial
 from geoseg.prediction.options import Limits, PredictOptions
 from geoseg.prediction.plan import Plan, View, make_plan
 from geoseg.prediction.resources import Resources, choose_gpus, cores_each
@@ -23,16 +19,12 @@ from geoseg.prediction.wiring import Work
 from geoseg.values import GeoBox, Patch, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from shapely.geometry.base import BaseGeometry
 
-    from geoseg.backends.loading import PredictorRecipe
+    from geoseg.backends.select import PredictorRecipe
     from geoseg.models.bundle import Bundle
     from geoseg.models.card import ModelCard
     from geoseg.raster.describe import SceneInfo
-
-_log = logging.getLogger("geoseg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +50,6 @@ def survey(
     source: str | os.PathLike[str],
     options: PredictOptions,
     out: Path | None = None,
-    say: Callable[[str], None] = _log.info,
 ) -> tuple[Work, Resources]:
     """Open scene and model, look at the scene once, and decide everything.
 
@@ -68,8 +59,6 @@ def survey(
     options : PredictOptions
     out : Path, optional
         The output: blocks that an interrupted run has left beside it are gone on with.
-    say : callable
-        Told of what takes seconds.
 
     Raises
     ------
@@ -80,15 +69,14 @@ def survey(
 
     scene = open_scene(source)
     try:
-        return _decide(scene, options, out, say)
+        return _decide(scene, options, out)
     except BaseException:
         close_scene(scene)
         raise
 
 
-def _decide(
-    scene: SceneInfo, options: PredictOptions, out: Path | None, say: Callable[[str], None]
-) -> tuple[Work, Resources]:
+def _decide(scene: SceneInfo, options: PredictOptions, out: Path | None) -> tuple[Work, Resources]:
+    from geoseg.backends.select import choose_predictor
     from geoseg.models.bundle import find_model
     from geoseg.prediction.likeness import value_warnings
     from geoseg.raster.coverage import read_coverage
@@ -100,59 +88,22 @@ def _decide(
     grid = working_grid(scene.geobox, scene.resolution, card.resolution_m)
     crs, aoi = _crs(scene, options, out), _aoi(grid, options)
     view = View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)
-    share_out = partial(_share_out, scene, bundle, view, options, out)
-    recipe, plan, resources = _settle(bundle, options, out, share_out, say)
-    if not is_remote(scene.uri):  # of those only what is asked for is fetched
-        plan = replace(plan, warnings=(*plan.warnings, *value_warnings(plan, card)))
-    if len(resources.gpus) > 1:
-        recipe = replace(recipe, reason=f"{recipe.reason}; on {len(resources.gpus)} GPUs")
-    recipe = recipe.for_run(
-        usual_batch(plan, resources.batch, recipe.load().normalizes),
-        tile_count(plan.tiles),
-        resources.workers or 1,
-    )
-    plan = replace(plan, reason=recipe.reason)
-    work = Work(plan, PlanReader(plan), recipe.load, resources.batch, coverage=read_coverage(scene))
-    return work, resources
-
-
-def _settle(
-    bundle: Bundle,
-    options: PredictOptions,
-    out: Path | None,
-    share_out: Callable[[PredictorRecipe], tuple[Plan, Resources]],
-    say: Callable[[str], None],
-) -> tuple[PredictorRecipe, Plan, Resources]:
-    """Decide on backend, device and precision, and plan the run with them.
-
-    Where nothing is asked for, an interrupted run goes on in its own precision. INT8 is tried last: it takes
-    seconds, and memory that a run that is refused need not have.
-    """
-    from geoseg.backends.select import settle
-
-    ask = partial(
-        settle,
+    recipe = choose_predictor(
         bundle,
         backend=options.backend,
         device=options.device,
         threads=cores_each(options.workers) if options.workers else None,
+        precision=options.precision,
         flips=options.tta,
     )
-    recipe = ask(precision=options.precision, say=None)
-    plan, resources = share_out(recipe)
-    if recipe.other and out is not None and options.resume and is_begun(out):
-        if known_blocks(out, plan):
-            return recipe, plan, resources
-        begun = ask(precision=recipe.other)
-        planned, shared = share_out(begun)
-        if known_blocks(out, planned):
-            return replace(begun, reason=f"{begun.precision}, as the run began"), planned, shared
-    if recipe.untried and has_room_for_trial(plan, resources):
-        tried = ask(precision=options.precision, say=say)
-        if tried.precision != recipe.precision:
-            plan, resources = share_out(tried)
-        recipe = tried
-    return recipe, plan, resources
+    plan, resources = _share_out(scene, bundle, view, options, out, recipe)
+    if not is_remote(scene.uri):  # of those only what is asked for is fetched
+        plan = replace(plan, warnings=(*plan.warnings, *value_warnings(plan, card)))
+    if len(resources.gpus) > 1:
+        recipe = replace(recipe, reason=f"{recipe.reason}; on {len(resources.gpus)} GPUs")
+    plan = replace(plan, reason=recipe.reason)
+    work = Work(plan, PlanReader(plan), recipe.load, resources.batch, coverage=read_coverage(scene))
+    return work, resources
 
 
 def _share_out(
@@ -169,8 +120,7 @@ def _share_out(
 
     predictor = recipe.load()
     plan = make_plan(scene, bundle.card, options, view, precision=predictor.name, reason=recipe.reason)
-    tried = recipe.other is not None
-    network = footprint(bundle, predictor, cores_each(options.workers or 1), tried=tried)
+    network = footprint(bundle, predictor, cores_each(options.workers or 1))
     gpus = choose_gpus(options, predictor.device, tile_count(plan.tiles))
     resources = Resources.detect(options, plan.tiles.rows.size, predictor.device, network, BLOCK_CACHE, gpus)
     limit = memory_limit()

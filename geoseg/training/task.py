@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from geoseg.backends.base import usable_cores
+from geoseg.backends.hardware import usable_cores
 from geoseg.errors import InvalidOption
 from geoseg.labels.classes import IGNORE
 from geoseg.training.augment import augment

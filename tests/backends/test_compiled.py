@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from geoseg import files
 from geoseg.backends import compiled, select
 from geoseg.backends.compiled import CompiledCache
+from geoseg.backends.hardware import cpu_features
 from geoseg.backends.openvino import OpenVinoPredictor
-from geoseg.backends.precision import cpu_capabilities
 from geoseg.models.bundle import find_model
 from geoseg.models.inputs import InputSpec
 from tests.backends.conftest import SPEC
@@ -271,7 +271,7 @@ def test_another_network_is_another_file(folder: Path, model: Path, compiles: li
 
 
 def test_another_precision_is_another_file(folder: Path, model: Path, compiles: list[str]) -> None:
-    if "BF16" not in cpu_capabilities():
+    if "bf16" not in cpu_features():
         pytest.skip("this CPU computes in float32 alone")
     predict(model)
     predict(model, precision="bf16")

@@ -14,8 +14,9 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from geoseg.backends import loading, select
+from geoseg.backends import select
 from geoseg.backends.base import BatchSize, Predictor, predict_batches
+from geoseg.backends.hardware import cuda_available
 from geoseg.backends.openvino import OpenVinoPredictor
 from geoseg.errors import InvalidModel, OutOfDeviceMemory
 from geoseg.models.bundle import ONNX, Bundle
@@ -24,7 +25,7 @@ from geoseg.values import CERTAIN
 from tests.backends.test_stored import SPEC, normalized, stored
 from tests.runs import Run, predict
 
-needs_gpu = pytest.mark.skipif(not select.cuda_available(), reason="no NVIDIA GPU that PyTorch can use")
+needs_gpu = pytest.mark.skipif(not cuda_available(), reason="no NVIDIA GPU that PyTorch can use")
 
 
 @dataclass
@@ -70,7 +71,7 @@ def install(monkeypatch: pytest.MonkeyPatch, bundle: Bundle, room: int) -> FakeG
     gpu = FakeGpu(inner, room)
     monkeypatch.setattr(select, "cuda_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "a GPU of paper")
-    monkeypatch.setattr(loading, "_load", lambda _: gpu)
+    monkeypatch.setattr(select, "_load", lambda _: gpu)
     return gpu
 
 
@@ -119,7 +120,7 @@ def test_a_device_that_is_too_small_gives_the_same_in_smaller_batches(
     assert not large.refused
     assert expected.summary["shrunk_batch"] is None
     assert "batch      shrunk" not in expected.err
-    assert "pytorch: this machine has a GPU; bf16: " in expected.summary["backend_reason"]
+    assert "pytorch: on cuda; bf16: " in expected.summary["backend_reason"]
     assert expected.summary["features"] > 10
 
     small = install(monkeypatch, binary, room)
@@ -195,7 +196,8 @@ def test_what_pytorch_says_of_full_memory_shrinks_the_batch(
 ) -> None:
     import torch
 
-    from geoseg.backends.torch_ends import CpuRunner, Forward
+    from geoseg.backends.gpu_runner import Forward
+    from geoseg.backends.pytorch import CpuRunner
 
     chosen = ("--backend", "pytorch", "--device", "cpu", "--batch", "8")
     expected, probabilities = infer(capfd, scene, binary, folders[0], *chosen)
@@ -300,7 +302,7 @@ def test_a_whole_run_on_a_gpu_is_near_that_on_a_cpu(
 ) -> None:
     result, probabilities = infer(capfd, scene, binary, folders[0])
     assert result.summary["options"]["backend"] == "pytorch bf16"
-    assert result.summary["backend_reason"].startswith("pytorch: this machine has a GPU; bf16: ")
+    assert result.summary["backend_reason"].startswith("pytorch: on cuda; bf16: ")
     _, expected = infer(capfd, scene, binary, folders[1], "--device", "cpu", "--precision", "f32")
     difference = np.abs(probabilities.astype(np.float64) - expected)
     assert difference.mean() < 0.01 * probabilities.max()

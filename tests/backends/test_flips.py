@@ -104,8 +104,8 @@ def test_every_backend_takes_flips(binary: Bundle, tiles: Batch, backend: str) -
 
 
 def test_flips_are_part_of_what_a_worker_loads(binary: Bundle) -> None:
-    recipe = select.settle(binary, device="cpu", flips=True)
+    recipe = select.choose_predictor(binary, device="cpu", flips=True)
     assert "4 passes over each tile" in recipe.reason
     loaded: Predictor = recipe.load()
     assert loaded.name == recipe.name
-    assert recipe.name != select.settle(binary, device="cpu").name
+    assert recipe.name != select.choose_predictor(binary, device="cpu").name

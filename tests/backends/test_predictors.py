@@ -1,18 +1,15 @@
-import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geoseg.backends import loading, openvino, pytorch, select
+from geoseg.backends import openvino, pytorch, select
 from geoseg.backends.base import Predictor
 from geoseg.backends.compare import EXACT, compare_backends
-from geoseg.backends.precision import choose_precision
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
 from geoseg.models.bundle import INT8, ONNX, WEIGHTS, Bundle, find_model, save_bundle
 from geoseg.models.card_json import make_document
@@ -101,33 +98,12 @@ def test_the_callers_batch_is_left_alone(binary: Bundle, tiles: Tiles, backend: 
 
 
 def test_auto_is_openvino_on_a_cpu(binary: Bundle) -> None:
-    recipe = select.choose(binary, device="cpu")
+    recipe = select.choose_backend(binary, device="cpu")
     assert (recipe.backend, recipe.device) == ("openvino", "cpu")
     assert recipe.reason == "the fastest on a CPU"
-    settled = select.settle(binary, device="cpu")
-    assert settled.name in ("openvino bf16", "openvino f32")
-    assert settled.reason == (
-        f"openvino: the fastest on a CPU; {settled.precision}: the fastest of model and CPU"
-    )
-
-
-@pytest.mark.parametrize(
-    ("backend", "device", "wanted", "computes"),
-    [
-        ("pytorch", "cpu", "bf16", "f32"),
-        ("pytorch", "cpu", "int8", "f32"),
-        ("pytorch", "cuda:1", "f32", "bf16"),
-        ("onnx", "cpu", "bf16", "f32"),
-    ],
-)
-def test_a_precision_that_a_backend_lacks_is_refused(
-    binary: Bundle, backend: str, device: str, wanted: str, computes: str
-) -> None:
-    ask = partial(choose_precision, binary, backend=backend, device=device, capabilities=frozenset())
-    assert ask("auto").precision == computes
-    with pytest.raises(BackendUnavailable, match=f"precision {wanted}: .* computes in {computes}") as caught:
-        ask(wanted)
-    assert "\n" not in str(caught.value)
+    chosen = select.choose_predictor(binary, device="cpu")
+    assert chosen.name in ("openvino bf16", "openvino f32")
+    assert chosen.reason.startswith(f"openvino: the fastest on a CPU; {chosen.precision}: ")
 
 
 def with_int8(bundle: Bundle, folder: Path, loss: float | None) -> Bundle:
@@ -142,38 +118,6 @@ def with_int8(bundle: Bundle, folder: Path, loss: float | None) -> Bundle:
     return save_bundle(folder / "bundle", document, files)
 
 
-@pytest.mark.parametrize(
-    ("loss", "capabilities", "precision", "reason"),
-    [
-        (0.5, {"FP32", "BF16", "INT8"}, "int8", "it loses 0.5 IoU points by the card"),
-        (-0.1, {"FP32", "INT8"}, "int8", "it loses -0.1 IoU points by the card"),
-        (0.51, {"FP32", "BF16", "INT8"}, "bf16", "INT8 loses 0.51 IoU points, more than 0.5"),
-        (None, {"FP32", "INT8"}, "f32", "the card does not say what INT8 loses"),
-        (0.1, {"FP32", "BF16"}, "bf16", "this CPU does not compute in INT8"),
-    ],
-)
-def test_auto_takes_int8_only_where_it_is_known_to_be_good(
-    binary: Bundle, tmp_path: Path, loss: float | None, capabilities: set[str], precision: str, reason: str
-) -> None:
-    bundle = with_int8(binary, tmp_path, loss)
-    found = choose_precision(
-        bundle, "auto", backend="openvino", device="cpu", capabilities=frozenset(capabilities)
-    )
-    assert (found.precision, reason in found.reason) == (precision, True)
-
-
-def test_without_an_int8_file_there_is_none(binary: Bundle) -> None:
-    ask = partial(choose_precision, binary, backend="openvino", device="cpu")
-    assert ask("auto", capabilities=frozenset({"BF16", "INT8"})).precision == "bf16"
-    assert ask("auto", capabilities=frozenset({"FP32", "INT8"})).precision == "f32"
-    with pytest.raises(BackendUnavailable, match=r"has no model_int8\.xml; choose bf16 or f32"):
-        ask("int8", capabilities=frozenset({"BF16", "INT8"}))
-    with pytest.raises(BackendUnavailable, match="precision bf16: this CPU does not compute in it"):
-        ask("bf16", capabilities=frozenset({"FP32"}))
-    with pytest.raises(BackendUnavailable, match="precision f64: is none of auto, f32, bf16, int8"):
-        ask("f64", capabilities=frozenset({"FP32"}))
-
-
 def test_the_precision_that_was_asked_for_runs(binary: Bundle, tmp_path: Path, tiles: Tiles) -> None:
     bundle = with_int8(binary, tmp_path, None)
     exact = select.load_predictor(bundle, device="cpu", precision="f32")
@@ -185,43 +129,10 @@ def test_the_precision_that_was_asked_for_runs(binary: Bundle, tmp_path: Path, t
     assert difference < 0.1  # it is the same network, in bf16 at worst
 
 
-def test_a_precision_is_looked_for_where_it_is_to_be_had(
-    binary: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(select, "cuda_available", lambda: True)
-    for precision, device in (("auto", "cuda"), ("bf16", "cuda"), ("f32", "cpu"), ("int8", "cpu")):
-        assert select.choose(binary, precision=precision).device == device
-    with pytest.raises(BackendUnavailable, match="precision f32: pytorch on cuda computes in bf16"):
-        select.settle(binary, device="cuda", precision="f32")
-
-
-def test_a_worker_without_the_precision_refuses(binary: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = select.replace(select.settle(binary, device="cpu", precision="f32"), precision="bf16", name="")
-    monkeypatch.setattr(loading, "cpu_capabilities", lambda: frozenset({"FP32"}))
-    loading._load.cache_clear()
-    with pytest.raises(BackendUnavailable, match="precision bf16: this CPU"):
-        recipe.load()
-
-
-def test_auto_is_pytorch_where_there_is_a_gpu(binary: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "cuda_available", lambda: True)
-    for options, reason in (
-        ({}, "this machine has a GPU"),
-        ({"device": "cuda"}, "it alone runs on cuda"),
-        ({"backend": "pytorch"}, "as asked for"),
-        ({"device": "cuda:1"}, "it alone runs on cuda:1"),
-    ):
-        recipe = select.choose(binary, **options)
-        assert recipe.backend == "pytorch"
-        assert recipe.device == options.get("device", "cuda")
-        assert recipe.reason == reason
-    assert select.choose(binary, backend="openvino").device == "cpu"
-
-
 def test_weights_alone_run_in_pytorch(binary: Bundle) -> None:
     files = {name: path for name, path in binary.files.items() if name != ONNX}
     alone = Bundle(binary.path, binary.card, binary.document, files)
-    recipe = select.choose(alone, device="cpu")
+    recipe = select.choose_backend(alone, device="cpu")
     assert (recipe.backend, recipe.reason) == ("pytorch", "the model has only its weights")
 
 
@@ -240,35 +151,10 @@ def test_what_is_not_there_is_one_line(binary: Bundle, options: dict[str, str], 
     assert "\n" not in str(caught.value)
 
 
-def test_no_gpu_is_one_line(binary: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "cuda_available", lambda: False)
-    with pytest.raises(BackendUnavailable, match="device cuda: this machine has no NVIDIA GPU"):
-        select.load_predictor(binary, device="cuda")
-    with pytest.raises(BackendUnavailable, match="device cuda:99: PyTorch sees"):
-        pytorch.PyTorchPredictor(binary.path, "sigmoid", device="cuda:99")
-
-
 def test_an_onnx_file_has_no_pytorch(tmp_path: Path) -> None:
     bundle = find_model(str(write_pointwise(tmp_path / "m.onnx")))
     with pytest.raises(BackendUnavailable, match=r"backend pytorch: .* it runs on openvino, onnx"):
         select.load_predictor(bundle, backend="pytorch")
-
-
-def test_one_predictor_a_process(binary: Bundle) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        loaded = set(pool.map(lambda _: id(select.load_predictor(binary, device="cpu")), range(8)))
-    assert len(loaded) == 1
-    recipe = pickle.loads(pickle.dumps(select.settle(binary, device="cpu")))
-    assert {id(recipe.load())} == loaded
-
-
-def test_a_recipe_refuses_another_model_and_another_precision(binary: Bundle) -> None:
-    recipe = select.settle(binary, device="cpu")
-    other = select.replace(recipe, digest="0" * 64)
-    with pytest.raises(InvalidModel, match="is not the model that the run was planned with"):
-        other.load()
-    with pytest.raises(BackendUnavailable, match="the run was planned for openvino f64"):
-        select.replace(recipe, name="openvino f64").load()
 
 
 def test_what_openvino_cannot_read_runs_in_onnx_runtime(
@@ -280,7 +166,7 @@ def test_what_openvino_cannot_read_runs_in_onnx_runtime(
         raise InvalidModel(f"{bundle.path}: OpenVINO cannot read it: no such operator")
 
     monkeypatch.setattr(openvino, "OpenVinoPredictor", refuse)
-    recipe = select.settle(bundle)
+    recipe = select.choose_predictor(bundle)
     assert recipe.name == "onnxruntime f32"
     assert recipe.reason.startswith("onnx: OpenVINO cannot read the model; f32: ")
     assert "OpenVINO cannot read it" in caplog.text

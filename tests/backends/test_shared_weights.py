@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from geoseg.backends import architectures
 from geoseg.backends.export import INPUT, export_onnx
 from geoseg.backends.families import make_config
-from geoseg.backends.precision import cpu_capabilities
+from geoseg.backends.hardware import cpu_features
 from geoseg.backends.quantize import quantize
 from geoseg.backends.select import load_predictor
 from geoseg.cli import run
@@ -96,7 +96,7 @@ def referred(path: Path) -> dict[str, dict[str, str]]:
 
 def openvino_logits(path, image, precision):
     openvino = pytest.importorskip("openvino")
-    if precision == "bf16" and "BF16" not in cpu_capabilities():
+    if precision == "bf16" and "bf16" not in cpu_features():
         pytest.skip("this CPU does not compute in bf16")
     core = openvino.Core()
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1}

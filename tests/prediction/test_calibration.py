@@ -235,15 +235,6 @@ def test_the_first_run_is_remembered_though_nothing_was_measured(folder: Path, p
     assert folder.exists()
 
 
-def test_what_a_run_did_once_for_all_is_not_expected_of_the_next(folder: Path, plan: Plan) -> None:
-    remember(report(plan, START_SECONDS + 10 + 7), HERE, once=7.0)
-    after = recall(plan, HERE)
-    assert after is not None
-    assert after.seconds(20, 20 * tile_pixels(plan)) == pytest.approx(START_SECONDS + 10)
-    remember(report(plan, 3.0), HERE, once=4.0)  # clocks differ: nothing, but no error
-    assert recall(plan, HERE) is not None
-
-
 @pytest.mark.parametrize(
     "changes",
     [

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from geoseg.backends.base import PointwisePredictor, Predictor, ReferencePredictor
 from geoseg.backends.footprint import NOTHING, Footprint
-from geoseg.backends.gpus import VISIBLE, visible_gpus
+from geoseg.backends.hardware import VISIBLE, visible_gpus
 from geoseg.grid import BlockIndex
 from geoseg.prediction import resources as resources_module
 from geoseg.prediction import schedulers
@@ -117,11 +117,6 @@ class PaperRecipe:
     diary: Diary
     processes: int
     reason: str = "a GPU of paper"
-    other: None = None
-    untried: bool = False
-
-    def for_run(self, *_: object) -> PaperRecipe:
-        return self
 
     def load(self) -> Predictor:
         return Alone(self.diary, PointwisePredictor(), self.processes, FEWEST_THREADS)
@@ -389,7 +384,7 @@ def test_a_whole_run_on_two_gpus_is_that_on_one(
         monkeypatch.setenv(VISIBLE, ",".join(["5", "3"][:count]))
         monkeypatch.setattr(resources_module, "gpu_count", lambda count=count: count)
         monkeypatch.setattr(
-            "geoseg.backends.select.settle", lambda *_, count=count, **__: PaperRecipe(diary, count)
+            "geoseg.backends.select.choose_predictor", lambda *_, count=count, **__: PaperRecipe(diary, count)
         )
         raster = tmp_path / f"{count}.tif"
         arguments = ("--tile", "64", "--raster", raster, "--raster-content", "probability-float32")

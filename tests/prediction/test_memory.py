@@ -187,7 +187,7 @@ def test_all_cores_of_a_machine_are_given_tiles(
 ) -> None:
     monkeypatch.setattr(resources_module, "cores_each", lambda workers: cores // workers)
     plan = make_test_plan((side, side), tile=608, overlap=64)
-    network = Footprint(115 * 10**6, 157.0, cores, once=50 * 10**6)  # the default model's
+    network = Footprint(115 * 10**6, 157.0, cores)  # the default model's
     machine = Resources.detect(PredictOptions(), 608, "cpu", network)
     _, chosen = settle_memory(plan, machine, PredictOptions(), default=2 * 10**9)
     assert chosen.threads * chosen.batch >= min(cores, 12)
