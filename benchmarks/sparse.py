@@ -21,7 +21,7 @@ import common
 from scenes import PATCH, make_sparse_scene
 
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.report import Event, Planned, Preparing, peak_memory
+from geoseg.prediction.report import Event, Planned, peak_memory
 from geoseg.prediction.run import predict_scene
 from geoseg.testing import make_model
 
@@ -44,8 +44,7 @@ def watch(scene: Path, model: str, out: Path) -> common.Row:
     times: dict[str, float] = {}
 
     def note(event: Event) -> None:
-        if not isinstance(event, Preparing):
-            times.setdefault("planned" if isinstance(event, Planned) else "first", time.time())
+        times.setdefault("planned" if isinstance(event, Planned) else "first", time.time())
 
     done = predict_scene(scene, out, PredictOptions(model=model, resume=False, overwrite=True), note)
     facts = {"tiles": done.tally.inferred, "skipped": done.tally.skipped, "features": done.features}
