@@ -17,6 +17,7 @@ LAYERS = (
     {"cli"},
     {"training"},
     {"evaluation"},
+    {"assessment"},
     {"prediction"},
     {"labels"},
     {"backends"},

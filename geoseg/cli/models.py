@@ -9,8 +9,8 @@ import click
 from geoseg.errors import InvalidModel
 
 if TYPE_CHECKING:
-    from geoseg.backends.compare import BackendReport
-    from geoseg.backends.context import Context
+    from geoseg.assessment.compare import BackendReport
+    from geoseg.assessment.context import Context
     from geoseg.models.bundle import Bundle
     from geoseg.values import Patch
 
@@ -51,8 +51,10 @@ def show(model: str, as_json: bool) -> None:
 @click.option("--scene", metavar="FILE", help="Imagery to measure the overlap on; made up unless given.")
 @click.option("--write", is_flag=True, help="Write what was measured into the card of a folder.")
 def check(model: str, scene: str | None, write: bool) -> None:
-    """Check a model's card and files, that all backends agree, and how far the model looks.
+    """Check a model's card and files, that all backends agree, which precision is fast, how far it looks.
 
+    OpenVINO's speed here is measured in each precision; where another one than the rule's is faster, the
+    option to type is named.
     Its effective receptive field is measured, and the smallest overlap at which tiles leave no trace.
     Exits with code 2 if anything is wrong.
     """
@@ -61,6 +63,8 @@ def check(model: str, scene: str | None, write: bool) -> None:
 
     bundle = find_own_model(model) if write else find_model(model)
     _check_backends(bundle)
+    for line in _speed_lines(bundle):
+        click.echo(line)
     context = _measure(bundle, scene)
     for line in _context_lines(context):
         click.echo(line)
@@ -69,7 +73,7 @@ def check(model: str, scene: str | None, write: bool) -> None:
 
 
 def _check_backends(bundle: Bundle) -> None:
-    from geoseg.backends.compare import compare_backends
+    from geoseg.assessment.compare import compare_backends
 
     click.echo(f"{bundle.path}: card and files are right, digest {bundle.card.digest[:16]}")
     reports = compare_backends(bundle)
@@ -81,8 +85,20 @@ def _check_backends(bundle: Bundle) -> None:
         raise InvalidModel(f"{bundle.path}: runs on none of this machine's backends")
 
 
+def _speed_lines(bundle: Bundle) -> list[str]:
+    from geoseg.assessment.speed import advise, measure_speeds
+    from geoseg.backends.select import choose_backend, precision_of
+
+    speeds = measure_speeds(bundle)
+    if not speeds:
+        return []
+    choice = precision_of(bundle, choose_backend(bundle, backend="openvino", device="cpu"))
+    figures = ", ".join(f"{name} {speed:.2f} MPix/s" for name, speed in speeds.items())
+    return [f"openvino: {figures}", advise(speeds, choice.precision, choice.reason)]
+
+
 def _measure(bundle: Bundle, scene: str | None) -> Context:
-    from geoseg.backends.context import measure_context
+    from geoseg.assessment.context import measure_context
     from geoseg.cli.steps import StepDisplay
 
     with StepDisplay("measuring overlaps") as display:
@@ -109,7 +125,7 @@ def _picture(bundle: Bundle, scene: str | None) -> Patch | None:
 
 
 def _context_lines(context: Context) -> list[str]:
-    from geoseg.backends.context import TOLERANCE
+    from geoseg.assessment.context import TOLERANCE
 
     lines = []
     if context.field is not None:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geoseg.assessment.context import measure_context
+from geoseg.assessment.int8 import LabelledTile, Verdict, ship_int8
 from geoseg.backends import architectures
-from geoseg.backends.context import measure_context
 from geoseg.backends.export import export_onnx
-from geoseg.backends.loss import LabelledTile
-from geoseg.backends.quantize import TILES, Verdict, ship_int8
+from geoseg.backends.quantize import TILES
 from geoseg.errors import InvalidModel
 from geoseg.labels.classes import IGNORE
 from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, Bundle, save_bundle

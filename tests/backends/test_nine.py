@@ -111,7 +111,7 @@ def assert_tiled_is_blended(bundle, pixels, path):
     """The run's raster is what torch gives tile by tile, blended."""
     import rasterio
 
-    from geoseg.backends.context import tiled
+    from geoseg.assessment.context import tiled
 
     prepared = bundle.card.inputs.prepare(Patch(pixels, np.ones(pixels.shape[1:], bool)))
     predict = load_predictor(bundle, backend="pytorch", device="cpu")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from geoseg.assessment.compare import EXACT, compare_backends
 from geoseg.backends import openvino, pytorch, select
 from geoseg.backends.base import Predictor
-from geoseg.backends.compare import EXACT, compare_backends
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
 from geoseg.models.bundle import INT8, ONNX, WEIGHTS, Bundle, find_model, save_bundle
 from geoseg.models.card_json import make_document

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geoseg.backends import quantize as module
+from geoseg.assessment import int8 as module
+from geoseg.assessment.int8 import LabelledTile, ship_int8
 from geoseg.backends import select
 from geoseg.backends.hardware import cpu_features
-from geoseg.backends.loss import LabelledTile
 from geoseg.backends.openvino import OpenVinoPredictor
 from geoseg.backends.precision import LOSS_LIMIT
-from geoseg.backends.quantize import quantize, ship_int8
-from geoseg.errors import BackendUnavailable, InvalidModel, InvalidOption, UnwritableOutput
+from geoseg.backends.quantize import quantize
+from geoseg.errors import InvalidModel, InvalidOption, MissingExtra, UnwritableOutput
 from geoseg.models.bundle import INT8, ONNX, WEIGHTS, Bundle, save_bundle
 from geoseg.models.card import Head
 from geoseg.models.card_json import make_document
@@ -195,7 +195,7 @@ def test_without_nncf_one_line_says_what_to_install(tmp_path: Path, monkeypatch:
         return usual(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(BackendUnavailable, match=r"pip install 'geoseg\[train\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'geoseg\[train\]'"):
         quantize(write_pointwise(tmp_path / "m.onnx"), blocks(1), tmp_path / INT8[0])
 
 

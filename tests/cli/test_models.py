@@ -69,6 +69,8 @@ def test_check_compares_the_backends(folder: Path) -> None:
     output = run("check", folder).output
     assert "card and files are right" in output
     assert output.count("agrees") == 2
+    assert "openvino: f32 " in output
+    assert "is taken unasked (" in output
 
 
 def test_check_of_a_wrong_model_is_an_error(folder: Path) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from geoseg.assessment.int8 import LabelledTile, compare_precisions
 from geoseg.backends.base import PointwisePredictor
-from geoseg.backends.loss import LabelledTile, compare_precisions
 from geoseg.values import CERTAIN, ClassRule
 
 RULE = ClassRule((1,), 0.5)

@@ -8,15 +8,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.backends import context
+from geoseg.assessment import context
+from geoseg.assessment.context import TOLERANCE, Agreement, Context, measure_context, tiled
+from geoseg.assessment.reach import (
+    depends_on_extent,
+    distances,
+    field_by_disturbing,
+    field_by_gradient,
+    module_depends,
+)
 from geoseg.backends.architectures import build, save
 from geoseg.backends.base import PointwisePredictor, ReferencePredictor, quantize
-from geoseg.backends.context import TOLERANCE, Agreement, Context, measure_context, tiled
 from geoseg.backends.export import export_onnx
-from geoseg.backends.extent import depends_on_extent, module_depends
 from geoseg.backends.families import FAMILIES, make_config
 from geoseg.backends.networks.pooling import AdaptivePool
-from geoseg.backends.receptive import distances, field_by_disturbing, field_by_gradient
 from geoseg.errors import InvalidOption
 from geoseg.models.bundle import find_model, save_bundle
 from geoseg.models.card_json import amended, make_document

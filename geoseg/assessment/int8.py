@@ -1,17 +1,23 @@
-"""What a precision costs: its accuracy on labelled tiles against that of float32."""
+"""What INT8 costs: its accuracy on labelled tiles against that of float32, and whether to ship it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.backends.base import Predictor
+from geoseg.backends.hardware import cpu_features
+from geoseg.backends.precision import LOSS_LIMIT, Precision
+from geoseg.backends.quantize import quantize
 from geoseg.grid import classify
 from geoseg.metrics import Confusion, confusion
+from geoseg.models.bundle import INT8
+from geoseg.models.card import Head
 from geoseg.values import CERTAIN, ClassRule
 
 
@@ -110,6 +116,83 @@ class _Counts:
         return {place: math.fsum(values) / len(values) for place, values in found.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a model's INT8 file is shipped.
+
+    Parameters
+    ----------
+    ship : bool
+    reason : str
+        One line for people.
+    files : mapping of str to Path
+        What `geoseg.models.bundle.save_bundle` is to get beside the other files; empty if not shipped.
+    properties : mapping of str to JSON
+        What `geoseg.models.card_json.make_document` is to get in ``extra``; empty if not shipped.
+    reports : mapping of str to PrecisionReport
+        Of ``f32``, ``bf16`` (where the CPU has it) and ``int8``; empty if nothing was measured.
+    """
+
+    ship: bool
+    reason: str
+    files: Mapping[str, Path] = field(default_factory=dict)
+    properties: Mapping[str, object] = field(default_factory=dict)
+    reports: Mapping[str, PrecisionReport] = field(default_factory=dict)
+
+
+def ship_int8(
+    onnx: Path,
+    head: Head,
+    calibration: Iterable[NDArray[np.float32]],
+    labelled: Iterable[LabelledTile],
+    folder: Path,
+    *,
+    where: str,
+) -> Verdict:
+    """Quantize a network, measure what that loses, and say whether to ship it.
+
+    It is shipped if it is at most `LOSS_LIMIT` IoU points from float32 on the labelled tiles, above or
+    below: one that does far better than the network that it stands for is another network.
+
+    Parameters
+    ----------
+    onnx : Path
+        The network: logits out.
+    head : Head
+        Activation, channels and threshold, as on the card.
+    calibration : iterable of ndarray of float32, shape (bands, rows, cols)
+        See `geoseg.backends.quantize.quantize`; ground that the labelled tiles do not show.
+    labelled : iterable of LabelledTile
+        Ground that the network was never trained on.
+    folder : Path
+        Where the two files are written.
+    where : str
+        What the labelled tiles are, for the card.
+
+    Raises
+    ------
+    InvalidModel, InvalidOption, MissingExtra, UnwritableOutput
+        See `geoseg.backends.quantize.quantize`.
+    """
+    if head.activation == "probability":
+        return Verdict(False, "INT8 is not made: the network ends in probabilities, it must end in logits")
+    target = folder / INT8[0]
+    quantize(onnx, calibration, target)
+    predictors = _predictors(onnx, target, head)
+    reports = compare_precisions(predictors, ClassRule(head.channels, head.threshold), labelled)
+    found = reports["int8"]
+    figures = f"INT8 loses {found.loss_iou_points:.2f} IoU points on {where}"
+    if not abs(found.loss_iou_points) <= LOSS_LIMIT:
+        return Verdict(False, f"{figures}: more than {LOSS_LIMIT:g} from f32, not shipped", reports=reports)
+    how = (
+        f"{found.name} against {reports['f32'].name}, IoU at threshold {head.threshold:g} by place; "
+        f"{found.changed:.2%} of the pixels change; furthest: {found.worst_iou_points:.2f}"
+    )
+    value = {"value": round(found.loss_iou_points, 3), "where": where[:200], "how": how[:200]}
+    files = {name: folder / name for name in INT8}
+    return Verdict(True, figures, files, {"geoseg:int8_loss_iou_points": value}, reports)
+
+
 def compare_precisions(
     predictors: Mapping[str, Predictor], rule: ClassRule, tiles: Iterable[LabelledTile]
 ) -> dict[str, PrecisionReport]:
@@ -166,3 +249,14 @@ def _report(counts: _Counts, usual: Mapping[str, float]) -> PrecisionReport:
 
 def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
+
+
+def _predictors(onnx: Path, int8: Path, head: Head) -> dict[str, Predictor]:
+    from geoseg.backends.openvino import OpenVinoPredictor
+
+    names: list[Precision] = ["f32", "bf16"] if "bf16" in cpu_features() else ["f32"]
+    found: dict[str, Predictor] = {
+        name: OpenVinoPredictor(onnx, head.activation, precision=name) for name in names
+    }
+    found["int8"] = OpenVinoPredictor(int8, head.activation, precision="int8")
+    return found

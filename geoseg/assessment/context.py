@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.assessment.compare import probe_picture
+from geoseg.assessment.reach import Field, depends_on_extent, field_by_disturbing, field_by_gradient
 from geoseg.backends.base import Predictor
-from geoseg.backends.compare import probe_picture
-from geoseg.backends.extent import depends_on_extent
-from geoseg.backends.receptive import Field, field_by_disturbing, field_by_gradient
 from geoseg.backends.select import backends_of, load_predictor
 from geoseg.errors import InvalidOption
 from geoseg.grid import Axis, BlockIndex, TileGrid, accumulate, blend, classify, split
@@ -65,7 +64,7 @@ class Context:
     field : Field or None
         The effective receptive field.
     depends_on_extent : bool or None
-        Whether pixels however far away matter; see `geoseg.backends.extent`.
+        Whether pixels however far away matter; see `geoseg.assessment.reach`.
     agreements : tuple of Agreement
         By overlap, from 0 to half a tile.
     problem : str
