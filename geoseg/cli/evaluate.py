@@ -185,5 +185,5 @@ def _run_model(
         def show(event: Event) -> None:
             display(event)
 
-        sources, report = stack.enter_context(predicted(truth, scene, predict, options.labelled_area, show))
+        sources, report = stack.enter_context(predicted(truth, scene, predict, options, show))
     return sources, report.exit_code

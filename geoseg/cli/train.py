@@ -67,6 +67,10 @@ def _override_options(command: F) -> F:
 @click.option(
     "--labelled-area", type=_FILE, metavar="FILE", help="Areas within which the labels are complete."
 )
+@click.option("--labels-layer", metavar="NAME", help="Layer of --labels, where several hold polygons.")
+@click.option(
+    "--labelled-area-layer", metavar="NAME", help="Layer of --labelled-area, where several hold polygons."
+)
 @click.option(
     "--bands",
     metavar="NAMES",

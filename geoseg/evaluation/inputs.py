@@ -128,13 +128,19 @@ def open_inputs(sources: Sources, options: EvaluateOptions) -> Inputs:
         For whatever cannot be read or does not fit together; one line.
     """
     scene = None if sources.scene is None else open_scene(sources.scene)
-    prediction = open_source(sources.prediction, None, ("class", "class_name"))
+    prediction = open_source(
+        sources.prediction, "--prediction-layer", options.prediction_layer, ("class", "class_name")
+    )
     truth = open_truth(sources.truth, options)
     grid, notes = _grid(scene, prediction, truth, options)
     table, more = find_classes(sources, options, prediction, truth)
     notes += more
     if options.labelled_area is None:
+        area = None
         notes.append(_where(scene, prediction, truth))
+    else:
+        layer, option = options.labelled_area_layer, "--labelled-area-layer"
+        area = read_aoi(options.labelled_area, grid, layer=layer, option=option)
     return Inputs(
         sources=sources,
         grid=grid,
@@ -142,7 +148,7 @@ def open_inputs(sources: Sources, options: EvaluateOptions) -> Inputs:
         truth=truth_layer(truth, sources.truth, table, grid, options, notes),
         prediction=prediction_layer(prediction, table, grid, sources, options, notes),
         probability=probabilities(sources, prediction, table, grid),
-        area=None if options.labelled_area is None else read_aoi(options.labelled_area, grid),
+        area=area,
         scene=scene,
         notes=tuple(notes),
     )
@@ -157,7 +163,7 @@ def open_truth(path: str, options: EvaluateOptions) -> Polygons | SceneInfo:
         If it cannot be read, or has no such layer or attribute.
     """
     columns = () if options.class_attribute is None else (options.class_attribute,)
-    truth = open_source(path, options.layer, columns)
+    truth = open_source(path, "--truth-layer", options.truth_layer, columns, options.ignore_layer)
     if isinstance(truth, Polygons):
         for column in columns:
             truth.values(column)
@@ -179,7 +185,10 @@ def _grid(
         return rasters[0].geobox, []
     assert isinstance(truth, Polygons)
     resolution = options.resolution or DEFAULT_RESOLUTION_M
-    ground = truth if options.labelled_area is None else read_polygons(options.labelled_area)
+    ground = truth
+    if options.labelled_area is not None:
+        layer, option = options.labelled_area_layer, "--labelled-area-layer"
+        ground = read_polygons(options.labelled_area, layer=layer, option=option)
     note = f"pixels of {resolution:g} m are compared, since both files are polygons (--resolution)"
     return grid_over(ground, resolution), [note]
 

@@ -122,17 +122,19 @@ class Sources:
     failed_tiles: int = 0
 
 
-def open_source(path: str, layer: str | None, columns: tuple[str, ...]) -> Polygons | SceneInfo:
-    """Read a vector file, or look at a raster.
+def open_source(
+    path: str, option: str, layer: str | None, columns: tuple[str, ...], without: str | None = None
+) -> Polygons | SceneInfo:
+    """Read a vector file (see `read_polygons`), or look at a raster.
 
     Raises
     ------
     InvalidOption, UnreadableScene
     """
     if is_vector(path):
-        return read_polygons(path, layer=layer, columns=columns)
+        return read_polygons(path, layer=layer, option=option, columns=columns, without=without)
     if layer is not None:
-        raise InvalidOption(f"{path}: is a raster, which has no layer {layer!r}")
+        raise InvalidOption(f"{path}: is a raster, which has no {option} {layer}")
     return open_labels(path)
 
 

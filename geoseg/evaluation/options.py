@@ -18,7 +18,12 @@ class EvaluateOptions:
     class_attribute: str | None = option(
         None, "Column of a vector truth that holds the class, as id or name.", metavar="COLUMN"
     )
-    layer: str | None = option(None, "Layer of a vector truth; the first unless given.", metavar="NAME")
+    truth_layer: str | None = option(
+        None, "Layer of a vector truth, where several hold polygons.", metavar="NAME"
+    )
+    prediction_layer: str | None = option(
+        None, "Layer of a vector prediction, where several hold polygons.", metavar="NAME"
+    )
     ignore_layer: str | None = option(
         None, "Layer of a vector truth inside whose polygons nothing is known.", metavar="NAME"
     )
@@ -36,6 +41,9 @@ class EvaluateOptions:
     labelled_area: str | None = option(
         None, "Polygons inside which the truth is complete; outside, nothing is compared.", metavar="FILE"
     )
+    labelled_area_layer: str | None = option(
+        None, "Layer of --labelled-area, where several hold polygons.", metavar="NAME"
+    )
     resolution: float | None = option(
         None,
         f"Pixel size in metres where two vector files are compared; {DEFAULT_RESOLUTION_M} unless given.",
@@ -50,6 +58,8 @@ class EvaluateOptions:
         for name, value in positive.items():
             if value is not None and not 0 < value < math.inf:
                 raise InvalidOption(f"--{name} must be more than 0, not {value:g}")
+        if self.labelled_area_layer is not None and self.labelled_area is None:
+            raise InvalidOption("--labelled-area-layer is for --labelled-area")
         if self.seed < 0:
             raise InvalidOption("--seed must be 0 or more")
 

@@ -107,7 +107,7 @@ def predicted(
     truth: str,
     scene: str,
     options: PredictOptions,
-    labelled_area: str | None,
+    compared: EvaluateOptions,
     on_event: Callable[[Event], None],
 ) -> Iterator[tuple[Sources, RunReport]]:
     """Run a model over a scene into a temporary folder and name what is to be compared.
@@ -122,13 +122,16 @@ def predicted(
 
     with tempfile.TemporaryDirectory(prefix="geoseg-") as name:
         polygons, raster = Path(name) / "polygons.gpkg", Path(name) / "probability.tif"
-        area = None if labelled_area is None or options.bbox else Path(labelled_area)
+        aoi, layer = options.aoi, options.aoi_layer
+        if aoi is None and options.bbox is None and compared.labelled_area is not None:
+            aoi, layer = Path(compared.labelled_area), compared.labelled_area_layer
         chosen = dataclasses.replace(
             options,
             raster=raster,
             raster_content="probability",
             raster_resolution="scene",
-            aoi=options.aoi or area,
+            aoi=aoi,
+            aoi_layer=layer,
             resume=False,
             crs=None,
         )

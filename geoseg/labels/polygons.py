@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from geoseg.errors import InvalidOption, suggest
 from geoseg.labels.classes import ClassTable, Ids
 from geoseg.labels.footprints import Footprints
-from geoseg.labels.places import check_overlap, extent_in_degrees, outline_in
+from geoseg.labels.places import extent_in_degrees, outline_in, outline_in_degrees
 from geoseg.values import GeoBox
-from geoseg.vectorfiles.aoi import place_in_pixels
 from geoseg.vectorfiles.crs import without_crs
 from geoseg.vectorfiles.layers import polygons_of, read_layer, repair
+from geoseg.vectorfiles.placing import check_degrees, extents, place_in_pixels
 
 if TYPE_CHECKING:
     import pyproj
@@ -152,14 +152,24 @@ class Polygons:
         Raises
         ------
         InvalidOption
-            If they do not; the message has both extents in degrees.
+            If they do not; the message has both extents.
         """
         assert self.crs is not None
-        extent = extent_in_degrees(self.parts, self.crs, self.name)
-        check_overlap(self.name, extent, geobox, ground, advice)
+        check_degrees(self.parts, self.crs, geobox, self.name)
+        extent = shapely.box(*extent_in_degrees(self.parts, self.crs, self.name))
+        if not extent.intersects(outline_in_degrees(geobox).envelope):
+            places = extents(self.parts, self.crs, geobox)
+            raise InvalidOption(f"{self.name}: lies elsewhere than {ground}: {places}{advice}")
 
 
-def read_polygons(path: str | Path, *, layer: str | None = None, columns: tuple[str, ...] = ()) -> Polygons:
+def read_polygons(
+    path: str | Path,
+    *,
+    layer: str | None = None,
+    option: str = "--labels-layer",
+    columns: tuple[str, ...] = (),
+    without: str | None = None,
+) -> Polygons:
     """Read the polygons of a vector file; broken ones are repaired and counted.
 
     Parameters
@@ -167,9 +177,13 @@ def read_polygons(path: str | Path, *, layer: str | None = None, columns: tuple[
     path : str or Path
         Of a format that `read_layer` reads.
     layer : str, optional
-        Needed where there are several.
+        Default: the only one that holds polygons.
+    option : str
+        What a user chooses the layer with, for messages.
     columns : tuple of str
         Attributes to read; those that the layer lacks are left out.
+    without : str, optional
+        A layer that is not meant unless it is asked for.
 
     Raises
     ------
@@ -177,7 +191,7 @@ def read_polygons(path: str | Path, *, layer: str | None = None, columns: tuple[
         If it cannot be read or has no such layer.
     """
     name = str(path)
-    found = read_layer(Path(path), name, layer=layer, columns=columns)
+    found = read_layer(Path(path), name, layer=layer, columns=columns, option=option, without=without)
     whole, areal, broken = repair(found.geometries)
     kept = areal & (shapely.area(whole) > 0)
     parts, owners = polygons_of(whole[kept])
@@ -201,7 +215,11 @@ def read_polygons(path: str | Path, *, layer: str | None = None, columns: tuple[
 
 
 def read_labelled(
-    path: Path, table: ClassTable, attribute: str | None = None, layer: str | None = None
+    path: Path,
+    table: ClassTable,
+    attribute: str | None = None,
+    layer: str | None = None,
+    option: str = "--labels-layer",
 ) -> tuple[Polygons, NDArray[np.uint8]]:
     """Read polygons to train on and the class of each, `IGNORE` where nothing is known.
 
@@ -212,7 +230,7 @@ def read_labelled(
         that is not in the table.
     """
     columns = () if attribute is None else (attribute,)
-    polygons = need_polygons(read_polygons(path, layer=layer, columns=columns))
+    polygons = need_polygons(read_polygons(path, layer=layer, option=option, columns=columns))
     ids = polygons.class_ids(table, attribute, "class_attribute")
     return polygons, ids.astype(np.uint8)  # UNKNOWN becomes IGNORE
 

@@ -53,6 +53,7 @@ class PredictOptions:
         metavar="auto|none|LOW,HIGH",
     )
     aoi: Path | None = option(None, "Predict only inside these polygons.", metavar="FILE")
+    aoi_layer: str | None = option(None, "Layer of --aoi, where several hold polygons.", metavar="NAME")
     bbox: tuple[float, float, float, float] | None = option(
         None, "Predict only inside this box, in the scene's CRS.", metavar="W S E N"
     )
@@ -112,6 +113,7 @@ class PredictOptions:
             "--workers must be 1 or more": self.workers is None or self.workers >= 1,
             "--workers and --scheduler exclude each other": not (self.workers and self.scheduler),
             "--aoi and --bbox exclude each other": not (self.aoi and self.bbox),
+            "--aoi-layer is for --aoi": self.aoi_layer is None or self.aoi is not None,
             "--bands must be counted from 1": all(band >= 1 for band in self.bands or ()),
         }
         for name, choices in CHOICES.items():

@@ -160,7 +160,7 @@ def _aoi(grid: GeoBox, options: PredictOptions) -> BaseGeometry | None:
     from geoseg.vectorfiles.aoi import bbox_aoi, read_aoi
 
     if options.aoi is not None:
-        return read_aoi(options.aoi, grid)
+        return read_aoi(options.aoi, grid, layer=options.aoi_layer)
     if options.bbox is not None:
         return bbox_aoi(*options.bbox, grid)
     return None

@@ -28,6 +28,8 @@ class Request:
         An ``index.csv``, or a folder with ``images`` and ``masks``.
     labelled_area : Path or None
         Where labels of all scenes are complete.
+    labels_layer, labelled_area_layer : str or None
+        Layers of these files; None: the only one that holds polygons.
     class_attribute : str or None
         Attribute of the polygons that holds the class.
     classes : tuple of str
@@ -50,6 +52,8 @@ class Request:
     labels: tuple[Path, ...] = ()
     chips: tuple[Path, ...] = ()
     labelled_area: Path | None = None
+    labels_layer: str | None = None
+    labelled_area_layer: str | None = None
     class_attribute: str | None = None
     classes: tuple[str, ...] = ()
     chip_pixel_m: float | None = None
@@ -115,6 +119,8 @@ def _data(request: Request) -> dict[str, Any]:
     shared: dict[str, Any] = {
         "class_attribute": request.class_attribute,
         "labelled_area": request.labelled_area,
+        "labels_layer": request.labels_layer,
+        "labelled_area_layer": request.labelled_area_layer,
         "bands": request.band_numbers or None,
     }
     data: dict[str, Any] = {
@@ -203,14 +209,15 @@ def _discovered(request: Request) -> Sequence[str]:
     from geoseg.labels.files import is_vector
     from geoseg.labels.polygons import read_polygons
 
-    attribute = request.class_attribute
+    attribute, layer = request.class_attribute, request.labels_layer
     values: set[str] = set()
     for path in request.labels:
         if not is_vector(path):
             raise InvalidOption(
                 f"--class-attribute is for polygons, and {path} is a mask; name its classes (--class)"
             )
-        values |= set(map(text_of, read_polygons(path, columns=(attribute,)).values(attribute)))
+        found_in = read_polygons(path, layer=layer, columns=(attribute,))
+        values |= set(map(text_of, found_in.values(attribute)))
     _, found = ClassTable(()).extended(sorted(values))
     if not found:
         raise InvalidOption(f"--class-attribute {attribute}: names no class in any labels")

@@ -5,39 +5,38 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import MultiPoint
 from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import InvalidOption
 from geoseg.values import GeoBox, Window
 from geoseg.vectorfiles.crs import without_crs
 from geoseg.vectorfiles.layers import read_layer, repair
-
-if TYPE_CHECKING:
-    import pyproj
+from geoseg.vectorfiles.placing import extent_of, extents, in_degrees, place_in_pixels
 
 _asking = threading.Lock()
 _LEAF = 32
 """Side in pixels of the squares that are tested pixel by pixel."""
 
-_STEPS = 512
-"""Edges get a vertex at least every scene diagonal / `_STEPS` before they are reprojected."""
 
-
-def read_aoi(path: str | os.PathLike[str], geobox: GeoBox) -> BaseGeometry:
+def read_aoi(
+    path: str | os.PathLike[str], geobox: GeoBox, *, layer: str | None = None, option: str = "--aoi-layer"
+) -> BaseGeometry:
     """Read the areas of a vector file and return their union in pixel coordinates.
 
     Parameters
     ----------
     path : str or path
-        Of a format that `read_layer` reads; its first layer.
+        Of a format that `read_layer` reads.
     geobox : GeoBox
         Grid whose pixel coordinates (col, row) are wanted; it needs a CRS.
+    layer : str, optional
+        Default: the only one that holds polygons.
+    option : str
+        What a user chooses the layer with, for messages.
 
     Returns
     -------
@@ -53,10 +52,17 @@ def read_aoi(path: str | os.PathLike[str], geobox: GeoBox) -> BaseGeometry:
     name = os.fspath(path)
     if geobox.crs is None:
         raise InvalidOption(f"{name}: the scene has no CRS, so an area of interest cannot be placed in it")
-    areas, crs = _read(Path(name), name)
+    found = read_layer(Path(name), name, layer=layer, option=option)
+    if found.crs is None:
+        raise without_crs(Path(name))
+    whole, areal, _ = repair(found.geometries)
+    areas = shapely.union_all(whole[areal])
     if areas.is_empty:
         raise InvalidOption(f"{name}: holds no polygons")
-    return _cut(place_in_pixels(areas, crs, geobox, name), geobox, name)
+    inside = _cut(place_in_pixels(areas, found.crs, geobox, name), geobox)
+    if inside is None:
+        raise InvalidOption(f"{name}: lies outside the scene: {extents(areas, found.crs, geobox)}")
+    return inside
 
 
 def bbox_aoi(west: float, south: float, east: float, north: float, geobox: GeoBox) -> BaseGeometry:
@@ -65,13 +71,33 @@ def bbox_aoi(west: float, south: float, east: float, north: float, geobox: GeoBo
     Raises
     ------
     InvalidOption
-        If the box is empty or misses the grid.
+        If the box is empty or misses the grid; the message says if it looks like one in another CRS.
+
+    Examples
+    --------
+    >>> grid = GeoBox(20, 30, (0.5, 0, 500_000, 0, -0.5, 5_000_000), "EPSG:32633")
+    >>> bbox_aoi(500_001, 4_999_997, 500_004, 4_999_999, grid).bounds
+    (2.0, 2.0, 8.0, 6.0)
     """
     name = f"--bbox {west:g} {south:g} {east:g} {north:g}"
     if not (west < east and south < north):
         raise InvalidOption(f"{name}: must be WEST SOUTH EAST NORTH with WEST < EAST and SOUTH < NORTH")
     box = shapely.box(west, south, east, north)
-    return _cut(shapely.transform(box, geobox.to_pixels), geobox, name)
+    inside = _cut(shapely.transform(box, geobox.to_pixels), geobox)
+    if inside is None:
+        place = f"the scene covers {extent_of(geobox)}"
+        raise InvalidOption(f"{name}: lies outside the scene{_looks_like(box, geobox)}; {place}")
+    return inside
+
+
+def _looks_like(box: BaseGeometry, geobox: GeoBox) -> str:
+    import pyproj
+
+    degrees = geobox.crs is not None and pyproj.CRS.from_user_input(geobox.crs).is_geographic
+    if geobox.crs is None or in_degrees(box.bounds) == degrees:
+        return ""
+    kind = "longitudes and latitudes" if in_degrees(box.bounds) else "coordinates of a projection"
+    return f": it looks like {kind}, and has to be in the scene's CRS"
 
 
 def aoi_mask(geometry: BaseGeometry, window: Window) -> NDArray[np.bool_]:
@@ -127,67 +153,8 @@ def _quarters(square: Window) -> list[Window]:
     return [quarter for quarter in quarters if quarter.height and quarter.width]
 
 
-def _read(path: Path, name: str) -> tuple[BaseGeometry, pyproj.CRS]:
-    layer = read_layer(path, name)
-    if layer.crs is None:
-        raise without_crs(path)
-    whole, areal, _ = repair(layer.geometries)
-    return shapely.union_all(whole[areal]), layer.crs
-
-
-def place_in_pixels(areas: Any, crs: pyproj.CRS, geobox: GeoBox, name: str) -> Any:
-    """Carry polygons over into pixel coordinates of a grid, following edges that become curves.
-
-    Parameters
-    ----------
-    areas : geometry or ndarray of geometries
-        Valid, in `crs`. Where that is not the grid's, what lies further from the grid than an
-        eighth of its extent is cut off.
-    crs : pyproj.CRS
-    geobox : GeoBox
-        Has a CRS.
-    name : str
-        For messages.
-
-    Raises
-    ------
-    InvalidOption
-        If one CRS is not defined where the other is needed.
-    """
-    import pyproj
-
-    target = pyproj.CRS.from_user_input(geobox.crs)
-    if crs.equals(target, ignore_axis_order=True):
-        return shapely.transform(areas, geobox.to_pixels)
-    forward = pyproj.Transformer.from_crs(crs, target, always_xy=True)
-    ground = _ground_in(geobox, pyproj.Transformer.from_crs(target, crs, always_xy=True))
-    if not np.isfinite(ground.bounds).all():
-        raise InvalidOption(f"{name}: the scene has no place in its CRS ({crs.name})")
-    # Only the neighbourhood of the scene is carried over: elsewhere the projection may be undefined.
-    west, south, east, north = ground.bounds
-    reach = max(east - west, north - south)
-    near = shapely.intersection(areas, ground.envelope.buffer(reach / 8, join_style="mitre"))
-    dense = shapely.segmentize(near, reach / _STEPS)
-
-    def place(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return geobox.to_pixels(np.column_stack(forward.transform(points[:, 0], points[:, 1])))
-
-    placed = shapely.transform(dense, place)
-    if not np.isfinite(shapely.get_coordinates(placed)).all():
-        raise InvalidOption(f"{name}: reaches where the scene's CRS ({target.name}) is not defined")
-    return shapely.make_valid(placed)
-
-
-def _ground_in(geobox: GeoBox, backward: pyproj.Transformer) -> BaseGeometry:
-    outline = shapely.segmentize(shapely.box(0, 0, geobox.width, geobox.height), geobox.width / 64)
-    corners = geobox.to_crs(shapely.get_coordinates(outline))
-    x, y = backward.transform(corners[:, 0], corners[:, 1])
-    return MultiPoint(np.column_stack([x, y]))
-
-
-def _cut(areas: BaseGeometry, geobox: GeoBox, name: str) -> BaseGeometry:
+def _cut(areas: BaseGeometry, geobox: GeoBox) -> BaseGeometry | None:
+    """Return what of the areas lies on the grid; None: nothing."""
     inside = shapely.intersection(areas, shapely.box(0, 0, geobox.width, geobox.height))
     parts = [part for part in shapely.get_parts(shapely.get_parts(inside)) if part.area > 0]
-    if not parts:
-        raise InvalidOption(f"{name}: lies outside the scene")
-    return shapely.union_all(parts)
+    return shapely.union_all(parts) if parts else None

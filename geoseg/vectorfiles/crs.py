@@ -11,7 +11,7 @@ from geoseg.errors import InvalidOption
 if TYPE_CHECKING:
     import pyproj
 
-_CODE = re.compile(r"EPSG:(\d+)", re.IGNORECASE)
+_CODE = re.compile(r"EPSG:\d+", re.IGNORECASE)
 
 # A CRS may name grids of shifts and other tables. PROJ opens them as soon as it makes an operation of it,
 # which GDAL does while it reads a file: a bare name in its own folders, a path anywhere, and, if a user
@@ -70,8 +70,20 @@ def crs_of(found: object, path: Path, name: str) -> pyproj.CRS | None:
     """
     import pyproj
 
-    crs = _beside(path) if found is None else pyproj.CRS.from_user_input(found)
-    named = None if crs is None else other_file(crs.to_wkt())
+    beside = path.with_suffix(".prj")
+    if found is None and not beside.is_file():
+        return None
+    origin = name if found is not None else str(beside)
+    text = str(found) if found is not None else beside.read_text("utf-8-sig", "replace").strip()
+    # Before it is made, since a file of definitions is opened at once; and after, in whatever form it was.
+    named = other_file(text)
+    if not named:
+        known = found is not None or _CODE.fullmatch(text)
+        try:
+            crs = pyproj.CRS.from_user_input(text) if known else pyproj.CRS.from_wkt(text)
+        except pyproj.exceptions.CRSError:
+            raise InvalidOption(f"{origin}: holds no CRS (WKT, or a code such as EPSG:32633)") from None
+        named = other_file(crs.to_wkt())
     if named:
         raise InvalidOption(
             f"{name}: its CRS refers to another file ({named}); write it again in another CRS"
@@ -90,17 +102,3 @@ def without_crs(path: Path) -> InvalidOption:
 
 def _shown(text: str, start: int) -> str:
     return " ".join(text[start : start + 80].split())
-
-
-def _beside(path: Path) -> pyproj.CRS | None:
-    import pyproj
-
-    beside = path.with_suffix(".prj")
-    if not beside.is_file():
-        return None
-    text = beside.read_text("utf-8-sig", "replace").strip()
-    code = _CODE.fullmatch(text)
-    try:
-        return pyproj.CRS.from_epsg(int(code[1])) if code else pyproj.CRS.from_wkt(text)
-    except pyproj.exceptions.CRSError:
-        raise InvalidOption(f"{beside}: holds no CRS (WKT, or a code such as EPSG:32633)") from None

@@ -1,71 +1,34 @@
-"""Vector files: the one door to them, and repairing and taking apart what they hold."""
+"""The door to vector files: one layer of polygons, whatever the format, and what repairs them."""
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.errors import InvalidOption
+from geoseg.errors import InvalidOption, silenced
+from geoseg.vectorfiles.binary import ogr_layers, read_ogr, read_parquet
 from geoseg.vectorfiles.crs import crs_of
-from geoseg.vectorfiles.csv import read_csv
 from geoseg.vectorfiles.formats import (
     CSV,
-    DXF,
-    GML,
-    OSM,
-    PARQUET,
-    PBF,
+    GEOJSON,
+    GEOPARQUET,
+    KML,
     VectorFormat,
     check_vector_file,
 )
-from geoseg.vectorfiles.text import without_schema
+from geoseg.vectorfiles.text import VectorLayer, read_csv, read_geojson, read_kml, read_placemarks
 
-if TYPE_CHECKING:
-    import pyproj
+__all__ = ["Repaired", "VectorLayer", "polygons_of", "read_layer", "repair"]
 
 Geometries = NDArray[np.object_]
 
-_OSM_AREAS = "multipolygons"
-"""GDAL's name for what OpenStreetMap draws as closed ways or as relations of them."""
-
-_OPTIONS = threading.Lock()
-
 _AREAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class VectorLayer:
-    """A layer as it is in its file.
-
-    Parameters
-    ----------
-    geometries : ndarray of geometry or None, shape (n,)
-        Of any kind, not repaired, two-dimensional where GDAL read them, in `crs`.
-    columns : mapping of str to ndarray, each of shape (n,)
-        The attributes that were asked for and are there.
-    available : tuple of str
-        All attributes of the layer.
-    layers : tuple of str
-        The file's layers with geometries; the first is read unless another is asked for. Empty for
-        GeoParquet and CSV, which have no names for them; of OpenStreetMap only its areas.
-    crs : pyproj.CRS or None
-        From the file, else from the file beside it that has its name and ends in .prj.
-    """
-
-    geometries: Geometries
-    columns: Mapping[str, NDArray[Any]]
-    available: tuple[str, ...]
-    layers: tuple[str, ...]
-    crs: pyproj.CRS | None
 
 
 class Repaired(NamedTuple):
@@ -79,49 +42,116 @@ class Repaired(NamedTuple):
 
 
 def read_layer(
-    path: Path, name: str, *, layer: str | None = None, columns: Sequence[str] = ()
+    path: Path,
+    name: str,
+    *,
+    layer: str | None = None,
+    columns: Sequence[str] = (),
+    option: str = "--layer",
+    without: str | None = None,
 ) -> VectorLayer:
     """Read a layer of a vector file.
 
     Parameters
     ----------
     path : Path
-        Of one of the formats of `formats`. Closed lines of DXF, which has hardly any
-        polygons, are read as such.
+        Of one of `geoseg.vectorfiles.formats.FORMATS`.
     name : str
         What the user called it, for messages.
     layer : str, optional
-        Default: the first that has geometries.
+        Default: the only one that holds polygons.
     columns : sequence of str
         Attributes to read; those that the layer lacks are left out.
+    option : str
+        What a user chooses the layer with, for messages.
+    without : str, optional
+        A layer that is not meant unless it is asked for.
 
     Raises
     ------
     InvalidOption
-        If it cannot be read, has no such layer, or is not plain data (see `check_vector_file`).
+        If it cannot be read, has no such layer or several with polygons, or is not plain data (see
+        `check_vector_file`).
     """
     kind = check_vector_file(path, name)
     try:
-        geometries, values, available, layers, crs = _read(path, name, kind, layer, columns)
-        system = crs_of(crs, path, name)
+        with silenced(Warning):  # GDAL's and pyogrio's own words, of what is said below or harmless
+            sources = {
+                one: read for one, read in _sources(path, kind).items() if one in {layer} or one != without
+            }
+            found = _chosen(sources, kind, name, layer, columns, option)
+            crs = crs_of(found.crs, path, name)
     except InvalidOption:
         raise
-    except Exception as error:  # pyogrio, pyarrow and geopandas each raise their own
+    except Exception as error:  # pyogrio, pyarrow, geopandas and shapely each raise their own
         reason = " ".join(str(error).split())
-        raise InvalidOption(f"{name}: cannot be read as a vector file ({reason})") from error
-    return VectorLayer(geometries, values, available, layers, system)
+        raise InvalidOption(f"{name}: cannot be read as {kind.name} ({reason})") from error
+    return found._replace(crs=crs)
+
+
+_Sources = Mapping[str, Callable[[Sequence[str]], VectorLayer]]
+"""How each layer is read, given the attributes that are wanted; "" where layers have no names."""
+
+
+def _sources(path: Path, kind: VectorFormat) -> _Sources:
+    if kind is KML:
+        return {name: partial(read_placemarks, marks) for name, marks in read_kml(path).items()}
+    alone = {GEOJSON: read_geojson, CSV: read_csv, GEOPARQUET: read_parquet}.get(kind)
+    if alone is not None:
+        return {"": partial(alone, path)}
+    return {name: partial(read_ogr, path, kind, name) for name in ogr_layers(path)}
+
+
+def _chosen(
+    sources: _Sources,
+    kind: VectorFormat,
+    name: str,
+    layer: str | None,
+    columns: Sequence[str],
+    option: str,
+) -> VectorLayer:
+    """Read the layer that is asked for, else the only one with polygons."""
+    if not sources:
+        raise InvalidOption(f"{name}: holds no layer with geometries")
+    if layer is not None:
+        if "" in sources:
+            raise InvalidOption(f"{name}: is {kind.name}, which has no layers; leave out {option} {layer}")
+        if layer not in sources:
+            raise InvalidOption(f"{name}: has no layer {layer!r} of polygons; there is {', '.join(sources)}")
+        return sources[layer](columns)
+    tables = {one: read(columns) for one, read in sources.items()}
+    found = [one for one, table in tables.items() if repair(table.geometries).areal.any()]
+    if len(found) > 1:
+        raise InvalidOption(
+            f"{name}: has several layers of polygons ({', '.join(found)}); choose one: {option} NAME"
+        )
+    return tables[found[0] if found else next(iter(tables))]
 
 
 def repair(geometries: Geometries) -> Repaired:
-    """Make polygons valid; what is no polygon stays as it is.
+    """Make polygons valid; what holds no polygon stays as it is.
 
     Rings are read as outlines and holes, so parts of a multipolygon that overlap become one area
-    (``method="structure"`` of `shapely.make_valid`).
+    (``method="structure"`` of `shapely.make_valid`). Of a collection its polygons are left.
+
+    Examples
+    --------
+    >>> bow_tie = shapely.Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
+    >>> mixed = shapely.GeometryCollection([shapely.Point(5, 5), shapely.box(0, 0, 1, 1)])
+    >>> found = repair(np.array([bow_tie, mixed, shapely.Point(0, 0)]))
+    >>> shapely.area(found.geometries).tolist()
+    [2.0, 1.0, 0.0]
+    >>> found.areal.tolist(), found.broken.tolist()
+    ([True, True, False], [True, False, False])
     """
-    areal = np.isin(shapely.get_type_id(geometries), _AREAL) & ~shapely.is_empty(geometries)
-    broken = areal & ~shapely.is_valid(geometries)
     whole = geometries.copy()
-    whole[broken] = shapely.make_valid(geometries[broken], method="structure", keep_collapsed=False)
+    for place in np.flatnonzero(shapely.get_type_id(geometries) == shapely.GeometryType.GEOMETRYCOLLECTION):
+        parts, _ = _parts(geometries[place : place + 1])
+        if len(parts):
+            whole[place] = shapely.MultiPolygon(parts.tolist())
+    areal = np.isin(shapely.get_type_id(whole), _AREAL) & ~shapely.is_empty(whole)
+    broken = areal & ~shapely.is_valid(whole)
+    whole[broken] = shapely.make_valid(whole[broken], method="structure", keep_collapsed=False)
     return Repaired(whole, areal, broken)
 
 
@@ -134,107 +164,24 @@ def polygons_of(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64]]:
         Those with an area.
     owners : ndarray of int64, shape (k,)
         Which geometry each is of, ascending.
+
+    Examples
+    --------
+    >>> pair = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(2, 0, 3, 1)])
+    >>> nested = shapely.GeometryCollection([shapely.GeometryCollection([pair]), shapely.Point(0, 0)])
+    >>> parts, owners = polygons_of(np.array([shapely.box(0, 0, 1, 1), nested]))
+    >>> len(parts), owners.tolist()
+    (3, [0, 1, 1])
     """
-    parts, owners = geometries, np.arange(len(geometries))
-    for _ in range(2):  # repairing and cutting can leave a collection that holds a multipolygon
-        parts, index = shapely.get_parts(parts, return_index=True)
-        owners = owners[index]
-    keep = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & (shapely.area(parts) > 0)
+    parts, owners = _parts(geometries)
+    keep = shapely.area(parts) > 0
     return parts[keep], owners[keep]
 
 
-_Table = tuple[Geometries, dict[str, NDArray[Any]], tuple[str, ...], tuple[str, ...], object]
-
-
-def _read(path: Path, name: str, kind: VectorFormat, layer: str | None, columns: Sequence[str]) -> _Table:
-    if kind in {PARQUET, CSV} and layer is not None:
-        raise InvalidOption(f"{name}: is {kind.name}, which has no layer {layer!r}")
-    if kind is PARQUET:
-        return _read_parquet(path, name, columns)
-    if kind is CSV:
-        geometries, values, available, crs = read_csv(path, name, columns)
-        return geometries, values, available, (), crs
-    with _plain(path, kind) as source:
-        found = _read_ogr(source, name, kind, layer, columns)
-    return (_closed_lines_as_areas(found[0]), *found[1:]) if kind is DXF else found
-
-
-def _read_parquet(path: Path, name: str, columns: Sequence[str]) -> _Table:
-    import json
-
-    import geopandas
-    import pyarrow.parquet
-
-    schema = pyarrow.parquet.read_schema(path)
-    if b"geo" not in (schema.metadata or {}):
-        raise InvalidOption(f"{name}: is Parquet without geometries; write it as GeoParquet")
-    geometry = str(json.loads(schema.metadata[b"geo"])["primary_column"])
-    available = tuple(str(column) for column in schema.names if column != geometry)
-    wanted = [column for column in columns if column in available]
-    frame = geopandas.read_parquet(path, columns=[*wanted, geometry])
-    values = {column: frame[column].to_numpy() for column in wanted}
-    return np.array(frame.geometry.array, dtype=object), values, available, (), frame.crs
-
-
-@contextlib.contextmanager
-def _plain(path: Path, kind: VectorFormat) -> Iterator[Path]:
-    """Give the path that GDAL opens: for GML a copy that names no schema, with no other beside it."""
-    if kind is not GML:
-        yield path.absolute()
-        return
-    with tempfile.TemporaryDirectory(prefix="geoseg-") as folder:
-        copy = Path(folder) / path.with_suffix(".gml").name
-        copy.write_bytes(without_schema(path.read_bytes()))
-        registry = Path(folder) / "gml_registry.xml"
-        registry.write_text("<gml_registry/>")
-        # A user who has links followed elsewhere has not asked for those of this file; and GDAL's own
-        # registry knows for some kinds of GML where their schemas are.
-        with _gdal_options({"GML_SKIP_RESOLVE_ELEMS": "ALL", "GML_REGISTRY": str(registry)}):
-            yield copy
-
-
-@contextlib.contextmanager
-def _gdal_options(options: Mapping[str, str]) -> Iterator[None]:
-    """Set options of GDAL's for a while. They are the process's, so one thread at a time."""
-    import pyogrio
-
-    with _OPTIONS:
-        before = {option: pyogrio.get_gdal_config_option(option) for option in options}
-        pyogrio.set_gdal_config_options(options)
-        try:
-            yield
-        finally:
-            pyogrio.set_gdal_config_options(before)
-
-
-def _read_ogr(
-    source: Path, name: str, kind: VectorFormat, layer: str | None, columns: Sequence[str]
-) -> _Table:
-    import pyogrio
-
-    layers = tuple(str(one) for one, geometry in pyogrio.list_layers(source) if geometry is not None)
-    if kind in {OSM, PBF}:
-        layers = tuple(one for one in layers if one == _OSM_AREAS)
-    if not layers:
-        raise InvalidOption(f"{name}: holds no layer with geometries")
-    if layer is not None and layer not in layers:
-        raise InvalidOption(f"{name}: has no layer {layer!r}; it has {', '.join(layers)}")
-    chosen = layer or layers[0]
-    info = pyogrio.read_info(source, layer=chosen)
-    if info["driver"] not in kind.drivers:
-        raise InvalidOption(f"{name}: is {kind.name} that GDAL takes for {info['driver']}")
-    available = tuple(str(column) for column in info["fields"])
-    wanted = [column for column in columns if column in available]
-    meta, _, geometries, fields = pyogrio.raw.read(source, layer=chosen, columns=wanted, force_2d=True)
-    values = dict(zip((str(column) for column in meta["fields"]), fields, strict=True))
-    return np.array(shapely.from_wkb(geometries), dtype=object), values, available, layers, meta["crs"]
-
-
-def _closed_lines_as_areas(geometries: Geometries) -> Geometries:
-    lines = (shapely.get_type_id(geometries) == shapely.GeometryType.LINESTRING) & (
-        shapely.get_num_coordinates(geometries) > 3
-    )
-    closed = np.flatnonzero(lines)[shapely.is_closed(geometries[lines])]
-    areas = geometries.copy()
-    areas[closed] = [shapely.Polygon(shapely.get_coordinates(line)) for line in geometries[closed]]
-    return areas
+def _parts(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64]]:
+    parts, owners = geometries, np.arange(len(geometries))
+    while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():
+        parts, index = shapely.get_parts(parts, return_index=True)
+        owners = owners[index]
+    keep = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+    return parts[keep], owners[keep]

@@ -1,186 +1,317 @@
-"""Which text GDAL may read as vectors: none that makes it open another file, a URL or a program.
-
-GDAL asks its drivers one after another. Where the right one declines, a later one may take marks
-anywhere in the first bytes for its own, so marks of drivers that follow references are refused in any
-text, wherever they stand.
-"""
+"""GeoJSON, KML and tables with WKT: read without GDAL, so that nothing in them refers to anything."""
 
 from __future__ import annotations
 
-import html
 import json
 import re
-from typing import Any
-from xml.etree import ElementTree
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from geoseg.vectorfiles.crs import other_file
+import numpy as np
+import shapely
+from numpy.typing import NDArray
 
-# A pipeline, a mosaic, labels of planetary data (tables in other files), web services, and what the
-# driver of GPSBabel hands to that program.
-_MARKS = (
-    b"gdal_streamed_alg",
-    b"<OGRVRTDataSource",
-    b"Product_Observational",
-    b"PDS_VERSION_ID",
-    b"<OGRWFSDataSource",
-    b"WFS_Capabilities",
-    b"<TrainingCenterDatabase",
-    b"$GPGSA",
-    b"$GPGGA",
-    b"$PMGNWPL",
-    b"$PMGNRTE",
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+_GEOMETRIES = frozenset(
+    {"Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection"}
 )
-_XML_MARKS = (b"<!DOCTYPE", b"<!ENTITY")
-_GML_MARK = b"opengis.net/gml"
-_GARMIN_MARKS = (b"Grid", b"Datum", b"Header")
-_GARMIN_WITHIN = 1024
-
-_CRS_KINDS = frozenset({"name", "epsg", "ogc"})
-"""Kinds of CRS in GeoJSON that GDAL knows by itself; ``link`` and ``url`` it would fetch."""
-
-_CRS_KEYS = frozenset({"crs", "coordrefsys"})
-
-# A CRS in PROJ's own JSON, as GML may name it.
-_JSON_CRS = re.compile(r"srsName\s*=\s*[\"']\s*\{")
-
-# A table of MapInfo that is made of others: a view, or a mosaic of tables.
-_OTHER_TABLES = re.compile(
-    rb"\b(create\s+view|open\s+table)\b|\\isseamless\"?(?!\"?\s*=\s*\"?false)", re.IGNORECASE
-)
-_SCHEMA = re.compile(rb"schemaLocation", re.IGNORECASE)
+_NOTHING = shapely.GeometryCollection()
+"""Stands for points and lines, of which no reader of areas wants to know more."""
 
 
-def check_json(content: bytes) -> None:
-    """Check JSON of any kind that GDAL reads.
+class VectorLayer(NamedTuple):
+    """A layer as it is in its file.
 
     Parameters
     ----------
-    content : bytes
-        The whole file; so in all functions here.
+    geometries : ndarray of geometry or None, shape (n,)
+        Not repaired, two-dimensional, in `crs`. Of GeoJSON and KML polygons alone; what else they hold
+        is an empty collection.
+    columns : dict of str to ndarray, each of shape (n,)
+        The attributes that were asked for and are there.
+    available : tuple of str
+        All attributes.
+    crs : pyproj.CRS or None
+        Here in any form that pyproj takes; None: the file says nothing.
+    """
+
+    geometries: NDArray[np.object_]
+    columns: dict[str, NDArray[Any]]
+    available: tuple[str, ...]
+    crs: Any
+
+
+def read_geojson(path: Path, columns: Sequence[str]) -> VectorLayer:
+    """Read GeoJSON: a collection, a feature or a geometry, or several of these one after another.
+
+    Coordinates are longitudes and latitudes (RFC 7946) unless a member ``crs``, which GeoJSON had before,
+    says otherwise.
 
     Raises
     ------
     ValueError
-        If it refers to what lies outside, or is malformed: what is read here must be what GDAL's
-        lenient parsers read. So in all functions here.
+        If it is no GeoJSON, or names several CRS.
     """
-    _refuse(content, _MARKS)
-    decoder = json.JSONDecoder(object_pairs_hook=_kinds_of)
-    text = content.decode("utf-8-sig", "surrogateescape")
-    place = _after_space(text, 0)
-    while place < len(text):  # one document, or several, one after another
-        _, place = decoder.raw_decode(text, place)
-        place = _after_space(text, place)
+    text = path.read_text("utf-8-sig")
+    systems: set[str | None] = set()
+    available: dict[str, None] = {}
+
+    def made(found: dict[str, Any]) -> Any:
+        """Make a feature or a geometry of an object as it is parsed: lists of numbers are short-lived."""
+        kind = found.get("type")
+        if kind == "Feature" and "geometry" in found:
+            properties = found.get("properties") or {}
+            available.update(dict.fromkeys(properties))
+            kept = {name: properties[name] for name in columns if name in properties}
+            result: Any = _Feature(found["geometry"], kept)
+        elif kind == "FeatureCollection" and isinstance(found.get("features"), list):
+            result = tuple(feature for one in found["features"] for feature in _features(one))
+        elif isinstance(kind, str) and kind in _GEOMETRIES and {"coordinates", "geometries"} & set(found):
+            result = _geometry(found)
+        else:
+            return found
+        if "crs" in found:
+            systems.add(_crs_name(found["crs"]))
+        return result
+
+    decoder = json.JSONDecoder(object_hook=made)
+    features: list[_Feature] = []
+    place = _space(text, 0)
+    while place < len(text):
+        root, place = decoder.raw_decode(text, place)
+        features += _features(root)
+        place = _space(text, place)
+    if len(systems) > 1:
+        raise ValueError(f"it names several CRS ({', '.join(sorted(map(str, systems)))})")
+    crs = next(iter(systems), "OGC:CRS84")
+    return _table(
+        [one.geometry for one in features], [one.values for one in features], columns, available, crs
+    )
 
 
-def check_kml(content: bytes) -> None:
-    """Check KML."""
-    _refuse(content, (*_MARKS, *_XML_MARKS, _GML_MARK))
-    try:
-        root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"malformed XML: {error}") from error
-    for element in root.iter():
-        for value in element.attrib.values():
-            check_crs(value)
-    if root.tag.rpartition("}")[2] != "kml":
-        raise ValueError(f"its root is {root.tag}")
+class _Feature(NamedTuple):
+    geometry: Any
+    values: dict[str, Any]
 
 
-def check_osm(content: bytes) -> None:
-    """Check OpenStreetMap's XML."""
-    _refuse(content, (*_MARKS, *_XML_MARKS, _GML_MARK))
-
-
-def check_gml(content: bytes) -> None:
-    """Check GML, apart from its schema and its links: see `without_schema`."""
-    _refuse(content, (*_MARKS, *_XML_MARKS))
-    # Latin-1 leaves ASCII as it is in all encodings that a file with these marks can be in.
-    text = html.unescape(content.decode("latin-1"))
-    check_crs(text)
-    if _JSON_CRS.search(text):
-        raise ValueError("its CRS is JSON, which may refer to other files")
-
-
-def check_crs(text: str) -> None:
-    """Check text that holds a CRS.
-
-    Raises
-    ------
-    ValueError
-        If the CRS names another file, which GDAL would open.
-    """
-    named = other_file(text)
-    if named is not None:
-        raise ValueError(f"its CRS refers to another file: {named}")
-
-
-def without_schema(content: bytes) -> bytes:
-    """Return GML in which GDAL finds no place of a schema: it would open the file or URL.
-
-    It searches the text, comments too, hence so does this.
-    """
-    return _SCHEMA.sub(b"schemaUnfollowed", content)
-
-
-def check_table(content: bytes) -> None:
-    """Check the text part (.tab) of a table of MapInfo."""
-    check_lines(content)
-    if _OTHER_TABLES.search(content):
-        raise ValueError("it is made of other tables")
-
-
-def check_lines(content: bytes) -> None:
-    """Check text of a format that has no means to name other files: DXF, MapInfo's MIF."""
-    _refuse(content, _MARKS)
-
-
-def _refuse(content: bytes, marks: tuple[bytes, ...]) -> None:
-    lower = content.lower()  # some of GDAL's drivers do not tell upper case from lower
-    for mark in marks:
-        if mark.lower() in lower:
-            raise ValueError(f"it has {mark.decode()}, which refers to other files")
-    head = content[:_GARMIN_WITHIN]
-    if all(mark in head for mark in _GARMIN_MARKS):
-        raise ValueError("it has the words of a file for another program")
-
-
-def _after_space(text: str, place: int) -> int:
-    while text[place : place + 1].isspace():
+def _space(text: str, place: int) -> int:
+    # In sequences of texts (RFC 8142) each has a mark before it.
+    while text[place : place + 1].isspace() or text[place : place + 1] == "\x1e":
         place += 1
     return place
 
 
-def _kinds_of(pairs: list[tuple[str, Any]]) -> frozenset[str]:
-    """Check an object's CRS and return what the object says its type is: all that is kept of it."""
-    for key, value in pairs:
-        name = key.lower()  # GDAL does not tell upper case from lower
-        if name == "crs" and isinstance(value, frozenset) and not value <= _CRS_KINDS:
+def _features(root: Any) -> tuple[_Feature, ...]:
+    if isinstance(root, tuple) and not isinstance(root, _Feature):
+        return root
+    if isinstance(root, shapely.Geometry):
+        return (_Feature(root, {}),)
+    if not isinstance(root, _Feature):
+        kind = root.get("type") if isinstance(root, dict) else None
+        raise ValueError(f"it holds {kind!r}, which is no GeoJSON" if kind else "it is no GeoJSON")
+    if not isinstance(root.geometry, shapely.Geometry | None):
+        raise ValueError("a feature has a geometry of no known kind")
+    return (root,)
+
+
+def _polygon(rings: Any) -> shapely.Polygon:
+    """Make a polygon; without a ring of three corners it is empty."""
+    found = [np.array([place[:2] for place in ring], float).reshape(-1, 2) for ring in rings]
+    if not all(np.isfinite(ring).all() for ring in found):
+        raise ValueError("a coordinate is no number")
+    outline, *holes = [ring if len(ring) - (ring[:1] == ring[-1:]).all() > 2 else None for ring in found] or [
+        None
+    ]
+    return shapely.Polygon(outline, [hole for hole in holes if hole is not None])
+
+
+def _geometry(found: dict[str, Any]) -> shapely.Geometry:
+    if found["type"] == "Polygon":
+        return _polygon(found["coordinates"])
+    if found["type"] == "MultiPolygon":
+        return shapely.MultiPolygon([_polygon(rings) for rings in found["coordinates"]])
+    if found["type"] != "GeometryCollection":
+        return _NOTHING
+    if not all(isinstance(one, shapely.Geometry | None) for one in found["geometries"]):
+        raise ValueError("a collection has a geometry of no known kind")
+    return shapely.GeometryCollection([one for one in found["geometries"] if one is not None])
+
+
+def _crs_name(crs: Any) -> str | None:
+    """Return what a member ``crs`` names; it may not be a link, nor anything but a name."""
+    if crs is None:
+        return None
+    kind = str(crs.get("type")).lower() if isinstance(crs, dict) else ""
+    properties = crs.get("properties") if kind in {"name", "epsg"} else None
+    name = properties.get("name" if kind == "name" else "code") if isinstance(properties, dict) else None
+    if name is None:
+        raise ValueError(f"its CRS is a {kind or 'text'}, which is no name such as EPSG:32633")
+    return str(name) if kind == "name" else f"EPSG:{name}"
+
+
+def read_kml(path: Path) -> dict[str, list[Element]]:
+    """Return the placemarks of KML by folder, each of which is a layer.
+
+    Raises
+    ------
+    ValueError
+        If it is no KML, or declares entities: they may stand for very much.
+    """
+    from xml.etree import ElementTree
+
+    content = path.read_bytes()
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        raise ValueError("it declares a type of document")
+    try:
+        root = ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"malformed XML: {error}") from error
+    if _tag(root) != "kml":
+        raise ValueError(f"its root is {_tag(root)}")
+    layers: dict[str, list[Element]] = {}
+    for folder in root.iter():
+        marks = [one for one in folder if _tag(one) == "Placemark"]
+        if marks:
+            name = _child_text(folder, "name") or path.stem
+            number = sum(other.partition(" #")[0] == name for other in layers)
+            layers[f"{name} #{number + 1}" if number else name] = marks
+    return layers
+
+
+def read_placemarks(marks: Sequence[Element], columns: Sequence[str]) -> VectorLayer:
+    """Read the polygons of placemarks; attributes are ``Name``, ``description`` and their data."""
+    rows: list[dict[str, Any]] = []
+    for mark in marks:
+        named = {"Name": _child_text(mark, "name"), "description": _child_text(mark, "description")}
+        for one in mark.iter():
+            if _tag(one) == "Data":
+                named[one.get("name", "")] = _child_text(one, "value")
+            elif _tag(one) == "SimpleData":
+                named[one.get("name", "")] = one.text
+        rows.append(named)
+    available = dict.fromkeys(name for row in rows for name in row)
+    geometries = [
+        shapely.MultiPolygon(polygons) if (polygons := list(_kml_polygons(mark))) else _NOTHING
+        for mark in marks
+    ]
+    return _table(geometries, rows, columns, available, "OGC:CRS84")
+
+
+def _tag(element: Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _child_text(element: Element, tag: str) -> str | None:
+    return next((one.text for one in element if _tag(one) == tag), None)
+
+
+def _kml_polygons(mark: Element) -> Iterator[shapely.Polygon]:
+    for polygon in mark.iter():
+        if _tag(polygon) == "Polygon":
+            sides: dict[str, list[Any]] = {"outerBoundaryIs": [], "innerBoundaryIs": []}
+            for side in polygon:
+                texts = [one.text or "" for one in side.iter() if _tag(one) == "coordinates"]
+                rings = [[place.split(",") for place in _JOINED.sub(",", text).split()] for text in texts]
+                sides.get(_tag(side), []).extend(rings)
+            yield _polygon(sides["outerBoundaryIs"][:1] + sides["innerBoundaryIs"])
+
+
+_JOINED = re.compile(r"\s*,\s*")
+
+_SEPARATORS = ",;\t|"
+# After its word a geometry goes on, and the name of a place that begins with one does not.
+_WKT = re.compile(
+    r"""\s*(?:SRID=(\d+);)?
+    \s*((MULTIPOLYGON|POLYGON|CURVEPOLYGON|MULTISURFACE|POLYHEDRALSURFACE|TIN|GEOMETRYCOLLECTION
+    |(?:MULTI)?(?:LINESTRING|POINT))\s*(?:Z|M|ZM)?\s*(?:\(|EMPTY\b).*)""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> VectorLayer:
+    """Read a table of text in UTF-8 with the names of its columns in the first line.
+
+    The separator is the one of ``, ; | TAB`` that the first line has most of, the geometry the first
+    column that holds polygons as WKT, or as EWKT as PostGIS writes it (``SRID=32633;POLYGON (...)``),
+    else the first that holds any other geometries.
+
+    Raises
+    ------
+    ValueError
+        If it is no such table, a geometry cannot be read, or they name several CRS.
+    """
+    head, *rows = _cells(path)
+    width = len(head)
+    firsts = [_WKT.match(next((row[i] for row in rows if row[i].strip()), "")) for i in range(width)]
+    found = [i for i, match in enumerate(firsts) if match]
+    polygons = [i for i in found if (match := firsts[i]) and match[3].upper() not in _LINES]
+    place = next(iter(polygons or found), None)
+    if place is None:
+        raise ValueError(
+            "it has no column of polygons as WKT; name its geometry in one, "
+            "such as POLYGON ((0 0, 9 0, 9 9, 0 0))"
+        )
+    geometries, crs = _from_wkt([row[place] for row in rows])
+    others = {name: i for i, name in enumerate(head) if i != place}
+    values = {
+        name: np.array([row[i] or None for row in rows], object)
+        for name, i in others.items()
+        if name in columns
+    }
+    return VectorLayer(geometries, values, tuple(others), crs)
+
+
+_LINES = frozenset({"POINT", "MULTIPOINT", "LINESTRING", "MULTILINESTRING"})
+
+
+def _cells(path: Path) -> list[list[str]]:
+    import pandas as pd
+
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            separator = max(_SEPARATORS, key=first.count)
+            # Without a header: with one, a line that is longer shifts the columns.
+            table = pd.read_csv(file, sep=separator, header=None, dtype=str, keep_default_na=False)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"it cannot be read as CSV in UTF-8: {error}") from None
+    return [[str(cell) for cell in row] for row in table.fillna("").to_numpy()]
+
+
+def _from_wkt(cells: Sequence[str]) -> tuple[NDArray[np.object_], str | None]:
+    found = [_WKT.match(cell) for cell in cells]
+    texts = [match[2] if match else (cell or None) for match, cell in zip(found, cells, strict=True)]
+    geometries = shapely.from_wkt(np.array(texts, object), on_invalid="ignore")
+    for row, text in enumerate(texts):
+        if text is not None and geometries[row] is None:
             raise ValueError(
-                f"its CRS is a {', '.join(sorted(value))}, which refers to another file or a URL"
+                f"the geometry of row {row + 1} cannot be read as WKT of polygons: {text[:30]!r}"
             )
-        if isinstance(value, str) or name in _CRS_KEYS:
-            _check_strings(value)
-    return frozenset(
-        value.lower() for key, value in pairs if key.lower() == "type" and isinstance(value, str)
-    )
+    codes = {match[1] for match in found if match}
+    if len(codes) > 1:
+        named = ", ".join(sorted(f"SRID {code}" if code else "none" for code in codes))
+        raise ValueError(f"its geometries name several CRS ({named}); write it again with one")
+    code = next(iter(codes), None)
+    crs = f"EPSG:{code}" if code and int(code) else None
+    return np.asarray(shapely.force_2d(geometries), object), crs
 
 
-def _check_strings(value: Any) -> None:
-    """Check a string, or those of a list: many keys can lead to the name of a CRS."""
-    if isinstance(value, list):
-        for one in value:
-            _check_strings(one)
-    elif isinstance(value, str):
-        check_crs(value)
-        if value.lstrip().startswith("{"):
-            try:
-                json.loads(value, object_pairs_hook=_no_operation)
-            except json.JSONDecodeError:
-                return  # a string that is no CRS
-
-
-def _no_operation(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse the JSON of an operation, as PROJ writes it: its parameters can be files."""
-    if {"method", "parameters"} <= {key for key, _ in pairs}:
-        raise ValueError("it has an operation between CRS in a string, which may refer to other files")
+def _table(
+    geometries: Sequence[Any],
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    available: Mapping[str, None],
+    crs: object,
+) -> VectorLayer:
+    found = np.empty(len(geometries), object)
+    found[:] = geometries
+    values = {
+        name: np.fromiter((row.get(name) for row in rows), object, len(rows))
+        for name in columns
+        if name in available
+    }
+    return VectorLayer(found, values, tuple(available), crs)

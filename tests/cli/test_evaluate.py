@@ -154,9 +154,8 @@ def test_real_footprints_against_their_mask(capfd: pytest.CaptureFixture[str]) -
     mask, footprints = (SHARED / "scenes" / f"{stem}{end}" for end in ("_mask.tif", "_buildings.gpkg"))
     if not mask.exists():
         pytest.skip("shared/data is not beside the checkout")
-    code, out, err = evaluate(
-        capfd, mask, "--prediction", footprints, "--truth-values", "255=1,127=ignore", "--json"
-    )
+    options = ["--prediction-layer", "buildings", "--truth-values", "255=1,127=ignore", "--json"]
+    code, out, err = evaluate(capfd, mask, "--prediction", footprints, *options)
     assert code == 0, err
     result = json.loads(out)
     # The mask was drawn from these footprints; in it, houses that touch are one object.

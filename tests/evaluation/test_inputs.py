@@ -275,7 +275,7 @@ def refused(tmp_path: Path, **changes: object) -> str:
         ({"classes": "1=a", "class_attribute": "kind"}, "'b' is no class"),
         ({"classes": "0=a"}, "1 … 255"),
         ({"classes": "a=b"}, "ids and names"),
-        ({"layer": "roofs"}, "no layer 'roofs'; it has truth"),
+        ({"truth_layer": "roofs"}, "no layer 'roofs' of polygons; there is truth"),
         ({"ignore_layer": "roofs"}, "no layer 'roofs'"),
         ({"truth_values": "255", "class_attribute": "kind"}, "pairs such as"),
         ({"truth_values": "a=tower", "class_attribute": "kind", "classes": "1=b"}, "'tower' is no class"),
@@ -307,7 +307,7 @@ def test_bad_files_get_one_line(tmp_path: Path) -> None:
     assert "has no CRS" in refused(tmp_path, scene=plain)
     text = tmp_path / "text.gpkg"
     text.write_text("no polygons")
-    assert "not a vector file" in refused(tmp_path, truth=text)
+    assert "but is no GeoPackage" in refused(tmp_path, truth=text)
 
 
 def test_an_empty_truth_is_fine_where_it_is_said_to_hold(tmp_path: Path) -> None:

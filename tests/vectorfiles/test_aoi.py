@@ -1,26 +1,21 @@
 from __future__ import annotations
 
 import json
-import socket
-import sqlite3
 import subprocess
 import sys
 
 import geopandas
 import numpy as np
-import pyogrio
 import pyproj
 import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.cli import run
 from geoseg.errors import InvalidOption
-from geoseg.testing import NORTH_UP, make_scene
+from geoseg.testing import NORTH_UP
 from geoseg.values import GeoBox, Window
 from geoseg.vectorfiles.aoi import aoi_mask, bbox_aoi, read_aoi
-from geoseg.vectorfiles.formats import FORMATS, HEAD, check_vector_file, format_of
 
 UTM = GeoBox(200, 300, NORTH_UP, "EPSG:32633")
 ROTATED = GeoBox(200, 300, (0.3, 0.1, 5e5, 0.1, -0.3, 5e6), "EPSG:32633")
@@ -96,9 +91,9 @@ def test_what_cannot_be_used_gets_one_line(tmp_path):
         far: "outside the scene",
         points: "no polygons",
         empty: "no polygons",
-        text: "not a vector file",
+        text: "but is no GeoPackage",
         broken: "cannot be read",
-        remote: "not a vector file",
+        remote: "but is no GeoPackage",
         no_crs: "has no CRS",
         tmp_path / "missing.gpkg": "no such file",
         tmp_path: "not a regular file",
@@ -110,243 +105,43 @@ def test_what_cannot_be_used_gets_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-SQUARE = {"type": "Polygon", "coordinates": [[[15, 45], [15, 45.1], [15.1, 45.1], [15, 45]]]}
-FEATURE = {"type": "Feature", "properties": {}, "geometry": SQUARE}
+DEGREES = GeoBox(200, 300, (1e-5, 0, 15, 0, -1e-5, 45), "EPSG:4326")
 
 
-def pipeline(folder):
-    return {"type": "gdal_streamed_alg", "command_line": f"gdal vector pipeline ! read {folder}/secret.gpkg"}
-
-
-def mosaic(folder):
-    source = f"<SrcDataSource>{folder}/secret.gpkg</SrcDataSource>"
-    layer = f"<OGRVRTLayer name='secret'>{source}</OGRVRTLayer>"
-    return f"<OGRVRTDataSource>{layer}</OGRVRTDataSource>".encode()
-
-
-# What GDAL 3.12 opens by reading another file, under the name that it has here.
-READS_ANOTHER_FILE = {
-    "pipeline.json": lambda folder: json.dumps(pipeline(folder)).encode(),
-    "pipeline.gdalg.json": lambda folder: b"  " + json.dumps(pipeline(folder)).encode(),
-    "late.geojson": lambda folder: json.dumps({"a": " " * 900} | pipeline(folder)).encode(),
-    "mosaic.json": lambda folder: b'{"type": "' + mosaic(folder) + b'"}',
-    "mosaic.fgb": lambda folder: b"fgb\x03fgb\x01" + mosaic(folder),
-    "four.fgb": lambda folder: b"fgb\x03" + mosaic(folder),
-    "comment.kml": lambda folder: b"<!-- <kml -->" + mosaic(folder),
-    "two_roots.kml": lambda folder: b"<kml/>" + mosaic(folder),
-    "plain.vrt": mosaic,
-    "plain.gpkg": mosaic,
-}
-
-
-@pytest.mark.parametrize("name", READS_ANOTHER_FILE)
-def test_a_file_cannot_name_another_one_to_be_read(tmp_path, name):
-    write(tmp_path / "secret.gpkg", on_the_ground(shapely.box(10, 10, 20, 20), UTM), UTM.crs)
-    path = tmp_path / name
-    path.write_bytes(READS_ANOTHER_FILE[name](tmp_path))
-    # The attack is real: without the check, GDAL reads the other file.
-    assert len(pyogrio.raw.read(path)[2]) == 1
-    with pytest.raises(InvalidOption, match=r"refers to other files|not a vector file|not plain") as caught:
-        read_aoi(path, UTM)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_run_refuses_it_in_one_line(tmp_path, capfd):
-    write(tmp_path / "secret.gpkg", on_the_ground(shapely.box(10, 10, 20, 20), UTM), UTM.crs)
-    scene = make_scene(tmp_path / "scene.tif")
-    path = tmp_path / "area.json"
-    path.write_text(json.dumps(pipeline(tmp_path)))
-    out = tmp_path / "out.gpkg"
-    assert run(["predict", str(scene), "--out", str(out), "--aoi", str(path)]) == 2
-    assert run(["evaluate", str(path), "--prediction", str(scene)]) == 2
-    lines = capfd.readouterr().err.splitlines()
-    assert [line.count("area.json: is not plain GeoJSON") for line in lines] == [1, 1]
-    assert not out.exists()
-
-
-@pytest.fixture
-def listener():
-    """An address where a connection is noticed: accepting does not block."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server
-
-
-def link(listener, kind="link", crs="crs", type_="type"):
-    href = f"http://127.0.0.1:{listener.getsockname()[1]}/crs"
-    return {crs: {type_: kind, "properties": {"href": href, "url": href}}}
-
-
-TOPOLOGY = {
-    "type": "Topology",
-    "arcs": [[[0, 0], [1, 0], [1, 1], [0, 0]]],
-    "objects": {"a": {"type": "GeometryCollection", "geometries": [{"type": "Polygon", "arcs": [[0]]}]}},
-}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        lambda at: json.dumps({"type": "FeatureCollection", "features": [FEATURE]} | link(at)),
-        lambda at: json.dumps({"type": "FeatureCollection", "features": [FEATURE]} | link(at, "URL")),
-        lambda at: json.dumps(FEATURE | link(at, "Link", "CRS", "Type")),
-        lambda at: json.dumps(FEATURE | {"geometry": SQUARE | link(at)}),
-        lambda at: (
-            json.dumps(FEATURE | link(at)).replace("crs", "\\u0063rs", 1).replace("link", "l\\u0069nk")
-        ),
-        lambda at: json.dumps(FEATURE) + "\n" + json.dumps(FEATURE | link(at)),
-        lambda at: json.dumps(FEATURE | link(at))[:-1] + ', "crs": null}',
-        lambda at: json.dumps(TOPOLOGY | link(at)),
-        lambda at: json.dumps(FEATURE | link(at)).replace(", ", ", // more\n", 1),
-    ],
-    ids=["link", "url", "case", "geometry", "escapes", "lines", "twice", "topology", "comment"],
-)
-def test_a_crs_is_not_fetched(tmp_path, listener, content):
+def test_coordinates_that_are_no_degrees_are_told_with_both_places(tmp_path):
+    """RFC 7946 has no CRS but longitude and latitude; many programs write others all the same."""
     path = tmp_path / "a.geojson"
-    path.write_text(content(listener))
-    with pytest.raises(InvalidOption, match="not plain GeoJSON"):
+    path.write_text(json.dumps(shapely.geometry.mapping(on_the_ground(shapely.box(10, 20, 30, 50), UTM))))
+    for box in (UTM, DEGREES):
+        with pytest.raises(InvalidOption, match="its coordinates cannot be degrees") as caught:
+            read_aoi(path, box)
+        text = str(caught.value)
+        assert "it covers x 500003 to 500009, y 4999985 to 4999994 in WGS 84 (CRS84) (OGC:CRS84)" in text
+        assert "-a_srs" in text
+        assert box.crs in text
+
+
+def test_areas_elsewhere_are_told_with_both_places(tmp_path):
+    path = write(tmp_path / "a.gpkg", shapely.box(-70, -20, -69, -19), "EPSG:4326")
+    with pytest.raises(InvalidOption, match="lies outside the scene") as caught:
         read_aoi(path, UTM)
-    with pytest.raises(BlockingIOError):
-        listener.accept()
-
-
-def test_a_crs_by_name_is_read(tmp_path):
-    path = tmp_path / "a.geojson"
-    area = shapely.geometry.mapping(on_the_ground(shapely.box(10, 20, 30, 50), UTM))
-    named = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
-    path.write_text(
-        "\ufeff \n"
-        + json.dumps({"type": "FeatureCollection", "crs": named, "features": [FEATURE | {"geometry": area}]})
+    assert str(caught.value).endswith(
+        "it covers x -70.0000 to -69.0000, y -20.0000 to -19.0000 in WGS 84 (EPSG:4326), "
+        "the scene x 500000 to 500090, y 4999940 to 5000000 in WGS 84 / UTM zone 33N (EPSG:32633)"
     )
-    assert read_aoi(path, UTM).area == pytest.approx(600, rel=1e-6)
-
-
-def test_attributes_may_speak_of_links(tmp_path):
-    path = tmp_path / "a.geojson"
-    area = shapely.geometry.mapping(shapely.box(14.9, 44, 15.1, 46))
-    properties = {"type": "link", "crs": "link", "url": "http://127.0.0.1/", "text": "<b>GML</b>"}
-    path.write_text(json.dumps(FEATURE | {"geometry": area, "properties": properties}))
-    assert read_aoi(path, UTM).area == pytest.approx(UTM.height * UTM.width)
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("box", "scene", "message"),
     [
-        '<!DOCTYPE kml [<!ENTITY a SYSTEM "file:///etc/passwd">]><kml>&a;</kml>',
-        '<kml xmlns:gml="http://www.opengis.net/gml"/>',
-        "<kml><Product_Observational/></kml>",
-        "<kml>",
+        ((15, 44, 16, 45), UTM, "looks like longitudes and latitudes, and has to be in the scene's CRS"),
+        ((5e5, 49e5, 5e5 + 9, 5e6), DEGREES, "looks like coordinates of a projection, and has to be"),
+        ((-70, -20, -69, -19), DEGREES, r"outside the scene; the scene covers x 15\.0000 to"),
     ],
 )
-def test_kml_is_kml_alone(tmp_path, text):
-    path = tmp_path / "a.kml"
-    path.write_text(text)
-    with pytest.raises(InvalidOption, match=r"not plain KML|not a vector file"):
-        read_aoi(path, UTM)
-
-
-def test_the_name_must_be_that_of_the_format(tmp_path):
-    # MapInfo's driver, which follows references, goes by the name and skips lines that it does not know.
-    path = tmp_path / "a.tab"
-    path.write_bytes(b"\0\0\x27\x0a!table\n")
-    with pytest.raises(InvalidOption, match=r"holds Shapefile; rename it so that it ends in \.shp"):
-        read_aoi(path, UTM)
-
-
-def test_a_database_cannot_call_out(tmp_path):
-    path = write(tmp_path / "a.gpkg", on_the_ground(shapely.box(10, 10, 20, 20), UTM), UTM.crs)
-    with sqlite3.connect(path) as database:
-        database.execute("ALTER TABLE gpkg_contents RENAME TO old")
-        database.execute("CREATE VIEW gpkg_contents AS SELECT * FROM old WHERE ogr_geocode('x') IS NULL")
-    database.close()
-    with pytest.raises(InvalidOption, match="cannot be read"):
-        read_aoi(path, UTM)
-
-
-@pytest.mark.parametrize(
-    "declared",
-    [
-        "CREATE VIRTUAL TABLE other USING VirtualShape('{0}/secret', UTF-8, 32633)",
-        "CREATE VIRTUAL TABLE other USING VirtualOGR('{0}/secret.gpkg')",
-        "CREATE VIRTUAL TABLE other /* USING rtree( */ USING VirtualText('{0}/secret.csv')",
-        "CREATE VIRTUAL TABLE other--\n USING rtree_(a)",
-        "CREATE/**/VIRTUAL TABLE other USING VirtualOGR('{0}/secret.gpkg')",
-        "create\tvirtual table other using VirtualOGR('{0}/secret.gpkg')",
-        b"CREATE VIRTUAL TABLE other USING VirtualOGR('/secret.gpkg')",
-    ],
-)
-@pytest.mark.parametrize("suffix", [".gpkg", ".sqlite"])
-@pytest.mark.parametrize("page", [0, 2])
-def test_a_database_holds_its_own_tables(tmp_path, declared, suffix, page):
-    # SpatiaLite, which a GDAL may have been built with, reads files as tables.
-    path = write(tmp_path / "a.gpkg", on_the_ground(shapely.box(10, 10, 20, 20), UTM), UTM.crs)
-    assert read_aoi(path, UTM).area == pytest.approx(100)
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA writable_schema = 1")
-        text = declared if isinstance(declared, bytes) else declared.format(tmp_path)
-        row = ("table", "other", "other", page, text)
-        database.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row)
-    database.close()
-    with pytest.raises(InvalidOption, match="table other is virtual"):
-        read_aoi(path.rename(path.with_suffix(suffix)), UTM)
-
-
-def test_a_database_has_views_triggers_and_indices(tmp_path):
-    path = write(tmp_path / "a.gpkg", on_the_ground(shapely.box(10, 10, 20, 20), UTM), UTM.crs)
-    with sqlite3.connect(path) as database:
-        database.execute("create table notes (text primary key, virtual)")
-        database.execute("create  unique\nindex one on notes (virtual)")
-        database.execute("create index two on notes (text, virtual)")
-        database.execute("create view seen as select text from notes")
-        database.execute("create trigger clear after insert on notes begin delete from notes; end")
-        database.execute("create virtual table boxes using rtree(id, west, east)")
-        database.execute("create virtual table words using fts5(text)")
-    database.close()
-    assert check_vector_file(path, "a").name == "GeoPackage"
-
-
-def test_a_geodatabase_holds_nothing_else(tmp_path):
-    path = tmp_path / "a.gdb"
-    frame = geopandas.GeoDataFrame(geometry=[on_the_ground(shapely.box(10, 10, 20, 20), UTM)], crs=UTM.crs)
-    frame.to_file(path, driver="OpenFileGDB")
-    assert read_aoi(path, UTM).area == pytest.approx(100, rel=1e-3)
-    (path / "a.tab").write_text("!table")
-    with pytest.raises(InvalidOption, match=r"a\.tab, which is no part of a file geodatabase"):
-        read_aoi(path, UTM)
-    (tmp_path / "b.gdb").mkdir()
-    with pytest.raises(InvalidOption, match="is not a file geodatabase"):
-        read_aoi(tmp_path / "b.gdb", UTM)
-
-
-@given(
-    content=st.binary(max_size=200),
-    start=st.sampled_from([b"", b"{", b"fgb\x03fgb\x01", b"<kml>", b"<?xml?>"]),
-)
-def test_any_bytes_get_a_format_or_one_line(tmp_path_factory, content, start):
-    path = tmp_path_factory.getbasetemp() / "any.json"
-    path.write_bytes(start + content)
-    message = ""
-    try:
-        assert check_vector_file(path, "any.json") in FORMATS
-    except InvalidOption as error:
-        message = str(error)
-    assert "\n" not in message
-
-
-@pytest.mark.parametrize("root", ["svg", "kml", "a x='opengis.net/gml'"])
-def test_many_comments_are_no_obstacle(root):
-    """It ends at all: what tries each way to part them does not."""
-    name = {"svg": None, "kml": "KML"}.get(root, "GML")
-    for comment in ("<!---->", "<!-- a -->\n"):
-        start = comment * ((HEAD - len(root) - 2) // len(comment))
-        found = format_of(f"{start}<{root}>".encode())
-        assert (found and found.name) == name
-
-
-def test_many_comments_before_a_drawing_are_no_obstacle():
-    start = "999\n\n" * 200
-    assert format_of(start.encode()) is None
-    assert format_of(f"{start} 0\r\nSECTION\r\n".encode()).name == "DXF"
+def test_a_box_elsewhere_says_what_it_looks_like(box, scene, message):
+    with pytest.raises(InvalidOption, match=message):
+        bbox_aoi(*box, scene)
 
 
 def test_a_scene_without_crs_takes_no_file(tmp_path):

@@ -80,7 +80,7 @@ def read_chips(
     for word in sorted({*spec.weights, *spec.labels, *spec.layers, *spec.rims} - sources):
         raise InvalidOption(f"{_title(spec, base)}: has no source {word!r}; {suggest(word, sorted(sources))}")
     polygons = {
-        source: read_labelled(base / path, table, layer=spec.layers.get(source))
+        source: read_labelled(base / path, table, layer=spec.layers.get(source), option=f"layers: {source}:")
         for source, path in spec.labels.items()
     }
     notes = [note for found, _ in polygons.values() for note in found.notes]

@@ -98,7 +98,11 @@ def open_labelled(
     narrow = all(band.read_dtype == "uint8" for band in scene.bands if band.index in bands)
     limits = None if narrow else estimate_stretch(scene, bands)
     labels, notes = _labels(spec, data, base, table, scene)
-    known = None if spec.labelled_area is None else _known(base / spec.labelled_area, scene)
+    known = (
+        None
+        if spec.labelled_area is None
+        else _known(base / spec.labelled_area, spec.labelled_area_layer, scene)
+    )
     box = scene.geobox
     spots = within(labels.spots, box.window)
     if known is not None:
@@ -123,15 +127,18 @@ def _labels(
     if not is_vector(path):
         mask = open_mask(path, table, spec.mask_values, "mask_values", zero=True)
         return MaskLabels.over(mask, scene.geobox, scene.name), []
-    polygons, ids = read_labelled(path, table, spec.class_attribute, spec.layer)
+    polygons, ids = read_labelled(path, table, spec.class_attribute, spec.labels_layer)
     polygons.check_overlap(scene.geobox, scene.name)
     placed = polygons.over(ids, scene.geobox, scene.resolution, data.touching_gap_m)
     return placed, list(polygons.notes)
 
 
-def _known(path: Path, scene: SceneInfo) -> Footprints:
+def _known(spec: SceneSpec, base: Path, scene: SceneInfo) -> Footprints | None:
+    if spec.labelled_area is None:
+        return None
     assert scene.resolution is not None
-    areas = need_polygons(read_polygons(path))
+    path, layer = base / spec.labelled_area, spec.labelled_area_layer
+    areas = need_polygons(read_polygons(path, layer=layer, option="--labelled-area-layer"))
     areas.check_overlap(scene.geobox, scene.name)
     return areas.over(np.ones(len(areas.parts), np.uint8), scene.geobox, scene.resolution, 0.0)
 

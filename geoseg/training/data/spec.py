@@ -63,8 +63,8 @@ class SceneSpec(Section):
         unknown ground. Needed where there are several classes.
     labelled_area : Path or None
         Areas within which the labels are complete; outside, nothing is known.
-    layer : str or None
-        Layer of `labels`; needed where there are several.
+    labels_layer, labelled_area_layer : str or None
+        Layers of these files; None: the only one that holds polygons.
     weight : float
         How often the scene is drawn, relative to other sources.
     bands : tuple of int or None
@@ -81,7 +81,8 @@ class SceneSpec(Section):
     labels: Path | None
     class_attribute: str | None = None
     labelled_area: Path | None = None
-    layer: str | None = None
+    labels_layer: str | None = None
+    labelled_area_layer: str | None = None
     weight: Positive = 1.0
     bands: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     mask_values: MaskValues | None = None
@@ -115,7 +116,7 @@ class ChipsSpec(Section):
         Polygons to use instead of the masks for a source whose chips are georeferenced. Where a mask
         says unknown, it stays unknown.
     layers : mapping of str to str
-        Layer of these polygons, by source; needed where there are several.
+        Layer of these polygons, by source; None: the only one that holds polygons.
     rims : mapping of str to float
         Metres round outlines and seams of a source's objects of which nothing is known: for masks that
         draw touching objects as one. See `geoseg.training.data.rims`.

@@ -199,7 +199,7 @@ def broken(folder, what):
         return {"labels": "a.msk.tif"}
     else:
         write_polygons(path, HOUSES, grid, kind=["building", "raod"])
-    return {"attribute": {"class_attribute": "knd"}, "layer": {"layer": "b"}}.get(what, {})
+    return {"attribute": {"class_attribute": "knd"}, "layer": {"labels_layer": "b"}}.get(what, {})
 
 
 @pytest.mark.parametrize(
@@ -208,15 +208,15 @@ def broken(folder, what):
         ("missing", "a.gpkg: no such file"),
         ("empty", "holds no polygons"),
         ("no crs", "has no CRS"),
-        ("elsewhere", "lies elsewhere than a.tif: it covers 16.*E.*the scene 15.0000 to 15.0005 E"),
-        ("not degrees", "do not fit its CRS"),
+        ("elsewhere", "lies elsewhere than a.tif: it covers x 600006 .* the scene x 500000"),
+        ("not degrees", "its coordinates cannot be degrees"),
         ("no area", r"holds no polygons with an area"),
-        ("mosaic", "not a vector file"),
-        ("pipeline", "which refers to other files"),
+        ("mosaic", "is no GeoPackage"),
+        ("pipeline", "is no GeoPackage"),
         ("mask value", "value 7, which is no class; mask_values knows 0, 1, 255"),
         ("mask size", r"has no CRS, unlike a.tif, and another size \(9 x 9, not 120 x 100"),
         ("attribute", r"has no attribute 'knd'; did you mean 'kind'\?"),
-        ("layer", "has no layer 'b'; it has a"),
+        ("layer", "has no layer 'b' of polygons; there is a"),
     ],
 )
 def test_labels_that_cannot_be_used_get_one_line(folder, what, message):

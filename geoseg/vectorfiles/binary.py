@@ -1,0 +1,119 @@
+"""GeoParquet by pyarrow, and what GDAL reads: GeoPackage, FlatGeobuf, Shapefile, file geodatabase."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.vectorfiles.formats import SHAPEFILE, VectorFormat
+from geoseg.vectorfiles.text import VectorLayer
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_LINES = re.compile("Point|Line")
+
+
+def ogr_layers(path: Path) -> tuple[str, ...]:
+    """Return the layers that may hold polygons, or all with geometries if none may."""
+    import pyogrio
+
+    kinds = {str(name): str(kind) for name, kind in pyogrio.list_layers(path.absolute()) if kind is not None}
+    return tuple(name for name, kind in kinds.items() if not _LINES.search(kind)) or tuple(kinds)
+
+
+def read_ogr(path: Path, kind: VectorFormat, layer: str, columns: Sequence[str]) -> VectorLayer:
+    """Read a layer through GDAL, which follows curves by short lines.
+
+    Raises
+    ------
+    ValueError
+        If GDAL takes the file for another format.
+    """
+    import pyogrio
+
+    source, encoding = path.absolute(), _encoding(path) if kind is SHAPEFILE else None
+    info = pyogrio.read_info(source, layer=layer, encoding=encoding)
+    if info["driver"] not in kind.drivers:
+        raise ValueError(f"GDAL takes it for {info['driver']}")
+    available = tuple(str(column) for column in info["fields"])
+    wanted = [column for column in columns if column in available]
+    meta, _, binary, fields = pyogrio.raw.read(
+        source, layer=layer, columns=wanted, force_2d=True, encoding=encoding
+    )
+    values = dict(zip((str(column) for column in meta["fields"]), fields, strict=True))
+    return VectorLayer(_from_wkb(binary), values, available, meta["crs"])
+
+
+def _encoding(path: Path) -> str | None:
+    """Return what the attributes of a Shapefile are in, where GDAL would take them for Latin-1."""
+    beside = {one.suffix.lower(): one for one in path.absolute().parent.glob(f"{glob.escape(path.stem)}.*")}
+    if ".cpg" in beside or ".dbf" not in beside:
+        return None
+    try:
+        beside[".dbf"].read_bytes()[_DBF_HEADER:].decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return "UTF-8"
+
+
+_DBF_HEADER = 32
+"""Bytes of numbers before the names of the columns."""
+
+
+def read_parquet(path: Path, columns: Sequence[str]) -> VectorLayer:
+    """Read GeoParquet, whose metadata are in the footer, whatever wrote it.
+
+    Raises
+    ------
+    ValueError
+        If it says nothing of geometries.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as file:
+        metadata = file.metadata.metadata or {}
+        if b"geo" not in metadata:
+            raise ValueError("Parquet without the key geo, which says where its geometries are")
+        geo = json.loads(metadata[b"geo"])
+        place = geo["primary_column"]
+        facts = geo["columns"][place]
+        available = tuple(str(name) for name in file.schema_arrow.names if name != place)
+        wanted = [name for name in columns if name in available]
+        table = file.read(columns=[*wanted, place])
+    values = {name: table[name].to_pandas().to_numpy() for name in wanted}
+    crs = facts.get("crs", "OGC:CRS84")
+    geometries = _decoded(table.select([place]), str(facts["encoding"]).lower())
+    return VectorLayer(geometries, values, available, json.dumps(crs) if isinstance(crs, dict) else crs)
+
+
+def _decoded(table: pyarrow.Table, encoding: str) -> NDArray[np.object_]:
+    if encoding == "wkb":
+        return _from_wkb(np.array(table.column(0).to_pylist(), object))
+    # GeoArrow: the lists of coordinates say by their name what they are.
+    import geopandas
+    import pyarrow
+
+    field = table.schema.field(0).with_metadata({"ARROW:extension:name": f"geoarrow.{encoding}"})
+    frame = geopandas.GeoDataFrame.from_arrow(table.cast(pyarrow.schema([field])))
+    return np.asarray(shapely.force_2d(np.array(frame.geometry.array, object)), object)
+
+
+def _from_wkb(binary: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return geometries in two dimensions."""
+    try:
+        return np.asarray(shapely.force_2d(shapely.from_wkb(binary)), object)
+    except shapely.errors.ShapelyError as error:
+        reason = "has TIN or other surfaces" if _SURFACE.search(str(error)) else str(error)
+        raise ValueError(f"{reason}; make polygons of it: ogr2ogr -nlt MULTIPOLYGON new.gpkg FILE") from None
+
+
+_SURFACE = re.compile("WKB type 1[567]")  # PolyhedralSurface, TIN, Triangle
