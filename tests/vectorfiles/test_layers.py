@@ -61,14 +61,19 @@ def features(polygons):
     return frame[[*COLUMNS, "geometry"]]
 
 
+def write_own(path, polygons):
+    crs = "OGC:CRS84" if "json" in path.suffix else UTM.crs
+    schema = LayerSchema("buildings", crs, (ClassInfo(1, "house", (1, 2, 3)),))
+    with VectorSink(path, schema, overwrite=False) as sink:
+        sink.write(features(polygons).to_crs(crs))
+
+
 @pytest.mark.parametrize("suffix", SINKS)
 @pytest.mark.parametrize("count", [0, 3])
 def test_geoseg_reads_what_it_writes(tmp_path, suffix, count):
     polygons = [shapely.transform(shapely.box(9 * i, 5, 9 * i + 7, 9), UTM.to_crs) for i in range(count)]
     path = tmp_path / f"own{suffix}"
-    schema = LayerSchema("buildings", UTM.crs, (ClassInfo(1, "house", (1, 2, 3)),))
-    with VectorSink(path, schema, overwrite=False) as sink:
-        sink.write(features(polygons))
+    write_own(path, polygons)
     found = read_layer(path, "own", columns=["class_name", "id"])
     assert len(found.geometries) == count
     assert found.crs is not None
@@ -86,9 +91,7 @@ def test_geoseg_reads_what_it_writes(tmp_path, suffix, count):
 def test_runs_take_what_geoseg_writes(tmp_path, suffix, capfd):
     scene = make_scene(tmp_path / "scene.tif", size=(200, 300))
     path = tmp_path / f"own{suffix}"
-    schema = LayerSchema("buildings", UTM.crs, (ClassInfo(1, "house", (1, 2, 3)),))
-    with VectorSink(path, schema, overwrite=False) as sink:
-        sink.write(features([GROUND]))
+    write_own(path, [GROUND])
     assert run(["plan", str(scene), "--aoi", str(path)]) == 0
     options = ["--scene", str(scene), "--labelled-area", str(path), "--class-attribute", "class_name"]
     assert run(["evaluate", str(path), "--prediction", str(path), *options]) == 0

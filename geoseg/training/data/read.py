@@ -98,11 +98,7 @@ def open_labelled(
     narrow = all(band.read_dtype == "uint8" for band in scene.bands if band.index in bands)
     limits = None if narrow else estimate_stretch(scene, bands)
     labels, notes = _labels(spec, data, base, table, scene)
-    known = (
-        None
-        if spec.labelled_area is None
-        else _known(base / spec.labelled_area, spec.labelled_area_layer, scene)
-    )
+    known = _known(spec, base, scene)
     box = scene.geobox
     spots = within(labels.spots, box.window)
     if known is not None:
