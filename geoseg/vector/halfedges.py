@@ -1,4 +1,10 @@
-"""Half-edges of all cells, linked into the rings that bound the parts of classes in a region."""
+"""Half-edges of all cells, linked into the rings that bound the parts of classes in a region.
+
+Parts meet their neighbours along the *perimeter*, the line through the outermost samples of a region.
+Positions count the samples along it in the direction that keeps the region on the left: along the
+first row, down the last column, back along the last row, up the first column. The side from a sample
+to the next one has the position of the sample.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.values import Window
 from geoseg.vector.cells import Cells
-from geoseg.vector.perimeter import sample_positions, side_positions
 from geoseg.vector.rings import cycles
 from geoseg.vector.samples import Index, Samples
 
@@ -58,7 +64,7 @@ class HalfEdges:
         """
         if len(self.outer) == 0:
             return np.full(len(row), self.rings)
-        after = np.searchsorted(self.outer_at, sample_positions(samples, row, col))
+        after = np.searchsorted(self.outer_at, _sample_positions(samples, row, col))
         return self.ring[self.outer[after % len(self.outer)]]
 
 
@@ -69,8 +75,8 @@ def link(samples: Samples, cells: Cells) -> HalfEdges:
     goal = cells.target.ravel().take(owner)
     near = np.flatnonzero(_on_perimeter(samples, cells.index).take(owner >> 2))
     index = cells.index[owner[near] >> 2]
-    starts, starts_at = _outer(near, side_positions(samples, index, side[near]), len(owner))
-    ends, ends_at = _outer(near, side_positions(samples, index, goal[near]), len(owner))
+    starts, starts_at = _outer(near, _side_positions(samples, index, side[near]), len(owner))
+    ends, ends_at = _outer(near, _side_positions(samples, index, goal[near]), len(owner))
 
     successor = np.empty(len(owner), np.int64)
     upper, right, lower, left = (np.flatnonzero((side == one) & ~starts) for one in range(4))
@@ -111,3 +117,90 @@ def _rings(successor: Index, preferred: NDArray[np.bool_]) -> tuple[Index, Index
     numbers = np.cumsum(leaders) - 1
     first = np.where(leader < n, leader, leader - n)
     return numbers[first], ahead, int(leaders.sum())
+
+
+def _side_positions(samples: Samples, cell: Index, side: Index | NDArray[np.int8]) -> Index:
+    """Return the perimeter position of sides of cells, -1 for sides inside the region."""
+    rows, cols = samples.labels.shape
+    row, col = np.divmod(cell, cols)
+    at = np.select(
+        [
+            (side == 0) & (row == 0),
+            (side == 1) & (col == cols - 2),
+            (side == 2) & (row == rows - 2),
+            (side == 3) & (col == 0),
+        ],
+        [
+            col,
+            cols - 1 + row,
+            cols - 1 + rows - 1 + cols - 2 - col,
+            2 * (cols - 1) + rows - 1 + rows - 2 - row,
+        ],
+        -1,
+    )
+    return np.asarray(at, np.int64)
+
+
+def _sample_positions(samples: Samples, row: Index, col: Index) -> Index:
+    """Return the perimeter position of outermost samples."""
+    rows, cols = samples.labels.shape
+    right, bottom, left = cols - 1, cols - 1 + rows - 1, 2 * (cols - 1) + rows - 1
+    at = np.select(
+        [row == 0, col == cols - 1, row == rows - 1],
+        [col, right + row, bottom + cols - 1 - col],
+        left + rows - 1 - row,
+    )
+    return np.asarray(at, np.int64)
+
+
+def seam_keys(samples: Samples, cell: Index, side: Index) -> Index:
+    """Name the grid edges under sides of cells on a seam, the same from both regions."""
+    row, col = np.divmod(cell, samples.stride)
+    upright = side % 2
+    line = np.where(upright, samples.col + col + (side == 1), samples.row + row + (side == 2))
+    along = np.where(upright, samples.row + row, samples.col + col)
+    return _key(line, upright, along)
+
+
+def find_contacts(
+    samples: Samples, region: Window, grid_shape: tuple[int, int]
+) -> tuple[Index, Index, Index]:
+    """Find the stretches of seams along which classes touch the neighbouring region.
+
+    Returns
+    -------
+    key : ndarray of int64, shape (n,)
+        Of each stretch, the same from both regions.
+    row, col : ndarray of int64, shape (n,)
+        A sample of each.
+    """
+    rows, cols = samples.labels.shape
+    found = []
+    for upright, seam, at in (
+        (0, region.row > 0, 0),
+        (0, region.row_stop < grid_shape[0], rows - 1),
+        (1, region.col > 0, 0),
+        (1, region.col_stop < grid_shape[1], cols - 1),
+    ):
+        if not seam:
+            continue
+        labels = samples.labels[:, at] if upright else samples.labels[at]
+        first = _run_starts(labels)
+        offset, line = (samples.row, samples.col + at) if upright else (samples.col, samples.row + at)
+        # The last sample begins the next region's stretch too: tell the two apart.
+        key = _key(line, upright, 2 * (first + offset) + (first == len(labels) - 1))
+        there = np.full(len(first), at)
+        found.append(np.stack((key, first, there) if upright else (key, there, first)))
+    key, row, col = np.concatenate([np.empty((3, 0), np.int64), *found], axis=1)
+    return key, row, col
+
+
+def _run_starts(labels: NDArray[np.int16]) -> Index:
+    begins = labels > 0
+    begins[1:] &= labels[1:] != labels[:-1]
+    return np.flatnonzero(begins)
+
+
+def _key(line: Index | int, upright: Index | int, along: Index) -> Index:
+    """Pack a line of samples and a place on it (from -2) into one integer."""
+    return ((2 * np.asarray(line, np.int64) + upright) << 32) + along + 2

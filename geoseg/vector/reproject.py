@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
 from geoseg.values import GeoBox
+from geoseg.vector.antimeridian import unroll, without
 from geoseg.vector.rings import build_polygons
 from geoseg.vector.samples import Floats, Index
 
@@ -23,6 +23,12 @@ TOLERANCE = 0.1
 
 DEPTH = 12
 """How often an edge is halved at most: into 4096 parts."""
+
+TORN = 1000.0
+"""Metres by which the smallest part of an edge is off at least where a projection is torn apart.
+
+More than any step between two ways of changing a datum.
+"""
 
 _NEAR = 1e-6
 """Pixels within which a vertex or an edge lies on a pole."""
@@ -82,8 +88,8 @@ def reproject(polygons: NDArray[np.object_], grid: GeoBox, target: str) -> tuple
                 one, at_pole = placed[there], _at_any(points[there], pole)
                 if backward[mine]:
                     one, at_pole = one[::-1], at_pole[::-1]
-                areas.append(shapely.Polygon(_unroll(one, at_pole, change.turn)))
-            moved[number] = _without(areas[0], areas[1:], change.turn)
+                areas.append(shapely.Polygon(unroll(one, at_pole, change.turn)))
+            moved[number] = without(areas[0], areas[1:], change.turn)
     return moved, deviation
 
 
@@ -181,6 +187,13 @@ class _Change:
         turn = 2 * np.pi / goal.axis_info[0].unit_conversion_factor if goal.is_geographic else 0.0
         return cls(grid, source, goal, transformer, round(turn, 9))
 
+    @property
+    def metres(self) -> float:
+        """About the size of a pixel."""
+        a, b, _, d, e, _ = self.grid.transform
+        unit = self.source.axis_info[0].unit_conversion_factor
+        return float(np.sqrt(abs(a * e - b * d)) * unit * (6.4e6 if self.source.is_geographic else 1.0))
+
     def place(self, pixels: Floats) -> Floats:
         """Map pixel coordinates to the target."""
         x, y = self.grid.to_crs(pixels).T
@@ -201,14 +214,20 @@ class _Change:
         if self.turn:
             wraps = np.abs(np.round((placed_one[:, 0] - placed_two[:, 0]) / self.turn))
             middle[:, 0] -= wraps * (self.turn / 2)
-        back = np.column_stack(self.transformer.transform(middle[:, 0], middle[:, 1], direction="INVERSE"))
-        edge, off = two - one, self.grid.to_pixels(back) - (one + two) / 2
-        length = np.hypot(*edge.T)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            aside = np.abs(edge[:, 0] * off[:, 1] - edge[:, 1] * off[:, 0]) / length
-            along = np.abs(edge[:, 0] * off[:, 0] + edge[:, 1] * off[:, 1]) / length
-        deviation = np.hypot(aside, np.maximum(along - length / 8, 0))
-        return np.where(length > 0, np.where(np.isfinite(back).all(axis=1), deviation, np.inf), 0.0)
+        off = self.back(middle) - (one + two) / 2
+        deviation = _from_edges(two - one, off)
+        bent = np.flatnonzero(~(deviation <= TOLERANCE))
+        if len(bent):
+            # Between some datums PROJ goes back another way than it came: then ends are off as well.
+            ends = self.back(placed_one[bent]) - one[bent] + (self.back(placed_two[bent]) - two[bent])
+            deviation[bent] = _from_edges((two - one)[bent], off[bent] - ends / 2)
+        return deviation
+
+    def back(self, placed: Floats) -> Floats:
+        """Map from the target to pixel coordinates; NaN where that is not possible."""
+        points = np.column_stack(self.transformer.transform(placed[:, 0], placed[:, 1], direction="INVERSE"))
+        points[~np.isfinite(points).all(axis=1)] = np.nan
+        return self.grid.to_pixels(points)
 
     def poles(self, polygons: NDArray[np.object_]) -> Floats:
         """Return the pixel coordinates of the poles that polygons hold or touch, shape (n, 2).
@@ -225,9 +244,11 @@ class _Change:
         change = Transformer.from_crs(degrees, self.source, always_xy=True)
         found = []
         for latitude in (quarter, -quarter):
-            round_it = change.transform(quarter * np.arange(4.0), np.full(4, latitude))
-            pixels = self.grid.to_pixels(np.column_stack(round_it))
-            is_point = np.isfinite(pixels).all() and np.ptp(pixels, axis=0).max() < _NEAR
+            places = np.column_stack(change.transform(quarter * np.arange(4.0), np.full(4, latitude)))
+            if not np.isfinite(places).all():
+                continue
+            pixels = self.grid.to_pixels(places)
+            is_point = np.ptp(pixels, axis=0).max() < _NEAR
             if is_point and shapely.dwithin(polygons, shapely.Point(pixels[0]), _NEAR).any():
                 if self.turn:
                     found.append(pixels[0])
@@ -247,6 +268,19 @@ class _Change:
             f"--crs {self.goal.name}: {reason}, where this projection is torn apart; choose a CRS made "
             "for the place, or leave --crs out"
         )
+
+
+def _from_edges(edges: Floats, off: Floats) -> Floats:
+    """Return the distance of points from edges, given by their offset from the edges' middles.
+
+    The middle eighths of an edge count as near: how fast it is run through may change along it.
+    """
+    length = np.hypot(*edges.T)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        aside = np.abs(edges[:, 0] * off[:, 1] - edges[:, 1] * off[:, 0]) / length
+        along = np.abs(edges[:, 0] * off[:, 0] + edges[:, 1] * off[:, 1]) / length
+    distance = np.hypot(aside, np.maximum(along - length / 8, 0))
+    return np.where(length > 0, np.nan_to_num(distance, nan=np.inf), 0.0)
 
 
 def _at_any(points: Floats, places: Floats) -> NDArray[np.bool_]:
@@ -295,7 +329,7 @@ def _follow(
         ring = np.insert(ring, split + 1, ring[split])
         halves = split + np.arange(len(split))
         first = np.concatenate([halves, halves + 1])
-    if (deviation > np.hypot(*(ends[1] - ends[0]).T) / 4).any():
+    if (deviation > np.maximum(np.hypot(*(ends[1] - ends[0]).T) / 4, TORN / change.metres)).any():
         raise change.torn("polygons cross the antimeridian or another border")
     return points, placed, ring, float(deviation.max())
 
@@ -307,78 +341,3 @@ def _lines(placed: Floats, first: Index, at_pole: NDArray[np.bool_]) -> tuple[Fl
     one[from_pole, 0] = two[from_pole, 0]
     two[to_pole, 0] = one[to_pole, 0]
     return one, two
-
-
-def _without(shell: shapely.Polygon, holes: list[shapely.Polygon], turn: float) -> shapely.Geometry:
-    """Take holes off a shell, however many times round the Earth they lie from it."""
-    if not holes:
-        return shell
-    copies = [shapely.transform(holes, partial(np.add, np.array([by, 0]))) for by in (-turn, 0, turn)]
-    return shapely.difference(shell, shapely.union_all(np.concatenate(copies)))
-
-
-def _unroll(points: Floats, at_pole: NDArray[np.bool_], turn: float) -> Floats:
-    """Let longitudes along a ring go on beyond the antimeridian; close a ring round a pole along it.
-
-    Parameters
-    ----------
-    points : ndarray of float64, shape (n, 2)
-        Of a ring once around, counter-clockwise, that has no edge of half the circle or more.
-    at_pole : ndarray of bool, shape (n,)
-    turn : float
-
-    Returns
-    -------
-    ndarray of float64, shape (m, 2)
-        The ring begins in the usual range. A vertex at a pole has become an edge along the pole; every
-        edge over the antimeridian has a vertex there.
-    """
-    half = turn / 2
-    points = _spread_poles(points, at_pole, turn)
-    points[:, 0] -= turn * np.floor((points[:, 0] + half) / turn)
-    closed = np.append(points, points[:1], axis=0)
-    longitude = closed[:, 0].copy()
-    step = np.diff(closed[:, 0])
-    along_pole = (np.abs(closed[:-1, 1]) == turn / 4) & (np.abs(closed[1:, 1]) == turn / 4)
-    # Along a pole the inside is on the left: westward along the north pole, eastward along the south.
-    sign = np.sign(closed[:-1, 1])
-    step = np.where(along_pole, -sign * (-sign * step % turn), step - turn * np.round(step / turn))
-    reached = points[0, 0] + np.append(0, np.cumsum(step))
-    closed[:, 0] += turn * np.round((reached - closed[:, 0]) / turn)
-    closed = _cross(closed, longitude, turn)
-    winding = round((closed[-1, 0] - closed[0, 0]) / turn)
-    if winding:
-        # Cut where nothing of the ring lies between the antimeridian and the pole.
-        on_it = np.flatnonzero((closed[:-1, 0] + half) % turn == 0)
-        cut = on_it[np.argmax(winding * closed[on_it, 1])]
-        after = closed[1 : cut + 1] + np.array([winding * turn, 0])
-        closed = np.concatenate([closed[cut:], after])
-        closed[:, 0] += -winding * half - closed[0, 0]
-        corners = [[winding * half, winding * turn / 4], [-winding * half, winding * turn / 4]]
-        return np.concatenate([closed, corners])
-    closed[:, 0] -= turn * np.floor((closed[:, 0].min() + half) / turn)
-    return closed
-
-
-def _spread_poles(points: Floats, at_pole: NDArray[np.bool_], turn: float) -> Floats:
-    """Replace each vertex at a pole by two, on the meridians of the vertices before and after it."""
-    here = np.flatnonzero(at_pole)
-    before, after = points[here - 1, 0], points[(here + 1) % len(points), 0]
-    points = points.copy()
-    points[here, 0], points[here, 1] = before, np.sign(points[here, 1]) * turn / 4
-    return np.insert(points, here + 1, np.column_stack([after, points[here, 1]]), axis=0)
-
-
-def _cross(closed: Floats, longitude: Floats, turn: float) -> Floats:
-    """Give edges over the antimeridian a vertex there; in the usual range vertices have `longitude`."""
-    half = turn / 2
-    world = np.floor((closed[:, 0] + half) / turn)
-    border = np.maximum(world[:-1], world[1:]) * turn - half
-    over = (world[:-1] != world[1:]) & (closed[:-1, 0] != border) & (closed[1:, 0] != border)
-    at = np.flatnonzero(over)
-    eastward = world[at] < world[at + 1]
-    west, east = np.where(eastward, at, at + 1), np.where(eastward, at + 1, at)
-    # From the usual range, so that both polygons at an edge get the same bits.
-    before, behind = half - longitude[west], half + longitude[east]
-    latitude = (closed[west, 1] * behind + closed[east, 1] * before) / (before + behind)
-    return np.insert(closed, at + 1, np.column_stack([border[at], latitude]), axis=0)

@@ -61,6 +61,11 @@ def components(n: int, pairs: tuple[Index, Index]) -> Index:
     -------
     ndarray of int64, shape (n,)
         Component of every node, in the order of their first nodes.
+
+    Examples
+    --------
+    >>> components(4, (np.array([0, 2]), np.array([3, 2]))).tolist()
+    [0, 1, 2, 0]
     """
     label = np.arange(n)
     one, two = pairs

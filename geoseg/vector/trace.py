@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from geoseg.values import ClassRule, ProbabilityBlock, Window
 from geoseg.vector.cells import Cells, cross_cells, crossings
-from geoseg.vector.census import Runs, count, find_runs
-from geoseg.vector.changes import find_changes
-from geoseg.vector.halfedges import HalfEdges, link
-from geoseg.vector.perimeter import find_contacts, seam_keys
+from geoseg.vector.changes import Runs, count, find_changes, find_runs
+from geoseg.vector.halfedges import HalfEdges, find_contacts, link, seam_keys
 from geoseg.vector.pieces import Arc, Evidence, OpenPiece, Piece, Pieces
 from geoseg.vector.rings import components, make_polygons
 from geoseg.vector.samples import Floats, Index, Samples, take_samples
@@ -69,14 +67,14 @@ def trace(
     evidence = count(samples, runs, owner, block, grid_shape)
     labels = np.zeros(len(evidence), np.int64)
     labels[owner] = samples.labels.ravel().take(runs.row * samples.stride + runs.first).astype(np.int64)
-    contacts = find_contacts(samples, region, grid_shape)
-    touched = piece[edges.ring_at(samples, contacts.row, contacts.col)]
+    contact, row, col = find_contacts(samples, region, grid_shape)
+    touched = piece[edges.ring_at(samples, row, col)]
     chains = _chains(samples, cells, edges, piece, smooth=smooth)
     is_open = np.zeros(len(evidence), bool)
     is_open[touched] = True
     return Pieces(
         _whole(chains, is_open, labels, evidence),
-        _parts(chains, np.flatnonzero(is_open), labels, evidence, (touched, contacts.key)),
+        _parts(chains, np.flatnonzero(is_open), labels, evidence, (touched, contact)),
     )
 
 

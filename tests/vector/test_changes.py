@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from geoseg.values import ClassRule, ProbabilityBlock, Window
-from geoseg.vector import census, changes
+from geoseg.vector import changes
 from geoseg.vector.changes import find_changes, where
 from geoseg.vector.samples import INVALID, Samples, take_samples
 
@@ -47,7 +47,7 @@ def test_changes_are_found_whatever_the_band(labels: NDArray[np.int8], band: int
 @given(LABELS, st.integers(1, 40))
 def test_runs_are_summed_whatever_the_batch(labels: NDArray[np.int8], batch: int) -> None:
     samples = samples_of(labels)
-    runs = census.find_runs(samples, find_changes(samples))
+    runs = changes.find_runs(samples, find_changes(samples))
     covered = np.zeros(labels.shape, int)
     expected = []
     for row, first, last in zip(runs.row, runs.first, runs.last, strict=True):
@@ -56,9 +56,9 @@ def test_runs_are_summed_whatever_the_batch(labels: NDArray[np.int8], batch: int
         expected.append(int(samples.strongest[row, first : last + 1].sum()))
     assert (covered == (labels > 0)).all()
     if expected:
-        with mock.patch.object(census, "_BATCH", batch):
+        with mock.patch.object(changes, "_BATCH", batch):
             start, length = runs.row * samples.stride + runs.first, runs.last - runs.first + 1
-            assert census._sum_runs(samples.strongest, start, length).tolist() == expected
+            assert changes._sum_runs(samples.strongest, start, length).tolist() == expected
 
 
 @given(

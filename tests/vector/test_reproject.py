@@ -170,6 +170,18 @@ def test_short_edges_gain_no_vertices() -> None:
     assert (shapely.get_num_coordinates(moved), deviation) == (5, 0)
 
 
+@pytest.mark.parametrize("crs", ["EPSG:20135", "EPSG:26716", "EPSG:23032", "EPSG:31467", "EPSG:2263"])
+def test_another_datum_on_the_way_back_adds_no_vertices(crs: str) -> None:
+    lon, lat = {"EPSG:20135": (39, 9), "EPSG:26716": (-87, 38), "EPSG:2263": (-74, 41)}.get(crs, (9, 48))
+    x, y = Transformer.from_crs(WGS84, crs, always_xy=True).transform(lon, lat)
+    grid = GeoBox(9, 9, (0.5, 0, x, 0, -0.5, y), crs)
+    corners = np.random.default_rng(0).uniform(-1e5, 1e5, (200, 2))
+    buildings = shapely.box(*corners.T, *(corners + np.array([20, 50])).T)
+    for target in (WGS84, "EPSG:3857"):
+        moved, deviation = reproject(buildings, grid, target)
+        assert (shapely.get_num_coordinates(moved).max(), deviation) == (5, 0)
+
+
 def test_where_the_bound_on_vertices_stops_it_the_deviation_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = GeoBox(500, 500, (0.5, 0, 340_000, 0, -0.5, 3_060_000), "EPSG:32645")
     long = np.array([shapely.box(0, 0, 20_000, 20)])

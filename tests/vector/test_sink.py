@@ -28,7 +28,7 @@ from geoseg.vector.pieces import Evidence, Piece
 from geoseg.vector.reproject import WGS84
 from geoseg.vector.shape import COLUMNS, ShapeRules, finish
 from geoseg.vector.sink import FORMATS, VectorSink, check_vector_path, in_degrees
-from geoseg.vector.sink.shapefile import NAMES
+from geoseg.vector.sink.ogr import NAMES
 from geoseg.vector.style import layer_style
 
 CLASSES = (ClassInfo(1, "building", (228, 87, 46)), ClassInfo(2, "wood & <water>", (1, 2, 3)))

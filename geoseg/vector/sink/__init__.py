@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING, Self
 from geoseg.errors import GeosegError, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.values import LayerSchema
-from geoseg.vector.sink.flatgeobuf import write_flatgeobuf
 from geoseg.vector.sink.geojson import write_geojson, write_geojson_lines
-from geoseg.vector.sink.geopackage import write_geopackage
 from geoseg.vector.sink.geoparquet import write_geoparquet
-from geoseg.vector.sink.shapefile import write_shapefile
-from geoseg.vector.sink.target import Target
+from geoseg.vector.sink.ogr import write_flatgeobuf, write_geopackage, write_shapefile
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -27,7 +24,7 @@ __all__ = ["FORMATS", "VectorSink", "check_vector_path", "in_degrees"]
 
 Append = Callable[["GeoDataFrame"], None]
 
-FORMATS: Mapping[str, Callable[[Target], AbstractContextManager[Append]]] = {
+FORMATS: Mapping[str, Callable[..., AbstractContextManager[Append]]] = {
     ".gpkg": write_geopackage,
     ".fgb": write_flatgeobuf,
     ".parquet": write_geoparquet,
@@ -35,7 +32,7 @@ FORMATS: Mapping[str, Callable[[Target], AbstractContextManager[Append]]] = {
     ".geojsonl": write_geojson_lines,
     ".shp": write_shapefile,
 }
-"""What writes each format, by suffix."""
+"""What writes each format, by suffix: called with path, schema, metadata (read last) and overwrite."""
 
 
 class VectorSink:
@@ -62,23 +59,23 @@ class VectorSink:
 
     def __init__(self, path: Path, schema: LayerSchema, *, overwrite: bool) -> None:
         check_vector_path(path, overwrite=overwrite)
+        self._path = path
         self._metadata = dict(schema.metadata)
-        self._target = Target(path, schema, self._metadata, overwrite)
-        self._stack = ExitStack()
+        self._writer = FORMATS[_suffix(path)](path, schema, self._metadata, overwrite=overwrite)
         self._append: Append | None = None
 
     def __enter__(self) -> Self:
         """Begin the file."""
-        with _translated(self._target.path):
-            self._append = self._stack.enter_context(FORMATS[_suffix(self._target.path)](self._target))
+        with _translated(self._path):
+            self._append = self._writer.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Publish the file, or remove what was written if there was an error."""
-        with _translated(self._target.path):
-            self._stack.__exit__(kind, error, trace)
+        with _translated(self._path):
+            self._writer.__exit__(kind, error, trace)
 
     def write(self, features: GeoDataFrame) -> None:
         """Write features with the columns that `geoseg.vector.shape.finish` gives them.
@@ -91,7 +88,7 @@ class VectorSink:
         if self._append is None:
             raise RuntimeError("a VectorSink is written to in a with statement")
         if len(features):
-            with _translated(self._target.path):
+            with _translated(self._path):
                 self._append(features)
 
     def set_metadata(self, metadata: Mapping[str, str]) -> None:

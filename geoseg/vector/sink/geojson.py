@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
+from geoseg.values import LayerSchema
+from geoseg.vector.antimeridian import cut
 from geoseg.vector.reproject import WGS84
 from geoseg.vector.shape import COLUMNS, repaired
-from geoseg.vector.sink.target import Target
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -27,11 +28,13 @@ DECIMALS = 9
 
 
 @contextlib.contextmanager
-def write_geojson(target: Target) -> Iterator[Callable[[GeoDataFrame], None]]:
+def write_geojson(
+    place: Path, schema: LayerSchema, metadata: Mapping[str, str], *, overwrite: bool
+) -> Iterator[Callable[[GeoDataFrame], None]]:
     """Write a feature collection, a feature a line."""
-    _check_crs(target)
-    with replacing(target.path, overwrite=target.overwrite) as path, path.open("w", encoding="utf-8") as file:
-        name = json.dumps(target.schema.name, ensure_ascii=False)
+    _check_crs(place, schema)
+    with replacing(place, overwrite=overwrite) as path, path.open("w", encoding="utf-8") as file:
+        name = json.dumps(schema.name, ensure_ascii=False)
         file.write(f'{{"type": "FeatureCollection", "name": {name}, "features": [')
         separator = "\n"
 
@@ -42,15 +45,17 @@ def write_geojson(target: Target) -> Iterator[Callable[[GeoDataFrame], None]]:
                 separator = ",\n"
 
         yield append
-        metadata = json.dumps(dict(target.metadata), ensure_ascii=False)
-        file.write(f'\n], "metadata": {metadata}}}\n')
+        facts = json.dumps(dict(metadata), ensure_ascii=False)
+        file.write(f'\n], "metadata": {facts}}}\n')
 
 
 @contextlib.contextmanager
-def write_geojson_lines(target: Target) -> Iterator[Callable[[GeoDataFrame], None]]:
+def write_geojson_lines(
+    place: Path, schema: LayerSchema, metadata: Mapping[str, str], *, overwrite: bool
+) -> Iterator[Callable[[GeoDataFrame], None]]:
     """Write a feature a line, without a collection round them."""
-    _check_crs(target)
-    with replacing(target.path, overwrite=target.overwrite) as path, path.open("w", encoding="utf-8") as file:
+    _check_crs(place, schema)
+    with replacing(place, overwrite=overwrite) as path, path.open("w", encoding="utf-8") as file:
 
         def append(features: GeoDataFrame) -> None:
             file.writelines(line + "\n" for line in _lines(features))
@@ -58,13 +63,13 @@ def write_geojson_lines(target: Target) -> Iterator[Callable[[GeoDataFrame], Non
         yield append
 
 
-def _check_crs(target: Target) -> None:
-    if target.schema.crs is None:
+def _check_crs(place: Path, schema: LayerSchema) -> None:
+    if schema.crs is None:
         raise UnwritableOutput(
-            f"{target.path}: RFC 7946 wants longitudes and latitudes, and the scene has no CRS; write .gpkg"
+            f"{place}: RFC 7946 wants longitudes and latitudes, and the scene has no CRS; write .gpkg"
         )
-    if target.schema.crs != WGS84:
-        raise ValueError(f"{target.path}: features for GeoJSON come in {WGS84}")
+    if schema.crs != WGS84:
+        raise ValueError(f"{place}: features for GeoJSON come in {WGS84}")
 
 
 def _lines(features: GeoDataFrame) -> Iterator[str]:
@@ -86,16 +91,5 @@ def cut_and_rounded(placed: NDArray[np.object_]) -> NDArray[np.object_]:
     """Cut polygons in longitude and latitude at the antimeridian; round coordinates."""
     bounds = shapely.bounds(placed)
     beyond = np.flatnonzero((bounds[:, 0] < -180) | (bounds[:, 2] > 180))
-    placed[beyond] = [_cut(polygon) for polygon in placed[beyond]]
+    placed[beyond] = [cut(polygon) for polygon in placed[beyond]]
     return repaired(shapely.transform(placed, lambda points: points.round(DECIMALS)))
-
-
-def _cut(polygon: shapely.Polygon) -> shapely.Geometry:
-    """Cut a polygon at the antimeridian and bring both parts into -180 … 180 degrees."""
-    parts: list[shapely.Polygon] = []
-    for turn in (-360.0, 0.0, 360.0):
-        world = shapely.box(turn - 180, -90, turn + 180, 90)
-        inside = shapely.get_parts(shapely.intersection(polygon, world))
-        areas = inside[shapely.get_type_id(inside) == shapely.GeometryType.POLYGON]
-        parts.extend(shapely.transform(areas, partial(np.add, np.array([-turn, 0.0]))))
-    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,6 @@ import shapely
 from geoseg.files import replacing
 from geoseg.values import LayerSchema
 from geoseg.vector.shape import COLUMNS
-from geoseg.vector.sink.target import Target
 
 if TYPE_CHECKING:
     import pyarrow
@@ -23,29 +23,31 @@ _TYPES = {"int64": "int64", "int32": "int32", "float64": "double", "bool": "bool
 
 
 @contextlib.contextmanager
-def write_geoparquet(target: Target) -> Iterator[Callable[[GeoDataFrame], None]]:
+def write_geoparquet(
+    place: Path, schema: LayerSchema, metadata: Mapping[str, str], *, overwrite: bool
+) -> Iterator[Callable[[GeoDataFrame], None]]:
     """Write a GeoParquet file, a row group per batch."""
     from pyarrow import parquet
 
     bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
-    schema = _schema()
+    columns = _columns()
 
     def append(features: GeoDataFrame) -> None:
-        writer.write_table(_table(features, schema))
+        writer.write_table(_table(features, columns))
         batch = shapely.total_bounds(features.geometry.to_numpy())
         np.minimum(bounds[:2], batch[:2], out=bounds[:2])
         np.maximum(bounds[2:], batch[2:], out=bounds[2:])
 
     with (
-        replacing(target.path, overwrite=target.overwrite) as path,
-        parquet.ParquetWriter(path, schema, compression="zstd") as writer,
+        replacing(place, overwrite=overwrite) as path,
+        parquet.ParquetWriter(path, columns, compression="zstd") as writer,
     ):
         yield append
-        geo = _geo_metadata(target.schema, bounds.tolist() if np.isfinite(bounds).all() else None)
-        writer.add_key_value_metadata({**target.metadata, "geo": json.dumps(geo)})
+        geo = _geo_metadata(schema, bounds.tolist() if np.isfinite(bounds).all() else None)
+        writer.add_key_value_metadata({**metadata, "geo": json.dumps(geo)})
 
 
-def _schema() -> pyarrow.Schema:
+def _columns() -> pyarrow.Schema:
     import pyarrow
 
     fields = [(name, pyarrow.type_for_alias(_TYPES[dtype])) for name, dtype in COLUMNS.items()]

@@ -1,31 +1,163 @@
-"""Batches of features through GDAL."""
+"""What GDAL writes: GeoPackage, FlatGeobuf and Shapefile, in batches.
+
+A GeoPackage has a spatial index, layer metadata, and a style that QGIS applies by itself. The index of
+a FlatGeobuf file wants all features at once, so they wait in a GeoPackage. A Shapefile is five files that
+appear together; names have ten characters.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape, quoteattr
 
 from geoseg.errors import silenced
+from geoseg.files import replacing
+from geoseg.values import LayerSchema
+from geoseg.vector.shape import no_features
+from geoseg.vector.style import layer_style
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
+UNDEFINED_CARTESIAN = -1
+"""The GeoPackage spec's ``srs_id`` of coordinates in no known CRS."""
+NAMES = {"perimeter_m": "perim_m", "touches_edge": "at_edge", "touches_nodata": "at_nodata"}
+"""Columns whose names are longer than the ten characters of a Shapefile's dBase."""
+STALE = (".prj", ".qix", ".sbn", ".sbx", ".qmd")
+"""Files beside an older Shapefile that would not fit the new one."""
+BATCH = 10_000
+"""Features that are copied into a FlatGeobuf file at a time."""
 
-def create(path: Path, driver: str, empty: GeoDataFrame, layer: str, **options: Any) -> None:
-    """Create a layer of polygons without features."""
-    _write(empty, path, driver=driver, layer=layer, **options)
+# The table that QGIS itself makes to keep styles in a GeoPackage.
+_STYLES = """
+CREATE TABLE layer_styles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+    f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256),
+    f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
+    useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
+    update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+)"""
+_CONTENTS = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, 'attributes', ?)"
+_STYLE = """
+INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column,
+    styleName, styleQML, styleSLD, useAsDefault, description)
+VALUES ('', '', ?, 'geom', 'default', ?, '', 1, ?)"""
+_METADATA = "UPDATE gpkg_metadata SET metadata = ?"
 
 
-def append(path: Path, driver: str, features: GeoDataFrame, layer: str) -> None:
-    """Add features to a layer."""
-    _write(features, path, driver=driver, layer=layer, append=True)
+@contextlib.contextmanager
+def write_geopackage(
+    place: Path, schema: LayerSchema, metadata: Mapping[str, str], *, overwrite: bool
+) -> Iterator[Callable[[GeoDataFrame], None]]:
+    """Write a GeoPackage with one layer of polygons."""
+    with replacing(place, overwrite=overwrite) as path:
+        yield _begin_geopackage(path, schema)
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(_STYLES)
+            database.execute(_CONTENTS, ("layer_styles", "layer_styles"))
+            database.execute(_STYLE, (schema.name, layer_style(schema.classes), "written by geoseg"))
+            database.execute(_METADATA, (_metadata_document(metadata),))
 
 
-def _write(features: GeoDataFrame, path: Path, **options: Any) -> None:
+@contextlib.contextmanager
+def write_flatgeobuf(
+    place: Path, schema: LayerSchema, metadata: Mapping[str, str], *, overwrite: bool
+) -> Iterator[Callable[[GeoDataFrame], None]]:
+    """Write a FlatGeobuf file with a spatial index."""
+    import pyogrio
+
+    with (
+        replacing(place, overwrite=overwrite) as path,
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".geoseg-") as folder,
+    ):
+        # GDAL puts a scratch file beside what it writes: keep that in the folder too.
+        waiting, complete = Path(folder) / "features.gpkg", Path(folder) / "features.fgb"
+        yield _begin_geopackage(waiting, schema)
+        with (
+            silenced(UserWarning, "'crs' was not provided"),
+            pyogrio.open_arrow(waiting, layer=schema.name, batch_size=BATCH) as (_, stream),
+        ):
+            pyogrio.write_arrow(
+                stream,
+                complete,
+                driver="FlatGeobuf",
+                layer=schema.name,
+                geometry_name="geom",
+                geometry_type="Polygon",
+                crs=schema.crs,
+                layer_options={"DESCRIPTION": json.dumps(dict(metadata), ensure_ascii=False)},
+            )
+        complete.rename(path)
+
+
+@contextlib.contextmanager
+def write_shapefile(
+    place: Path, schema: LayerSchema, metadata: Mapping[str, str], *, overwrite: bool
+) -> Iterator[Callable[[GeoDataFrame], None]]:
+    """Write a Shapefile with UTF-8 attributes; it has no place for metadata."""
+    suffixes = [".shx", ".dbf", ".cpg", *([] if schema.crs is None else [".prj"])]
+    places = {".shp": place, **{suffix: place.with_suffix(suffix) for suffix in suffixes}}
+    with ExitStack() as stack:
+        # Left in reverse: the .shp appears last, when the files that it needs are there.
+        hidden = {
+            suffix: stack.enter_context(replacing(file, overwrite=overwrite))
+            for suffix, file in places.items()
+        }
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=place.parent, prefix=".geoseg-"))
+        path = Path(folder) / "features.shp"
+
+        def append(features: GeoDataFrame, **options: Any) -> None:
+            _write(features.rename(columns=NAMES), path, "ESRI Shapefile", "features", **options)
+
+        append(no_features(schema), encoding="UTF-8")
+        yield lambda features: append(features, append=True)
+        for suffix, file in hidden.items():
+            path.with_suffix(suffix).rename(file)
+        for suffix in STALE:
+            if suffix not in places:
+                place.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _begin_geopackage(path: Path, schema: LayerSchema) -> Callable[[GeoDataFrame], None]:
+    """Create an empty layer and return what appends to it."""
+    _write(
+        no_features(schema),
+        path,
+        "GPKG",
+        schema.name,
+        dataset_options={"VERSION": "1.3"},  # older QGIS warns about anything later
+        layer_options={"DESCRIPTION": ", ".join(info.name for info in schema.classes)},
+        layer_metadata={"software": "geoseg"},  # makes GDAL create the tables that are filled at the end
+    )
+    if schema.crs is None:  # GDAL has made one up
+        with closing(sqlite3.connect(path)) as database, database:
+            for table in ("gpkg_contents", "gpkg_geometry_columns"):
+                database.execute(f"UPDATE {table} SET srs_id = ?", (UNDEFINED_CARTESIAN,))
+    return lambda features: _write(features, path, "GPKG", schema.name, append=True)
+
+
+def _write(features: GeoDataFrame, path: Path, driver: str, layer: str, **options: Any) -> None:
     import pyogrio
 
     # The whole file is synced once, before it gets its name; until then it is nobody's.
     pyogrio.set_gdal_config_options({"OGR_SQLITE_SYNCHRONOUS": "OFF"})
     # A layer in pixel coordinates has no CRS, which is said elsewhere.
     with silenced(UserWarning, "'crs' was not provided"):
-        pyogrio.write_dataframe(features, path, geometry_type="Polygon", use_arrow=True, **options)
+        pyogrio.write_dataframe(
+            features, path, driver=driver, layer=layer, geometry_type="Polygon", use_arrow=True, **options
+        )
+
+
+def _metadata_document(metadata: Mapping[str, str]) -> str:
+    """Return metadata in the form that GDAL reads (``ogrinfo`` prints it)."""
+    items = {"software": "geoseg", **metadata}
+    lines = [f"    <MDI key={quoteattr(key)}>{escape(str(value))}</MDI>" for key, value in items.items()]
+    body = "\n".join(lines)
+    return f"<GDALMultiDomainMetadata>\n  <Metadata>\n{body}\n  </Metadata>\n</GDALMultiDomainMetadata>\n"
