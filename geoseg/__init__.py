@@ -57,17 +57,13 @@ def predict(
     import geopandas
     import pyogrio
 
-    from geoseg.prediction.options import PredictOptions, parse_memory
+    from geoseg.prediction.options import PredictOptions
     from geoseg.prediction.run import predict_scene
 
-    for name in ("raster", "aoi"):
-        if options.get(name) is not None:
-            options[name] = Path(options[name])
-    if isinstance(options.get("max_memory"), str):
-        options["max_memory"] = parse_memory(options["max_memory"])
+    chosen = PredictOptions(model=model, **options)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "polygons.gpkg" if out is None else Path(out)
-        report = predict_scene(scene, path, PredictOptions(model=model, **options))
+        report = predict_scene(scene, path, chosen)
         if report.failures:
             first = report.failures[0]
             raise GeosegError(f"{len(report.failures)} tiles could not be read, the first: {first.reason}")

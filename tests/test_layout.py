@@ -26,6 +26,7 @@ LAYERS = (
     {"vectorfiles"},
     {"metrics", "grid"},
     {"notes"},
+    {"options"},
     {"files", "values"},
     {"errors"},
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import click
 from geoseg.cli.options import options_of
 from geoseg.errors import InvalidOption
 from geoseg.evaluation.options import EvaluateOptions
+from geoseg.options import flag
 from geoseg.prediction.options import AUTO, PredictOptions
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
     from geoseg.cli.steps import StepDisplay
     from geoseg.evaluation.run import evaluate as compare
 
-    chosen = EvaluateOptions(**{name: options.pop(name) for name in _fields(EvaluateOptions)})
+    chosen = EvaluateOptions(**{name: options.pop(name) for name in EvaluateOptions.model_fields})
     _check(ctx, prediction, probability, scene)
     _check_report(report, overwrite)
     bundle = _card_to_write(prediction, options["model"]) if write else None
@@ -116,10 +116,6 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
     return code
 
 
-def _fields(kind: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
-
-
 def _check(ctx: click.Context, prediction: str | None, probability: str | None, scene: str | None) -> None:
     """Refuse what contradicts: nothing to evaluate, or options of a run where nothing is run."""
     if prediction is None:
@@ -129,10 +125,9 @@ def _check(ctx: click.Context, prediction: str | None, probability: str | None, 
             raise InvalidOption("--probability belongs to a --prediction; a model makes its own")
         return
     source = click.core.ParameterSource.COMMANDLINE
-    for name in set(_fields(PredictOptions)) - _OWN - {"threshold"}:
+    for name in set(PredictOptions.model_fields) - _OWN - {"threshold"}:
         if ctx.get_parameter_source(name) is source:
-            option = f"--{name.replace('_', '-')}"
-            raise InvalidOption(f"{option} is for running a model; with --prediction nothing is run")
+            raise InvalidOption(f"{flag(name)} is for running a model; with --prediction nothing is run")
 
 
 def _card_to_write(prediction: str | None, model: str) -> Bundle:
@@ -154,16 +149,24 @@ def _check_report(report: Path | None, overwrite: bool) -> None:
 
 
 def _files(
-    truth: str, prediction: str, probability: str | None, scene: str | None, threshold: float | str
+    truth: str,
+    prediction: str,
+    probability: str | None,
+    scene: str | None,
+    threshold: str,
 ) -> Sources:
     from geoseg.evaluation.inputs import Sources
 
+    try:
+        level = None if threshold == AUTO else float(threshold)
+    except ValueError:
+        raise InvalidOption(f"--threshold must be a number or auto, not {threshold!r}") from None
     return Sources(
         truth=truth,
         prediction=prediction,
         probability=probability,
         scene=scene,
-        threshold=None if threshold == AUTO else float(threshold),
+        threshold=level,
     )
 
 

@@ -1,9 +1,7 @@
-"""Command-line options made from the fields of `PredictOptions`."""
+"""Command-line options made from the fields of `geoseg.options.Options`."""
 
 from __future__ import annotations
 
-import dataclasses
-import types
 import typing
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -11,103 +9,68 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from geoseg.errors import InvalidOption
-from geoseg.prediction.options import AUTO, PredictOptions, parse_bands, parse_memory, parse_stretch
+from geoseg.options import Metavar, Options, flag
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Parsed(click.ParamType[Any]):
-    """A value that a function parses; its `InvalidOption` becomes a usage error."""
+class _AsTyped(click.ParamType[Any]):
+    """Text that is checked with all other options, by their class."""
 
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
+    name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse text; let defaults through."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except (InvalidOption, ValueError) as error:
-            self.fail(str(error), param, ctx)
+        """Return the value as it is."""
+        return value
 
 
-def _or_auto(parse: Callable[[str], Any], what: str) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        if text == AUTO:
-            return AUTO
-        try:
-            return parse(text)
-        except InvalidOption:
-            raise
-        except ValueError:
-            raise InvalidOption(f"{text!r} is neither {what} nor auto") from None
-
-    return convert
+def one_scene(command: F) -> F:
+    """Give a command its argument SCENE; several or a pattern are told what to do instead."""
+    return click.argument("scene", nargs=-1, required=True, callback=_only_one, metavar="SCENE")(command)
 
 
-_TYPES: dict[str, click.ParamType[Any]] = {
-    "bands": Parsed("bands", parse_bands),
-    "stretch": Parsed("stretch", parse_stretch),
-    "max_memory": Parsed("size", _or_auto(parse_memory, "a size")),
-    "aoi": click.Path(path_type=Path),
-    "raster": click.Path(path_type=Path),
-}
+def _only_one(_ctx: click.Context, _param: click.Parameter, scenes: tuple[str, ...]) -> str:
+    scene, *more = scenes
+    pattern = "*" in scene and "://" not in scene and not Path(scene).exists()
+    if not (more or pattern):
+        return scene
+    raise click.UsageError(
+        f"one scene a run, not {scene if pattern else len(scenes)}: run each, or make one scene of them "
+        "first: gdalbuildvrt scene.vrt *.tif (geoseg batch, for many scenes, is not there yet)"
+    )
 
 
-def predict_options(command: F) -> F:
-    """Give a command one option for each field of `PredictOptions`, in their order."""
-    return options_of(PredictOptions)(command)
-
-
-def options_of(kind: type, *, without: Collection[str] = ()) -> Callable[[F], F]:
-    """Return a decorator that gives a command one option for each field of a dataclass, in their order.
+def options_of(kind: type[Options], *, without: Collection[str] = ()) -> Callable[[F], F]:
+    """Return a decorator that gives a command one option for each field, in their order.
 
     Parameters
     ----------
     kind : type
-        A dataclass whose fields are made by `geoseg.prediction.options.option`.
+        The options; text under a field is its help.
     without : collection of str
         Names of fields that get none.
     """
 
     def decorate(command: F) -> F:
-        hints = typing.get_type_hints(kind)
-        for field in reversed(dataclasses.fields(kind)):
-            if field.name not in without:
-                command = _decorator(field, hints[field.name])(command)
+        for name in reversed(kind.model_fields):
+            if name not in without:
+                command = _decorator(name, kind.model_fields[name])(command)
         return command
 
     return decorate
 
 
-def _decorator(field: dataclasses.Field[Any], hint: Any) -> Callable[[F], F]:
-    name = f"--{field.name.replace('_', '-')}"
+def _decorator(name: str, field: Any) -> Callable[[F], F]:
     shared = {
         "default": field.default,
-        "help": field.metadata["help"],
+        "help": " ".join(field.description.split()),
         "show_default": field.default is not None,
     }
-    if field.name == "bbox":
-        return click.option(name, nargs=4, type=float, metavar=field.metadata["metavar"], **shared)
-    if hint is bool:
-        spelling = name if field.default is False else f"{name}/--no-{name[2:]}"
+    if field.annotation is bool:
+        spelling = flag(name) if field.default is False else f"{flag(name)}/--no-{flag(name)[2:]}"
         return click.option(spelling, is_flag=True, **shared)
-    metavar = field.metadata["metavar"]
-    return click.option(name, type=_TYPES.get(field.name) or _type(hint), metavar=metavar, **shared)
-
-
-def _type(hint: Any) -> click.ParamType[Any]:
-    """Return the parameter type of a field's type: a choice, a number, a number or auto, text."""
-    if typing.get_origin(hint) is Literal:
-        return click.Choice(typing.get_args(hint))
-    parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    number = next((part for part in parts if part in (int, float)), None)
-    if number is None:
-        return click.STRING
-    what = "a whole number" if number is int else "a number"
-    if any(typing.get_origin(part) is Literal for part in parts):
-        return Parsed(what, _or_auto(number, what))
-    return click.INT if number is int else click.FLOAT
+    if typing.get_origin(field.annotation) is Literal:
+        return click.option(flag(name), type=click.Choice(typing.get_args(field.annotation)), **shared)
+    metavar = next((part.text for part in field.metadata if isinstance(part, Metavar)), "TEXT")
+    values = len(metavar.split())  # W S E N are four
+    return click.option(flag(name), type=_AsTyped(), nargs=values, metavar=metavar, **shared)

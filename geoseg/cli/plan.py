@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.cli.options import predict_options
+from geoseg.cli.options import one_scene, options_of
 from geoseg.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _SOURCES = {"runs": "by earlier runs on this machine", "measured": "by a few til
 
 
 @click.command()
-@click.argument("scene")
+@one_scene
 @click.option(
     "--out",
     "-o",
@@ -27,7 +27,7 @@ _SOURCES = {"runs": "by earlier runs on this machine", "measured": "by a few til
     metavar="FILE",
     help="Check that the polygons could be written there; nothing is.",
 )
-@predict_options
+@options_of(PredictOptions)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from geoseg.cli.options import predict_options
+from geoseg.cli.options import one_scene, options_of
 from geoseg.prediction.options import PredictOptions
 
 
 @click.command()
-@click.argument("scene")
+@one_scene
 @click.option(
     "--out",
     "-o",
@@ -22,7 +22,7 @@ from geoseg.prediction.options import PredictOptions
     metavar="FILE",
     help="Polygons: .gpkg, .fgb, .parquet, .geojson, .geojsonl or .shp.",
 )
-@predict_options
+@options_of(PredictOptions)
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")

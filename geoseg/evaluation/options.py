@@ -2,66 +2,71 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, model_validator
 
 from geoseg.errors import InvalidOption
-from geoseg.prediction.options import option
+from geoseg.options import Metavar, Options, path_text
 
 DEFAULT_RESOLUTION_M = 0.3
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateOptions:
-    """How a prediction is compared with the truth."""
 
-    class_attribute: str | None = option(
-        None, "Column of a vector truth that holds the class, as id or name.", metavar="COLUMN"
-    )
-    truth_layer: str | None = option(
-        None, "Layer of a vector truth, where several hold polygons.", metavar="NAME"
-    )
-    prediction_layer: str | None = option(
-        None, "Layer of a vector prediction, where several hold polygons.", metavar="NAME"
-    )
-    ignore_layer: str | None = option(
-        None, "Layer of a vector truth inside whose polygons nothing is known.", metavar="NAME"
-    )
-    truth_values: str | None = option(
-        None,
-        "What values of the truth mean: a class (id or name), background or ignore.",
-        metavar="255=1,127=ignore…",
-    )
-    prediction_values: str | None = option(
-        None, "The same for a prediction that is a class map.", metavar="VALUE=CLASS,…"
-    )
-    classes: str | None = option(
-        None, "Ids and names of the classes, where no file tells them.", metavar="1=house,2=road…"
-    )
-    labelled_area: str | None = option(
-        None, "Polygons inside which the truth is complete; outside, nothing is compared.", metavar="FILE"
-    )
-    labelled_area_layer: str | None = option(
-        None, "Layer of --labelled-area, where several hold polygons.", metavar="NAME"
-    )
-    resolution: float | None = option(
-        None,
-        f"Pixel size in metres where two vector files are compared; {DEFAULT_RESOLUTION_M} unless given.",
-        metavar="M",
-    )
-    boundary: float = option(1.0, "Width in metres of the band of boundary IoU.", metavar="M")
-    blocks: float = option(100.0, "Side in metres of the blocks that intervals come from.", metavar="M")
-    seed: int = option(0, "Of the resampling of blocks.", metavar="N")
+class EvaluateOptions(Options):
+    """How a prediction is compared with the truth.
 
-    def __post_init__(self) -> None:
-        positive = {"resolution": self.resolution, "boundary": self.boundary, "blocks": self.blocks}
-        for name, value in positive.items():
-            if value is not None and not 0 < value < math.inf:
-                raise InvalidOption(f"--{name} must be more than 0, not {value:g}")
+    Raises
+    ------
+    InvalidOption
+        One line on the first that is wrong.
+    """
+
+    class_attribute: Annotated[str | None, Metavar("COLUMN")] = None
+    """Column of a vector truth that holds the class, as id or name."""
+
+    truth_layer: Annotated[str | None, Metavar("NAME")] = None
+    """Layer of a vector truth, where several hold polygons."""
+
+    prediction_layer: Annotated[str | None, Metavar("NAME")] = None
+    """Layer of a vector prediction, where several hold polygons."""
+
+    ignore_layer: Annotated[str | None, Metavar("NAME")] = None
+    """Layer of a vector truth inside whose polygons nothing is known."""
+
+    truth_values: Annotated[str | None, Metavar("255=1,127=ignore…")] = None
+    """What values of the truth mean: a class (id or name), background or ignore."""
+
+    prediction_values: Annotated[str | None, Metavar("VALUE=CLASS,…")] = None
+    """The same for a prediction that is a class map."""
+
+    classes: Annotated[str | None, Metavar("1=house,2=road…")] = None
+    """Ids and names of the classes, where no file tells them."""
+
+    labelled_area: Annotated[str | None, BeforeValidator(path_text), Metavar("FILE")] = None
+    """Polygons inside which the truth is complete; outside, nothing is compared."""
+
+    labelled_area_layer: Annotated[str | None, Metavar("NAME")] = None
+    """Layer of --labelled-area, where several hold polygons."""
+
+    resolution: Annotated[Positive | None, Metavar("M")] = None
+    """Pixel size in metres where two vector files are compared; 0.3 unless given."""
+
+    boundary: Annotated[Positive, Metavar("M")] = 1.0
+    """Width in metres of the band of boundary IoU."""
+
+    blocks: Annotated[Positive, Metavar("M")] = 100.0
+    """Side in metres of the blocks that intervals come from."""
+
+    seed: Annotated[int, Field(ge=0), Metavar("N")] = 0
+    """Of the resampling of blocks."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
         if self.labelled_area_layer is not None and self.labelled_area is None:
-            raise InvalidOption("--labelled-area-layer is for --labelled-area")
-        if self.seed < 0:
-            raise InvalidOption("--seed must be 0 or more")
+            raise ValueError("--labelled-area-layer is for --labelled-area")
+        return self
 
 
 def parse_pairs(text: str | None, name: str) -> dict[str, str]:

@@ -125,15 +125,16 @@ def predicted(
         aoi, layer = options.aoi, options.aoi_layer
         if aoi is None and options.bbox is None and compared.labelled_area is not None:
             aoi, layer = Path(compared.labelled_area), compared.labelled_area_layer
-        chosen = dataclasses.replace(
-            options,
-            raster=raster,
-            raster_content="probability",
-            raster_resolution="scene",
-            aoi=aoi,
-            aoi_layer=layer,
-            resume=False,
-            crs=None,
+        chosen = options.model_copy(
+            update={
+                "raster": raster,
+                "raster_content": "probability",
+                "raster_resolution": "scene",
+                "aoi": aoi,
+                "aoi_layer": layer,
+                "resume": False,
+                "crs": None,
+            }
         )
         report = predict_scene(scene, polygons, chosen, on_event)
         yield (

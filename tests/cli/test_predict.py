@@ -14,6 +14,7 @@ import pyogrio
 import pytest
 import shapely
 
+from geoseg.cli import run
 from geoseg.cli.progress import _memory
 from geoseg.metrics.objects import match_objects
 from geoseg.prediction.blocks import Tally
@@ -157,3 +158,16 @@ def test_the_memory_of_other_processes_is_not_taken_for_this_ones() -> None:
     assert _memory(replace(report, alone=False), 2 * 10**8) == (
         "memory     200 MB at most in this process (with those of its workers here, planned: 1,000 MB)"
     )
+
+
+@pytest.mark.parametrize("command", [["predict", "--out", "o.gpkg"], ["plan"]])
+@pytest.mark.parametrize("scenes", [["a.tif", "b.tif"], ["tiles/*.tif"]])
+def test_several_scenes_are_told_what_to_do_until_there_is_batch(
+    command: list[str], scenes: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, *scenes]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert "one scene a run" in said
+    assert "gdalbuildvrt" in said
+    assert "geoseg batch" in said

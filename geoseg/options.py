@@ -1,0 +1,162 @@
+"""Options that are checked once, the same from the command line, Python and recipes.
+
+A field's type says what it takes, the text under it what it is for; help and docs are made from them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from geoseg.errors import InvalidOption
+
+_EXPECTED = {
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "path_type": "a path",
+    "tuple_type": "a list of numbers",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "{le:g} or less",
+    "too_short": "a list of {min_length} or more",
+    "missing": "given",
+    "literal_error": "{expected}",
+}
+"""pydantic's type of error: what a value must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metavar:
+    """The placeholder of an option's value in help texts."""
+
+    text: str
+
+
+class Options(BaseModel):
+    """Frozen options; what is wrong with them is one `InvalidOption`.
+
+    Examples
+    --------
+    >>> class Draw(Options):
+    ...     width: float = 1.0
+    >>> Draw(width="2.5").width
+    2.5
+    >>> Draw(wdith=2)
+    Traceback (most recent call last):
+    geoseg.errors.InvalidOption: --wdith: no such option; did you mean --width?
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    if not TYPE_CHECKING:  # so that the fields stay its signature
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise InvalidOption(explain(error, type(self).model_fields)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_numpy(cls, values: Any) -> Any:
+        """Take NumPy's numbers and arrays (such as the bounds of a table) for Python's."""
+        if not isinstance(values, Mapping):
+            return values
+        return {key: value.tolist() if hasattr(value, "tolist") else value for key, value in values.items()}
+
+
+def path_text(value: Any) -> Any:
+    """Return a path as text; what is none as it is."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def numbers(count: int, what: str) -> Callable[[Any], Any]:
+    """Return a validator that parts a text at its commas, and refuses lists of another length.
+
+    >>> numbers(2, "LOW,HIGH")("0,255")
+    ['0', '255']
+    >>> numbers(2, "LOW,HIGH")("auto")
+    'auto'
+    """
+
+    def check(value: Any) -> Any:
+        parts = value.split(",") if isinstance(value, str) and "," in value else value
+        if isinstance(parts, list | tuple) and len(parts) != count:
+            raise ValueError(f"takes {what}, not {value!r}")
+        return parts
+
+    return check
+
+
+def flag(name: str) -> str:
+    """Return how the command line spells a field.
+
+    >>> flag("min_area")
+    '--min-area'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+def explain(error: ValidationError, known: Collection[str]) -> str:
+    """Return one line on the first mistake: the option, what it must be, what it is.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Of a flat set of options.
+    known : collection of str
+        Names of all that there are.
+    """
+    return " ".join(_first_mistake(error.errors(include_url=False), known).split())
+
+
+def _first_mistake(mistakes: Sequence[Any], known: Collection[str]) -> str:
+    unknown = next((one for one in mistakes if one["type"] == "extra_forbidden"), None)
+    if unknown is not None:
+        name = str(unknown["loc"][-1])
+        near = difflib.get_close_matches(name, known, 1, 0.5)
+        hint = f"did you mean {flag(near[0])}?" if near else f"there are {', '.join(map(flag, known))}"
+        return f"{flag(name)}: no such option; {hint}"
+    first = mistakes[0]
+    if not first["loc"]:  # about several options, which its text names
+        return _reason(first)
+    name = str(first["loc"][0])
+    alternatives = [one for one in mistakes if str(one["loc"][0]) == name]
+    told = next((one for one in alternatives if one["type"] == "value_error"), None)
+    if told is not None:
+        return f"{flag(name)} {_reason(told)}"
+    # A number says more by its bounds than a word that it might have been as well: those come last.
+    wanted = [_expected(one) for one in sorted(alternatives, key=lambda one: one["type"] == "literal_error")]
+    *others, last = dict.fromkeys(wanted)
+    choice = f"{', '.join(others)} or {last}" if others else last
+    return f"{flag(name)} must be {choice}, not {_value(first)!r}"
+
+
+def _reason(mistake: Any) -> str:
+    return str(mistake["msg"]).removeprefix("Value error, ")
+
+
+def _expected(mistake: Any) -> str:
+    pattern = _EXPECTED.get(mistake["type"])
+    if pattern is None:
+        return str(mistake["msg"]).removeprefix("Input should be ")
+    return pattern.format(**mistake.get("ctx", {})).replace("'", "")
+
+
+def _value(mistake: Any) -> object:
+    """Return what was given, cut where it is long."""
+    text = mistake["input"]
+    return text if len(repr(text)) <= 80 else f"{str(text)[:60]}…"
