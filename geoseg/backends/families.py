@@ -5,17 +5,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import segmentation_models_pytorch as smp
-import timm
-import torch
-
-from geoseg.backends.architectures import build
-from geoseg.errors import InvalidModel, InvalidOption
+from geoseg.errors import InvalidModel, InvalidOption, suggest
 
 _PROBE = (64, 96)
 """Rows and cols that every network must take: geoseg's tiles are multiples of 32."""
@@ -101,8 +95,7 @@ def find_family(arch: str) -> Family:
     """
     name = arch.lower().translate(str.maketrans("", "", "-_ ")).replace("plus", "+")
     if name not in FAMILIES:
-        hint = _nearest(name, list(FAMILIES)) or f"known are {', '.join(FAMILIES)}"
-        raise InvalidOption(f"--arch {arch}: no such architecture; {hint}")
+        raise InvalidOption(f"--arch {arch}: no such architecture; {suggest(name, FAMILIES)}")
     return FAMILIES[name]
 
 
@@ -114,23 +107,26 @@ def find_encoder(name: str) -> str:
     InvalidOption
         If neither timm nor segmentation-models-pytorch has it; the nearest name is given.
     """
+    import segmentation_models_pytorch as smp
+    import timm
+
     bare = name.removeprefix("tu-")
     if re.fullmatch(r"[\w.-]+", bare) and timm.is_model(bare):
         return f"tu-{bare}"
     own = smp.encoders.get_encoder_names()
     if name in own:
         return name
-    hint = _nearest(bare, [*timm.list_models(), *own]) or "timm.list_models() names them"
+    near = suggest(bare, [*timm.list_models(), *own])
+    hint = near if near.startswith("did") else "timm.list_models() names them"
     raise InvalidOption(f"--encoder {name}: no such encoder; {hint}")
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else ""
 
 
 def _try(config: Mapping[str, object], arch: str, encoder: str) -> None:
     """Refuse a network that cannot be built, or that does not answer for tiles of any size."""
+    import torch
+
+    from geoseg.backends.architectures import build
+
     bands, classes = config["in_channels"], config["classes"]
     try:
         network = build(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from geoseg.errors import GeosegError, OutOfDeviceMemory, UnwritableOutput
-from geoseg.files import replacing
-from geoseg.training.data.state import data_state
+from geoseg.files import fingerprint, replacing
+from geoseg.training.data.chips import chip_rows
+from geoseg.training.data.spec import DataSpec
 from geoseg.training.recipe import Recipe
 from geoseg.training.watch import read_rows
 
@@ -137,3 +139,33 @@ def _difference(found: dict[str, Any], ours: dict[str, Any]) -> str | None:
         return "does not say on what data its run began"
     changed = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
     return f"{changed[0]} has changed since its run began" if changed else None
+
+
+def data_state(data: DataSpec, base: Path) -> dict[str, str]:
+    """Return `geoseg.files.fingerprint` of each file of a recipe's data; URLs are left out.
+
+    Parameters
+    ----------
+    data : DataSpec
+        Of a recipe.
+    base : Path
+        Folder that its paths are relative to, and those of the result.
+
+    Raises
+    ------
+    UnreadableScene, InvalidOption
+        If an index of chips cannot be read.
+    """
+    paths = {path for path in _files_of(data, base) if path.is_file()}
+    return {os.path.relpath(path, base): fingerprint(path) for path in sorted(paths)}
+
+
+def _files_of(data: DataSpec, base: Path) -> Iterator[Path]:
+    for scene in data.scenes:
+        yield from (
+            base / path for path in (scene.scene, scene.labels, scene.labelled_area) if path is not None
+        )
+    for chips in data.chips:
+        yield from (base / path for path in (chips.index, *chips.labels.values()) if path is not None)
+        for row in chip_rows(chips, base):
+            yield from (row.image, row.mask)

@@ -1,6 +1,6 @@
 """The training loop, run by Lightning: resumable, averaged weights, mixed precision, any devices.
 
-What a run leaves in its folder: ``last.ckpt`` (to go on from), ``best/`` (the averaged weights that
+What a run leaves in its folder: ``last.ckpt`` (to resume from), ``best/`` (the averaged weights that
 did best on the held-out places), ``cycle_1/`` … (those at the end of each cycle of the rate, where
 there are several), ``training.csv``, ``validation.csv``, ``tensorboard/``,
 ``pictures/`` and ``run.json`` (which recipe this is).
@@ -19,23 +19,20 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from geoseg.backends import architectures
 from geoseg.backends.base import Activation
 from geoseg.errors import BackendUnavailable, GeosegError
-from geoseg.training.averaging import Averaging, CycleEnds
+from geoseg.training.callbacks import Validation, Watch
 from geoseg.training.data.read import Split
 from geoseg.training.data.sampler import Sampler
-from geoseg.training.depthwise import depthwise_in_float32
 from geoseg.training.folder import CHECKPOINT, CheckpointFiles, claim, last_validation, steps_done, writing
 from geoseg.training.losses import make_loss
-from geoseg.training.network import Start, mean_weights
+from geoseg.training.network import Start, depthwise_in_float32, mean_weights, save_weights
 from geoseg.training.recipe import Optimization, Recipe
-from geoseg.training.schedule import Schedule
+from geoseg.training.schedule import Averaging, CycleEnds, Schedule
 from geoseg.training.task import Numbered, SegmentationTask
-from geoseg.training.validation import Validation, save_weights
-from geoseg.training.watch import Began, Event, Watch, ignore
+from geoseg.training.watch import Began, Event, ignore, is_first_process
 from geoseg.values import ClassRule
 
 _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
@@ -120,11 +117,6 @@ def train(
         if options.cycles > 1:
             _try_mean(trainer, task, averaging, folder)
     return folder / "best"
-
-
-def is_first_process() -> bool:
-    """Return whether this process writes: with several GPUs, the command line runs once for each of them."""
-    return not rank_zero_only.rank
 
 
 def rule_of(recipe: Recipe) -> tuple[ClassRule, Activation]:

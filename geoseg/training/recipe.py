@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -13,14 +12,17 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml  # type: ignore[import-untyped]
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
-from geoseg.errors import InvalidOption
+from geoseg.errors import InvalidOption, suggest
 from geoseg.models.document import MODEL_NAME
 from geoseg.training.data.spec import Blocks, DataSpec, Draws, Section, ValidationSpec
 
 RECIPE_LIMIT = 1_000_000
 """Largest recipe in bytes."""
+
+LOSSES = ("ce", "bce", "dice", "focal", "lovasz")
+"""Terms of a loss; ce and bce are the same."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -58,10 +60,20 @@ class ModelSpec(Section):
     ] = ()
 
 
+def _terms(name: str) -> str:
+    """Check the terms of a loss."""
+    for part in name.lower().split("+"):
+        if part not in LOSSES:
+            raise ValueError(f"{part!r} is no term of a loss; {suggest(part, LOSSES)}; join terms with +")
+    return name
+
+
 class LossSpec(Section):
     """What is made small; see `geoseg.training.losses.make_loss`."""
 
-    name: str = Field(default="ce+dice", description="Terms joined by +: ce, dice, focal, lovasz.")
+    name: Annotated[str, AfterValidator(_terms)] = Field(
+        default="ce+dice", description="Terms joined by +: ce, dice, focal, lovasz."
+    )
     gap_weight: Positive = 3.0
     outline_weight: Positive = 1.0
 
@@ -302,9 +314,7 @@ def _explain(error: ValidationError) -> str:
         return f"{where}: {first['msg'].removeprefix('Value error, ')}"
     section = _section_at(Recipe, first["loc"][:-1])
     known = sorted(section.model_fields) if section else []
-    near = difflib.get_close_matches(str(first["loc"][-1]), known, 1, 0.5)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-    return f"{where}: no such key; {hint}"
+    return f"{where}: no such key; {suggest(str(first['loc'][-1]), known)}"
 
 
 def _section_at(section: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:

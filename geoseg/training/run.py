@@ -6,19 +6,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from geoseg.errors import InvalidOption, UnwritableOutput
+from geoseg.backends.families import find_family
+from geoseg.errors import InvalidModel, InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
-from geoseg.models.bundle import CARD, Bundle
+from geoseg.models.bundle import CARD, CONFIG, WEIGHTS, Bundle, find_model
 from geoseg.training import require_packages
 from geoseg.training.data.pictures import render_worlds
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
-from geoseg.training.folder import writing
-from geoseg.training.loop import is_first_process, train
-from geoseg.training.network import make_network
-from geoseg.training.publish import publish
-from geoseg.training.recipe import Recipe
-from geoseg.training.watch import Event, ignore
+from geoseg.training.recipe import ModelSpec, Recipe
+from geoseg.training.watch import Event, ignore, is_first_process
 
 __all__ = ["is_first_process", "train_model"]
 
@@ -32,6 +29,8 @@ def train_model(
 ) -> Bundle:
     """Train a model and write its folder, ``recipe.out``; everything foreseeable fails before the first step.
 
+    What is wrong with names, files and data is told before PyTorch is imported.
+
     On several GPUs, Lightning runs the command line once more for each of the others. Those
     processes only train, and end here.
 
@@ -40,7 +39,7 @@ def train_model(
     recipe : Recipe
         What to do.
     resume : bool
-        Go on where a run of this recipe stopped, if one did.
+        Continue where a run of this recipe stopped, if one did.
     overwrite : bool
         Replace a model that is there.
     on_event : callable
@@ -53,12 +52,17 @@ def train_model(
     """
     require_packages(int8=recipe.card.int8)
     _check_out(recipe.out, overwrite=overwrite)
-    start = make_network(recipe.model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
+    _check_names(recipe.model)
     split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
     if not any(ground.has_objects for grounds in split.validation.values() for ground in grounds):
         raise InvalidOption(
             "the ground held out has no objects: nothing could be measured; hold out other ground"
         )
+    from geoseg.training.loop import train
+    from geoseg.training.network import make_network
+    from geoseg.training.publish import publish
+
+    start = make_network(recipe.model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
     worlds = render_worlds(recipe.seed, recipe.draws, recipe.data)
     sampler = Sampler(split.training, worlds, recipe.draws)
     listener = on_event if is_first_process() else ignore
@@ -68,10 +72,20 @@ def train_model(
     return publish(recipe, split, sampler, start, best, on_event=on_event)
 
 
+def _check_names(spec: ModelSpec) -> None:
+    """Check the names of architecture and of models to start from; the rest needs PyTorch."""
+    find_family(spec.arch)
+    for name in spec.start:
+        if not {WEIGHTS, CONFIG} <= set(find_model(name).files):
+            raise InvalidModel(f"{name}: has no {WEIGHTS} to start from; an ONNX file cannot be trained")
+
+
 def _check_out(out: Path, *, overwrite: bool) -> None:
     """Make the folder that the model will lie in; check that it replaces nothing but a model."""
-    with writing(out.parent):
+    try:
         out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritableOutput(f"{out.parent}: cannot be written: {error.strerror}") from error
     check_writable(out, overwrite=overwrite)
     if out.exists() and not (out / CARD).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise UnwritableOutput(f"{out}: is no model folder and is not replaced; choose another --out")

@@ -141,7 +141,7 @@ class SegmentationTask(lightning.LightningModule):  # type: ignore[misc]  # ligh
         return self._loss(output.float(), labels)
 
     def validation_step(self, *_: object) -> None:
-        """Do nothing: `geoseg.training.validation.Validation` walks the places itself."""
+        """Do nothing: `geoseg.training.callbacks.Validation` walks the places itself."""
 
     def configure_gradient_clipping(self, optimizer: Any, *_: object, **__: object) -> None:
         """Clip the gradient's norm; leave out a step whose gradient is no finite number.

@@ -1,29 +1,25 @@
-"""What is seen of a run while it goes on: events, logs, pictures of validation tiles."""
+"""What is seen of a run: events, tables of steps, pictures of validation tiles."""
 
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import TypeAlias
 
-import lightning
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from geoseg.files import replacing
 from geoseg.labels.classes import IGNORE
-from geoseg.training.schedule import Schedule, done_share
-from geoseg.training.task import SegmentationTask
 
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """Training begins: steps of the schedule, the step it goes on from, notes for the user."""
+    """Training begins: steps of the schedule, the step it resumes at, notes for the user."""
 
     steps: int
     step: int
@@ -76,37 +72,13 @@ def ignore(_event: Event) -> None:
     """Listen to nothing."""
 
 
-class Watch(lightning.Callback):  # type: ignore[misc]  # lightning is not followed
-    """Reports every step as an event and as a row of ``training.csv``, and to TensorBoard."""
+def is_first_process() -> bool:
+    """Return whether this process writes: with several GPUs, the command line runs once for each of them.
 
-    def __init__(self, folder: Path, schedule: Schedule, on_event: Callable[[Event], None]) -> None:
-        self._table, self._schedule, self._on_event = folder / "training.csv", schedule, on_event
-        self._recent: list[float] = []
-
-    def on_train_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
-        """Forget steps that will be done again."""
-        if trainer.is_global_zero:
-            keep_rows(self._table, trainer.global_step)
-
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: object,
-        *_: object,
-    ) -> None:
-        """Tell of a step."""
-        assert isinstance(module, SegmentationTask)
-        loss = float(outputs["loss"]) if isinstance(outputs, Mapping) else float("nan")
-        step, seconds = trainer.global_step, self._schedule.seconds
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        if trainer.is_global_zero:
-            append_row(self._table, {"step": step, "seconds": seconds, "rate": rate, "loss": loss})
-        module.log_dict({"loss": loss, "rate": rate})
-        self._recent = [*self._recent[-19:], loss]
-        finite = [value for value in self._recent if math.isfinite(value)]
-        share = done_share(module.options, step, seconds)
-        self._on_event(Stepped(step, share, seconds, fmean(finite) if finite else math.nan))
+    By what PyTorch Lightning looks at in the processes that it starts.
+    """
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+    return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
 
 
 def append_row(path: Path, row: Mapping[str, object]) -> None:

@@ -55,9 +55,9 @@ def test_encoders_of_timm_get_their_prefix(given, found):
 @pytest.mark.parametrize(
     ("arch", "encoder", "message"),
     [
-        ("unett", "resnet18", "did you mean unet?"),
+        ("unett", "resnet18", "did you mean 'unet'?"),
         ("xyz", "resnet18", "known are unet, "),
-        ("unet", "resnet19", "did you mean resnet18?"),
+        ("unet", "resnet19", "did you mean 'resnet18'?"),
         ("unet", "hf-hub:somebody/model", "no such encoder"),
         ("unet", "local-dir:/tmp", "no such encoder"),
         ("unet", "vit_tiny_patch16_224", "do not go together: .*downsampling"),

@@ -125,7 +125,7 @@ def test_classes_are_found_in_the_attribute(town, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"optimisation": {}}, ["optimisation: no such key", "did you mean optimization?"]),
+        ({"optimisation": {}}, ["optimisation: no such key", "did you mean 'optimization'?"]),
         ({"draws": {"crop": 32, "resolution": 0.3}}, ["draws.resolution: no such key", "resolution_m"]),
         ({"draws": {"crop": 33}}, ["draws.crop", "multiple of 32"]),
         ({"model": {"arch": "unetr"}}, ["unetr", "unet"]),

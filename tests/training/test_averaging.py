@@ -6,7 +6,7 @@ import lightning
 import pytest
 import torch
 
-from geoseg.training.averaging import Averaging, moving_average
+from geoseg.training.schedule import Averaging, moving_average
 
 
 def test_average_follows_and_forgets_its_start():

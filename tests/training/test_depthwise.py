@@ -4,8 +4,7 @@ import copy
 
 import torch
 
-from geoseg.training.depthwise import depthwise_in_float32
-from geoseg.training.network import make_network
+from geoseg.training.network import depthwise_in_float32, make_network
 from geoseg.training.recipe import ModelSpec
 
 SPEC = ModelSpec(arch="unet", encoder="test_efficientnet", details={"decoder_channels": [16, 8, 8, 8, 8]})

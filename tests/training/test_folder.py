@@ -8,8 +8,7 @@ from PIL import Image
 
 from geoseg.errors import UnwritableOutput
 from geoseg.training.data.spec import SceneSpec
-from geoseg.training.data.state import data_state
-from geoseg.training.folder import CHECKPOINT, IDENTITY, claim
+from geoseg.training.folder import CHECKPOINT, IDENTITY, claim, data_state
 
 
 def begun(recipe):

@@ -16,11 +16,11 @@ from geoseg.errors import InvalidOption, UnreadableScene, UnwritableOutput
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.folder import CHECKPOINT, CheckpointFiles
-from geoseg.training.loop import automatic_precision, is_first_process, train
+from geoseg.training.loop import automatic_precision, train
 from geoseg.training.network import Start, make_network
 from geoseg.training.run import train_model
 from geoseg.training.task import PATIENCE, Numbered, Samples, automatic_workers
-from geoseg.training.watch import Began, Stepped, Validated
+from geoseg.training.watch import Began, Stepped, Validated, is_first_process
 
 
 def run(recipe, **options):
@@ -71,7 +71,7 @@ def test_killed_and_resumed_ends_like_uninterrupted(recipe, killed_in, validate_
 
 def test_the_mean_of_several_cycles_is_kept_where_it_does_best(recipe, monkeypatch):
     merits = iter([0.1, 0.3, 0.2, 0.4])  # the last is the mean's
-    monkeypatch.setattr("geoseg.training.validation.merit", lambda _: next(merits))
+    monkeypatch.setattr("geoseg.training.callbacks.merit", lambda _: next(merits))
     best = run(changed(recipe, steps=6, cycles=3))
     ends = [tensors(recipe.run_folder / f"cycle_{number}") for number in (1, 2, 3)]
     for key, value in tensors(best).items():
@@ -84,7 +84,7 @@ def test_the_mean_of_several_cycles_is_kept_where_it_does_best(recipe, monkeypat
 
 def test_the_mean_of_several_cycles_is_left_where_it_does_worse(recipe, monkeypatch):
     merits = iter([0.1, 0.3, 0.2, 0.25])
-    monkeypatch.setattr("geoseg.training.validation.merit", lambda _: next(merits))
+    monkeypatch.setattr("geoseg.training.callbacks.merit", lambda _: next(merits))
     best = run(changed(recipe, steps=6, cycles=3))
     second = tensors(recipe.run_folder / "cycle_2")
     assert all(torch.equal(value, second[key]) for key, value in tensors(best).items())
@@ -220,7 +220,7 @@ def test_a_bad_batch_leaves_no_trace(recipe, monkeypatch):
             losses.append(event.loss)
 
     network, losses = Broken(), []
-    monkeypatch.setattr("geoseg.training.validation.save_weights", lambda *_: None)
+    monkeypatch.setattr("geoseg.training.callbacks.save_weights", lambda *_: None)
     quickly(changed(recipe, steps=4, epoch=4, validate_every=5), network, on_event=look)
     assert all(bool(torch.isfinite(value).all()) for state in seen for value in state.values())
     assert all(torch.equal(seen[0][key], seen[1][key]) for key in seen[0])
@@ -282,7 +282,7 @@ def test_scalars_reach_tensorboard(recipe):
 
 def test_worst_first_weights_are_kept_all_the_same(recipe, monkeypatch):
     """Where nothing is to be found and all is found, the merit is -1; there is a best even so."""
-    monkeypatch.setattr("geoseg.training.validation.merit", lambda _: -1.0)
+    monkeypatch.setattr("geoseg.training.callbacks.merit", lambda _: -1.0)
     assert (run(recipe) / "model.safetensors").exists()
 
 
@@ -322,12 +322,12 @@ def test_labels_become_channels():
 
 
 def test_other_processes_of_a_run_write_nothing(recipe, monkeypatch):
-    monkeypatch.setattr("geoseg.training.loop.rank_zero_only", type("Rank", (), {"rank": 1}))
+    monkeypatch.setenv("LOCAL_RANK", "1")
     claimed = []
     monkeypatch.setattr("geoseg.training.loop.claim", lambda *_, **__: claimed.append(1))
     assert not is_first_process()
     monkeypatch.setattr("geoseg.training.loop._fit", lambda *_: None)
-    monkeypatch.setattr("geoseg.training.run.publish", lambda *_: claimed.append(2))
+    monkeypatch.setattr("geoseg.training.publish.publish", lambda *_: claimed.append(2))
     events = []
     with pytest.raises(SystemExit) as end:
         train_model(recipe, resume=False, on_event=events.append)

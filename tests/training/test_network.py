@@ -12,8 +12,7 @@ from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, save_bundle
 from geoseg.models.card import Head
 from geoseg.models.card_json import make_document
 from geoseg.models.inputs import InputSpec
-from geoseg.training.network import make_network
-from geoseg.training.pretrained import in_order, load_imagenet
+from geoseg.training.network import in_order, load_imagenet, make_network
 from geoseg.training.recipe import ModelSpec
 from geoseg.values import ClassInfo
 

@@ -11,10 +11,9 @@ from geoseg.models.bundle import CARD, CONFIG, INT8, ONNX, WEIGHTS, load_folder
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.description import accuracy
-from geoseg.training.network import make_network
+from geoseg.training.network import make_network, save_weights
 from geoseg.training.publish import measure, publish
 from geoseg.training.recipe import make_recipe, read_recipe
-from geoseg.training.validation import save_weights
 
 
 class Parts:

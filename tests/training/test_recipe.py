@@ -80,7 +80,7 @@ def test_a_misspelt_key_gets_the_nearest_one_at_every_depth(data):
     with pytest.raises(InvalidOption) as caught:
         make_recipe(with_key(path, wrong), "r.yaml")
     where = ".".join(map(str, (*path, wrong)))
-    assert str(caught.value) == f"r.yaml: {where}: no such key; did you mean {key}?"
+    assert str(caught.value) == f"r.yaml: {where}: no such key; did you mean {key!r}?"
 
 
 @pytest.mark.parametrize("path", [path for path, _ in SECTIONS if path and 0 not in path])

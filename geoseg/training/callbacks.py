@@ -1,4 +1,4 @@
-"""Validation while a run goes on: the averaged weights, on every place held out."""
+"""What a run does between steps: report them, validate the averaged weights on every place held out."""
 
 from __future__ import annotations
 
@@ -6,23 +6,56 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import lightning
 import numpy as np
-import torch
 
-from geoseg.backends import architectures
 from geoseg.backends.base import Activation
-from geoseg.files import replacing
 from geoseg.grid.classes import classify
 from geoseg.training.data.ground import Ground
+from geoseg.training.network import save_weights
+from geoseg.training.schedule import Schedule, done_share
 from geoseg.training.task import SegmentationTask
 from geoseg.training.validate import Answer, Score, answers, merit, score, total
-from geoseg.training.watch import Event, Picture, Validated, append_row, draw_sheet, keep_rows
+from geoseg.training.watch import Event, Picture, Stepped, Validated, append_row, draw_sheet, keep_rows
 from geoseg.values import ClassRule
 
 _MOST_PICTURES = 8
+
+
+class Watch(lightning.Callback):  # type: ignore[misc]  # lightning is not followed
+    """Reports every step as an event and as a row of ``training.csv``, and to TensorBoard."""
+
+    def __init__(self, folder: Path, schedule: Schedule, on_event: Callable[[Event], None]) -> None:
+        self._table, self._schedule, self._on_event = folder / "training.csv", schedule, on_event
+        self._recent: list[float] = []
+
+    def on_train_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
+        """Forget steps that will be done again."""
+        if trainer.is_global_zero:
+            keep_rows(self._table, trainer.global_step)
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: object,
+        *_: object,
+    ) -> None:
+        """Tell of a step."""
+        assert isinstance(module, SegmentationTask)
+        loss = float(outputs["loss"]) if isinstance(outputs, Mapping) else float("nan")
+        step, seconds = trainer.global_step, self._schedule.seconds
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        if trainer.is_global_zero:
+            append_row(self._table, {"step": step, "seconds": seconds, "rate": rate, "loss": loss})
+        module.log_dict({"loss": loss, "rate": rate})
+        self._recent = [*self._recent[-19:], loss]
+        finite = [value for value in self._recent if math.isfinite(value)]
+        share = done_share(module.options, step, seconds)
+        self._on_event(Stepped(step, share, seconds, fmean(finite) if finite else math.nan))
 
 
 class Validation(lightning.Callback):  # type: ignore[misc]  # lightning is not followed
@@ -91,7 +124,7 @@ class Validation(lightning.Callback):  # type: ignore[misc]  # lightning is not 
         return {"best": self.best, "number": self._number}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.best, self._number = float(state_dict["best"]), int(state_dict["number"])
 
     def _score(self, module: SegmentationTask, grounds: Iterable[Ground]) -> Score:
@@ -121,10 +154,3 @@ class Validation(lightning.Callback):  # type: ignore[misc]  # lightning is not 
         )
         chosen = max(tiles, key=lambda tile: float(np.mean((tile.labels > 0) & (tile.labels < 255))))
         return Picture(chosen.pixels, chosen.labels, classify(chosen.values, self._rule))
-
-
-def save_weights(network: torch.nn.Module, config: Mapping[str, object], folder: Path) -> None:
-    """Write the weights that `network` holds as ``config.json`` and safetensors, replacing `folder`."""
-    with replacing(folder, overwrite=True) as temporary:
-        temporary.mkdir()
-        architectures.save(network, config, temporary)
