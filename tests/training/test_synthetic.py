@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
 from geoseg.training.synthetic import DISTRICTS, World, render_world
-from geoseg.training.synthetic.canvas import Sun, shadow
-from geoseg.training.synthetic.noise import blur, smooth_noise
+from geoseg.training.synthetic.canvas import Sun, blur, shadow, smooth_noise
 
 
 def centres_inside(world: World) -> np.ndarray:

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoseg.training.synthetic.canvas import Canvas, Sun, srgb
-from geoseg.training.synthetic.noise import Field, blur, smooth_noise
+from geoseg.training.synthetic.canvas import Canvas, Field, Sun, blur, smooth_noise, srgb
 from geoseg.training.synthetic.roofs import (
     Building,
     Fixture,

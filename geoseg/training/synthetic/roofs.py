@@ -15,8 +15,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from geoseg.training.synthetic.canvas import Canvas, Color, Cut, Sun, srgb
-from geoseg.training.synthetic.noise import Field
+from geoseg.training.synthetic.canvas import Canvas, Color, Cut, Field, Sun, srgb
 
 Points = NDArray[np.float64]
 

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.training.synthetic.canvas import SUPERSAMPLING, Canvas, Sun, openness, shadow
-from geoseg.training.synthetic.noise import blur, smooth_noise
+from geoseg.training.synthetic.canvas import SUPERSAMPLING, Canvas, Sun, blur, openness, shadow, smooth_noise
 
 
 class Sensor(NamedTuple):
