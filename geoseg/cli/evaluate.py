@@ -101,7 +101,7 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
             tiles = [tile_layers(inputs, worst.window) for worst in evaluation.worst]
             write_report(evaluation, tiles, report, overwrite=overwrite)
     if bundle is not None:
-        from geoseg.evaluation.card import card_properties
+        from geoseg.evaluation.result import card_properties
         from geoseg.models.bundle import CARD
         from geoseg.models.own import amend
 

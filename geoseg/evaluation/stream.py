@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from geoseg.evaluation.inputs import Inputs
 from geoseg.evaluation.layers import PolygonLayer
 from geoseg.metrics import confusion_matrix
-from geoseg.metrics.boundary import inner_band
 from geoseg.metrics.calibration import BINS, LEVELS, fold, level_histogram
+from geoseg.metrics.outlines import inner_band
 from geoseg.values import CERTAIN, ClassRule, GeoBox, ProbabilityBlock, Window
 
 if TYPE_CHECKING:

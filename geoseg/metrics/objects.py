@@ -36,21 +36,6 @@ class ObjectMatch:
     iou: NDArray[np.float64]
     counts: Confusion
 
-    @property
-    def precision(self) -> float:
-        """Share of the predicted polygons that have a partner; NaN if there are none."""
-        return self.counts.precision
-
-    @property
-    def recall(self) -> float:
-        """Share of the true polygons that have a partner; NaN if there are none."""
-        return self.counts.recall
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of precision and recall; NaN if there are no polygons at all."""
-        return self.counts.f1
-
 
 def match_objects(
     predicted: NDArray[np.object_], truth: NDArray[np.object_], threshold: float = 0.5
@@ -77,6 +62,13 @@ def match_objects(
     ValueError
         If `threshold` is not in (0, 1], or a geometry is missing, empty or not valid (its area
         would be wrong).
+
+    Examples
+    --------
+    >>> house, half = shapely.box(0, 0, 4, 4), shapely.box(0, 0, 4, 3)
+    >>> found = match_objects([half, shapely.box(9, 9, 10, 10)], [house])
+    >>> found.iou.tolist(), found.counts.precision, found.counts.recall
+    ([0.75], 0.5, 1.0)
     """
     predicted, truth = _checked(predicted, "predicted"), _checked(truth, "truth")
     pairs = overlaps(predicted, truth)

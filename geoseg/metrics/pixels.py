@@ -105,6 +105,12 @@ def confusion_matrix(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], siz
     -------
     ndarray of int64, shape (size, size)
         Row the true class, column the predicted one.
+
+    Examples
+    --------
+    >>> confusion_matrix(np.array([0, 1, 1], np.uint8), np.array([0, 1, 0], np.uint8), 2)
+    array([[1, 0],
+           [1, 1]])
     """
     counts = np.bincount(truth.astype(np.int64) * size + predicted, minlength=size * size)
     return counts.reshape(size, size)

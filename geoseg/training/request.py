@@ -157,7 +157,13 @@ def _validation(request: Request, resolution_m: float) -> dict[str, Any]:
 
 
 def scene_names(scenes: Sequence[str]) -> list[str]:
-    """Return what scenes are called: the stems of their files, with the folders above where two are alike."""
+    """Return what scenes are called: the stems of their files, with the folders above where two are alike.
+
+    Examples
+    --------
+    >>> scene_names(["2020/town.tif", "2024/town.tif", "wood.tif"])
+    ['2020/town', '2024/town', 'wood']
+    """
     parts = [Path(scene.rstrip("/")).with_suffix("").parts for scene in scenes]
     names = [part[-1] for part in parts]
     for depth in range(2, max(map(len, parts), default=0) + 1):

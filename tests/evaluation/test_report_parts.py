@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoseg.evaluation.report import images, numbers, places
+from geoseg.evaluation.report import images
+from geoseg.evaluation.report import text as words
 from geoseg.evaluation.report.plots import (
     FIFTHS,
     Scale,
@@ -36,13 +37,13 @@ COLORS = {1: (228, 87, 46), 2: (76, 159, 112)}
 
 @given(st.integers(0, 10**15))
 def test_counts_can_be_read_back(value: int) -> None:
-    assert int(numbers.count(value).replace(numbers.NARROW_SPACE, "")) == value
+    assert int(words.count(value).replace(words.NARROW_SPACE, "")) == value
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**9))
 def test_a_share_never_claims_all_or_nothing_wrongly(part: int, whole: int) -> None:
     part = min(part, whole)
-    text = numbers.share(part, whole).replace("\u00a0%", "").replace("\u00a0", " ")
+    text = words.share(part, whole).replace("\u00a0%", "").replace("\u00a0", " ")
     assert (text == "0") == (part == 0)
     assert (text == "100") == (part == whole)
     shown = float(text.removeprefix("< "))
@@ -50,25 +51,25 @@ def test_a_share_never_claims_all_or_nothing_wrongly(part: int, whole: int) -> N
 
 
 def test_a_share_of_nothing_is_a_dash() -> None:
-    assert numbers.share(0, 0) == numbers.DASH
+    assert words.share(0, 0) == words.DASH
 
 
 @given(st.floats(-1e12, 1e12), st.integers(0, 4))
 def test_figures_are_rounded_and_never_minus_zero(value: float, digits: int) -> None:
-    text = numbers.figure(value, digits=digits).text.replace(numbers.NARROW_SPACE, "")
+    text = words.figure(value, digits=digits).text.replace(words.NARROW_SPACE, "")
     assert float(text) == pytest.approx(value, abs=0.5000001 * 10**-digits, rel=1e-12)
     assert not (text.startswith("-") and float(text) == 0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_no_figure_is_a_dash_with_its_reason(value: float) -> None:
-    assert numbers.figure(Figure(value, 0.1, 0.2), unit="m", reason="why") == numbers.Shown("–", "", "why")
+    assert words.figure(Figure(value, 0.1, 0.2), unit="m", reason="why") == words.Shown("–", "", "why")
 
 
 def test_figures_with_units_and_intervals() -> None:
-    assert numbers.figure(Figure(0.7312, 0.7, 0.7625)) == numbers.Shown("0.731", "0.700 to 0.762")
-    assert numbers.figure(Figure(1234.5, math.nan, 2000.0), digits=1, unit="m").text == "1\u202f234.5\u00a0m"
-    assert numbers.figure(Figure(0.5)).interval == ""
+    assert words.figure(Figure(0.7312, 0.7, 0.7625)) == words.Shown("0.731", "0.700 to 0.762")
+    assert words.figure(Figure(1234.5, math.nan, 2000.0), digits=1, unit="m").text == "1\u202f234.5\u00a0m"
+    assert words.figure(Figure(0.5)).interval == ""
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_figures_with_units_and_intervals() -> None:
     [(0.3, "0.3"), (0.299987, "0.3"), (250.0, "250"), (123456.0, "123456"), (math.inf, "–")],
 )
 def test_short_numbers(value: float, text: str) -> None:
-    assert numbers.short(value) == text
+    assert words.short(value) == text
 
 
 # Places
@@ -91,7 +92,7 @@ def test_short_numbers(value: float, text: str) -> None:
     ],
 )
 def test_crs_by_name(crs: str | None, name: str) -> None:
-    assert places.crs_name(crs) == name
+    assert words.crs_name(crs) == name
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_crs_by_name(crs: str | None, name: str) -> None:
     [("a/b.tif", "b.tif"), ("c:\\a\\b.tif", "b.tif"), ("b", "b"), ("a/b/", "b"), ("/", "/"), ("", "")],
 )
 def test_last_name(path: str, name: str) -> None:
-    assert places.last_name(path) == name
+    assert words.last_name(path) == name
 
 
 # Plots

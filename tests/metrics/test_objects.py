@@ -40,8 +40,8 @@ def test_closed_form():
     result = match_objects(predicted, truth, 0.5)
     assert result.iou == pytest.approx([30 / 42] * 3)
     assert result.predicted.tolist() == result.truth.tolist() == [0, 1, 2]
-    assert (result.precision, result.recall, result.f1) == (3 / 4, 3 / 4, 3 / 4)
-    assert match_objects(predicted, truth, 0.75).f1 == 0
+    assert (result.counts.precision, result.counts.recall, result.counts.f1) == (3 / 4, 3 / 4, 3 / 4)
+    assert match_objects(predicted, truth, 0.75).counts.f1 == 0
 
 
 def test_threshold_is_reached_by_equal_iou():
@@ -112,8 +112,8 @@ def test_overlaps_agree_with_all_pairs(first, second):
 def test_empty_sides():
     assert match_objects(NONE, grid(3)).counts.false_negatives == 3
     assert match_objects(grid(3), NONE).counts.false_positives == 3
-    assert math.isnan(match_objects(NONE, NONE).f1)
-    assert math.isnan(match_objects(NONE, grid(3)).precision)
+    assert math.isnan(match_objects(NONE, NONE).counts.f1)
+    assert math.isnan(match_objects(NONE, grid(3)).counts.precision)
 
 
 @pytest.mark.parametrize("bad", [None, shapely.Polygon(), shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])])

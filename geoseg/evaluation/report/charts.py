@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from geoseg.evaluation.report.numbers import count, figure, short
 from geoseg.evaluation.report.plots import (
     FIFTHS,
     Plot,
@@ -17,6 +16,7 @@ from geoseg.evaluation.report.plots import (
     ticks,
     vertical,
 )
+from geoseg.evaluation.report.text import count, figure, short
 from geoseg.evaluation.scores import ConfidenceScore, ObjectScore, SizeScore
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoseg.evaluation.inputs import TileLayers
-from geoseg.evaluation.report import charts, images, numbers, places
+from geoseg.evaluation.report import charts, images, text
 from geoseg.evaluation.report.plots import Plot
 from geoseg.evaluation.result import Evaluation, WorstTile
 from geoseg.files import replacing
@@ -75,9 +75,9 @@ def write_report(
     ValueError
         If the number of `tiles` is neither 0 nor that of ``evaluation.worst``.
     """
-    text = render(evaluation, tiles)
+    page = render(evaluation, tiles)
     with replacing(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(page, encoding="utf-8", newline="\n")
 
 
 def render(evaluation: Evaluation, tiles: Sequence[TileLayers]) -> str:
@@ -86,20 +86,20 @@ def render(evaluation: Evaluation, tiles: Sequence[TileLayers]) -> str:
         raise ValueError(f"{len(tiles)} pictures for {len(evaluation.worst)} tiles")
     colors = {info.id: info.color for info in evaluation.classes}
     shown = list(zip(evaluation.worst, tiles, strict=False))[:MOST_PICTURES]
-    text = (
+    page = (
         _environment()
         .get_template("report.html.j2")
         .render(
             evaluation=evaluation,
-            crs=places.crs_name(evaluation.grid.crs),
+            crs=text.crs_name(evaluation.grid.crs),
             plots=_plots(evaluation),
             tiles=[_view(evaluation, tile, layers, colors) for tile, layers in shown],
-            wrong=lambda pixels: places.ground(evaluation, pixels),
+            wrong=lambda pixels: text.ground(evaluation, pixels),
             difference=images.DIFFERENCE_COLORS,
         )
     )
     # A file name may hold bytes that are no text (surrogates): shown as such, never a broken page.
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _plots(evaluation: Evaluation) -> dict[str, list[list[Plot]]]:
@@ -125,7 +125,7 @@ def _view(
 ) -> TileView:
     return TileView(
         tile,
-        places.center(evaluation, tile),
+        text.center(evaluation, tile),
         "" if layers.scene is None else images.scene_picture(layers.scene),
         images.class_picture(layers.truth, layers.known, colors),
         images.class_picture(layers.prediction, layers.known, colors),
@@ -145,12 +145,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["count"] = numbers.count
-    environment.filters["short"] = numbers.short
-    environment.filters["last_name"] = places.last_name
+    environment.filters["count"] = text.count
+    environment.filters["short"] = text.short
+    environment.filters["last_name"] = text.last_name
     environment.filters["color"] = lambda color: "#{:02x}{:02x}{:02x}".format(*color)
     environment.globals.update(
-        figure=numbers.figure, share=numbers.share, size_range=charts.size_range, style=_style()
+        figure=text.figure, share=text.share, size_range=charts.size_range, style=_style()
     )
     return environment
 
