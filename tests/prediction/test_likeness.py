@@ -136,16 +136,16 @@ def test_a_scene_that_cannot_be_read_is_left_to_the_run(monkeypatch: pytest.Monk
 
 
 def test_little_of_a_large_scene_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    from geoseg.raster import scene
+    from geoseg.raster import stretch
 
     read = []
-    original = scene.read_patch
+    original = stretch.read_patch
 
     def counting(*arguments: object) -> object:
         patch = original(*arguments)  # type: ignore[arg-type]
         read.append(patch.valid.size)
         return patch
 
-    monkeypatch.setattr(scene, "read_patch", counting)
+    monkeypatch.setattr(stretch, "read_patch", counting)
     assert warnings(there(REAL / "banepa_nepal_drone_UNLABELLED_2048_3857.tif")) == ()
     assert 0 < sum(read) <= SAMPLE_PIXELS
