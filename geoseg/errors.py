@@ -7,6 +7,7 @@ One root to catch, and still the builtin that a caller expects::
     ├── InvalidModel                (ValueError)  a model folder, card or file that is wrong or unsafe
     ├── InvalidOption               (ValueError)  options that contradict each other or the input
     ├── UnwritableOutput            (OSError)     an output that exists, or that cannot be written
+    │   └── NoSpaceLeft                           the disk is full, or a quota or limit is reached
     ├── MissingExtra                (ImportError) what comes with an extra that is not installed
     ├── BackendUnavailable          (RuntimeError) a backend or device that this machine lacks
     └── OutOfDeviceMemory           (MemoryError) a batch that did not fit on the device
@@ -51,6 +52,10 @@ class InvalidOption(GeosegError, ValueError):
 
 class UnwritableOutput(GeosegError, OSError):
     """An output that exists already, has no known format, or cannot be written."""
+
+
+class NoSpaceLeft(UnwritableOutput):
+    """A file that had no room to grow: the disk is full, or a quota or limit is reached."""
 
 
 class BackendUnavailable(GeosegError, RuntimeError):

@@ -6,21 +6,39 @@ Everything that geoseg writes goes through `replacing`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from geoseg.errors import UnwritableOutput
+from geoseg.errors import GeosegError, NoSpaceLeft, UnwritableOutput
 
 LONGEST_NAME = 255
 """Bytes of a file's name that file systems take."""
 
 _SIDECARS = ("-journal", "-wal", "-shm", ".aux.xml", ".msk", ".ovr")
 """What SQLite and GDAL keep beside a file; beside another file of the name, it would corrupt it."""
+
+
+_FULL = {
+    errno.ENOSPC: "no space left in {folder}",
+    errno.EDQUOT: "the quota of disk space is used up in {folder}",
+    errno.EFBIG: "files may not grow any further in {folder} (a limit of the file system, or ulimit -f)",
+}
+_WORDS = (
+    (re.compile(r"no space left|disk is full", re.IGNORECASE), errno.ENOSPC),
+    (re.compile(r"quota exceeded", re.IGNORECASE), errno.EDQUOT),
+    (re.compile(r"file too large", re.IGNORECASE), errno.EFBIG),
+)
+"""How libraries that have no error numbers say so: SQLite, GDAL, Arrow."""
+
+_TRIAL = 1 << 18
+"""Bytes that are tried to be written where a library does not say why it could not."""
 
 
 @contextlib.contextmanager
@@ -43,24 +61,83 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     ------
     UnwritableOutput
         If the folder is missing or not writable, or `path` exists and `overwrite` is False.
+    NoSpaceLeft
+        If writing failed because the disk is full, or a quota or limit is reached.
     """
     check_writable(path, overwrite=overwrite)
     _remove_orphans(path)
     temporary = path.parent / f"{_stem(path)}{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}"
     try:
-        yield temporary
-        for file in temporary.iterdir() if temporary.is_dir() else ():
-            _sync(file)
-        _sync(temporary)
-        if overwrite or not path.exists():
-            for sidecar in _SIDECARS:
-                _remove(path.with_name(path.name + sidecar))
-        _publish(temporary, path, overwrite)
-        _sync(path.parent)
+        with telling_full_disks(path):
+            yield temporary
+            for file in temporary.iterdir() if temporary.is_dir() else ():
+                _sync(file)
+            _sync(temporary)
+            if overwrite or not path.exists():
+                for sidecar in _SIDECARS:
+                    _remove(path.with_name(path.name + sidecar))
+            _publish(temporary, path, overwrite)
+            _sync(path.parent)
     finally:
         _remove(temporary)
         for sidecar in _SIDECARS:
             _remove(temporary.with_name(temporary.name + sidecar))
+
+
+@contextlib.contextmanager
+def telling_full_disks(path: Path) -> Iterator[None]:
+    """Turn whatever is raised while `path` is written into `NoSpaceLeft` if that is the reason.
+
+    Where an error does not say so, it is tried whether a file in the folder can grow: so this has to be
+    inside of what removes the files that filled the disk.
+
+    Raises
+    ------
+    NoSpaceLeft
+    """
+    try:
+        yield
+    except Exception as error:
+        foreign = not isinstance(error, GeosegError)
+        if isinstance(error, NoSpaceLeft) or not (foreign or isinstance(error, UnwritableOutput)):
+            raise
+        number = _said_full(error) or _found_full(path)
+        if number is None:
+            raise
+        reason = _FULL[number].format(folder=path.absolute().parent)
+        raise NoSpaceLeft(f"{path}: {reason}; make room there, or write to another folder") from error
+
+
+def _said_full(error: BaseException | None) -> int | None:
+    """Return the number that an error, or one that caused it, has for a full disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error.errno
+        for words, number in _WORDS:
+            if words.search(str(error)):
+                return number
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _found_full(path: Path) -> int | None:
+    """Try to write beside `path`, as far into a file as the largest unfinished one reaches."""
+    folder = path.absolute().parent
+    trial = folder / f"{_stem(path)}{os.getpid()}-{secrets.token_hex(3)}.tmp"
+    try:
+        begun = [*folder.glob(f"{_stem(path)}*"), *folder.glob(".geoseg-*/*")]
+        reached = max((one.stat().st_size for one in begun if one.is_file()), default=0)
+        with trial.open("wb") as file:
+            file.seek(reached)
+            file.write(bytes(_TRIAL))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno if error.errno in _FULL else None
+    finally:
+        with contextlib.suppress(OSError):
+            trial.unlink()
+    return None
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
@@ -168,8 +245,9 @@ def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
-    except OSError:  # some network file systems cannot sync a folder
-        pass
+    except OSError as error:  # some network file systems cannot sync a folder, others are full only here
+        if error.errno in _FULL or error.errno == errno.EIO:
+            raise
     finally:
         os.close(handle)
 

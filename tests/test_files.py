@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from geoseg.errors import UnwritableOutput
+from geoseg.errors import NoSpaceLeft, UnreadableScene, UnwritableOutput
 from geoseg.files import check_writable, fingerprint, replacing
 
 
@@ -132,3 +135,76 @@ def test_only_what_is_written_is_synced_not_all_that_lies_beside_it(
         temporary.mkdir()
         (temporary / "weights").write_bytes(b"x")
     assert synced == [str(temporary / "weights"), str(temporary), str(tmp_path)]
+
+
+def chained(*errors: BaseException) -> BaseException:
+    """Return the first error, caused by the second, caused by the third …"""
+    for outer, inner in itertools.pairwise(errors):
+        outer.__cause__ = inner
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left in "),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the quota of disk space is used up in "),
+        (OSError(errno.EFBIG, "File too large"), "files may not grow any further in "),
+        (sqlite3.OperationalError("database or disk is full"), "no space left in "),
+        (RuntimeError("Error in FWrite(): No space left on device"), "no space left in "),
+        (chained(RuntimeError("batch"), OSError(errno.ENOSPC, "?")), "no space left in "),
+        (chained(UnwritableOutput("cannot be written"), OSError(errno.EDQUOT, "?")), "the quota of disk "),
+    ],
+)
+def test_a_full_disk_is_told_as_such(tmp_path: Path, error: Exception, reason: str) -> None:
+    target = tmp_path / "out.gpkg"
+    with pytest.raises(NoSpaceLeft) as caught, replacing(target) as path:
+        path.write_text("half")
+        raise error
+    folder = tmp_path.absolute()
+    assert str(caught.value).startswith(f"{target}: {reason}")
+    assert str(folder) in str(caught.value)
+    assert caught.value.__cause__ is error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("batch"),
+        OSError(errno.EIO, "Input/output error"),
+        UnwritableOutput("no"),
+        chained(UnreadableScene("scene.tif: no space left on device"), OSError(errno.ENOSPC, "?")),
+    ],
+)
+def test_what_is_no_full_disk_stays_as_it_is(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, replacing(tmp_path / "out.gpkg") as path:
+        path.write_text("half")
+        raise error
+    assert caught.value is error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_without_a_reason_is_tried_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    error = RuntimeError("Cannot find OGR field")
+    with pytest.raises(NoSpaceLeft, match="quota") as caught, replacing(tmp_path / "out.shp") as path:
+        path.write_text("half")
+        monkeypatch.setattr(os, "fsync", full)
+        raise error
+    assert caught.value.__cause__ is error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_only_when_synced_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NoSpaceLeft), replacing(tmp_path / "out.gpkg") as path:
+        path.write_text("x")
+    assert list(tmp_path.iterdir()) == []

@@ -67,6 +67,8 @@ def main() -> None:
             signal.signal(getattr(signal, name), _interrupt)
     # Arrow's own pools reserve a gigabyte of addresses, which counts where a limit is set on them.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    # What GDAL raises is told in one line; what it prints besides is not for the terminal.
+    os.environ.setdefault("CPL_LOG", os.devnull)
     code = run(sys.argv[1:])
     if "triton" not in sys.modules:  # which prints what is left as leaks
         # What is left needs no last look for garbage, which takes a quarter of a second.

@@ -100,7 +100,7 @@ def read_facts(scene: SceneInfo) -> RasterFacts:
     UnreadableScene
     """
     from geoseg.raster.encoding import CLASS_ITEM
-    from geoseg.raster.source import opened, translating
+    from geoseg.raster.opening import opened, translating
 
     with translating(scene.uri), opened(scene.uri, (scene.driver,)) as dataset:
         items = {str(key): str(value) for key, value in dataset.tags().items()}

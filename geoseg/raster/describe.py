@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 
 from geoseg.errors import UnreadableScene
-from geoseg.raster.source import Source, opened
+from geoseg.raster.opening import Source, opened
 from geoseg.raster.validity import stored_nodata
 from geoseg.values import GeoBox
+from geoseg.vectorfiles.crs import other_file
 
 BLOCK_LIMIT = 1 << 30
 """Largest block in bytes, unpacked, that is read: GDAL holds a block whole, however small the window."""
@@ -194,8 +195,13 @@ def check_readable(dataset: rasterio.DatasetReader, name: str) -> None:
     Raises
     ------
     UnreadableScene
-        For complex numbers, no image bands, absurd sizes, huge blocks, or a raster that only has RPCs.
+        For complex numbers, no image bands, absurd sizes, huge blocks, a raster that only has RPCs, or
+        a CRS that names a file.
     """
+    for crs in (dataset.crs, dataset.gcps[1]):
+        # PROJ opens such a file as soon as coordinates are carried over.
+        if crs and (named := other_file(crs.to_wkt())):
+            raise UnreadableScene(f"{name}: its CRS refers to another file ({named}); give it another CRS")
     if all(color == "alpha" for _, color in _colors(dataset)):
         raise UnreadableScene(f"{name}: has no image bands")
     if dataset.width * dataset.height > PIXEL_LIMIT:

@@ -18,9 +18,10 @@ from geoseg import files
 from geoseg.raster.describe import Band, SceneInfo, check_readable, describe, pixel_bytes
 from geoseg.raster.drivers import is_remote
 from geoseg.raster.handles import close_kept, useful_cache
+from geoseg.raster.opening import Source, opened, reading
 from geoseg.raster.resample import reach, resample, restore, taps
-from geoseg.raster.source import Source, opened, reading, resolve
-from geoseg.raster.validity import is_nodata, validity
+from geoseg.raster.source import resolve
+from geoseg.raster.validity import is_nodata, stored_nodata, validity
 from geoseg.values import GeoBox, Patch, Window
 
 __all__ = [
@@ -258,8 +259,12 @@ def read_window(
 def _stored(
     dataset: rasterio.DatasetReader, bands: list[int], frame: rasterio.windows.Window
 ) -> NDArray[np.generic]:
-    dtype = np.result_type(*(dataset.dtypes[i - 1] for i in bands))
-    return np.asarray(dataset.read(bands, window=frame, out_dtype=dtype))
+    """Return stored values; of bands of several types, in the type that holds them all."""
+    kinds = [dataset.dtypes[i - 1] for i in bands]
+    dtype = np.result_type(*kinds)
+    if len(set(kinds)) == 1:
+        return np.asarray(dataset.read(bands, window=frame, out_dtype=dtype))
+    return np.stack([dataset.read(i, window=frame).astype(dtype) for i in bands])
 
 
 def _validity(
@@ -279,7 +284,7 @@ def _validity(
         # band that is used and masked makes the pixel invalid.
         mask = dataset.read_masks(bands, window=frame)
     if scene.alpha:
-        alpha = dataset.read([*scene.alpha], window=frame)
+        alpha = _stored(dataset, [*scene.alpha], frame)
     valid = validity(stored, nodata=(), mask=mask, alpha=alpha)
     return valid & ~_is_nodata(dataset, scene, frame, stored, bands)
 
@@ -293,7 +298,9 @@ def _is_nodata(
 ) -> NDArray[np.bool_]:
     if all(band.nodata is None for band in scene.bands):  # none, or put aside by the caller
         return np.zeros(stored.shape[1:], bool)
-    values = dataset.nodatavals
+    # As the band itself holds it: in the type that all have in common, 0.1 may be another number.
+    held = map(stored_nodata, dataset.nodatavals, dataset.dtypes)
+    values = [None if value is None else value.item() for value in held]
     absent = is_nodata(stored, [values[i - 1] for i in bands])
     image = [1] if scene.palette else [band.index for band in scene.bands]
     for other in image:

@@ -21,9 +21,9 @@ from geoseg import files
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.raster.encoding import CLASS_ITEM, NODATA, Content, Encoding
 from geoseg.raster.environment import environment
+from geoseg.raster.opening import GDAL_ERRORS, opened, quietly, reason_of
 from geoseg.raster.resample import taps
 from geoseg.raster.scene import SceneInfo, read_validity
-from geoseg.raster.source import GDAL_ERRORS, opened, quietly, reason_of
 from geoseg.values import ClassRule, GeoBox, LayerSchema, ProbabilityBlock, Window
 
 _TILE = 512
@@ -125,7 +125,8 @@ class RasterSink:
         traceback: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._stack.__exit__(kind, error, traceback)
+            with self._translating():
+                self._stack.__exit__(kind, error, traceback)
             return
         with self._stack, self._translating():
             self._work.close()
@@ -226,7 +227,8 @@ class RasterSink:
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:
         try:
-            yield
+            with files.telling_full_disks(self.path):
+                yield
         except GDAL_ERRORS as error:
             raise UnwritableOutput(f"{self.path}: cannot be written ({reason_of(error)})") from error
 

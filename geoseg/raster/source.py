@@ -1,71 +1,41 @@
-"""The only door through which GDAL opens what geoseg reads.
-
-Everything that decides what GDAL may open stands here: which driver opens a file, what lies beside it,
-and how GDAL's exceptions become one line. Its configuration: `geoseg.raster.environment`.
-"""
+"""The only door through which rasters come in: which driver opens a file, and what lies beside it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shlex
+import sqlite3
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
+import numpy as np
 import rasterio
-from rasterio._err import CPLE_BaseError
-from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.vrt import WarpedVRT
 
-from geoseg.errors import UnreadableScene, silenced
+from geoseg.errors import UnreadableScene
 from geoseg.raster.drivers import (
     HEAD,
     REMOTE_DRIVERS,
     SOURCE_DRIVERS,
     VRT_LIMIT,
+    SourceElsewhere,
+    convert,
     driver_of,
-    is_remote,
     remote_uri,
     vrt_sources,
+    why_no_folder,
+    why_not,
 )
-from geoseg.raster.environment import BLOCK_CACHE, environment
-from geoseg.raster.handles import Cache, close_kept, kept_open
-from geoseg.raster.remote import explained, forget, persistently, remember
+from geoseg.raster.opening import GDAL_ERRORS, Source, anew, opened, reason_of
+from geoseg.vectorfiles.formats import check_database
 
-Result = TypeVar("Result")
-
-_threads = [os.environ.get("GDAL_NUM_THREADS", str(min(4, os.cpu_count() or 1)))]
-"""Threads that unpack the blocks of a window of a GeoTIFF, few, as each takes memory; the user's own number
-goes first."""
-
-_UNKNOWN = "not recognized as being in a supported"
-
-GDAL_ERRORS = (RasterioError, CPLE_BaseError)
-"""What rasterio raises: its own errors, and where it forgets to wrap them (closing, copying), GDAL's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Something that is safe to hand to GDAL.
-
-    Parameters
-    ----------
-    uri : str
-        Absolute path, or a ``/vsi…`` path for a URL.
-    drivers : tuple of str
-        Drivers to try, in order; one for a local file.
-    name : str
-        What the user called it, for messages.
-    """
-
-    uri: str
-    drivers: tuple[str, ...]
-    name: str
+_RASTERS = "SELECT table_name FROM gpkg_contents WHERE data_type IN ('tiles', '2d-gridded-coverage')"
+_ENVI_LIMIT = 1 << 20
+"""Bytes of a header that are looked at."""
+_VIEW = re.compile(r"CREATE\s+VIEW\s", re.IGNORECASE)
 
 
 def resolve(source: str | os.PathLike[str]) -> Source:
@@ -80,150 +50,21 @@ def resolve(source: str | os.PathLike[str]) -> Source:
     name = os.fspath(source)
     remote = remote_uri(name)
     if remote is not None:
-        _anew(remote)
+        anew(remote)
         return Source(remote, REMOTE_DRIVERS, name)
     path = Path(os.path.abspath(name))
-    _anew(str(path))
+    anew(str(path))
     if str(path).startswith("/vsi"):
-        raise UnreadableScene(f"{name}: GDAL's virtual paths are not accepted; give a file or a URL")
+        raise UnreadableScene(
+            f"{name}: GDAL's virtual paths are not accepted; give a file (unpack archives) or a URL"
+        )
     driver = _local_driver(path, name)
     if driver == "VRT":
         _check_vrt(path, name)
+    elif driver == "GPKG":
+        _check_database(path, name)
     _check_company(path, driver, name)
     return Source(str(path), (driver,), name)
-
-
-def quietly() -> AbstractContextManager[None]:
-    """Silence rasterio's warning about missing georeference; geoseg says it in its own words."""
-    return silenced(NotGeoreferencedWarning)
-
-
-@contextlib.contextmanager
-def translating(name: str) -> Iterator[None]:
-    """Turn what rasterio and GDAL raise into `UnreadableScene`: one line with the innermost reason."""
-    try:
-        yield
-    except UnreadableScene:
-        raise
-    except (*GDAL_ERRORS, OSError) as error:
-        reason = reason_of(error)
-        unknown = _UNKNOWN in reason
-        message = "not a raster that GDAL can read" if unknown else f"cannot be read ({reason})"
-        if (uri := remote_uri(name)) is not None:
-            message = explained(uri, reason) or message
-        raise UnreadableScene(f"{name}: {message}") from error
-
-
-def reading(source: Source | str, read: Callable[[], Result]) -> Result:
-    """Call what opens and reads a scene; for a URL, again where the network failed it.
-
-    Raises
-    ------
-    UnreadableScene
-        See `translating`.
-    """
-    uri, name = (source.uri, source.name) if isinstance(source, Source) else (source, source)
-    with translating(name):
-        return persistently(read, partial(_anew, uri), reason_of, GDAL_ERRORS) if is_remote(uri) else read()
-
-
-def _anew(uri: str) -> None:
-    """Keep nothing open or in memory of a file: it may be another by now."""
-    close_kept(uri)
-    if is_remote(uri):
-        forget(uri)
-
-
-@contextlib.contextmanager
-def opened(
-    uri: str,
-    drivers: tuple[str, ...],
-    *,
-    overview: int | None = None,
-    warped: bool = False,
-    quiet: bool = True,
-    within: str | None = None,
-    keep: Cache | None = None,
-) -> Iterator[rasterio.DatasetReader]:
-    """Open a raster for reading.
-
-    Every call opens and closes a dataset of its own, but for URLs and what is to be kept.
-
-    Parameters
-    ----------
-    uri, drivers
-        From `resolve`.
-    overview : int or None
-        Overview to read instead of full resolution, 0 is the first.
-    warped : bool
-        View a raster that has only ground control points on the regular grid that they imply.
-    quiet : bool
-        Open `quietly`.
-    within : str or None
-        For `uri` that is a mosaic of geoseg's own making: the raster that it shows.
-    keep : callable, optional
-        Keep the dataset open for the next call, see `geoseg.raster.handles.kept_open`. The blocks of a
-        GeoTIFF are then unpacked on up to four cores.
-
-    Raises
-    ------
-    rasterio.errors.RasterioError
-        To be wrapped by `translating`.
-    """
-    options = {} if overview is None else {"overview_level": overview}
-
-    def enter(stack: contextlib.ExitStack) -> rasterio.DatasetReader:
-        with quietly() if quiet else contextlib.nullcontext():
-            dataset = stack.enter_context(_open(uri, drivers, options, _threads[0] if keep else "1"))
-        return stack.enter_context(_warped(dataset)) if warped else dataset
-
-    cache = BLOCK_CACHE if keep is None else None
-    with environment(within or uri, cache), contextlib.ExitStack() as stack:
-        if is_remote(uri):
-            remember(uri)
-        if keep is not None or is_remote(uri):
-            yield stack.enter_context(kept_open((uri, overview, warped), enter, keep))
-        else:
-            yield enter(stack)
-
-
-def _open(
-    uri: str, drivers: tuple[str, ...], options: dict[str, int], threads: str
-) -> rasterio.DatasetReader:
-    def read_by(driver: str) -> rasterio.DatasetReader:
-        more = {"num_threads": threads} if driver == "GTiff" else {}
-        return rasterio.open(uri, driver=driver, sharing=False, **options, **more)
-
-    for driver in drivers[:-1]:
-        try:
-            return read_by(driver)
-        except GDAL_ERRORS as error:
-            if _UNKNOWN not in reason_of(error):
-                raise
-    return read_by(drivers[-1])
-
-
-def _after_fork() -> None:
-    """Unpack on one thread in a child: GDAL's others are the parent's, and would be waited for for ever."""
-    _threads[0] = "1"
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def _warped(dataset: rasterio.DatasetReader) -> WarpedVRT:
-    crs = dataset.gcps[1]
-    palette = dataset.colorinterp[0].name == "palette"
-    has_alpha = any(color.name == "alpha" for color in dataset.colorinterp)
-    return WarpedVRT(
-        dataset,
-        src_crs=crs,
-        crs=crs,
-        resampling=Resampling.nearest if palette else Resampling.bilinear,
-        add_alpha=dataset.nodata is None and not has_alpha,
-        tolerance=0,  # exact positions: a pixel is the same through any window
-    )
 
 
 def _local_driver(path: Path, name: str) -> str:
@@ -233,12 +74,31 @@ def _local_driver(path: Path, name: str) -> str:
         raise UnreadableScene(f"{name}: no such file") from None
     except (OSError, ValueError) as error:
         raise UnreadableScene(f"{name}: {reason_of(error)}") from error
+    if stat.S_ISDIR(mode):
+        raise UnreadableScene(f"{name}: {why_no_folder(name)}")
     if not stat.S_ISREG(mode):
         raise UnreadableScene(f"{name}: is not a regular file")
-    driver = driver_of(_head(path, name))
+    head = _head(path, name)
+    driver = driver_of(head) or ("ENVI" if _envi_header(path) else None)
     if driver is None:
-        raise UnreadableScene(f"{name}: not a raster that GDAL can read")
+        raise UnreadableScene(f"{name}: {why_not(name, head)}")
     return driver
+
+
+def _envi_header(path: Path) -> bytes | None:
+    """Return the header of ENVI that GDAL would find beside a file of raw pixels; None: there is none.
+
+    It looks for ``scene.dat.hdr`` first, then ``scene.hdr``, in upper or lower case.
+    """
+    wanted = [f"{path.name}.hdr".lower(), path.with_suffix(".hdr").name.lower()]
+    with os.scandir(path.parent) as entries:
+        found = {entry.name.lower(): Path(entry.path) for entry in entries if entry.name.lower() in wanted}
+    header = next((found[name] for name in wanted if name in found), path)
+    if header.name == path.name or not header.is_file():
+        return None
+    with header.open("rb") as file:
+        content = file.read(_ENVI_LIMIT)
+    return content if content.startswith(b"ENVI") else None
 
 
 def _head(path: Path, name: str) -> bytes:
@@ -252,19 +112,22 @@ def _head(path: Path, name: str) -> bytes:
 def _check_vrt(path: Path, name: str) -> None:
     with path.open("rb") as file:
         content = file.read(VRT_LIMIT + 1)
+    advice = "make a GeoTIFF of it with gdal_translate if you trust it"
     try:
         for source in vrt_sources(content):
             _check_vrt_source(path.parent, source)
+    except SourceElsewhere as error:
+        raise UnreadableScene(
+            f"{name}: a VRT with {error}; put the VRT above its tiles, or {advice}"
+        ) from error
     except (ValueError, UnreadableScene) as error:
-        advice = "make a GeoTIFF of it with gdal_translate if you trust it"
         raise UnreadableScene(f"{name}: a VRT with {error}, which is not accepted; {advice}") from error
 
 
 def _check_vrt_source(folder: Path, source: str) -> None:
     path = folder / source
-    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-    if not inside:
-        raise ValueError(f"the source {source}, which is outside its folder")
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise SourceElsewhere(f"the source {source} outside its folder")
     try:
         driver = _local_driver(path, source)
     except UnreadableScene as error:
@@ -272,6 +135,45 @@ def _check_vrt_source(folder: Path, source: str) -> None:
     if driver not in SOURCE_DRIVERS:
         raise ValueError(f"the {driver} source {source}")
     _check_company(path, driver, f"the source {source}")
+
+
+def _check_database(path: Path, name: str) -> None:
+    """Check that a GeoPackage holds one raster and, by the rules for vectors, nothing from elsewhere.
+
+    Triggers, which GDAL itself makes, do nothing where a database is only read. Views could call
+    functions of GDAL's.
+    """
+    try:
+        check_database(path)
+        tables = dict(_ask(path, "SELECT lower(name), CAST(sql AS TEXT) FROM sqlite_master"))
+        rasters = [str(row[0]) for row in _ask(path, _RASTERS)] if "gpkg_contents" in tables else []
+    except (sqlite3.Error, OSError, ValueError) as error:
+        raise UnreadableScene(f"{name}: cannot be read as a GeoPackage ({reason_of(error)})") from error
+    views = [table for table, text in tables.items() if _VIEW.match(text or "")]
+    if not rasters:
+        what = "MBTiles, which geoseg does not read" if "tiles" in tables else "a database without a raster"
+        raise UnreadableScene(f"{name}: is {what}; {convert(name)}")
+    if views:
+        raise UnreadableScene(
+            f"{name}: has the view {views[0]}, which is not accepted; {convert(name)} if you trust it"
+        )
+    if len(rasters) > 1:
+        chosen = shlex.quote(f"GPKG:{name}:{rasters[0]}")
+        raise UnreadableScene(
+            f"{name}: holds {len(rasters)} rasters ({', '.join(rasters)}); "
+            f"make a GeoTIFF of one: gdal_translate -of COG {chosen} {shlex.quote(rasters[0])}.tif"
+        )
+
+
+def _ask(path: Path, question: str) -> list[tuple[Any, ...]]:
+    """Ask a database; one that may need a folder that can be written to, as the file stands."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            return database.execute(question).fetchall()
+    except sqlite3.OperationalError:
+        place = f"{path.as_uri()}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(place, uri=True)) as database:
+            return database.execute(question).fetchall()
 
 
 def _check_company(path: Path, driver: str, name: str) -> None:
@@ -296,6 +198,22 @@ def _check_company(path: Path, driver: str, name: str) -> None:
                 raise UnreadableScene(
                     f"{name}: {file.name} refers to an overview in another file; remove that"
                 )
+            if driver_name == "ENVI":
+                _check_envi(raster, file, name)
+
+
+def _check_envi(raster: rasterio.DatasetReader, path: Path, name: str) -> None:
+    """Check that a file of raw pixels is whole: GDAL would read what is missing as zeros."""
+    header = (_envi_header(path) or b"").lower()
+    if re.search(rb"^\s*file[ _]compression\s*=\s*[1-9]", header, re.MULTILINE):
+        raise UnreadableScene(
+            f"{name}: is compressed as a whole, which geoseg does not read; {convert(name)}"
+        )
+    pixel = sum(np.dtype(dtype).itemsize for dtype in raster.dtypes if "complex" not in dtype)
+    offsets = re.findall(rb"^\s*header[ _]offset\s*=\s*(\d+)", header, re.MULTILINE)
+    needed = raster.width * raster.height * pixel + max(map(int, offsets), default=0)
+    if (size := path.stat().st_size) < needed:
+        raise UnreadableScene(f"{name}: has {size} bytes, its header wants {needed}; is it complete?")
 
 
 @contextlib.contextmanager
@@ -304,12 +222,3 @@ def _recognizing(name: str) -> Iterator[None]:
         yield
     except GDAL_ERRORS as error:
         raise UnreadableScene(f"{name}: not a raster that GDAL can read ({reason_of(error)})") from error
-
-
-def reason_of(error: BaseException) -> str:
-    """Return the innermost message of a chain of exceptions as one line: GDAL's own reason comes last."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
-        error = inner
-    return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from geoseg.errors import GeosegError, UnwritableOutput
-from geoseg.files import check_writable
+from geoseg.files import check_writable, telling_full_disks
 from geoseg.values import LayerSchema
 from geoseg.vector.sink.geojson import write_geojson, write_geojson_lines
 from geoseg.vector.sink.geoparquet import write_geoparquet
@@ -138,7 +138,8 @@ def _translated(path: Path) -> Iterator[None]:
 
     ogr_errors = (ogr.CRSError, ogr.DataLayerError, ogr.DataSourceError, ogr.FeatureError, ogr.FieldError)
     try:
-        yield
+        with telling_full_disks(path):
+            yield
     except GeosegError:
         raise
     except (*ogr_errors, CRSError, sqlite3.Error, OSError) as error:

@@ -74,8 +74,8 @@ def write_flatgeobuf(
     import pyogrio
 
     with (
+        tempfile.TemporaryDirectory(dir=place.parent, prefix=".geoseg-") as folder,
         replacing(place, overwrite=overwrite) as path,
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=".geoseg-") as folder,
     ):
         # GDAL puts a scratch file beside what it writes: keep that in the folder too.
         waiting, complete = Path(folder) / "features.gpkg", Path(folder) / "features.fgb"
@@ -105,12 +105,12 @@ def write_shapefile(
     suffixes = [".shx", ".dbf", ".cpg", *([] if schema.crs is None else [".prj"])]
     places = {".shp": place, **{suffix: place.with_suffix(suffix) for suffix in suffixes}}
     with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=place.parent, prefix=".geoseg-"))
         # Left in reverse: the .shp appears last, when the files that it needs are there.
         hidden = {
             suffix: stack.enter_context(replacing(file, overwrite=overwrite))
             for suffix, file in places.items()
         }
-        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=place.parent, prefix=".geoseg-"))
         path = Path(folder) / "features.shp"
 
         def append(features: GeoDataFrame, **options: Any) -> None:

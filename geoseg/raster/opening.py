@@ -1,0 +1,198 @@
+"""Opening datasets with GDAL, and how its exceptions become one line.
+
+Only with what `geoseg.raster.source.resolve` has found to be safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.vrt import WarpedVRT
+
+from geoseg.errors import UnreadableScene, silenced
+from geoseg.raster.drivers import is_remote, remote_uri
+from geoseg.raster.environment import BLOCK_CACHE, environment
+from geoseg.raster.handles import Cache, close_kept, kept_open
+from geoseg.raster.remote import explained, forget, persistently, remember
+
+Result = TypeVar("Result")
+
+_threads = [os.environ.get("GDAL_NUM_THREADS", str(min(4, os.cpu_count() or 1)))]
+"""Threads that unpack the blocks of a window of a GeoTIFF, few, as each takes memory; the user's own number
+goes first."""
+
+_UNKNOWN = "not recognized as being in a supported"
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises: its own errors, and where it forgets to wrap them (closing, copying), GDAL's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that is safe to hand to GDAL.
+
+    Parameters
+    ----------
+    uri : str
+        Absolute path, or a ``/vsi…`` path for a URL.
+    drivers : tuple of str
+        Drivers to try, in order; one for a local file.
+    name : str
+        What the user called it, for messages.
+    """
+
+    uri: str
+    drivers: tuple[str, ...]
+    name: str
+
+
+def quietly() -> AbstractContextManager[None]:
+    """Silence rasterio's warning about missing georeference; geoseg says it in its own words."""
+    return silenced(NotGeoreferencedWarning)
+
+
+@contextlib.contextmanager
+def translating(name: str) -> Iterator[None]:
+    """Turn what rasterio and GDAL raise into `UnreadableScene`: one line with the innermost reason."""
+    try:
+        yield
+    except UnreadableScene:
+        raise
+    except (*GDAL_ERRORS, OSError) as error:
+        reason = reason_of(error)
+        unknown = _UNKNOWN in reason
+        message = "not a raster that GDAL can read" if unknown else f"cannot be read ({reason})"
+        if (uri := remote_uri(name)) is not None:
+            message = explained(uri, reason) or message
+        raise UnreadableScene(f"{name}: {message}") from error
+
+
+def reading(source: Source | str, read: Callable[[], Result]) -> Result:
+    """Call what opens and reads a scene; for a URL, again where the network failed it.
+
+    Raises
+    ------
+    UnreadableScene
+        See `translating`.
+    """
+    uri, name = (source.uri, source.name) if isinstance(source, Source) else (source, source)
+    with translating(name):
+        return persistently(read, partial(anew, uri), reason_of, GDAL_ERRORS) if is_remote(uri) else read()
+
+
+def anew(uri: str) -> None:
+    """Keep nothing open or in memory of a file: it may be another by now."""
+    close_kept(uri)
+    if is_remote(uri):
+        forget(uri)
+
+
+@contextlib.contextmanager
+def opened(
+    uri: str,
+    drivers: tuple[str, ...],
+    *,
+    overview: int | None = None,
+    warped: bool = False,
+    quiet: bool = True,
+    within: str | None = None,
+    keep: Cache | None = None,
+) -> Iterator[rasterio.DatasetReader]:
+    """Open a raster for reading.
+
+    Every call opens and closes a dataset of its own, but for URLs and what is to be kept.
+
+    Parameters
+    ----------
+    uri, drivers
+        From `resolve`.
+    overview : int or None
+        Overview to read instead of full resolution, 0 is the first.
+    warped : bool
+        View a raster that has only ground control points on the regular grid that they imply.
+    quiet : bool
+        Open `quietly`.
+    within : str or None
+        For `uri` that is a mosaic of geoseg's own making: the raster that it shows.
+    keep : callable, optional
+        Keep the dataset open for the next call, see `geoseg.raster.handles.kept_open`. The blocks of a
+        GeoTIFF are then unpacked on up to four cores.
+
+    Raises
+    ------
+    rasterio.errors.RasterioError
+        To be wrapped by `translating`.
+    """
+    options = {} if overview is None else {"overview_level": overview}
+
+    def enter(stack: contextlib.ExitStack) -> rasterio.DatasetReader:
+        with quietly() if quiet else contextlib.nullcontext():
+            dataset = stack.enter_context(_open(uri, drivers, options, _threads[0] if keep else "1"))
+        return stack.enter_context(_warped(dataset)) if warped else dataset
+
+    cache = BLOCK_CACHE if keep is None else None
+    with environment(within or uri, cache), contextlib.ExitStack() as stack:
+        if is_remote(uri):
+            remember(uri)
+        if keep is not None or is_remote(uri):
+            yield stack.enter_context(kept_open((uri, overview, warped), enter, keep))
+        else:
+            yield enter(stack)
+
+
+def _open(
+    uri: str, drivers: tuple[str, ...], options: dict[str, int], threads: str
+) -> rasterio.DatasetReader:
+    def read_by(driver: str) -> rasterio.DatasetReader:
+        more = {"num_threads": threads} if driver == "GTiff" else {}
+        return rasterio.open(uri, driver=driver, sharing=False, **options, **more)
+
+    for driver in drivers[:-1]:
+        try:
+            return read_by(driver)
+        except GDAL_ERRORS as error:
+            if _UNKNOWN not in reason_of(error):
+                raise
+    return read_by(drivers[-1])
+
+
+def _after_fork() -> None:
+    """Unpack on one thread in a child: GDAL's others are the parent's, and would be waited for for ever."""
+    _threads[0] = "1"
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _warped(dataset: rasterio.DatasetReader) -> WarpedVRT:
+    crs = dataset.gcps[1]
+    palette = dataset.colorinterp[0].name == "palette"
+    has_alpha = any(color.name == "alpha" for color in dataset.colorinterp)
+    return WarpedVRT(
+        dataset,
+        src_crs=crs,
+        crs=crs,
+        resampling=Resampling.nearest if palette else Resampling.bilinear,
+        add_alpha=dataset.nodata is None and not has_alpha,
+        tolerance=0,  # exact positions: a pixel is the same through any window
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the innermost message of a chain of exceptions as one line: GDAL's own reason comes last."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+        error = inner
+    return " ".join(str(error).split()) or type(error).__name__
