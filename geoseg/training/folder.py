@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from geoseg.errors import GeosegError, OutOfDeviceMemory, UnwritableOutput
+from geoseg.errors import GeosegError, NoSpaceLeft, OutOfDeviceMemory, UnwritableOutput
 from geoseg.files import fingerprint, replacing
 from geoseg.training.data.chips import chip_rows
 from geoseg.training.data.spec import DataSpec
@@ -110,6 +110,8 @@ def writing(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except NoSpaceLeft as error:
+        raise NoSpaceLeft(f"{error}; the same command goes on") from error
     except GeosegError:
         raise
     except OSError as error:

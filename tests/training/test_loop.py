@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from geoseg.backends.architectures import load
-from geoseg.errors import InvalidOption, UnreadableScene, UnwritableOutput
+from geoseg.errors import InvalidOption, NoSpaceLeft, UnreadableScene, UnwritableOutput
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.folder import CHECKPOINT, CheckpointFiles
@@ -248,7 +248,7 @@ def test_checkpoints_hold_data_only_and_appear_whole(recipe, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(NoSpaceLeft, match="no space left in"):
         CheckpointFiles().save_checkpoint({"a": 1}, checkpoint)
     assert checkpoint.read_bytes() == before
     assert not [path for path in recipe.run_folder.iterdir() if ".tmp" in path.name]

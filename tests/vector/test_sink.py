@@ -21,7 +21,7 @@ import pytest
 import shapely
 from pyproj import CRS, Transformer
 
-from geoseg.errors import UnwritableOutput
+from geoseg.errors import NoSpaceLeft, UnwritableOutput
 from geoseg.testing import assert_same_polygons
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector.pieces import Evidence, Piece
@@ -212,7 +212,7 @@ def small_disk() -> Iterator[None]:
 @formats
 def test_a_full_disk_is_one_line_and_leaves_nothing(suffix: str, tmp_path: Path) -> None:
     batches = [features(count=2500, target=crs_of(suffix))] * 3
-    with pytest.raises(UnwritableOutput, match="cannot be written") as caught, small_disk():
+    with pytest.raises(NoSpaceLeft, match="files may not grow any further in ") as caught, small_disk():
         write(tmp_path / f"out{suffix}", schema(crs_of(suffix)), *batches)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
