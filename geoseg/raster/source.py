@@ -10,7 +10,6 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -30,7 +29,7 @@ from geoseg.raster.drivers import (
     why_not,
 )
 from geoseg.raster.opening import GDAL_ERRORS, Source, anew, opened, reason_of
-from geoseg.vectorfiles.formats import check_database
+from geoseg.vectorfiles.formats import check_database, opened_database
 
 _RASTERS = "SELECT table_name FROM gpkg_contents WHERE data_type IN ('tiles', '2d-gridded-coverage')"
 _ENVI_LIMIT = 1 << 20
@@ -145,11 +144,14 @@ def _check_database(path: Path, name: str) -> None:
     """
     try:
         check_database(path)
-        tables = dict(_ask(path, "SELECT lower(name), CAST(sql AS TEXT) FROM sqlite_master"))
-        rasters = [str(row[0]) for row in _ask(path, _RASTERS)] if "gpkg_contents" in tables else []
+        with opened_database(path) as database:
+            found = database.execute("SELECT lower(name), CAST(sql AS TEXT) FROM sqlite_master")
+            tables = {str(table): text or "" for table, text in found}
+            rows = database.execute(_RASTERS).fetchall() if "gpkg_contents" in tables else []
+        rasters = [str(row[0]) for row in rows]
     except (sqlite3.Error, OSError, ValueError) as error:
         raise UnreadableScene(f"{name}: cannot be read as a GeoPackage ({reason_of(error)})") from error
-    views = [table for table, text in tables.items() if _VIEW.match(text or "")]
+    views = [table for table, text in tables.items() if _VIEW.match(text)]
     if not rasters:
         what = "MBTiles, which geoseg does not read" if "tiles" in tables else "a database without a raster"
         raise UnreadableScene(f"{name}: is {what}; {convert(name)}")
@@ -163,17 +165,6 @@ def _check_database(path: Path, name: str) -> None:
             f"{name}: holds {len(rasters)} rasters ({', '.join(rasters)}); "
             f"make a GeoTIFF of one: gdal_translate -of COG {chosen} {shlex.quote(rasters[0])}.tif"
         )
-
-
-def _ask(path: Path, question: str) -> list[tuple[Any, ...]]:
-    """Ask a database; one that may need a folder that can be written to, as the file stands."""
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-            return database.execute(question).fetchall()
-    except sqlite3.OperationalError:
-        place = f"{path.as_uri()}?mode=ro&immutable=1"
-        with contextlib.closing(sqlite3.connect(place, uri=True)) as database:
-            return database.execute(question).fetchall()
 
 
 def _check_company(path: Path, driver: str, name: str) -> None:

@@ -176,7 +176,7 @@ def check_database(path: Path) -> None:
         If it cannot be read; also where changes wait in a write-ahead log that needs a folder that can be
         written to: GDAL would read it without them.
     """
-    with _opened(path) as database:
+    with opened_database(path) as database:
         found = database.execute("SELECT name, CAST(sql AS TEXT) FROM sqlite_master WHERE sql IS NOT NULL")
         # SQLite goes by the text alone, which may be a blob; the page, 0 for a virtual one, can be any.
         for name, text in found.fetchall():
@@ -195,7 +195,14 @@ def check_database(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def opened_database(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database for reading; one in a folder that cannot be written to, as its file stands.
+
+    Raises
+    ------
+    sqlite3.Error
+        Also where changes wait in a write-ahead log that cannot be read there.
+    """
     place = f"{path.absolute().as_uri()}?mode=ro"
     try:
         with contextlib.closing(sqlite3.connect(place, uri=True)) as database:
