@@ -26,9 +26,9 @@ from scenes import make_scene
 
 from geoseg.errors import GeosegError
 from geoseg.models.bundle import INT8, IR, ONNX, Bundle, find_model
+from geoseg.prediction.decide import decide
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.survey import survey
 from geoseg.prediction.wiring import Work
 from geoseg.values import Patch
 
@@ -87,7 +87,8 @@ def candidate(scene: Path, options: PredictOptions) -> Candidate:
     GeosegError
         If this machine or the model lacks the backend or the precision.
     """
-    work, resources = survey(scene, options)
+    decision = decide(scene, options)
+    work, resources = decision.work, decision.resources
     predictor, patches = work.load(), _patches(work)
     inputs = work.plan.inputs
     tiles = np.stack([inputs.prepare(patch) for patch in patches])

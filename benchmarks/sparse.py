@@ -22,7 +22,7 @@ from scenes import PATCH, make_sparse_scene
 
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.report import Event, Planned, peak_memory
-from geoseg.prediction.run import predict_scene
+from geoseg.prediction.session import predict_scene
 from geoseg.testing import make_model
 
 COLUMNS: common.Columns = {

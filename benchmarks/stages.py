@@ -26,10 +26,10 @@ from unittest import mock
 
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.report import peak_memory
-from geoseg.prediction.run import predict_scene
+from geoseg.prediction.session import predict_scene
 
 STAGES = {
-    "read": "geoseg.prediction.survey:PlanReader.__call__",
+    "read": "geoseg.prediction.reading:PlanReader.__call__",
     "prepare and add": "geoseg.prediction.blocks:infer_pixels",
     "blend": "geoseg.prediction.blocks:blend_block",
     "trace": "geoseg.prediction.blocks:finish_block",

@@ -58,7 +58,7 @@ def predict(
     import pyogrio
 
     from geoseg.prediction.options import PredictOptions
-    from geoseg.prediction.run import predict_scene
+    from geoseg.prediction.session import predict_scene
 
     chosen = PredictOptions(model=model, **options)
     with tempfile.TemporaryDirectory() as folder:

@@ -95,10 +95,10 @@ def predict(
 
 def least_memory(scene: Path, **options: Any) -> str:
     """Return the smallest ``--max-memory`` that is taken: blocks are as small as they get with it."""
-    from geoseg.prediction.survey import survey
+    from geoseg.prediction.decide import decide
 
     with pytest.raises(InvalidOption) as caught:
-        survey(scene, PredictOptions(max_memory=1, **options))
+        decide(scene, PredictOptions(max_memory=1, **options))
     found = re.search(r"needs (\d+MB) at least", str(caught.value))
     assert found is not None, str(caught.value)
     return found[1]

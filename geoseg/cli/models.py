@@ -113,7 +113,7 @@ def _picture(bundle: Bundle, scene: str | None) -> Patch | None:
 
     side, card = 2 * bundle.card.tile, bundle.card
     if scene is not None:
-        from geoseg.prediction.survey import read_middle
+        from geoseg.prediction.decide import read_middle
 
         return read_middle(scene, str(bundle.path), side)
     if card.inputs.bands != ("red", "green", "blue") or card.inputs.dtype != "uint8":

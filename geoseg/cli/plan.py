@@ -12,10 +12,7 @@ from geoseg.cli.options import one_scene, options_of
 from geoseg.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
-    from geoseg.prediction.forecast import Forecast
-    from geoseg.prediction.outlook import Outlook
-
-_SOURCES = {"runs": "by earlier runs on this machine", "measured": "by a few tiles measured on this machine"}
+    from geoseg.prediction.estimate import Estimate
 
 
 @click.command()
@@ -43,31 +40,26 @@ def plan(scene: str, out: Path | None, as_json: bool, quiet: bool, **options: An
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
     from geoseg.cli.rows import print_rows
     from geoseg.cli.steps import StatusDisplay
-    from geoseg.prediction.outlook import look_ahead
-    from geoseg.prediction.run import check_no_input_is_replaced, check_raster_path
+    from geoseg.prediction.estimate import estimate
+    from geoseg.prediction.session import check_outputs
 
     chosen = PredictOptions(**options)
-    check_raster_path(chosen)
-    if out is not None:
-        from geoseg.vector.sink import check_vector_path
-
-        check_vector_path(out, overwrite=chosen.overwrite)
-        check_no_input_is_replaced(scene, out, chosen)
+    check_outputs(scene, out, chosen)
     with StatusDisplay(quiet=quiet) as display:
-        outlook = look_ahead(scene, chosen, display)
+        estimated = estimate(scene, chosen, display)
     if as_json:
         from geoseg.cli.info import crs_facts
 
-        click.echo(json.dumps({**outlook.as_json(), "crs": crs_facts(outlook.plan.scene.geobox)}))
+        click.echo(json.dumps({**estimated.as_json(), "crs": crs_facts(estimated.plan.scene.geobox)}))
     else:
-        print_rows(rows(outlook))
+        print_rows(rows(estimated))
 
 
-def rows(outlook: Outlook) -> list[tuple[str, str]]:
+def rows(estimated: Estimate) -> list[tuple[str, str]]:
     """Return labels and values for people."""
     from geoseg.cli.info import crs_facts, crs_name
 
-    plan, scene = outlook.plan, outlook.plan.scene
+    plan, scene = estimated.plan, estimated.plan.scene
     down, across = plan.tiles.block_shape
     side, rows, cols = plan.tiles.block, len(plan.tiles.rows), len(plan.tiles.cols)
     bands = ", ".join(f"{name} {band}" for name, band in zip(plan.inputs.bands, plan.bands, strict=True))
@@ -76,21 +68,21 @@ def rows(outlook: Outlook) -> list[tuple[str, str]]:
         ("size", f"{scene.geobox.width:,} × {scene.geobox.height:,} px{_of(scene.resolution)}"),
         ("CRS", crs_name(crs_facts(scene.geobox))),
         ("bands", bands),
-        ("works on", _grid(outlook)),
+        ("works on", _grid(estimated)),
         ("tiles", f"{cols:,} × {rows:,} of {plan.tiles.rows.size} px, {plan.tiles.rows.overlap} px overlap"),
-        ("skipped", _skipped(outlook)),
-        ("forward", f"{outlook.forward_ratio:.2f} pixels seen by the model for each pixel worked on"),
-        ("blocks", f"{across:,} × {down:,} of up to {side} × {side} tiles, {_parallel(outlook)}"),
+        ("skipped", _skipped(estimated)),
+        ("forward", f"{estimated.forward_ratio:.2f} pixels seen by the model for each pixel worked on"),
+        ("blocks", f"{across:,} × {down:,} of up to {side} × {side} tiles, {_parallel(estimated)}"),
         ("model", plan.model_name),
-        ("backend", f"{plan.precision} on {outlook.device} ({plan.reason})"),
-        ("batch", _count(outlook.resources.batch, "tile")),
-        ("memory", _memory(outlook)),
-        ("time", _time(outlook.forecast)),
+        ("backend", f"{plan.precision} on {estimated.device} ({estimated.remarks.reason})"),
+        ("batch", _count(estimated.resources.batch, "tile")),
+        ("memory", _memory(estimated)),
+        ("time", _time(estimated.seconds)),
     ]
     if plan.stretch is not None:
         pairs = ", ".join(f"{low:g}–{high:g}" for low, high in plan.stretch)
         found.insert(4, ("stretch", f"{pairs} to 0–255"))
-    return [*found, *(("warning", text) for text in plan.warnings)]
+    return [*found, *(("warning", text) for text in estimated.remarks.warnings)]
 
 
 def _of(resolution: tuple[float, float] | list[float] | None) -> str:
@@ -100,45 +92,45 @@ def _of(resolution: tuple[float, float] | list[float] | None) -> str:
     return f" of {across} m" if across == down else f" of {across} × {down} m"
 
 
-def _grid(outlook: Outlook) -> str:
-    from geoseg.prediction.outlook import grid_resolution
+def _grid(estimated: Estimate) -> str:
+    from geoseg.prediction.estimate import grid_resolution
 
-    plan, scene = outlook.plan, outlook.plan.scene
+    plan, scene = estimated.plan, estimated.plan.scene
     if plan.grid.shape == scene.geobox.shape:
         return "the scene's own pixels"
     resolution = grid_resolution(scene.resolution, scene.geobox, plan.grid)
     return f"{plan.grid.width:,} × {plan.grid.height:,} px{_of(resolution)}, resampled"
 
 
-def _skipped(outlook: Outlook) -> str:
-    least, most = ("", "") if outlook.empty_is_all else ("at least ", " at most")
-    empty = f"{least}{_count(outlook.empty, 'tile')} without data or outside" if outlook.empty else "none"
-    known = " known beforehand" if most and not outlook.empty else ""
-    return f"{empty}{known}; {outlook.tiles:,} to infer{most}"
+def _skipped(estimated: Estimate) -> str:
+    least, most = ("", "") if estimated.empty_is_all else ("at least ", " at most")
+    empty = f"{least}{_count(estimated.empty, 'tile')} without data or outside" if estimated.empty else "none"
+    known = " known beforehand" if most and not estimated.empty else ""
+    return f"{empty}{known}; {estimated.tiles:,} to infer{most}"
 
 
 def _count(number: int, thing: str, plural: str = "s") -> str:
     return f"{number:,} {thing}{'' if number == 1 else plural}"
 
 
-def _parallel(outlook: Outlook) -> str:
-    resources = outlook.resources
+def _parallel(estimated: Estimate) -> str:
+    resources = estimated.resources
     if resources.scheduler is not None:
         return f"on the cluster at {resources.scheduler}"
     processes = "" if resources.workers is None else f"{_count(resources.workers, 'process', 'es')} of "
     return f"up to {resources.in_flight} at once on {processes}{_count(resources.threads, 'thread')}"
 
 
-def _memory(outlook: Outlook) -> str:
+def _memory(estimated: Estimate) -> str:
     from geoseg.cli.progress import megabytes
 
-    parts = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in outlook.memory.parts)
-    return f"{megabytes(outlook.memory.total)}: {parts}"
+    parts = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in estimated.memory.parts)
+    return f"{megabytes(estimated.memory.total)}: {parts}"
 
 
-def _time(forecast: Forecast) -> str:
+def _time(seconds: float | None) -> str:
     from geoseg.cli.progress import duration
 
-    if forecast.seconds is None:
+    if seconds is None:
         return "unknown on a cluster"
-    return f"about {duration(forecast.seconds)}, {_SOURCES[forecast.source]}"
+    return f"about {duration(seconds)}, by a few tiles measured on this machine"

@@ -39,7 +39,7 @@ def predict(scene: str, out: Path, as_json: bool, quiet: bool, **options: Any) -
       geoseg predict scene.tif --out land.gpkg --model models/mine --raster land.tif
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
     from geoseg.cli.progress import ProgressDisplay
-    from geoseg.prediction.run import predict_scene
+    from geoseg.prediction.session import predict_scene
 
     chosen = PredictOptions(**options)
     with ProgressDisplay(quiet=quiet) as display:

@@ -57,18 +57,17 @@ class ProgressDisplay(Display):
         """Show an event of the run."""
         if isinstance(event, Planned):
             self._resumable = event.resumable
-            self._begin(event.plan, event.blocks_known)
+            self._begin(event)
         else:
             self._update(event)
 
-    def _begin(self, plan: Plan, blocks_known: int) -> None:
+    def _begin(self, planned: Planned) -> None:
         if self._quiet:
             return
-        if blocks_known:
-            click.echo(
-                f"geoseg: going on where the last run stopped ({blocks_known} blocks are done)", err=True
-            )
-        for warning in plan.warnings:
+        plan, done = planned.plan, planned.blocks_known
+        if done:
+            click.echo(f"geoseg: going on where the last run stopped ({done} blocks are done)", err=True)
+        for warning in planned.remarks.warnings:
             click.echo(f"geoseg: warning: {plan.scene.name}: {warning}", err=True)
         if not self._live:
             return
@@ -116,13 +115,13 @@ def summary(report: RunReport) -> list[str]:
     lines = [
         f"{report.features:,} features{area}",
         f"coverage   {report.coverage:.1%} of the scene has a prediction",
-        f"model      {plan.model_name} on {plan.precision}{_because(plan)}",
+        f"model      {plan.model_name} on {plan.precision}{_because(report.remarks.reason)}",
         f"grid       {plan.grid.width} × {plan.grid.height} px"
         f"{_resampled(plan)}, {report.tally.inferred} tiles inferred, {report.tally.skipped} empty skipped",
-        f"time       {duration(report.seconds)}, {speed:.2f} MPix/s{_predicted_time(report)}",
+        f"time       {duration(report.seconds)}, {speed:.2f} MPix/s",
         *([] if report.peak_memory is None else [_memory(report, report.peak_memory)]),
         *([] if report.tally.shrunk_batch is None else [_batch(report.tally.shrunk_batch)]),
-        *(f"warning    {text}" for text in report.warnings[len(plan.warnings) :]),
+        *(f"warning    {text}" for text in report.warnings[len(report.remarks.warnings) :]),
         *(f"wrote      {path}" for path in report.files),
     ]
     if plan.stretch is not None:
@@ -140,20 +139,11 @@ def summary(report: RunReport) -> list[str]:
     return lines
 
 
-def _predicted_time(report: RunReport) -> str:
-    """Return what was predicted; of what was left to do, where the run went on, nothing was."""
-    forecast = report.forecast
-    if forecast is None or forecast.seconds is None or report.blocks_known:
-        return ""
-    return f" (predicted: {duration(forecast.seconds)})"
-
-
 def _memory(report: RunReport, peak: int) -> str:
-    forecast, whose = report.forecast, "" if report.alone else " in this process"
-    planned = ""
-    if forecast is not None and forecast.memory is not None:
+    whose, planned = "" if report.alone else " in this process", ""
+    if report.planned_memory is not None:
         others = "" if report.alone else "with those of its workers here, "
-        planned = f" ({others}planned: {megabytes(forecast.memory)})"
+        planned = f" ({others}planned: {megabytes(report.planned_memory)})"
     return f"memory     {megabytes(peak)} at most{whose}{planned}"
 
 
@@ -161,8 +151,8 @@ def _batch(size: int) -> str:
     return f"batch      shrunk to {size} tile{'' if size == 1 else 's'}: more did not fit on the device"
 
 
-def _because(plan: Plan) -> str:
-    return f" ({plan.reason})" if plan.reason else ""
+def _because(reason: str) -> str:
+    return f" ({reason})" if reason else ""
 
 
 def _resampled(plan: Plan) -> str:

@@ -118,7 +118,7 @@ def predicted(
     ------
     GeosegError
     """
-    from geoseg.prediction.run import predict_scene
+    from geoseg.prediction.session import predict_scene
 
     with tempfile.TemporaryDirectory(prefix="geoseg-") as name:
         polygons, raster = Path(name) / "polygons.gpkg", Path(name) / "probability.tif"

@@ -1,7 +1,11 @@
-"""What happens to one block: infer, blend, trace. The same functions in any scheduler.
+"""What happens to one block of tiles, in four steps: infer, share strips, blend, finish.
 
-Every function here is pure, so that a block can be done again after a worker died, with the same
-result.
+The steps are the same functions in any scheduler (`geoseg.prediction.wiring`), and pure, so that a block
+can be done again after a worker died, with the same result. They are those of a model that gives
+probabilities; a model that gives something else, objects say, brings its own four.
+
+Where nothing can be, a step is left out: its result is then None, or a value whose arrays are a single
+zero that is seen everywhere.
 """
 
 from __future__ import annotations
@@ -158,39 +162,86 @@ def prepare(plan: Plan, patch: Patch, normalizes: bool) -> NDArray[np.float32] |
     return plan.inputs.prepare(patch)
 
 
-def take_share(inferred: Inferred, taker: BlockIndex) -> Share:
-    """Return what a block hands to a neighbour, so that the block itself can be let go."""
-    return inferred.shares[taker]
+def share_strip(inferred: Inferred, taker: BlockIndex) -> Share | None:
+    """Return what a block adds to a neighbour, None where that is nothing; the block can then be let go."""
+    share = inferred.shares[taker]
+    # Where a giver found nothing valid, so does every other, and the sums there mean nothing.
+    return share if share.valid.any() or share.missing else None
 
 
 def blend_block(
-    plan: Plan, block: BlockIndex, inferred: Inferred, strips: Sequence[Share]
+    plan: Plan, block: BlockIndex, inferred: Inferred | None, strips: Sequence[Share | None]
 ) -> ProbabilityBlock:
-    """Blend a block's core from its own sums and its neighbours' strips."""
-    return blend(plan.tiles, block, [inferred.shares[block], *strips])
+    """Blend a block's core from its own sums and its neighbours' strips.
+
+    Parameters
+    ----------
+    inferred : Inferred or None
+        None: its tiles hold nothing.
+    strips : sequence of Share or None
+        Of the neighbours above and to the left.
+    """
+    own = _empty_share(plan, block) if inferred is None else inferred.shares[block]
+    return blend(plan.tiles, block, [own, *(strip for strip in strips if strip is not None)])
 
 
-def take_margin(plan: Plan, blended: ProbabilityBlock, taker: BlockIndex) -> ProbabilityBlock:
-    """Return the last rows and columns of a blended core that a neighbour needs for tracing."""
-    return crop(blended, blended.window.intersection(plan.tiles.field(taker)))
+def share_margin(plan: Plan, blended: ProbabilityBlock, taker: BlockIndex) -> ProbabilityBlock | None:
+    """Return the last rows and columns of a blended core that a neighbour traces with, None if invalid."""
+    margin = crop(blended, blended.window.intersection(plan.tiles.field(taker)))
+    return margin if margin.valid.any() else None
 
 
 def finish_block(
     plan: Plan,
     block: BlockIndex,
-    blended: ProbabilityBlock,
-    margins: Sequence[ProbabilityBlock],
-    tally: Tally,
+    blended: ProbabilityBlock | None,
+    margins: Sequence[ProbabilityBlock | None],
+    tally: Tally | None,
 ) -> BlockResult:
-    """Trace a block, once the margins of its upper and left neighbours are there."""
-    field = assemble(plan.tiles.field(block), [blended, *margins])
+    """Trace a block, once the margins of its upper and left neighbours are there.
+
+    Parameters
+    ----------
+    blended : ProbabilityBlock or None
+        Its core; None: that holds nothing.
+    tally : Tally or None
+        Of its inference; None: all of its tiles were skipped.
+    """
+    known = [margin for margin in margins if margin is not None]
+    if blended is None and not known:
+        return empty_result(plan, block, tally)
+    blended = blended or _empty_core(plan, block)
+    field = assemble(plan.tiles.field(block), [blended, *known])
     grid = plan.tiles.window
     pieces = trace(field, plan.tiles.region(block), grid.shape, plan.rule, plan.outline)
-    tally += Tally(
+    counted = Tally(
         valid_pixels=int(np.count_nonzero(blended.valid)),
         class_pixels=int(np.count_nonzero(plan.classify(blended))),
     )
-    return BlockResult(block, pieces, blended if plan.wants_raster else None, tally)
+    tally = tally or _all_skipped(plan, block)
+    return BlockResult(block, pieces, blended if plan.wants_raster else None, tally + counted)
+
+
+def empty_result(plan: Plan, block: BlockIndex, tally: Tally | None = None) -> BlockResult:
+    """Return the result of a block where no pixel that tracing it looks at is valid."""
+    raster = _empty_core(plan, block) if plan.wants_raster else None
+    return BlockResult(block, Pieces((), ()), raster, tally or _all_skipped(plan, block))
+
+
+def _all_skipped(plan: Plan, block: BlockIndex) -> Tally:
+    return Tally(skipped=sum(1 for _ in plan.tiles.tiles(block)))
+
+
+def _empty_share(plan: Plan, block: BlockIndex) -> Share:
+    core = plan.tiles.core(block)
+    sums = np.broadcast_to(np.uint32(0), (len(plan.rule.channels), *core.shape))
+    return Share(block, sums, np.broadcast_to(np.False_, core.shape))
+
+
+def _empty_core(plan: Plan, block: BlockIndex) -> ProbabilityBlock:
+    core = plan.tiles.core(block)
+    values = np.broadcast_to(np.uint16(0), (len(plan.rule.channels), *core.shape))
+    return ProbabilityBlock(core, values, np.broadcast_to(np.False_, core.shape))
 
 
 def crop(block: ProbabilityBlock, window: Window) -> ProbabilityBlock:

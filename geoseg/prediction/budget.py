@@ -1,21 +1,27 @@
-"""Dividing a budget of memory: how large blocks are, how many at once, how many tiles a pass. Pure."""
+"""Fitting a run into memory: how large blocks are, how many at once, how many tiles a pass. Pure."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from geoseg.backends.footprint import Footprint
 from geoseg.errors import InvalidOption
-from geoseg.prediction.machine import ADDRESSES
-from geoseg.prediction.memory import memory_use
+from geoseg.prediction.memory import ADDRESSES, memory_use
 from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.plan import BLOCK_PIXELS, Plan
-from geoseg.prediction.resources import FEWEST_THREADS, Resources
+from geoseg.prediction.resources import FEWEST_THREADS, Machine, Resources, choose_gpus, choose_resources
 
 MEGABYTE = 10**6
+
+DEFAULT_MEMORY = 2 * 10**9
+"""What a run takes unasked, at most; on several GPUs, for each of them."""
+
+DEFAULT_SHARE = 4
+"""Unasked, a run takes no more than this part of the memory: a quarter."""
 
 TILES_A_REQUEST = 2
 """Tiles that are under way for each that the backend works at a time: one that is worked, one that waits.
@@ -24,16 +30,15 @@ Fewer leave cores of a large machine without work."""
 Choice = tuple[Plan, Resources]
 
 
-def settle_memory(
+def fit_run(
     plan: Plan,
-    resources: Resources,
     options: PredictOptions,
-    *,
-    default: int,
-    limit: int | None = None,
+    device: str,
+    network: Footprint,
+    machine: Machine,
     known: Sequence[int] = (),
 ) -> Choice:
-    """Choose the size of blocks, and cut the resources, so that the run keeps its budget.
+    """Choose the size of blocks and the resources of a run, so that it keeps its budget of memory.
 
     Of several GPUs that nobody asked for, as many are used as the budget has room for processes.
 
@@ -41,14 +46,13 @@ def settle_memory(
     ----------
     plan : Plan
         With blocks of any size.
-    resources : Resources
-        What the machine offers.
     options : PredictOptions
-        The budget, and a batch that is not to be changed.
-    default : int
-        Bytes where the options name no budget: a wish, more is taken where nothing less would do.
-    limit : int or None
-        Bytes that the process may have at all.
+        The budget, and what is not to be changed.
+    device : str
+        Where the model runs, as the predictor names it.
+    network : Footprint
+        What the model takes in each process.
+    machine : Machine
     known : sequence of int
         Sizes of blocks that an earlier run has left results of, in tiles a side, the one with most
         first: they are preferred to any other.
@@ -58,44 +62,81 @@ def settle_memory(
     InvalidOption
         If the budget is not enough for anything; names the smallest that is.
     """
-    while len(resources.gpus) > 1 and options.workers is None:
+    tiles = len(plan.tiles.rows) * len(plan.tiles.cols)
+    gpus = choose_gpus(options, machine.gpus, device, tiles)
+    while True:
+        offered = replace(machine, gpus=gpus)
+        resources = choose_resources(options, plan.tiles.rows.size, device, offered, network)
+        cuda = network.fixed if resources.gpu else 0
+        default = default_budget(machine.memory, cuda=cuda, workers=resources.workers or 0)
+        if len(gpus) < 2 or options.workers is not None:
+            return fit_memory(plan, resources, options, default, machine.memory, known)
         with contextlib.suppress(InvalidOption):
-            return _settle(plan, resources, options, default, limit, known)
-        resources = resources.on(resources.gpus[:-1])
-    return _settle(plan, resources, options, default, limit, known)
+            return fit_memory(plan, resources, options, default, machine.memory, known)
+        gpus = gpus[:-1]
 
 
-def _settle(
+def default_budget(limit: int | None, *, cuda: int = 0, workers: int = 0) -> int:
+    """Return the bytes that a run takes where nobody says how many.
+
+    Parameters
+    ----------
+    limit : int or None
+        What the process may have at most: whatever else, no more than the share of it is taken.
+    cuda : int
+        Bytes that CUDA takes of the host in each process, which alone is about as much as
+        `DEFAULT_MEMORY`; 0 on a CPU.
+    workers : int
+        Processes beside this one that each serve a GPU.
+    """
+    wanted = DEFAULT_MEMORY * max(1, workers if cuda else 1) + cuda * (1 + workers)
+    return wanted if limit is None else min(wanted, limit // DEFAULT_SHARE)
+
+
+def fit_memory(
     plan: Plan,
     resources: Resources,
     options: PredictOptions,
     default: int,
-    limit: int | None,
-    known: Sequence[int],
+    limit: int | None = None,
+    known: Sequence[int] = (),
 ) -> Choice:
+    """Choose the size of blocks, and cut the resources, so that the run keeps its budget.
+
+    Parameters and errors are those of `fit_run`, and
+
+    resources : Resources
+        What the machine offers.
+    default : int
+        Bytes where the options name no budget: a wish, more is taken where nothing less would do.
+    limit : int or None
+        Bytes that the process may have at all.
+    """
     batches, under_way = [resources.batch], 0
     if options.batch == AUTO:
-        batches = _halves(resources.batch)
+        batches = [resources.batch >> step for step in range(resources.batch.bit_length())]
     if options.batch == AUTO and options.scheduler is None:  # of its workers' cores nothing is known here
         under_way = TILES_A_REQUEST * (resources.network.requests or 0)
     asked = options.max_memory
     budget = default if asked == AUTO else min(asked, limit or asked)
     if found := first_within(choices(plan, resources, known, batches, under_way), budget):
         return found
-    every = [*choices(plan, resources, _sides(plan), batches, under_way)]
+    sides = range(max(1, BLOCK_PIXELS // plan.tiles.rows.stride), 0, -1)
+    every = [*choices(plan, resources, sides, batches, under_way)]
     if found := first_within(every, budget):
         return found
     least = min(every, key=_total)
+    fewer = " or fewer --workers" if (resources.workers or 1) > 1 else ""
     if asked != AUTO and _total(least) > asked:
         raise InvalidOption(
             f"--max-memory {_megabytes(asked)}: this run needs {_megabytes(_total(least))} at least; "
-            f"give that, or a smaller --tile{_fewer(resources)}"
+            f"give that, or a smaller --tile{fewer}"
         )
     if limit is not None and _total(least) > limit:
         raise InvalidOption(
             f"this run needs {_megabytes(_total(least))} of memory, more than the {_megabytes(limit)} "
             f"that it may have by the machine, its container or ulimit (of ulimit -v {_megabytes(ADDRESSES)} "
-            f"are set aside for libraries); give a smaller --tile{_fewer(resources)}"
+            f"are set aside for libraries); give a smaller --tile{fewer}"
         )
     # A little above the least, so that a large model does not make all blocks tiny.
     return first_within(every, min(_total(least) * 5 // 4, limit or sys.maxsize)) or least
@@ -139,23 +180,15 @@ def choices(
 
 def _choice(plan: Plan, resources: Resources, side: int, batch: int, threads: int) -> Choice:
     """Return blocks of a size, and a batch that divides one evenly: a rest would waste a pass."""
-    plan = replace(plan, tiles=replace(plan.tiles, block=side))
+    plan = plan.with_blocks(side)
     tiles = min(side, len(plan.tiles.rows)) * min(side, len(plan.tiles.cols))
     passes = math.ceil(tiles / batch)
     return plan, resources.cut(batch=math.ceil(tiles / passes), threads=threads)
 
 
-def first_within(candidates: Sequence[Choice] | Iterator[Choice], budget: int) -> Choice | None:
+def first_within(candidates: Iterable[Choice], budget: int) -> Choice | None:
     """Return the first choice whose use of memory keeps a budget; None where there is none."""
     return next((choice for choice in candidates if _total(choice) <= budget), None)
-
-
-def _sides(plan: Plan) -> range:
-    return range(max(1, BLOCK_PIXELS // plan.tiles.rows.stride), 0, -1)
-
-
-def _halves(batch: int) -> list[int]:
-    return [batch >> step for step in range(batch.bit_length())]
 
 
 def _total(choice: Choice) -> int:
@@ -165,7 +198,3 @@ def _total(choice: Choice) -> int:
 def _megabytes(size: int) -> str:
     """Return a size rounded up, so that to give it is enough."""
     return f"{math.ceil(size / MEGABYTE)}MB"
-
-
-def _fewer(resources: Resources) -> str:
-    return " or fewer --workers" if (resources.workers or 1) > 1 else ""

@@ -1,4 +1,4 @@
-"""Keeping what was inferred, so that a killed run goes on where it was.
+"""Keeping what was inferred, so that a killed run is resumed where it was.
 
 Inference is what costs; blending, tracing and writing are repeated in no time and give the same
 result from the same sums. A journal is therefore a folder beside the output with one record for
@@ -15,7 +15,8 @@ import math
 import shutil
 import zipfile
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -127,31 +128,31 @@ class Journal:
         return self.folder / f"{block.row}_{block.col}-{self.digest[:16]}.npz"
 
 
-def known_blocks(out: Path, plan: Plan) -> tuple[int, ...]:
-    """Return the sizes of blocks that records beside an output have, the one with most first.
+def records_beside(out: Path) -> Counter[str]:
+    """Return how many blocks interrupted runs left beside an output, by the start of their digest."""
+    folder = Journal.beside(out, "").folder
+    return Counter(path.stem.rpartition("-")[2] for path in folder.glob("*.npz"))
 
-    The size of blocks is the only part of a plan that follows from the memory; a run that is gone on
-    with under another budget keeps it where it can.
+
+def kept_sides(records: Mapping[str, int], plan: Plan) -> tuple[int, ...]:
+    """Return the sizes of blocks that records of a plan have, in tiles a side, the one with most first.
+
+    The size of blocks is the only part of a plan that follows from the memory; a run that is resumed
+    under another budget keeps it where it can.
 
     Parameters
     ----------
-    out : Path
-        The output.
+    records : mapping of str to int
+        See `records_beside`.
     plan : Plan
         With blocks of any size.
-
-    Returns
-    -------
-    tuple of int
-        Tiles along a side of a block.
     """
-    folder = Journal.beside(out, "").folder
-    found = Counter(path.stem.rpartition("-")[2] for path in folder.glob("*.npz"))
-    if not found:
+    if not records:
         return ()
     sides = range(1, max(1, BLOCK_PIXELS // plan.tiles.rows.stride) + 1)
-    digests = {replace(plan, tiles=replace(plan.tiles, block=side)).digest[:16]: side for side in sides}
-    return tuple(digests[digest] for digest, _ in found.most_common() if digest in digests)
+    digests = {plan.with_blocks(side).digest[:16]: side for side in sides}
+    most_first = sorted(records, key=lambda digest: -records[digest])
+    return tuple(digests[digest] for digest in most_first if digest in digests)
 
 
 def _unpack_record(record: np.lib.npyio.NpzFile, grid: TileGrid, block: BlockIndex) -> Inferred:

@@ -1,4 +1,4 @@
-"""How much memory a run takes at its peak, computed from its plan and its resources. Pure.
+"""How much memory a run takes at its peak, by its plan and its resources, and how much it may have.
 
 Every figure that is not the size of an array in `geoseg.prediction` (blocks, reading), `geoseg.grid`,
 `geoseg.raster.scene` or `geoseg.vector` was measured as the peak resident size of runs, and rounded up.
@@ -7,9 +7,12 @@ The sum is meant to be a ceiling: at least what a run takes, and not much more.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -43,6 +46,10 @@ OUTLINE = 16
 
 PART = 60
 """Bytes of unfinished polygons that wait at the lower seam, for each column of the grid."""
+
+ADDRESSES = 15 * 10**8
+"""Address space that libraries and stacks of threads reserve and never use, measured (up to 1.25 GB) and
+rounded up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +132,7 @@ def _extent(plan: Plan) -> int:
 
 def _read_size(plan: Plan) -> int:
     """Return the bytes of a pixel in all bands that are read."""
-    return sum(_itemsize(band.read_dtype) for band in plan.scene.bands if band.index in plan.bands)
-
-
-def _itemsize(dtype: str) -> int:
-    return np.dtype(dtype).itemsize
+    return sum(np.dtype(band.read_dtype).itemsize for band in plan.scene.bands if band.index in plan.bands)
 
 
 def _inferring(plan: Plan, extent: int, resources: Resources) -> int:
@@ -173,12 +176,8 @@ def _between_rows(plan: Plan) -> int:
     """Return the bytes of strips and margins that wait for the next row of blocks, and of weights."""
     channels, tiles = _channels(plan), plan.tiles
     a_column = tiles.rows.overlap * (4 * channels + 1) + tiles.halo * (2 * channels + 1)
-    weights = sum(2 * len(axis) * axis.size + 32 * axis.n for axis in _axes((tiles.rows, tiles.cols)))
+    weights = sum(2 * len(axis) * axis.size + 32 * axis.n for axis in {tiles.rows, tiles.cols})
     return plan.grid.width * a_column + weights
-
-
-def _axes(axes: Iterable[Axis]) -> set[Axis]:
-    return set(axes)
 
 
 def _caches(plan: Plan, resources: Resources, readers: int | None) -> int:
@@ -199,3 +198,56 @@ def _read_cache(plan: Plan) -> int:
 
 def _channels(plan: Plan) -> int:
     return len(plan.rule.channels)
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Return the bytes that this process may have at most, None where nothing says so.
+
+    The least of the machine's memory, the limits of the control groups (version 1 and 2) that the
+    process is in and of those above them, and its own limits ``RLIMIT_AS`` (less `ADDRESSES`) and
+    ``RLIMIT_DATA``.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``proc`` and ``sys`` are.
+    """
+    return min([*_machine(), *_control_groups(root), *_own_limits()], default=None)
+
+
+def _machine() -> Iterator[int]:
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        if pages > 0 and size > 0:
+            yield pages * size
+
+
+def _control_groups(root: Path) -> Iterator[int]:
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, place = line.split(":", 2)
+        if number == "0":
+            folder, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            folder, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # In a container the path is often that outside of it: then only the topmost file is there.
+        inside = Path(place.lstrip("/"))
+        for group in (inside, *inside.parents):
+            with contextlib.suppress(OSError, ValueError):  # ValueError: "max", no limit
+                yield int((folder / group / name).read_text(encoding="ascii"))
+
+
+def _own_limits() -> Iterator[int]:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for kind, unused in ((resource.RLIMIT_AS, ADDRESSES), (resource.RLIMIT_DATA, 0)):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            yield max(0, soft - unused)

@@ -1,4 +1,4 @@
-"""Deciding everything that fixes an output bit, before a pixel is read. Pure."""
+"""Everything that fixes an output bit, and how it follows from scene, model and options. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import functools
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,6 @@ from geoseg.errors import InvalidOption
 from geoseg.grid import TILE_MULTIPLE, Axis, TileGrid, choose_tile, classify
 from geoseg.models.card import ModelCard
 from geoseg.models.inputs import InputSpec
-from geoseg.prediction.fit import check_resolution
 from geoseg.prediction.options import AUTO, Limits, PredictOptions
 from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema, ProbabilityBlock
 from geoseg.vector.shape import ShapeRules
@@ -26,13 +26,20 @@ from geoseg.vector.shape import ShapeRules
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-    from geoseg.raster.describe import SceneInfo
+    from geoseg.raster.describe import Band, SceneInfo
 
 BLOCK_PIXELS = 2048
 """Largest side of a block; bigger ones save nothing and wait longer for the first polygon."""
 
 NOISE_PIXELS = 25
 """The default of --min-area, in pixels of the working grid."""
+
+SAME_RESOLUTION = 0.05
+"""A scene this close to the model's resolution (relative) is taken as it is, not resampled."""
+
+COARSE = 2.0
+TOO_COARSE = 4.0
+"""Beyond this many times the coarsest resolution that the model was trained at: warned, refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +72,6 @@ class Plan:
         Backend and precision, which fix the last bits of a probability.
     wants_raster : bool
         Whether blended blocks are handed out.
-    warnings : tuple of str
-        What a user should know before trusting the result.
-    reason : str
-        Why this precision, for people.
     """
 
     scene: SceneInfo
@@ -87,19 +90,11 @@ class Plan:
     crs: str | None
     precision: str
     wants_raster: bool
-    warnings: tuple[str, ...] = ()
-    reason: str = ""
 
     @property
     def digest(self) -> str:
         """Digest of all that fixes the result: two runs with the same digest may be mixed."""
-        facts = {
-            field.name: _canonical(getattr(self, field.name))
-            for field in dataclasses.fields(self)
-            if field.name not in {"scene", "warnings", "reason"}
-        }
-        facts["scene"] = self.scene.fingerprint
-        facts["versions"] = _versions(self.precision)
+        facts = {"plan": _canonical(self), "versions": _versions(self.precision)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -128,6 +123,10 @@ class Plan:
         }
         return LayerSchema(self.model_name, self.crs or self.grid.crs, self.classes, metadata)
 
+    def with_blocks(self, side: int) -> Plan:
+        """Return the plan with blocks of so many tiles a side."""
+        return replace(self, tiles=replace(self.tiles, block=side))
+
     def classify(self, block: ProbabilityBlock) -> NDArray[np.uint8]:
         """Return the class ids of a block; 0 where there is none."""
         return classify(block.values, self.rule)
@@ -144,11 +143,29 @@ def _versions(precision: str) -> list[str]:
 def _canonical(value: Any) -> Any:
     if hasattr(value, "wkb_hex"):
         return value.wkb_hex
+    if hasattr(value, "fingerprint"):  # a scene: the same wherever it lies
+        return value.fingerprint
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [_canonical(part) for part in value]
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What a user should know of a plan; it changes no bit.
+
+    Parameters
+    ----------
+    warnings : tuple of str
+        What to know before trusting the result.
+    reason : str
+        Why this backend and precision.
+    """
+
+    warnings: tuple[str, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,25 +179,21 @@ class View:
     crs: str | None
 
 
-def make_plan(
-    scene: SceneInfo,
-    card: ModelCard,
-    options: PredictOptions,
-    view: View,
-    *,
-    precision: str,
-    reason: str = "",
-) -> Plan:
-    """Resolve every option that is ``auto`` and decide grid and tiles.
+def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: View, precision: str) -> Plan:
+    """Resolve every option that is ``auto`` and choose grid and tiles.
 
     Blocks are the largest that make sense; `geoseg.prediction.budget` fits them to the memory.
+
+    Parameters
+    ----------
+    precision : str
+        `Predictor.name` of what runs the model.
 
     Raises
     ------
     InvalidOption
         If the options, the scene and the model do not fit together.
     """
-    warnings = [*scene.warnings, *check_resolution(scene, card)]
     pixel_m = 1.0 if scene.resolution is None else _pixel_size(scene, view.grid)
     tile, overlap = _tile(view.grid, card, options)
     threshold = card.threshold if options.threshold == AUTO else options.threshold
@@ -201,8 +214,6 @@ def make_plan(
         crs=view.crs,
         precision=precision,
         wants_raster=options.raster is not None,
-        warnings=tuple(warnings),
-        reason=reason,
     )
 
 
@@ -233,6 +244,13 @@ def smallest_object_m2(known: float | None, pixel_m: float) -> float:
         What a model's card says; None: nothing.
     pixel_m : float
         Side of a pixel of the working grid in metres.
+
+    Examples
+    --------
+    >>> smallest_object_m2(None, 0.5)
+    6.25
+    >>> smallest_object_m2(12.0, 0.5)
+    12.0
     """
     return NOISE_PIXELS * pixel_m**2 if known is None else known
 
@@ -253,3 +271,113 @@ def _tile_grid(grid: GeoBox, tile: int, overlap: int, card: ModelCard) -> TileGr
         raise InvalidOption(f"--overlap {overlap}: must lie within 0 and half the tile of {tile}")
     rows, cols = Axis(grid.height, tile, overlap), Axis(grid.width, tile, overlap)
     return TileGrid(rows, cols, max(1, BLOCK_PIXELS // rows.stride))
+
+
+def working_grid(geobox: GeoBox, resolution: tuple[float, float] | None, wanted: float | None) -> GeoBox:
+    """Return the grid to work on: the scene's own, or the same ground at the model's resolution.
+
+    Parameters
+    ----------
+    resolution : (float, float) or None
+        Metres a pixel of the scene measures along its columns and rows; None: unknown.
+    wanted : float or None
+        Metres a pixel of the model measures; None: any.
+
+    Examples
+    --------
+    >>> scene = GeoBox(100, 200, (0.15, 0.0, 0.0, 0.0, -0.15, 0.0), "EPSG:32632")
+    >>> working_grid(scene, (0.15, 0.15), 0.3).shape
+    (50, 100)
+    >>> working_grid(scene, (0.15, 0.15), 0.152) is scene
+    True
+    """
+    if resolution is None or wanted is None:
+        return geobox
+    factors = [size / wanted for size in resolution]
+    if all(abs(factor - 1) <= SAME_RESOLUTION for factor in factors):
+        return geobox
+    width, height = (
+        max(1, round(pixels * factor))
+        for pixels, factor in zip((geobox.width, geobox.height), factors, strict=True)
+    )
+    return geobox.resized(height, width)
+
+
+def choose_bands(
+    scene: SceneInfo, wanted: Sequence[str], bands: tuple[int, ...] | None, how: str = "3,2,1"
+) -> tuple[int, ...]:
+    """Return the scene's bands for the model's, in the model's order.
+
+    In order of precedence: what the user named; the bands whose colour interpretation is the
+    model's band name; all bands in file order where the scene has as many as the model.
+
+    Raises
+    ------
+    InvalidOption
+        If the scene has no such bands, or it is not clear which they are.
+    """
+    need, have = len(wanted), len(scene.bands)
+    names = ", ".join(wanted)
+    if bands is not None:
+        if len(bands) != need or not {band.index for band in scene.bands}.issuperset(bands):
+            raise InvalidOption(
+                f"{scene.name}: --bands must name {need} bands (for {names}) among its 1 to {have}"
+            )
+        return bands
+    if have < need:
+        raise InvalidOption(
+            f"{scene.name}: has {_count(have, 'band')}, the model needs {need} ({names}); "
+            "choose a model for such imagery"
+        )
+    colors = {band.color: band.index for band in reversed(scene.bands)}
+    if all(name in colors for name in wanted):
+        return tuple(colors[name] for name in wanted)
+    if have == need:
+        return tuple(band.index for band in scene.bands)
+    raise InvalidOption(
+        f"{scene.name}: has {have} bands without colours; say which are {names}, such as --bands {how}"
+    )
+
+
+def needs_stretch(scene_bands: Sequence[Band], inputs: InputSpec, name: str) -> bool:
+    """Whether values of the scene must be mapped to the model's range.
+
+    Raises
+    ------
+    InvalidOption
+        If they must, but the model's range is not the 8-bit one that a stretch maps to.
+    """
+    if all(band.read_dtype == inputs.dtype for band in scene_bands):
+        return False
+    if inputs.dtype == "uint8":
+        return True
+    raise InvalidOption(
+        f"{name}: is {scene_bands[0].read_dtype}, the model was trained on {inputs.dtype}; "
+        "give --stretch none to feed the values as they are"
+    )
+
+
+def check_resolution(scene: SceneInfo, card: ModelCard) -> tuple[str, ...]:
+    """Return warnings about a scene whose resolution is not what the model was trained at.
+
+    Raises
+    ------
+    InvalidOption
+        If the scene is so coarse that the model cannot see its objects.
+    """
+    if scene.resolution is None or card.resolution_m is None:
+        return ()
+    finest, coarsest = card.resolution_range or (card.resolution_m, card.resolution_m)
+    pixel = max(scene.resolution)
+    trained = f"model {card.name} was trained at {finest:g} to {coarsest:g} m"
+    if pixel > TOO_COARSE * coarsest:
+        raise InvalidOption(
+            f"{scene.name}: its pixels measure {pixel:.3g} m, {trained}; it would see nothing"
+        )
+    if pixel > COARSE * coarsest:
+        return (f"pixels measure {pixel:.3g} m, {trained}: expect poor results",)
+    return ()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

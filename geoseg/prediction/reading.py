@@ -1,10 +1,11 @@
-"""What a block's tiles need of the scene, read in as few windows as it takes; broken spots named."""
+"""What a block's tiles need of the scene: read in as few windows as it takes, empty ground not at all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from geoseg.errors import UnreadableScene
 from geoseg.grid import BlockIndex, TileGrid
 from geoseg.prediction.plan import Plan
 from geoseg.values import Patch, Window
+
+if TYPE_CHECKING:
+    from geoseg.raster.coverage import Coverage
 
 WASTE = 0.1
 """Share of a window's pixels that may be read without need, to read it in one go."""
@@ -45,6 +49,62 @@ class BlockPixels:
     patch: Patch
     kept: NDArray[np.bool_]
     failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReader:
+    """Reads windows of a plan's working grid; opens the scene itself on whichever worker it runs."""
+
+    plan: Plan
+
+    def __call__(self, window: Window) -> Patch:
+        """Read pixels and validity.
+
+        Raises
+        ------
+        UnreadableScene
+            If the scene is broken in there.
+        """
+        from geoseg.raster.scene import read_patch
+
+        return read_patch(self.plan.scene, window, self.plan.grid, self.plan.bands)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class EmptyGround:
+    """Answers whether a window of the working grid certainly holds no pixel that is valid and asked for.
+
+    Parameters
+    ----------
+    plan : Plan
+    coverage : Coverage or None
+        What is known of the scene.
+    """
+
+    plan: Plan
+    coverage: Coverage | None
+
+    def __call__(self, window: Window) -> bool:
+        """Whether it is certain; False says nothing."""
+        if self._outside(window):
+            return True
+        return self.coverage is not None and self.coverage.empty(window, self.plan.grid)
+
+    def _outside(self, window: Window) -> bool:
+        if self.plan.aoi is None:
+            return False
+        import shapely
+
+        from geoseg.vectorfiles.aoi import touches
+
+        box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+        return not touches(self.plan.aoi, box)
+
+
+def surroundings(grid: TileGrid, block: BlockIndex) -> Window:
+    """Return all pixels that working a block looks at: its tiles' and its neighbours' margins."""
+    field, extent = grid.field(block), grid.extent(block)
+    return Window(field.row, field.col, extent.row_stop - field.row, extent.col_stop - field.col)
 
 
 def read_block(plan: Plan, block: BlockIndex, read: Reader) -> BlockPixels:
@@ -95,6 +155,13 @@ def windows_to_read(tiles: Sequence[Window]) -> list[Window]:
 
     One around them all, unless more than `WASTE` of it would be for nothing; then strips of rows,
     each as wide as the tiles in it.
+
+    Examples
+    --------
+    >>> windows_to_read([Window(0, 0, 64, 64), Window(0, 48, 64, 64)])
+    [Window(row=0, col=0, height=64, width=112)]
+    >>> windows_to_read([Window(0, 0, 64, 64), Window(64, 640, 64, 64)])
+    [Window(row=0, col=0, height=64, width=64), Window(row=64, col=640, height=64, width=64)]
     """
     if not tiles:
         return []

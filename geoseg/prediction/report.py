@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.prediction.blocks import Tally
-from geoseg.prediction.forecast import Forecast
-from geoseg.prediction.plan import Plan
+from geoseg.prediction.plan import Plan, Remarks
 from geoseg.prediction.reading import Failure
 
 
@@ -21,13 +20,15 @@ class Planned:
     Parameters
     ----------
     plan : Plan
+    remarks : Remarks
     blocks_known : int
         Blocks that an interrupted run of the same plan has inferred already.
     resumable : bool
-        Whether this run could be gone on with after an interruption.
+        Whether this run could be resumed after an interruption.
     """
 
     plan: Plan
+    remarks: Remarks
     blocks_known: int = 0
     resumable: bool = False
 
@@ -63,6 +64,7 @@ class RunReport:
     Parameters
     ----------
     plan : Plan
+    remarks : Remarks
     features : int
         Polygons written.
     area_m2 : float or None
@@ -76,8 +78,8 @@ class RunReport:
         Largest resident size of this process in bytes.
     alone : bool
         Whether this process did all of the work.
-    forecast : Forecast or None
-        What the run was expected to take.
+    planned_memory : int or None
+        Bytes that the run was planned to stay within, over all of its processes on this machine.
     blocks_known : int
         Blocks that an interrupted run had inferred before.
     deviation_px : float
@@ -85,6 +87,7 @@ class RunReport:
     """
 
     plan: Plan
+    remarks: Remarks
     features: int
     area_m2: float | None
     tally: Tally
@@ -92,7 +95,7 @@ class RunReport:
     seconds: float = 0.0
     peak_memory: int | None = None
     alone: bool = True
-    forecast: Forecast | None = None
+    planned_memory: int | None = None
     blocks_known: int = 0
     deviation_px: float = 0.0
 
@@ -100,9 +103,9 @@ class RunReport:
     def warnings(self) -> tuple[str, ...]:
         """What the plan warns of, and what only the work has shown."""
         if not self.deviation_px:
-            return self.plan.warnings
+            return self.remarks.warnings
         return (
-            *self.plan.warnings,
+            *self.remarks.warnings,
             f"long edges are up to {self.deviation_px:.2g} pixels off in the CRS of the polygons",
         )
 
@@ -148,21 +151,16 @@ class RunReport:
             ],
             "seconds": round(self.seconds, 3),
             "megapixels_per_second": round(self.pixels / 1e6 / max(self.seconds, 1e-9), 3),
-            "predicted_seconds": None if self.forecast is None else _rounded(self.forecast.seconds),
             "peak_memory_bytes": self.peak_memory,
-            "planned_memory_bytes": None if self.forecast is None else self.forecast.memory,
+            "planned_memory_bytes": self.planned_memory,
             "blocks_known": self.blocks_known,
             "shrunk_batch": self.tally.shrunk_batch,
             "files": list(self.files),
             "options": plan.options,
-            "backend_reason": plan.reason,
+            "backend_reason": self.remarks.reason,
             "warnings": list(self.warnings),
             "exit_code": self.exit_code,
         }
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)
 
 
 def peak_memory() -> int | None:

@@ -1,12 +1,10 @@
-"""How fast to run: threads, processes, batches. Nothing here changes a result."""
+"""How fast to run: threads, processes, batches, GPUs. Nothing here changes a result. Pure."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 
 from geoseg.backends.footprint import NOTHING, Footprint
-from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
 from geoseg.prediction.options import AUTO, PredictOptions
 
 BATCH_PIXELS = 3 << 19
@@ -63,32 +61,6 @@ class Resources:
     network: Footprint = NOTHING
     cache: int = 0
 
-    @classmethod
-    def detect(
-        cls,
-        options: PredictOptions,
-        tile: int,
-        device: str,
-        network: Footprint = NOTHING,
-        cache: int = 0,
-        gpus: tuple[str, ...] = (),
-    ) -> Resources:
-        """Choose from the machine what the options leave open.
-
-        Parameters
-        ----------
-        gpus : tuple of str
-            What `choose_gpus` says.
-        """
-        usual = 16 if device.startswith("cuda") else max(1, BATCH_PIXELS // tile**2)
-        batch = usual if options.batch == AUTO else options.batch
-        workers = options.workers
-        threads = min(cores_each(workers), MOST_THREADS) if workers else _threads(1)
-        in_flight = (workers or 1) * threads + 1
-        shared = gpus[:workers] if workers else gpus
-        found = cls(threads, in_flight, batch, workers, options.scheduler, device, shared, network, cache)
-        return found if workers else found.on(gpus)
-
     @property
     def gpu(self) -> bool:
         """Whether the model runs on a GPU."""
@@ -99,37 +71,93 @@ class Resources:
         """Whether there are no processes but this one."""
         return self.workers is None and self.scheduler is None
 
-    def on(self, gpus: tuple[str, ...]) -> Resources:
-        """Return the same with a worker process for each of several GPUs; one needs none."""
-        several = gpus if len(gpus) > 1 else ()
-        threads = _threads(max(1, len(gpus)))
-        found = replace(self, gpus=several, workers=len(several) or None)
-        return found.cut(batch=self.batch, threads=threads)
-
     def cut(self, *, batch: int, threads: int | None = None) -> Resources:
         """Return less of the same: smaller batches, fewer threads and blocks in flight."""
         threads = self.threads if threads is None else threads
         return replace(self, batch=batch, threads=threads, in_flight=(self.workers or 1) * threads + 1)
 
 
-def choose_gpus(options: PredictOptions, device: str, tiles: int) -> tuple[str, ...]:
-    """Return the GPUs that the processes of a run share out, each under the name that CUDA knows it by.
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this process may use.
 
-    All that this process may use where none of them was named (``--device auto`` or ``cuda``); one for
-    each `TILES_A_GPU` tiles where the number of processes was not asked for either. None on a CPU, on
-    one GPU that was named, and for a cluster that runs already: its workers have theirs.
+    Parameters
+    ----------
+    cores : int
+    gpus : tuple of str
+        Each under the name that CUDA knows it by.
+    memory : int or None
+        Bytes at most; None: nothing says so.
+    cache : int
+        Bytes that GDAL may keep, in each process.
+    """
+
+    cores: int
+    gpus: tuple[str, ...] = ()
+    memory: int | None = None
+    cache: int = 0
+
+    def cores_each(self, workers: int) -> int:
+        """Return the cores that each of so many worker processes can have, at least 1."""
+        return max(1, self.cores // workers)
+
+    def threads_each(self, workers: int) -> int:
+        """Return the threads of each of so many processes: one more than cores, up to what is of use."""
+        return min(self.cores_each(workers) + 1, MOST_THREADS)
+
+
+def choose_resources(
+    options: PredictOptions, tile: int, device: str, machine: Machine, network: Footprint = NOTHING
+) -> Resources:
+    """Choose from the machine what the options leave open.
+
+    Parameters
+    ----------
+    tile : int
+        Side of a tile in pixels.
+    device : str
+        Where the model runs, as the predictor names it.
+    machine : Machine
+        Its GPUs are those that `choose_gpus` says.
+    network : Footprint
+        What the model takes in each process.
+
+    Examples
+    --------
+    >>> chosen = choose_resources(PredictOptions(), 512, "cpu", Machine(cores=4))
+    >>> chosen.threads, chosen.in_flight, chosen.batch
+    (5, 6, 6)
+    """
+    usual = 16 if device.startswith("cuda") else max(1, BATCH_PIXELS // tile**2)
+    batch = usual if options.batch == AUTO else options.batch
+    workers, gpus = options.workers, machine.gpus
+    if workers is None:  # a process for each of several GPUs; one GPU needs none
+        gpus = gpus if len(gpus) > 1 else ()
+        workers, threads = len(gpus) or None, machine.threads_each(max(1, len(gpus)))
+    else:
+        gpus, threads = gpus[:workers], min(machine.cores_each(workers), MOST_THREADS)
+    in_flight = (workers or 1) * threads + 1
+    return Resources(
+        threads, in_flight, batch, workers, options.scheduler, device, gpus, network, machine.cache
+    )
+
+
+def choose_gpus(options: PredictOptions, found: tuple[str, ...], device: str, tiles: int) -> tuple[str, ...]:
+    """Return the GPUs that the processes of a run share out.
+
+    All that were found where none of them was named (``--device auto`` or ``cuda``); one for each
+    `TILES_A_GPU` tiles where the number of processes was not asked for either. None on a CPU, on one GPU
+    that was named, and for a cluster that runs already: its workers have theirs.
+
+    Examples
+    --------
+    >>> choose_gpus(PredictOptions(), ("0", "1"), "cuda", tiles=2 * TILES_A_GPU)
+    ('0', '1')
+    >>> choose_gpus(PredictOptions(), ("0", "1"), "cuda", tiles=10)
+    ('0',)
+    >>> choose_gpus(PredictOptions(), ("0", "1"), "cuda:1", tiles=2 * TILES_A_GPU)
+    ()
     """
     if device != "cuda" or options.scheduler is not None:
         return ()
-    found = visible_gpus(os.environ, gpu_count())
     return found if options.workers else found[: max(1, tiles // TILES_A_GPU)]
-
-
-def cores_each(workers: int) -> int:
-    """Return the cores of this machine that each of so many worker processes can have, at least 1."""
-    return max(1, usable_cores() // workers)
-
-
-def _threads(workers: int) -> int:
-    """Return the threads of each of so many processes: one more than cores, up to what is of use."""
-    return min(cores_each(workers) + 1, MOST_THREADS)

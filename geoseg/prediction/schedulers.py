@@ -24,6 +24,7 @@ from geoseg.backends.hardware import VISIBLE
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import BlockResult, Stopped
+from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import FEWEST_THREADS, Resources
 from geoseg.prediction.wiring import Wiring, Work, infer
 
@@ -200,7 +201,7 @@ class _Span:
 
             wanted = [self._delivered[-1], *(node for node in self._wiring.waiting if isinstance(node, str))]
             values = get(self._graph, wanted, num_workers=self._threads)
-            self._wiring.settle(dict(zip(wanted, values, strict=True)))
+            self._wiring.replace_nodes(dict(zip(wanted, values, strict=True)))
         self._put(self._ready)
         self._graph, self._delivered, self._ready, self._blocks = {}, [], [], 0
 
@@ -247,9 +248,10 @@ def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False
     # A task, not scattered data: whatever is lost with a worker can be made again.
     there = replace(work, coverage=None)  # only the wiring asks for it
     shared = submit(_same, there, key=f"geoseg_work-{work.run}")
+    plan = submit(_plan_of, shared, key=f"geoseg_plan-{work.run}")
     if gpu:
-        _spread(client, shared)
-    wiring = Wiring(work, submit, None, shared=shared, apart=gpu)
+        _spread(client, [shared, plan])
+    wiring = Wiring(work, submit, None, shared=(shared, plan), apart=gpu)
     waiting: deque[Any] = deque()
     begun = 0
     try:
@@ -267,14 +269,14 @@ def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False
         client.cancel([node for node in waiting if not _is_ready(node)], force=True)
 
 
-def _spread(client: Any, future: Any) -> None:
-    """Copy a result to all workers before others are made of it.
+def _spread(client: Any, futures: list[Any]) -> None:
+    """Copy results to all workers before others are made of them.
 
     A task goes to a worker that has something it is made of: at first all would go to one, and until
     it is known how long one takes, no other worker helps.
     """
-    if future.exception() is None:  # else whoever takes it is told
-        client.replicate(future)
+    if all(future.exception() is None for future in futures):  # else whoever takes them is told
+        client.replicate(futures)
 
 
 def _is_ready(node: Any) -> bool:
@@ -283,6 +285,10 @@ def _is_ready(node: Any) -> bool:
 
 def _same(work: Work) -> Work:
     return work
+
+
+def _plan_of(work: Work) -> Plan:
+    return work.plan
 
 
 @contextlib.contextmanager

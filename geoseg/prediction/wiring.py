@@ -1,7 +1,8 @@
 """How the tasks of a block hang together, written once for any scheduler.
 
-Where nothing can be (`geoseg.prediction.empty`) nothing is submitted: a block far from all data is
-a value that is ready at once, and one beside data has only the tasks that its neighbours need.
+Where nothing can be (`geoseg.prediction.reading.EmptyGround`) nothing is submitted: a block far from
+all data is a value that is ready at once, and one beside data has only the tasks that its neighbours
+need.
 """
 
 from __future__ import annotations
@@ -13,23 +14,21 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from geoseg.backends.base import BatchSize, Predictor
-from geoseg.grid import BlockIndex, Share
+from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import (
-    BlockResult,
     Inferred,
     Stopped,
     Tally,
     blend_block,
+    empty_result,
     finish_block,
     infer_pixels,
-    take_margin,
-    take_share,
+    share_margin,
+    share_strip,
 )
-from geoseg.prediction.empty import EmptyGround, empty_core, empty_result, empty_share, surroundings
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import BlockPixels, Reader, read_block
-from geoseg.values import ProbabilityBlock
+from geoseg.prediction.reading import BlockPixels, EmptyGround, Reader, read_block, surroundings
 
 if TYPE_CHECKING:
     from geoseg.raster.coverage import Coverage
@@ -80,8 +79,8 @@ class Wiring:
     submit : callable
     stopped : callable or None
         Asked between batches; True ends the run.
-    shared : node, optional
-        Of the work, where it is not to travel with every task.
+    shared : (node, node), optional
+        Of the work and of its plan, where they are not to travel with every task.
     apart : bool
         Read in tasks of their own, so that a device that works one block at a time need not wait.
     """
@@ -91,7 +90,7 @@ class Wiring:
         work: Work,
         submit: Submit,
         stopped: Callable[[], bool] | None,
-        shared: Any = None,
+        shared: tuple[Any, Any] | None = None,
         *,
         apart: bool = False,
     ) -> None:
@@ -99,7 +98,7 @@ class Wiring:
         self._tiles = work.plan.tiles
         self._empty = EmptyGround(work.plan, work.coverage)
         self._run = work.run[:16]
-        self._work = work if shared is None else shared
+        self._nodes = shared or (work, work.plan)
         self._submit = submit
         self._stopped = stopped
         self._apart = apart
@@ -108,10 +107,10 @@ class Wiring:
 
     @property
     def waiting(self) -> list[Any]:
-        """Strips and margins that blocks to come will take: nodes, or values once settled."""
+        """Strips and margins that blocks to come will take: nodes, or the values that replaced them."""
         return [*self._strips.values(), *self._margins.values()]
 
-    def settle(self, values: dict[Any, Any]) -> None:
+    def replace_nodes(self, values: dict[Any, Any]) -> None:
         """Put values in the place of the nodes that are waiting."""
         self._strips = {between: values.get(node, node) for between, node in self._strips.items()}
         self._margins = {between: values.get(node, node) for between, node in self._margins.items()}
@@ -128,7 +127,7 @@ class Wiring:
         """
         if self._empty(surroundings(self._tiles, block)):
             return empty_result(self._plan, block)
-        submit, work, tiles = self._submit, self._work, self._tiles
+        submit, (work, plan), tiles = self._submit, self._nodes, self._tiles
         followers = [taker for taker in tiles.followers(block) if taker != block]
         leaders = [giver for giver in tiles.leaders(block) if giver != block]
         inferred = tally = blended = None
@@ -139,15 +138,15 @@ class Wiring:
             for taker in followers:
                 if not self._empty(tiles.core(taker)):
                     key = self._key("strip", block, taker)
-                    self._strips[block, taker] = submit(_strip, inferred, taker, key=key)
+                    self._strips[block, taker] = submit(share_strip, inferred, taker, key=key)
         strips = _taken(self._strips, leaders, block)
         if not self._empty(tiles.core(block)):
-            blended = submit(_blend, work, block, inferred, strips, key=self._key("blend", block))
+            blended = submit(blend_block, plan, block, inferred, strips, key=self._key("blend", block))
             for taker in followers:
                 key = self._key("margin", block, taker)
-                self._margins[block, taker] = submit(_margin, work, blended, taker, key=key)
+                self._margins[block, taker] = submit(share_margin, plan, blended, taker, key=key)
         margins = _taken(self._margins, leaders, block)
-        return submit(_finish, work, block, blended, margins, tally, key=self._key("result", block))
+        return submit(finish_block, plan, block, blended, margins, tally, key=self._key("result", block))
 
 
 def _taken(
@@ -159,7 +158,8 @@ def _taken(
 
 def read(work: Work, block: BlockIndex) -> BlockPixels | Inferred:
     """Read a block, or take what was inferred of it from the journal."""
-    return _known(work, block) or read_block(work.plan, block, work.read)
+    known = None if work.journal is None else work.journal.load(work.plan.tiles, block)
+    return known or read_block(work.plan, block, work.read)
 
 
 def infer(
@@ -188,10 +188,6 @@ def infer(
     return inferred
 
 
-def _known(work: Work, block: BlockIndex) -> Inferred | None:
-    return None if work.journal is None else work.journal.load(work.plan.tiles, block)
-
-
 @lru_cache(maxsize=8)
 def _batch_size(_run: str, tiles: int) -> BatchSize:
     """Return the batch size of a run in this process: it remembers what did not fit."""
@@ -200,37 +196,3 @@ def _batch_size(_run: str, tiles: int) -> BatchSize:
 
 def _tally(inferred: Inferred) -> Tally:
     return inferred.tally
-
-
-def _strip(inferred: Inferred, taker: BlockIndex) -> Share | None:
-    share = take_share(inferred, taker)
-    # Where a giver found nothing valid, so does every other, and the sums there mean nothing.
-    return share if share.valid.any() or share.missing else None
-
-
-def _blend(
-    work: Work, block: BlockIndex, inferred: Inferred | None, strips: list[Share | None]
-) -> ProbabilityBlock:
-    if inferred is None:
-        inferred = Inferred({block: empty_share(work.plan, block)}, Tally())
-    return blend_block(work.plan, block, inferred, [strip for strip in strips if strip is not None])
-
-
-def _margin(work: Work, blended: ProbabilityBlock, taker: BlockIndex) -> ProbabilityBlock | None:
-    margin = take_margin(work.plan, blended, taker)
-    return margin if margin.valid.any() else None
-
-
-def _finish(
-    work: Work,
-    block: BlockIndex,
-    blended: ProbabilityBlock | None,
-    margins: list[ProbabilityBlock | None],
-    tally: Tally | None,
-) -> BlockResult:
-    known = [margin for margin in margins if margin is not None]
-    if blended is None and not known:
-        return empty_result(work.plan, block, tally)
-    if tally is None:
-        tally = empty_result(work.plan, block).tally
-    return finish_block(work.plan, block, blended or empty_core(work.plan, block), known, tally)

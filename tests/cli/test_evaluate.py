@@ -199,7 +199,9 @@ def test_write_needs_a_model_of_ones_own_that_is_run(truth: Path, capfd: pytest.
 def test_a_wrong_truth_is_told_before_the_model_runs(
     truth: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geoseg.prediction.run.predict_scene", lambda *_: pytest.fail("the model has run"))
+    monkeypatch.setattr(
+        "geoseg.prediction.session.predict_scene", lambda *_: pytest.fail("the model has run")
+    )
     for wrong, words in ((["nothere.gpkg"], "nothere.gpkg"), ([truth, "--class-attribute", "knid"], "knid")):
         code, _, err = evaluate(capfd, *wrong, "--scene", "scene.tif")
         assert (code, err.count("\n")) == (2, 1)

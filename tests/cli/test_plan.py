@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.cli import run
-from geoseg.prediction.calibration import keep, measure_pace
-from geoseg.prediction.forecast import Pace
+from geoseg.prediction.decide import decide
+from geoseg.prediction.estimate import measure_pace
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.survey import survey
 from geoseg.testing import NORTH_UP, make_scene
 from tests.runs import REPOSITORY, bright_model, least_memory, picture, predict
 
@@ -35,7 +34,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass or two are measurement enough here."""
-    monkeypatch.setattr("geoseg.prediction.outlook.measure_pace", partial(measure_pace, budget=0.0))
+    monkeypatch.setattr("geoseg.prediction.estimate.measure_pace", partial(measure_pace, budget=0.0))
 
 
 def planned(capfd: Capture, scene: Path, *arguments: object) -> dict[str, Any]:
@@ -96,7 +95,6 @@ def test_json_says_it_all_and_agrees_with_info(capfd: Capture, tmp_path: Path) -
         sum(size for name, size in facts["memory_bytes"].items() if name != "total"), rel=0.01
     )
     assert facts["predicted_seconds"] > 0
-    assert facts["predicted_from"] in {"measured", "runs"}
     assert facts["device"] == "cpu"
     assert facts["batch"] >= 1
     assert facts["blocks_in_flight"] >= 1
@@ -214,24 +212,16 @@ def test_a_cluster_is_not_asked_and_its_time_unknown(capfd: Capture, tmp_path: P
     scene = make_scene(tmp_path / "scene.tif")
     nowhere = ("--scheduler", "tcp://127.0.0.1:9")
     facts = planned(capfd, scene, *nowhere)
-    assert (facts["predicted_seconds"], facts["predicted_from"]) == (None, "none")
+    assert facts["predicted_seconds"] is None
     out = said(capfd, scene, "--model", bright_model(), *nowhere)[1]
     assert "unknown on a cluster" in out
 
 
-def test_a_real_run_corrects_the_forecast(
-    capfd: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_the_memory_that_is_planned_is_told_beside_what_was_taken(capfd: Capture, tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene.tif", size=(200, 300))
-    work, resources = survey(scene, PredictOptions(model=str(bright_model())))
-    keep(work.plan, resources, Pace(start=0.0, tile=1e-3, pixel=0.0))
-    before = planned(capfd, scene)
-    done = predict(capfd, scene).summary
-    after = planned(capfd, scene)
-    assert (before["predicted_from"], after["predicted_from"]) == ("measured", "runs")
-    assert done["predicted_seconds"] == before["predicted_seconds"]
-    assert done["planned_memory_bytes"] == before["memory_bytes"]["total"]
+    facts, done = planned(capfd, scene), predict(capfd, scene).summary
+    assert done["planned_memory_bytes"] == facts["memory_bytes"]["total"]
+    assert "predicted_seconds" not in done
 
 
 def test_warnings_are_told(capfd: Capture, tmp_path: Path) -> None:
@@ -332,9 +322,10 @@ def test_on_a_terminal_it_is_a_table_of_one_screen(tmp_path: Path) -> None:
     assert "\x1b[1m" in lines[0]
 
 
-def test_the_plan_is_the_survey_of_the_run(capfd: Capture, tmp_path: Path) -> None:
+def test_the_plan_is_what_a_run_decides(capfd: Capture, tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene.tif", size=(150, 150))
-    work, resources = survey(scene, PredictOptions(model=str(bright_model())))
+    decision = decide(scene, PredictOptions(model=str(bright_model())))
+    resources = decision.resources
     facts = planned(capfd, scene)
-    assert facts["plan_digest"] == work.plan.digest
+    assert facts["plan_digest"] == decision.plan.digest
     assert (facts["batch"], facts["threads"]) == (resources.batch, resources.threads)

@@ -18,7 +18,7 @@ from geoseg.cli import run
 from geoseg.cli.progress import _memory
 from geoseg.metrics.objects import match_objects
 from geoseg.prediction.blocks import Tally
-from geoseg.prediction.forecast import Forecast
+from geoseg.prediction.plan import Remarks
 from geoseg.prediction.report import RunReport
 from geoseg.testing import make_scene
 from tests.plans import make_test_plan
@@ -153,7 +153,7 @@ def test_a_cluster_through_the_command_line_gives_the_same(tmp_path: Path) -> No
 
 
 def test_the_memory_of_other_processes_is_not_taken_for_this_ones() -> None:
-    report = RunReport(make_test_plan((40, 40)), 0, None, Tally(), (), forecast=Forecast(1.0, 10**9, "runs"))
+    report = RunReport(make_test_plan((40, 40)), Remarks(), 0, None, Tally(), (), planned_memory=10**9)
     assert _memory(report, 2 * 10**8) == "memory     200 MB at most (planned: 1,000 MB)"
     assert _memory(replace(report, alone=False), 2 * 10**8) == (
         "memory     200 MB at most in this process (with those of its workers here, planned: 1,000 MB)"

@@ -13,7 +13,7 @@ from distributed import Client, LocalCluster
 
 from geoseg.errors import GeosegError
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.run import _turns_of, predict_scene
+from geoseg.prediction.session import predict_scene, short_turns
 from geoseg.raster import handles
 from geoseg.testing import make_scene
 from tests.runs import bright_model
@@ -54,13 +54,13 @@ def test_runs_side_by_side_leave_python_as_it_was() -> None:
     inside, go, over = threading.Event(), threading.Event(), threading.Event()
 
     def first() -> None:
-        with _turns_of(usual / 10):
+        with short_turns(usual / 10):
             inside.set()
             go.wait(10)
         over.set()
 
     def second() -> None:
-        with _turns_of(usual / 10):
+        with short_turns(usual / 10):
             over.wait(10)  # the last to leave
 
     threads = [threading.Thread(target=first), threading.Thread(target=second)]

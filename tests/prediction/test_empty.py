@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.backends.base import ReferencePredictor
-from geoseg.prediction.empty import EmptyGround
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import area_of_interest
+from geoseg.prediction.reading import EmptyGround, area_of_interest
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.schedulers import run_on_cluster, run_on_threads
 from geoseg.prediction.wiring import Work

@@ -29,17 +29,21 @@ from geoseg.backends.base import PointwisePredictor, Predictor, ReferencePredict
 from geoseg.backends.footprint import NOTHING, Footprint
 from geoseg.backends.hardware import VISIBLE, visible_gpus
 from geoseg.grid import BlockIndex
-from geoseg.prediction import resources as resources_module
 from geoseg.prediction import schedulers
 from geoseg.prediction.blocks import BlockResult, Inferred
-from geoseg.prediction.budget import settle_memory
-from geoseg.prediction.calibration import keep, recall
-from geoseg.prediction.forecast import Pace
+from geoseg.prediction.budget import fit_run
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.reading import BlockPixels
-from geoseg.prediction.resources import FEWEST_THREADS, Resources, choose_gpus
+from geoseg.prediction.resources import (
+    FEWEST_THREADS,
+    TILES_A_GPU,
+    Machine,
+    Resources,
+    choose_gpus,
+    choose_resources,
+)
 from geoseg.prediction.schedulers import Scheduler, run_on_cluster, run_on_threads
 from geoseg.prediction.wiring import Work, infer, read
 from geoseg.testing import make_scene
@@ -168,39 +172,25 @@ def test_the_gpus_of_a_process_are_those_that_it_was_shown(listed: list[str], mo
     assert visible_gpus({}, more) == tuple(map(str, range(more)))
 
 
-@pytest.fixture
-def four(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VISIBLE, raising=False)
-    monkeypatch.setattr(resources_module, "gpu_count", lambda: 4)
-    monkeypatch.setattr(resources_module, "TILES_A_GPU", 10)
-
-
-@pytest.mark.usefixtures("four")
 @pytest.mark.parametrize(
-    ("options", "device", "tiles", "expected"),
+    ("options", "device", "share", "expected"),
     [
-        ({}, "cuda", 40, ("0", "1", "2", "3")),
-        ({}, "cuda", 10**6, ("0", "1", "2", "3")),
-        ({}, "cuda", 39, ("0", "1", "2")),
-        ({}, "cuda", 3, ("0",)),
-        ({}, "cuda:1", 40, ()),
-        ({}, "cpu", 40, ()),
-        ({"workers": 2}, "cuda", 3, ("0", "1", "2", "3")),
-        ({"workers": 2}, "cuda:1", 40, ()),
-        ({"scheduler": "tcp://127.0.0.1:8786"}, "cuda", 40, ()),
+        ({}, "cuda", 4.0, ("0", "1", "2", "3")),
+        ({}, "cuda", 1e5, ("0", "1", "2", "3")),
+        ({}, "cuda", 3.9, ("0", "1", "2")),
+        ({}, "cuda", 0.3, ("0",)),
+        ({}, "cuda:1", 4.0, ()),
+        ({}, "cpu", 4.0, ()),
+        ({"workers": 2}, "cuda", 0.3, ("0", "1", "2", "3")),
+        ({"workers": 2}, "cuda:1", 4.0, ()),
+        ({"scheduler": "tcp://127.0.0.1:8786"}, "cuda", 4.0, ()),
     ],
 )
 def test_a_gpu_that_was_not_named_is_used_where_it_pays(
-    options: dict[str, Any], device: str, tiles: int, expected: tuple[str, ...]
+    options: dict[str, Any], device: str, share: float, expected: tuple[str, ...]
 ) -> None:
-    assert choose_gpus(PredictOptions(**options), device, tiles) == expected
-
-
-@pytest.mark.usefixtures("four")
-def test_the_gpus_that_the_user_hides_stay_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VISIBLE, "6,3")
-    monkeypatch.setattr(resources_module, "gpu_count", lambda: 2)
-    assert choose_gpus(PredictOptions(), "cuda", 1000) == ("6", "3")
+    four, tiles = ("0", "1", "2", "3"), int(share * TILES_A_GPU)
+    assert choose_gpus(PredictOptions(**options), four, device, tiles) == expected
 
 
 @pytest.mark.parametrize(
@@ -215,7 +205,7 @@ def test_the_gpus_that_the_user_hides_stay_hidden(monkeypatch: pytest.MonkeyPatc
 def test_a_process_for_each_gpu(
     asked: int | None, gpus: tuple[str, ...], expected: tuple[int | None, tuple[str, ...]]
 ) -> None:
-    found = Resources.detect(PredictOptions(workers=asked), 512, "cuda", gpus=gpus)
+    found = choose_resources(PredictOptions(workers=asked), 512, "cuda", Machine(4, gpus))
     assert (found.workers, found.gpus) == expected
     assert found.gpu
     assert found.batch == 16
@@ -226,38 +216,23 @@ def test_a_process_for_each_gpu(
     ("device", "cores", "expected"),
     [("cpu", 1, 2), ("cpu", 2, 3), ("cpu", 16, 8), ("cuda", 2, 3), ("cuda", 4, 5), ("cuda", 64, 8)],
 )
-def test_a_backend_is_fed_by_a_thread_more_than_cores(
-    device: str, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resources_module, "cores_each", lambda workers: cores // workers)
-    assert Resources.detect(PredictOptions(), 512, device).threads == expected
+def test_a_backend_is_fed_by_a_thread_more_than_cores(device: str, cores: int, expected: int) -> None:
+    assert choose_resources(PredictOptions(), 512, device, Machine(cores)).threads == expected
 
 
 def test_memory_has_room_for_so_many_gpus() -> None:
-    plan = make_test_plan((5000, 5000), tile=512, overlap=64)
-    network = Footprint(2 * 10**9)
-    machine = Resources.detect(PredictOptions(), 512, "cuda", network, gpus=("0", "1", "2", "3"))
+    plan = make_test_plan((45_000, 45_000), tile=512, overlap=64)
+    four = ("0", "1", "2", "3")
 
     def workers(limit: int | None, budget: int | str = "auto") -> int | None:
         options = PredictOptions(max_memory=budget)  # type: ignore[arg-type]
-        chosen = settle_memory(plan, machine, options, default=10**9, limit=limit)
+        chosen = fit_run(plan, options, "cuda", Footprint(2 * 10**9), Machine(4, four, limit))
         assert memory_use(*chosen).total <= (limit or 10**12)
         return chosen[1].workers
 
     assert workers(None) == workers(64 * 10**9) == 4
     assert workers(11 * 10**9) == workers(None, 11 * 10**9) == 3
     assert workers(4 * 10**9) is None
-
-
-def test_each_gpu_has_a_pace_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kinds = {"cuda": "fast", "cuda:0": "fast", "cuda:1": "slow", None: "fast"}
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda device=None: kinds[device])
-    here = Resources(2, 3, 16, device="cuda:1")
-    keep(PLAN, here, Pace(1.5, 0.25, 1e-7, 3))
-    assert recall(PLAN, here) is not None
-    assert recall(PLAN, replace(here, device="cuda:0")) is None
-    assert recall(PLAN, replace(here, device="cuda")) is None
 
 
 class Declaring(Nanny):  # type: ignore[misc]
@@ -291,7 +266,7 @@ def test_only_workers_that_declare_a_gpu_infer(diary: Diary) -> None:
         assert_same(list(stream), expected)
         assert set(diary.pids("infer")) == {cluster.workers[0].pid}
     assert asked.pop("infer") == {"{'GPU': 1}"}
-    assert {"read", "_blend", "_finish"} < set(asked)
+    assert {"read", "blend_block", "finish_block"} < set(asked)
     assert set.union(*asked.values()) == {"None"}
 
 
@@ -329,8 +304,9 @@ def test_a_model_on_the_cpu_asks_no_worker_for_its_gpu(
 
 def test_no_more_gpus_than_processes_are_named() -> None:
     four = ("0", "1", "2", "3")
-    assert Resources.detect(PredictOptions(workers=2), 640, "cuda", gpus=four).gpus == ("0", "1")
-    assert Resources.detect(PredictOptions(), 640, "cuda", gpus=four).gpus == four
+    asked = choose_resources(PredictOptions(workers=2), 640, "cuda", Machine(4, four))
+    assert asked.gpus == ("0", "1")
+    assert choose_resources(PredictOptions(), 640, "cuda", Machine(4, four)).gpus == four
 
 
 def test_each_process_is_shown_its_gpu_and_a_killed_one_loses_nothing(diary: Diary) -> None:
@@ -376,13 +352,12 @@ def test_a_whole_run_on_two_gpus_is_that_on_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("geoseg.prediction.budget.BLOCK_PIXELS", 100)  # several blocks
-    monkeypatch.setattr(resources_module, "TILES_A_GPU", 4)
-    monkeypatch.setattr("geoseg.backends.footprint.footprint", lambda *_, **__: NOTHING)
-    monkeypatch.setattr("geoseg.prediction.calibration.gpu_name", lambda _: "a GPU of paper")
+    monkeypatch.setattr("geoseg.prediction.resources.TILES_A_GPU", 4)
+    monkeypatch.setattr("geoseg.prediction.decide.footprint", lambda *_, **__: NOTHING)
     outcomes = []
     for count in (1, 2):
         monkeypatch.setenv(VISIBLE, ",".join(["5", "3"][:count]))
-        monkeypatch.setattr(resources_module, "gpu_count", lambda count=count: count)
+        monkeypatch.setattr("geoseg.prediction.decide.gpu_count", lambda count=count: count)
         monkeypatch.setattr(
             "geoseg.backends.select.choose_predictor", lambda *_, count=count, **__: PaperRecipe(diary, count)
         )

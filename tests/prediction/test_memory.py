@@ -9,17 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import geoseg.prediction.resources as resources_module
 from geoseg.backends.footprint import Footprint
 from geoseg.errors import InvalidOption
 from geoseg.grid import TileGrid
-from geoseg.prediction.budget import settle_memory
-from geoseg.prediction.journal import Journal, known_blocks
-from geoseg.prediction.machine import default_budget, memory_limit
-from geoseg.prediction.memory import largest_side, memory_use
+from geoseg.prediction.budget import default_budget, fit_memory, fit_run
+from geoseg.prediction.journal import Journal, kept_sides, records_beside
+from geoseg.prediction.memory import largest_side, memory_limit, memory_use
 from geoseg.prediction.options import PredictOptions, parse_memory
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.resources import FEWEST_THREADS, Resources
+from geoseg.prediction.resources import FEWEST_THREADS, TILES_A_GPU, Machine, Resources
 from tests.plans import make_test_plan
 
 sides = st.integers(1, 200_000)
@@ -45,9 +43,9 @@ resources = st.builds(
 )
 
 
-def settle(plan: Plan, machine: Resources, budget: int | str, **more: object) -> tuple[Plan, Resources]:
+def fit(plan: Plan, machine: Resources, budget: int | str, **more: object) -> tuple[Plan, Resources]:
     options = PredictOptions(max_memory=budget)  # type: ignore[arg-type]
-    return settle_memory(plan, machine, options, default=10**9, **more)  # type: ignore[arg-type]
+    return fit_memory(plan, machine, options, 10**9, **more)  # type: ignore[arg-type]
 
 
 @settings(max_examples=60)
@@ -56,13 +54,13 @@ def test_a_budget_is_kept_or_refused_with_the_smallest_that_would_do(
     plan: Plan, machine: Resources, budget: int
 ) -> None:
     try:
-        assert memory_use(*settle(plan, machine, budget)).total <= budget
+        assert memory_use(*fit(plan, machine, budget)).total <= budget
     except InvalidOption as error:
         named = parse_memory(str(error).partition("needs ")[2].split()[0])
         assert named > budget
-        assert memory_use(*settle(plan, machine, named)).total <= named
+        assert memory_use(*fit(plan, machine, named)).total <= named
         with pytest.raises(InvalidOption):
-            settle(plan, machine, named - 10**6)
+            fit(plan, machine, named - 10**6)
 
 
 @settings(max_examples=60)
@@ -111,36 +109,36 @@ def test_a_taller_scene_takes_no_more() -> None:
 def test_without_a_budget_a_large_model_runs_in_what_it_needs() -> None:
     plan, large = make_test_plan((5000, 5000), tile=512, overlap=64), Footprint(3 * 10**9)
     machine = Resources(2, 3, 4, network=large)
-    settled = memory_use(*settle(plan, machine, "auto")).total
+    settled = memory_use(*fit(plan, machine, "auto")).total
     assert 3 * 10**9 < settled < 4.5 * 10**9
     with pytest.raises(InvalidOption, match="smaller --tile"):
-        settle(plan, machine, "auto", limit=10**9)
+        fit(plan, machine, "auto", limit=10**9)
 
 
 def test_a_budget_beyond_what_the_process_may_have_is_cut_to_it_or_refused() -> None:
     plan, machine = make_test_plan((5000, 5000), tile=512, overlap=64), Resources(2, 3, 4)
-    fitting = settle(plan, machine, 10**12, limit=6 * 10**8)
+    fitting = fit(plan, machine, 10**12, limit=6 * 10**8)
     assert memory_use(*fitting).total <= 6 * 10**8
-    assert memory_use(*settle(plan, machine, 10**12)).total > 6 * 10**8
+    assert memory_use(*fit(plan, machine, 10**12)).total > 6 * 10**8
     with pytest.raises(InvalidOption, match=r"more than the 24MB that it may have .*ulimit"):
-        settle(plan, machine, 7 * 10**8, limit=24 * 10**6)
+        fit(plan, machine, 7 * 10**8, limit=24 * 10**6)
     with pytest.raises(InvalidOption, match="--max-memory 20MB: this run needs"):
-        settle(plan, machine, 2 * 10**7, limit=24 * 10**6)
+        fit(plan, machine, 2 * 10**7, limit=24 * 10**6)
 
 
 def test_the_blocks_of_an_interrupted_run_are_kept_under_another_budget(tmp_path: Path) -> None:
     plan, out = make_test_plan((5000, 5000), tile=512, overlap=64), tmp_path / "out.gpkg"
     machine = Resources(2, 3, 4)
-    old = dataclasses.replace(plan, tiles=dataclasses.replace(plan.tiles, block=1))
-    assert known_blocks(out, plan) == ()
+    old = plan.with_blocks(1)
+    assert kept_sides(records_beside(out), plan) == ()
     journal = Journal.beside(out, old.digest)
     journal.begin()
     (journal.folder / f"0_0-{old.digest[:16]}.npz").touch()
     (journal.folder / f"0_0-{'f' * 16}.npz").touch()
-    known = known_blocks(out, plan)
+    known = kept_sides(records_beside(out), plan)
     assert known == (1,)
-    assert settle(plan, machine, 2 * 10**9)[0].tiles.block > 1
-    assert settle(plan, machine, 2 * 10**9, known=known)[0].digest == old.digest
+    assert fit(plan, machine, 2 * 10**9)[0].tiles.block > 1
+    assert fit(plan, machine, 2 * 10**9, known=known)[0].digest == old.digest
 
 
 def test_the_limits_of_containers_count(tmp_path: Path) -> None:
@@ -169,7 +167,7 @@ def test_the_limits_of_containers_count(tmp_path: Path) -> None:
 @given(plans, resources, st.integers(10**8, 10**10))
 def test_a_batch_divides_a_block_evenly(plan: Plan, machine: Resources, budget: int) -> None:
     try:
-        chosen, fitted = settle(plan, machine, budget)
+        chosen, fitted = fit(plan, machine, budget)
     except InvalidOption:
         return
     grid = chosen.tiles
@@ -182,34 +180,30 @@ def test_a_batch_divides_a_block_evenly(plan: Plan, machine: Resources, budget: 
 
 @pytest.mark.parametrize("side", [8192, 40_000])
 @pytest.mark.parametrize("cores", [1, 2, 4, 6, 8, 12, 16])
-def test_all_cores_of_a_machine_are_given_tiles(
-    side: int, cores: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resources_module, "cores_each", lambda workers: cores // workers)
+def test_all_cores_of_a_machine_are_given_tiles(side: int, cores: int) -> None:
     plan = make_test_plan((side, side), tile=608, overlap=64)
     network = Footprint(115 * 10**6, 157.0, cores)  # the default model's
-    machine = Resources.detect(PredictOptions(), 608, "cpu", network)
-    _, chosen = settle_memory(plan, machine, PredictOptions(), default=2 * 10**9)
-    assert chosen.threads * chosen.batch >= min(cores, 12)
-    assert chosen.threads >= min(FEWEST_THREADS, cores + 1)
-    rich, fed = settle_memory(plan, machine, PredictOptions(), default=10**11)
+
+    def chosen(memory: int | str, **more: int) -> tuple[Plan, Resources]:
+        options = PredictOptions(max_memory=memory, **more)  # type: ignore[arg-type]
+        return fit_run(plan, options, "cpu", network, Machine(cores))
+
+    _, usual = chosen("auto")
+    assert usual.threads * usual.batch >= min(cores, 12)
+    assert usual.threads >= min(FEWEST_THREADS, cores + 1)
+    rich, fed = chosen(10**11)
     assert fed.threads * fed.batch >= 1.5 * cores
     assert (rich.tiles.block, fed.threads) == (3, min(cores + 1, 8))
-    one = PredictOptions(batch=1)
-    machine = Resources.detect(one, 608, "cpu", network)
-    assert settle_memory(plan, machine, one, default=10**11)[1].batch == 1
+    assert chosen(10**11, batch=1)[1].batch == 1
 
 
 @pytest.mark.parametrize("side", [4096, 16_384, 40_000, 200_000])
-@pytest.mark.parametrize("workers", [None, 4])
-def test_a_gpu_gets_whole_batches_before_many_threads(
-    side: int, workers: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resources_module, "cores_each", lambda workers: 16 // workers)
-    plan, cuda = make_test_plan((side, side), tile=736, overlap=64), 2 * 10**9
-    gpus = tuple(map(str, range(workers or 1)))
-    machine = Resources.detect(PredictOptions(), 736, "cuda", Footprint(cuda), gpus=gpus)
-    default = default_budget(None, cuda=cuda, workers=workers or 0)
-    plan, chosen = settle_memory(plan, machine, PredictOptions(), default=default)
-    assert (plan.tiles.block, chosen.batch, chosen.workers) == (3, 9, workers)  # the largest that there is
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_a_gpu_gets_whole_batches_before_many_threads(side: int, gpus: int) -> None:
+    plan = make_test_plan((side, side), tile=736, overlap=64)
+    machine = Machine(16, tuple(map(str, range(gpus))))
+    fitted, chosen = fit_run(plan, PredictOptions(), "cuda", Footprint(2 * 10**9), machine)
+    used = min(gpus, max(1, len(plan.tiles.rows) ** 2 // TILES_A_GPU))
+    assert chosen.workers == (used if used > 1 else None)
+    assert (fitted.tiles.block, chosen.batch) == (3, 9)  # the largest that there is
     assert chosen.threads >= FEWEST_THREADS

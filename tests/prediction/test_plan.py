@@ -13,9 +13,15 @@ from geoseg.errors import InvalidOption
 from geoseg.grid import TILE_MULTIPLE, Axis, choose_tile
 from geoseg.models.card import Head, ModelCard
 from geoseg.models.inputs import InputSpec
-from geoseg.prediction.fit import check_resolution, choose_bands, needs_stretch, working_grid
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import View, make_plan
+from geoseg.prediction.plan import (
+    View,
+    check_resolution,
+    choose_bands,
+    make_plan,
+    needs_stretch,
+    working_grid,
+)
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, GeoBox
 from tests.plans import scene_info

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from geoseg.prediction.machine import ADDRESSES
+from geoseg.prediction.memory import ADDRESSES
 from geoseg.testing import make_scene
 from tests.runs import REPOSITORY, bright_model
 

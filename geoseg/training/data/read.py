@@ -14,7 +14,7 @@ from geoseg.labels.files import is_vector
 from geoseg.labels.footprints import Footprints
 from geoseg.labels.masks import open_mask
 from geoseg.labels.polygons import need_polygons, read_labelled, read_polygons
-from geoseg.prediction.fit import choose_bands
+from geoseg.prediction.plan import choose_bands
 from geoseg.raster.describe import SceneInfo
 from geoseg.raster.drivers import remote_uri
 from geoseg.raster.scene import open_scene

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from geoseg.errors import UnreadableScene
 from geoseg.models.bundle import find_model
-from geoseg.prediction.fit import choose_bands
-from geoseg.prediction.likeness import SAMPLE_PIXELS, value_warnings
-from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import Plan, View, make_plan
+from geoseg.prediction.decide import SAMPLE_PIXELS, value_warnings
+from geoseg.prediction.plan import View, choose_bands
+from geoseg.raster.describe import SceneInfo
 from geoseg.raster.scene import open_scene
 from geoseg.raster.stretch import estimate_stretch
 from geoseg.testing import make_scene
@@ -37,17 +36,16 @@ def pixels_of(path: Path) -> NDArray[np.generic]:
         return np.asarray(dataset.read((1, 2, 3)))
 
 
-def planned(path: Path, *, stretched: bool = False, model: str = "buildings") -> Plan:
+def looked_at(path: Path, *, stretched: bool = False, model: str = "buildings") -> tuple[SceneInfo, View]:
     scene = open_scene(path)
     card = find_model(model).card
     bands = choose_bands(scene, card.inputs.bands, None if len(scene.bands) == 3 else (1, 2, 3))
     stretch = estimate_stretch(scene, bands) if stretched else None
-    view = View(scene.geobox, bands, stretch, None, None)
-    return make_plan(scene, card, PredictOptions(), view, precision="test")
+    return scene, View(scene.geobox, bands, stretch, None, None)
 
 
 def warnings(path: Path, *, stretched: bool = False) -> tuple[str, ...]:
-    return value_warnings(planned(path, stretched=stretched), find_model("buildings").card)
+    return value_warnings(*looked_at(path, stretched=stretched), find_model("buildings").card)
 
 
 @pytest.mark.parametrize(
@@ -116,23 +114,23 @@ def test_a_scene_without_a_valid_pixel_is_not_judged(tmp_path: Path) -> None:
 
 
 def test_nothing_is_read_where_the_card_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = planned(make_scene(tmp_path / "scene.tif"), model=str(bright_model()))
+    looked = looked_at(make_scene(tmp_path / "scene.tif"), model=str(bright_model()))
 
     def refuse(*_arguments: object, **_options: object) -> None:
         raise AssertionError("it was read")
 
     monkeypatch.setattr("geoseg.raster.stretch.sample", refuse)
-    assert value_warnings(plan, find_model(str(bright_model())).card) == ()
+    assert value_warnings(*looked, find_model(str(bright_model())).card) == ()
 
 
 def test_a_scene_that_cannot_be_read_is_left_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = planned(SAMPLE)
+    looked = looked_at(SAMPLE)
 
     def broken(*_arguments: object, **_options: object) -> None:
         raise UnreadableScene("scene.tif: broken in there")
 
     monkeypatch.setattr("geoseg.raster.stretch.sample", broken)
-    assert value_warnings(plan, find_model("buildings").card) == ()
+    assert value_warnings(*looked, find_model("buildings").card) == ()
 
 
 def test_little_of_a_large_scene_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

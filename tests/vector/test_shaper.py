@@ -11,10 +11,8 @@ from geopandas import GeoDataFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoseg.prediction import shaping
-from geoseg.prediction.shaping import Shaper
 from geoseg.testing import assert_same_polygons
-from geoseg.vector import shape
+from geoseg.vector import shape, shaper
 from geoseg.vector.pieces import Evidence, Piece
 from tests.plans import make_test_plan
 
@@ -40,15 +38,15 @@ def squares(count: int) -> list[Piece]:
 @given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 60))
 def test_batches_change_nothing(steps: list[int], vertices: int) -> None:
     pieces, sink = squares(sum(steps)), Sink()
-    shaper = Shaper(PLAN, sink)
+    collector = shaper.Shaper(PLAN.grid, PLAN.shape_rules, PLAN.schema, sink)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shaping, "VERTICES", vertices)
+        patch.setattr(shaper, "VERTICES", vertices)
         left = list(pieces)
         for step in steps:
-            shaper.add(left[:step])
+            collector.add(left[:step])
             del left[:step]
-        shaper.flush()
-    assert shaper.features == len(pieces)
+        collector.flush()
+    assert collector.features == len(pieces)
     if not pieces:
         assert sink.tables == []
         return
@@ -57,4 +55,4 @@ def test_batches_change_nothing(steps: list[int], vertices: int) -> None:
     found = pandas.concat(sink.tables, ignore_index=True)
     assert_same_polygons(found, whole)
     assert found.drop(columns="geometry").equals(whole.drop(columns="geometry"))
-    assert shaper.area_m2 == pytest.approx(whole["area_m2"].sum())
+    assert collector.area_m2 == pytest.approx(whole["area_m2"].sum())

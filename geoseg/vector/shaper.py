@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from geoseg.prediction.plan import Plan
+import shapely
+
+from geoseg.values import GeoBox, LayerSchema
+from geoseg.vector.pieces import Piece
+from geoseg.vector.shape import DEVIATION, ShapeRules, finish
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
-
-    from geoseg.vector.pieces import Piece
 
 VERTICES = 200_000
 """Vertices of a batch: enough that the cost of a batch does not count, few enough to stay small."""
@@ -31,25 +33,29 @@ class Shaper:
 
     Parameters
     ----------
-    plan : Plan
-        How polygons are shaped, and the layer that they are for.
+    grid : GeoBox
+        The grid that the pieces were traced on.
+    rules : ShapeRules
+        How polygons are shaped.
+    schema : LayerSchema
+        The layer that they are for.
     sink : FeatureSink
         Gets the batches in the order of the pieces.
     """
 
-    def __init__(self, plan: Plan, sink: FeatureSink) -> None:
-        self._plan = plan
+    def __init__(self, grid: GeoBox, rules: ShapeRules, schema: LayerSchema, sink: FeatureSink) -> None:
+        self._grid = grid
+        self._rules = rules
+        self._schema = schema
         self._sink = sink
         self._waiting: list[Piece] = []
         self._vertices = 0
         self.features = 0
         self.deviation_px = 0.0
-        self.area_m2: float | None = None if plan.grid.crs is None else 0.0
+        self.area_m2: float | None = None if grid.crs is None else 0.0
 
     def add(self, pieces: Sequence[Piece]) -> None:
         """Take pieces; shape and write whenever they make a batch."""
-        import shapely
-
         counts = shapely.get_num_coordinates([piece.polygon for piece in pieces])
         for piece, count in zip(pieces, counts.tolist(), strict=True):
             self._waiting.append(piece)
@@ -59,12 +65,9 @@ class Shaper:
 
     def flush(self) -> None:
         """Shape and write what is waiting."""
-        from geoseg.vector.shape import DEVIATION, finish
-
         if not self._waiting:
             return
-        plan = self._plan
-        features = finish(self._waiting, plan.grid, plan.shape_rules, plan.schema)
+        features = finish(self._waiting, self._grid, self._rules, self._schema)
         self._waiting, self._vertices = [], 0
         self.deviation_px = max(self.deviation_px, features.attrs[DEVIATION])
         if len(features):

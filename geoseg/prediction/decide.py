@@ -1,0 +1,328 @@
+"""Deciding a run: scene, model and machine are read once; plan and resources follow from that."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoseg.backends.footprint import Footprint, footprint
+from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
+from geoseg.errors import UnreadableScene
+from geoseg.models.statistics import unlike_training
+from geoseg.prediction.budget import fit_run
+from geoseg.prediction.journal import kept_sides, records_beside
+from geoseg.prediction.memory import memory_limit
+from geoseg.prediction.options import Limits, PredictOptions
+from geoseg.prediction.plan import (
+    Plan,
+    Remarks,
+    View,
+    check_resolution,
+    choose_bands,
+    make_plan,
+    needs_stretch,
+    working_grid,
+)
+from geoseg.prediction.reading import PlanReader
+from geoseg.prediction.resources import Machine, Resources
+from geoseg.prediction.wiring import Work
+from geoseg.values import GeoBox, Patch, Window
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+    from geoseg.backends.base import Predictor
+    from geoseg.backends.select import PredictorRecipe
+    from geoseg.models.bundle import Bundle
+    from geoseg.models.card import ModelCard
+    from geoseg.raster.coverage import Coverage
+    from geoseg.raster.describe import SceneInfo
+
+SAMPLE_PIXELS = 1 << 18
+"""Pixels of the scene that are compared with the training: an overview, or four windows spread over it."""
+
+
+class Model:
+    """A model on the backend that runs it; found, loaded and compiled when first asked for, and once.
+
+    Parameters
+    ----------
+    options : PredictOptions
+        Model, backend, device, precision, flips and number of processes.
+    """
+
+    def __init__(self, options: PredictOptions) -> None:
+        self._options = options
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        """The model's files and card."""
+        from geoseg.models.bundle import find_model
+
+        return find_model(self._options.model)
+
+    @cached_property
+    def recipe(self) -> PredictorRecipe:
+        """Backend, device and precision, and how any process loads the same."""
+        from geoseg.backends.select import choose_predictor
+
+        options = self._options
+        return choose_predictor(
+            self.bundle,
+            backend=options.backend,
+            device=options.device,
+            threads=Machine(usable_cores()).cores_each(options.workers) if options.workers else None,
+            precision=options.precision,
+            flips=options.tta,
+        )
+
+    @cached_property
+    def network(self) -> Footprint:
+        """What it takes in memory, in each process."""
+        cores = Machine(usable_cores()).cores_each(self._options.workers or 1)
+        return footprint(self.bundle, self.recipe.load(), cores)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Facts:
+    """All that a run is decided by, as it was read.
+
+    Parameters
+    ----------
+    scene : SceneInfo
+    view : View
+        How the run looks at it.
+    coverage : Coverage or None
+        What is known of the scene's empty ground.
+    unlike : tuple of str
+        Warnings about values far from those of the training.
+    card : ModelCard
+    name, device : str
+        Of the predictor.
+    reason : str
+        Why this backend and precision.
+    load : callable
+        Returns the predictor in any process.
+    network : Footprint
+    machine : Machine
+    records : mapping of str to int
+        Blocks that interrupted runs have left beside the output, by the start of their plan's digest.
+    """
+
+    scene: SceneInfo
+    view: View
+    coverage: Coverage | None
+    unlike: tuple[str, ...]
+    card: ModelCard
+    name: str
+    device: str
+    reason: str
+    load: Callable[[], Predictor]
+    network: Footprint
+    machine: Machine
+    records: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Decision:
+    """A run that is decided: the work, how fast it is done, and what to know of it."""
+
+    work: Work
+    resources: Resources
+    remarks: Remarks
+
+    @property
+    def plan(self) -> Plan:
+        """What fixes every bit of the result."""
+        return self.work.plan
+
+
+def decide(
+    source: str | os.PathLike[str],
+    options: PredictOptions,
+    model: Model | None = None,
+    out: Path | None = None,
+) -> Decision:
+    """Open scene and model, read what a run depends on, and decide everything.
+
+    Parameters
+    ----------
+    source : path or URL
+    options : PredictOptions
+    model : Model, optional
+        That is open already; it must be the one that the options name.
+    out : Path, optional
+        The output: the blocks of an interrupted run that lie beside it are resumed.
+
+    Raises
+    ------
+    GeosegError
+        If the scene, the model and the options cannot be read or do not fit together.
+    """
+    from geoseg.raster.scene import close_scene, open_scene
+
+    scene = open_scene(source)
+    try:
+        return choose_run(read_facts(scene, options, model or Model(options), out), options)
+    except BaseException:
+        close_scene(scene)
+        raise
+
+
+def read_facts(scene: SceneInfo, options: PredictOptions, model: Model, out: Path | None = None) -> Facts:
+    """Read what a run depends on, of scene, model, machine and output.
+
+    Raises
+    ------
+    GeosegError
+        If any of them cannot be read, or scene and model do not fit together.
+    """
+    from geoseg.raster.coverage import read_coverage
+    from geoseg.raster.drivers import is_remote
+
+    card = model.bundle.card
+    view = _look(scene, card, options, out)
+    recipe = model.recipe
+    predictor = recipe.load()
+    remote = is_remote(scene.uri)  # of such a scene only what is asked for is fetched
+    return Facts(
+        scene=scene,
+        view=view,
+        coverage=read_coverage(scene),
+        unlike=() if remote else value_warnings(scene, view, card),
+        card=card,
+        name=predictor.name,
+        device=predictor.device,
+        reason=recipe.reason,
+        load=recipe.load,
+        network=model.network,
+        machine=_read_machine(predictor.device),
+        records=records_beside(out) if out is not None and options.resume else Counter(),
+    )
+
+
+def choose_run(facts: Facts, options: PredictOptions) -> Decision:
+    """Choose plan and resources. Pure.
+
+    Raises
+    ------
+    InvalidOption
+        If options, scene and model do not fit together, or into the memory.
+    """
+    plan = make_plan(facts.scene, facts.card, options, facts.view, facts.name)
+    known = kept_sides(facts.records, plan)
+    plan, resources = fit_run(plan, options, facts.device, facts.network, facts.machine, known)
+    warnings = (*facts.scene.warnings, *check_resolution(facts.scene, facts.card), *facts.unlike)
+    gpus = f"; on {len(resources.gpus)} GPUs" if len(resources.gpus) > 1 else ""
+    work = Work(plan, PlanReader(plan), facts.load, resources.batch, coverage=facts.coverage)
+    return Decision(work, resources, Remarks(warnings, facts.reason + gpus))
+
+
+def read_middle(source: str | os.PathLike[str], model: str, side: int) -> Patch:
+    """Read the middle of a scene as a model sees it: its bands, its resolution, its range of values.
+
+    Parameters
+    ----------
+    model : str
+        See `geoseg.models.bundle.find_model`.
+    side : int
+        Rows and cols in pixels of the model's resolution; fewer where the scene is smaller.
+
+    Raises
+    ------
+    GeosegError
+        If scene and model cannot be read or do not fit together.
+    """
+    from geoseg.raster.scene import close_scene, open_scene, read_patch
+
+    options = PredictOptions(model=model)
+    scene = open_scene(source)
+    try:
+        view = _look(scene, Model(options).bundle.card, options)
+        height, width = (min(side, size) for size in view.grid.shape)
+        window = Window((view.grid.height - height) // 2, (view.grid.width - width) // 2, height, width)
+        return _stretched(read_patch(scene, window, view.grid, view.bands), view)
+    finally:
+        close_scene(scene)
+
+
+def value_warnings(scene: SceneInfo, view: View, card: ModelCard) -> tuple[str, ...]:
+    """Return a line, or none, on values far from those of the training.
+
+    Nothing is read where the card does not say what the model was trained on. A scene that is
+    damaged is not judged: the run will name what it cannot read.
+    """
+    if card.trained_on is None:
+        return ()
+    from geoseg.raster.stretch import sample
+
+    try:
+        patches = [_stretched(patch, view) for patch in sample(scene, view.bands, budget=SAMPLE_PIXELS)]
+    except UnreadableScene:
+        return ()
+    known = [patch.pixels[:, patch.valid] for patch in patches]
+    return unlike_training(np.concatenate(known, axis=1), card.trained_on, card.inputs.bands)
+
+
+def _look(scene: SceneInfo, card: ModelCard, options: PredictOptions, out: Path | None = None) -> View:
+    """Choose bands and working grid, and read what they need: the area of interest, the range of values."""
+    check_resolution(scene, card)
+    bands = choose_bands(scene, card.inputs.bands, options.bands)
+    grid = working_grid(scene.geobox, scene.resolution, card.resolution_m)
+    crs, aoi = _crs(scene, options, out), _aoi(grid, options)
+    return View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)
+
+
+def _read_machine(device: str) -> Machine:
+    from geoseg.raster.environment import BLOCK_CACHE
+
+    gpus = visible_gpus(os.environ, gpu_count()) if device == "cuda" else ()
+    return Machine(usable_cores(), gpus, memory_limit(), BLOCK_CACHE)
+
+
+def _aoi(grid: GeoBox, options: PredictOptions) -> BaseGeometry | None:
+    from geoseg.vectorfiles.aoi import bbox_aoi, read_aoi
+
+    if options.aoi is not None:
+        return read_aoi(options.aoi, grid, layer=options.aoi_layer)
+    if options.bbox is not None:
+        return bbox_aoi(*options.bbox, grid)
+    return None
+
+
+def _crs(scene: SceneInfo, options: PredictOptions, out: Path | None) -> str | None:
+    """Return the CRS of the polygons where it is not the scene's."""
+    from geoseg.vector.reproject import layer_crs
+    from geoseg.vector.sink import in_degrees
+
+    return layer_crs(options.crs, scene.geobox.crs, degrees=out is not None and in_degrees(out))
+
+
+def _stretch(
+    scene: SceneInfo, card: ModelCard, bands: tuple[int, ...], options: PredictOptions
+) -> tuple[Limits, ...] | None:
+    if options.stretch == "none":
+        return None
+    if options.stretch != "auto":
+        return (options.stretch,) * len(bands)
+    chosen = [band for band in scene.bands if band.index in bands]
+    if not needs_stretch(chosen, card.inputs, scene.name):
+        return None
+    from geoseg.raster.stretch import estimate_stretch
+
+    return estimate_stretch(scene, bands)
+
+
+def _stretched(patch: Patch, view: View) -> Patch:
+    if view.stretch is None:
+        return patch
+    from geoseg.raster.stretch import apply_stretch
+
+    return replace(patch, pixels=apply_stretch(patch.pixels, view.stretch))

@@ -1,0 +1,288 @@
+"""Running predictions: scenes, a model and options become files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from geoseg.errors import InvalidOption, UnwritableOutput
+from geoseg.files import check_writable
+from geoseg.prediction.blocks import BlockResult, Tally
+from geoseg.prediction.decide import Decision, Model, decide
+from geoseg.prediction.journal import Journal
+from geoseg.prediction.memory import memory_use
+from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.plan import Plan
+from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
+from geoseg.prediction.schedulers import Scheduler
+from geoseg.values import ProbabilityBlock
+
+if TYPE_CHECKING:
+    from geoseg.vector.shaper import FeatureSink, Shaper
+
+SHARED = ("model", "backend", "device", "precision", "tta", "workers", "scheduler")
+"""Options that are those of a session; all others are a scene's own."""
+
+
+class BlockSink(Protocol):
+    """Where blended probabilities go."""
+
+    def write(self, block: ProbabilityBlock) -> None:
+        """Take a block; blocks are disjoint."""
+
+
+def ignore(_event: Event) -> None:
+    """Do nothing with an event."""
+
+
+class Session(contextlib.AbstractContextManager["Session"]):
+    """A model and a scheduler that are opened once, for any number of scenes, one after the other.
+
+    Both are opened when the first scene needs them; leaving the session closes them.
+
+    Parameters
+    ----------
+    options : PredictOptions
+        Those named in `SHARED` hold for the session, the others for scenes that bring none of their own.
+    """
+
+    def __init__(self, options: PredictOptions) -> None:
+        self._options = options
+        self._model = Model(options)
+        self._scheduler = Scheduler()
+
+    def __exit__(self, *_: object) -> None:
+        self._scheduler.close()
+
+    def decide(
+        self, source: str | os.PathLike[str], options: PredictOptions | None = None, out: Path | None = None
+    ) -> Decision:
+        """Decide the run of a scene, see `geoseg.prediction.decide.decide`."""
+        return decide(source, self._options_of(options), self._model, out)
+
+    def results(
+        self, decision: Decision, journal: Journal | None = None
+    ) -> contextlib.AbstractContextManager[Iterator[BlockResult]]:
+        """Begin the work that was decided and yield the iterator of block results."""
+        return self._scheduler.results(decision.work.keeping(journal), decision.resources)
+
+    def predict(
+        self,
+        source: str | os.PathLike[str],
+        out: Path,
+        options: PredictOptions | None = None,
+        on_event: Callable[[Event], None] = ignore,
+    ) -> RunReport:
+        """Predict one scene and write its polygons, see `predict_scene`."""
+        from geoseg.raster.scene import close_scene
+        from geoseg.vector.sink import VectorSink
+
+        started = time.monotonic()
+        options = self._options_of(options)
+        check_outputs(source, out, options)
+        decision = self.decide(source, options, out)
+        plan = decision.plan
+        journal = Journal.beside(out, plan.digest) if options.resume else None
+        known = journal.begin() if journal else 0
+        on_event(Planned(plan, decision.remarks, known, resumable=journal is not None))
+        with contextlib.ExitStack() as stack:
+            stack.callback(close_scene, plan.scene)
+            if journal is not None:
+                stack.callback(journal.remove_if_empty)
+            # Inference begins while what writes is loaded and the output is opened.
+            stream = stack.enter_context(self.results(decision, journal))
+            _load_writers()
+            vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
+            raster = stack.enter_context(_raster_sink(plan, options))
+            shaper, tally = feed_sinks(plan, stream, vector, raster, on_event)
+            report = RunReport(
+                plan,
+                decision.remarks,
+                shaper.features,
+                shaper.area_m2,
+                tally,
+                files=tuple(str(path) for path in (out, options.raster) if path is not None),
+                alone=decision.resources.alone,
+                planned_memory=memory_use(plan, decision.resources).total,
+                blocks_known=known,
+                deviation_px=shaper.deviation_px,
+            )
+            vector.set_metadata(layer_metadata(report))
+        if journal is not None:
+            journal.remove()
+        return report.closed(time.monotonic() - started, peak_memory())
+
+    def _options_of(self, options: PredictOptions | None) -> PredictOptions:
+        """Return the options of a scene."""
+        if options is None:
+            return self._options
+        for name in SHARED:
+            here, there = getattr(self._options, name), getattr(options, name)
+            if here != there:
+                raise InvalidOption(f"{name} {there}: this session was opened with {here}; open another")
+        return options
+
+
+def predict_scene(
+    source: str | os.PathLike[str],
+    out: Path,
+    options: PredictOptions,
+    on_event: Callable[[Event], None] = ignore,
+) -> RunReport:
+    """Predict one scene and write its polygons.
+
+    Parameters
+    ----------
+    source : path or URL
+        Any raster that GDAL reads.
+    out : Path
+        Vector file; its suffix names the format.
+    options : PredictOptions
+    on_event : callable
+        Called with `Planned` before the work, and with `Progress` after every block.
+
+    Returns
+    -------
+    RunReport
+        Tiles that could not be read are named in it; everything else was done.
+
+    Raises
+    ------
+    GeosegError
+        For every foreseeable failure, before any work where that is possible.
+    """
+    with Session(options) as session:
+        return session.predict(source, out, on_event=on_event)
+
+
+def check_outputs(source: str | os.PathLike[str], out: Path | None, options: PredictOptions) -> None:
+    """Refuse, before any work, outputs that cannot be written, or that are an input or the other output.
+
+    Raises
+    ------
+    InvalidOption
+        If a suffix is not that of a format, or a path is named twice.
+    UnwritableOutput
+        If the folder is missing or not writable, or the file exists.
+    """
+    from geoseg.vector.sink import check_vector_path
+
+    raster = options.raster
+    if out is not None:
+        check_vector_path(out, overwrite=options.overwrite)
+    if raster is not None:
+        if raster.suffix.lower() not in {".tif", ".tiff"}:
+            raise InvalidOption(f"{raster}: --raster writes a GeoTIFF; its name must end in .tif")
+        if raster.is_dir():
+            raise UnwritableOutput(f"{raster}: is a folder, not a file to replace")
+        check_writable(raster, overwrite=options.overwrite)
+    outputs = [path for path in (out, raster) if path is not None]
+    inputs = [Path(source), Path(options.model), *([options.aoi] if options.aoi else [])]
+    for number, path in enumerate(outputs):
+        for other in (*inputs, *outputs[:number]):
+            if path.absolute() == other.absolute():
+                raise InvalidOption(f"{path}: is asked for twice: as output, and as input or other output")
+            if path.exists() and other.exists() and path.samefile(other):
+                raise InvalidOption(f"{path}: is {other}, which would be replaced by the result")
+
+
+def feed_sinks(
+    plan: Plan,
+    stream: Iterable[BlockResult],
+    vector: FeatureSink,
+    raster: BlockSink | None,
+    on_event: Callable[[Event], None] = ignore,
+) -> tuple[Shaper, Tally]:
+    """Feed the sinks with the results of all blocks of a plan as they come in.
+
+    Returns
+    -------
+    shaper : Shaper
+        Knows how many polygons were written, and their area.
+    tally : Tally
+    """
+    from geoseg.vector.join import Joiner
+    from geoseg.vector.shaper import Shaper
+
+    started = time.monotonic()
+    joiner = Joiner(plan.tiles.window.shape)
+    tally, progress = Tally(), Progress.begin(plan)
+    shaper = Shaper(plan.grid, plan.shape_rules, plan.schema, vector)
+    for result in stream:
+        shaper.add(joiner.add(result.pieces))
+        if raster is not None and result.raster is not None:
+            raster.write(result.raster)
+        tally += result.tally
+        height, width = plan.tiles.core(result.block).shape
+        progress = progress.after(height * width, time.monotonic() - started)
+        on_event(progress)
+    joiner.finish()
+    shaper.flush()
+    return shaper, tally
+
+
+def layer_metadata(report: RunReport) -> dict[str, str]:
+    """Return what a layer should say about how it came to be."""
+    facts = report.as_json()
+    keys = ("scene", "model", "model_digest", "plan_digest", "coverage", "failed", "warnings", "options")
+    return {
+        f"geoseg_{key}": facts[key] if isinstance(facts[key], str) else json.dumps(facts[key]) for key in keys
+    }
+
+
+def _raster_sink(plan: Plan, options: PredictOptions) -> contextlib.AbstractContextManager[BlockSink | None]:
+    if options.raster is None:
+        return contextlib.nullcontext()
+    from geoseg.raster.sink import RasterSink
+
+    sink: contextlib.AbstractContextManager[BlockSink] = RasterSink(
+        options.raster,
+        plan.grid,
+        scene=plan.scene,
+        schema=plan.schema,
+        rule=plan.rule,
+        content=options.raster_content,
+        resolution=options.raster_resolution,
+        overwrite=options.overwrite,
+        bands=plan.bands,
+    )
+    return sink
+
+
+def _load_writers() -> None:
+    """Import what writes polygons, which takes half a second.
+
+    In a thread of its own because extension modules forget a Ctrl-C that arrives while they are
+    imported. What fails here fails again, and is told, where it is used.
+    """
+
+    def load() -> None:
+        with contextlib.suppress(Exception):
+            import pyogrio  # noqa: F401
+
+    writers = threading.Thread(target=load, daemon=True)
+    with short_turns(0.0005):  # the first tiles are not to wait for the interpreter
+        writers.start()
+        writers.join()
+
+
+_one_at_a_time = threading.Lock()
+
+
+@contextlib.contextmanager
+def short_turns(seconds: float) -> Iterator[None]:
+    """Let Python's threads take shorter turns; usually one may keep the interpreter for 5 ms."""
+    with _one_at_a_time:  # or runs side by side would take each other's for the usual
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(seconds)
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(usual)
