@@ -18,6 +18,7 @@ from geoseg.vectorfiles.text import VectorLayer
 
 if TYPE_CHECKING:
     import pyarrow
+    from pyarrow.parquet import ParquetFile
 
 _LINES = re.compile("Point|Line")
 
@@ -70,7 +71,7 @@ _DBF_HEADER = 32
 
 
 def read_parquet(path: Path, columns: Sequence[str]) -> VectorLayer:
-    """Read GeoParquet, whose metadata are in the footer, whatever wrote it.
+    """Read GeoParquet, whatever wrote it.
 
     Raises
     ------
@@ -80,19 +81,28 @@ def read_parquet(path: Path, columns: Sequence[str]) -> VectorLayer:
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path) as file:
-        metadata = file.metadata.metadata or {}
-        if b"geo" not in metadata:
-            raise ValueError("Parquet without the key geo, which says where its geometries are")
-        geo = json.loads(metadata[b"geo"])
-        place = geo["primary_column"]
-        facts = geo["columns"][place]
+        place, encoding, crs = _geometry_column(file)
         available = tuple(str(name) for name in file.schema_arrow.names if name != place)
         wanted = [name for name in columns if name in available]
         table = file.read(columns=[*wanted, place])
     values = {name: table[name].to_pandas().to_numpy() for name in wanted}
-    crs = facts.get("crs", "OGC:CRS84")
-    geometries = _decoded(table.select([place]), str(facts["encoding"]).lower())
-    return VectorLayer(geometries, values, available, json.dumps(crs) if isinstance(crs, dict) else crs)
+    return VectorLayer(_decoded(table.select([place]), encoding), values, available, crs)
+
+
+def _geometry_column(file: ParquetFile) -> tuple[str, str, str | None]:
+    """Return name, encoding and CRS of the geometry, by the footer or by Parquet's own type for it."""
+    metadata = file.metadata.metadata or {}
+    if b"geo" in metadata:
+        geo = json.loads(metadata[b"geo"])
+        facts = geo["columns"][geo["primary_column"]]
+        crs = facts.get("crs", "OGC:CRS84")
+        text = json.dumps(crs) if isinstance(crs, dict) else crs
+        return geo["primary_column"], str(facts["encoding"]).lower(), text
+    for column in map(file.schema.column, range(len(file.schema))):
+        if column.logical_type.type == "GEOMETRY":
+            crs = json.loads(column.logical_type.to_json()).get("crs") or "OGC:CRS84"
+            return column.name, "wkb", re.sub("^srid:", "EPSG:", crs)
+    raise ValueError("Parquet that does not say where its geometries are, in the key geo or by their type")
 
 
 def _decoded(table: pyarrow.Table, encoding: str) -> NDArray[np.object_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import sqlite3
@@ -100,8 +101,28 @@ def test_runs_take_what_geoseg_writes(tmp_path, suffix, capfd):
 
 def test_parquet_that_says_nothing_of_geometries_gets_one_line(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"geometry": [GROUND.wkb]}), tmp_path / "a.parquet")
-    with pytest.raises(InvalidOption, match="without the key geo"):
+    with pytest.raises(InvalidOption, match="does not say where its geometries are"):
         read_layer(tmp_path / "a.parquet", "a.parquet")
+
+
+# COPY (SELECT 'POLYGON((0 0,1 0,1 1,0 0))'::GEOMETRY AS geom, 'house' AS kind) TO 'a.parquet'
+# (geoparquet_version 'NONE') by DuckDB 2.0.1: Parquet's own type of geometries, and no key geo.
+BY_TYPE = (
+    "UEFSMRUAFaIBFVAsFQIVABUGFQYAAFEUTQAAAAEDAQUQAAAABABeAQAE8D82GgAREBEIJAAAAAAAAAAAAAAVABUSFRYsFQIV"
+    "ABUGFQYAAAkgBQAAAGhvdXNlFQIZPDUAGA1kdWNrZGJfc2NoZW1hFQQAFQwlABgEZ2VvbWwMIgAAABUMJQAYBGtpbmQlAAAW"
+    "AhkcGSwmABwVDBkVABkYBGdlb20VAhYCFsYBFnQmCDw2AAAZHBUAFQAVAgBMHBcAAAAAAAAAABcAAAAAAADwPxcAAAAAAAAA"
+    "ABcAAAAAAADwPwAZFQYAAAAmABwVDBkVABkYBGtpbmQVAhYCFjQWOCZ8PBgFaG91c2UYBWhvdXNlFgAoBWhvdXNlGAVob3Vz"
+    "ZRERABkcFQAVABUCAAAAFvoBFgImCBasAQAoKER1Y2tEQiB2ZXJzaW9uIHYyLjAuMSAoYnVpbGQgOGQ3ODExNGU5MCkZLBwA"
+    "ABwAAAATAQAAUEFSMQ=="
+)
+
+
+def test_parquet_says_by_its_types_where_geometries_are(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(base64.b64decode(BY_TYPE))
+    found = read_layer(tmp_path / "a.parquet", "a", columns=["kind"])
+    assert found.geometries[0].wkt == "POLYGON ((0 0, 1 0, 1 1, 0 0))"
+    assert found.columns["kind"].tolist() == ["house"]
+    assert found.crs.to_authority() == ("OGC", "CRS84")
 
 
 # ---- kinds of geometries
