@@ -120,6 +120,18 @@ def test_what_says_nothing_is_no_class(scenes):
         recipe_of(request_of(scenes[:1], class_attribute="kind"))
 
 
+def test_of_several_layers_of_labels_one_is_to_be_chosen(scenes):
+    box = shapely.box(500000, 4999990, 500005, 4999999)
+    for name in ("houses", "sheds"):
+        frame = gpd.GeoDataFrame({"kind": [name]}, geometry=[box], crs="EPSG:32632")
+        frame.to_file(f"{scenes[0]}.gpkg", layer=name)
+    with pytest.raises(InvalidOption, match=r"polygons \(houses, sheds\); choose one: --labels-layer NAME"):
+        recipe_of(request_of(scenes[:1], class_attribute="kind"))
+    found = recipe_of(request_of(scenes[:1], class_attribute="kind", labels_layer="sheds")).data
+    assert [spec.name for spec in found.classes] == ["sheds"]
+    assert found.scenes[0].labels_layer == "sheds"
+
+
 def test_a_mask_has_no_attribute(scenes):
     request = Request(scenes=scenes[:1], labels=(Path(scenes[0]),), class_attribute="kind")
     with pytest.raises(InvalidOption, match=r"--class-attribute is for polygons, and .*a.tif is a mask"):
