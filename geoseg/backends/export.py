@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from geoseg.backends.networks.pooling import exportable
+from geoseg.backends.networks import exportable
 from geoseg.errors import InvalidModel, MissingExtra
 from geoseg.files import replacing, sha1
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geoseg.backends.base import Activation, Predictor, to_network, to_probabilities
 from geoseg.errors import InvalidModel
-from geoseg.models.onnx_keys import one_line, open_session, signature_of
+from geoseg.models.onnx_card import one_line, open_session, signature_of
 
 
 class OnnxPredictor:

@@ -102,10 +102,9 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
             write_report(evaluation, tiles, report, overwrite=overwrite)
     if bundle is not None:
         from geoseg.evaluation.result import card_properties
-        from geoseg.models.bundle import CARD
-        from geoseg.models.own import amend
+        from geoseg.models.bundle import CARD, amend_card
 
-        amend(bundle, card_properties(evaluation, bundle.document.properties))
+        amend_card(bundle, card_properties(evaluation, bundle.document.properties))
         wrote = bundle.path / CARD
     if not quiet:
         summarize(evaluation, report)
@@ -131,11 +130,11 @@ def _check(ctx: click.Context, prediction: str | None, probability: str | None, 
 
 
 def _card_to_write(prediction: str | None, model: str) -> Bundle:
-    from geoseg.models.own import find_own_model
+    from geoseg.models.bundle import find_amendable
 
     if prediction is not None:
         raise InvalidOption("--write is for a model that is run; with --prediction nothing is run")
-    return find_own_model(model)
+    return find_amendable(model)
 
 
 def _check_report(report: Path | None, overwrite: bool) -> None:

@@ -58,10 +58,9 @@ def check(model: str, scene: str | None, write: bool) -> None:
     Its effective receptive field is measured, and the smallest overlap at which tiles leave no trace.
     Exits with code 2 if anything is wrong.
     """
-    from geoseg.models.bundle import find_model
-    from geoseg.models.own import find_own_model
+    from geoseg.models.bundle import find_amendable, find_model
 
-    bundle = find_own_model(model) if write else find_model(model)
+    bundle = find_amendable(model) if write else find_model(model)
     _check_backends(bundle)
     for line in _speed_lines(bundle):
         click.echo(line)
@@ -159,10 +158,9 @@ def _context_lines(context: Context) -> list[str]:
 
 
 def _write(bundle: Bundle, context: Context) -> None:
-    from geoseg.models.bundle import CARD
-    from geoseg.models.own import amend
+    from geoseg.models.bundle import CARD, amend_card
 
-    amend(bundle, context.properties)
+    amend_card(bundle, context.properties)
     click.echo(f"wrote {bundle.path / CARD}")
 
 

@@ -16,9 +16,9 @@ from importlib import resources
 from pathlib import Path
 
 from geoseg import files
-from geoseg.errors import InvalidModel
+from geoseg.errors import InvalidModel, InvalidOption
 from geoseg.models.card import ModelCard, card_of
-from geoseg.models.card_json import read_document, write_document
+from geoseg.models.card_json import amended, read_document, write_document
 from geoseg.models.document import Asset, CardDocument
 from geoseg.models.onnx_file import external_files
 from geoseg.notes import cache_folder
@@ -170,6 +170,42 @@ def save_bundle(
     return load_folder(folder)
 
 
+def find_amendable(name_or_path: str) -> Bundle:
+    """Find a model whose card may be changed: the user's own folder.
+
+    Raises
+    ------
+    InvalidModel
+        As `find_model`.
+    InvalidOption
+        If it ships with geoseg, or has no card.
+    """
+    bundle = find_model(name_or_path)
+    if name_or_path in builtin_models():
+        raise InvalidOption(
+            f"--write: {name_or_path} ships with geoseg and is not changed; copy its folder {bundle.path} "
+            "and give the copy"
+        )
+    if not bundle.path.is_dir():
+        raise InvalidOption(f"--write: {bundle.path} has no card; put it into a folder with a model.json")
+    return bundle
+
+
+def amend_card(bundle: Bundle, properties: Mapping[str, object]) -> None:
+    """Write a model folder's card anew with other properties, see `geoseg.models.card_json.amended`.
+
+    Raises
+    ------
+    InvalidModel
+        If the values make no valid card.
+    UnwritableOutput
+        If the folder cannot be written.
+    """
+    document = amended(bundle.document, properties)
+    with files.replacing(bundle.path / CARD) as path:
+        write_document(document, path)
+
+
 def refuse_pickle(path: Path) -> None:
     """Refuse a pickle, a torch archive or TorchScript by its first bytes, whatever its name.
 
@@ -196,7 +232,7 @@ def _load_onnx(path: Path) -> Bundle:
 @lru_cache(maxsize=8)
 def _probe_onnx(path: Path, externals: tuple[str, ...], version: tuple[str, ...]) -> Bundle:
     """Run an ONNX file to learn what it is; once for each `version` of it, as that takes a while."""
-    from geoseg.models.onnx_keys import document_of
+    from geoseg.models.onnx_card import document_of
 
     document = document_of(path)
     checksums = {name: files.sha256(path.parent / name) for name in externals}
