@@ -259,3 +259,15 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def cache_folder(name: str) -> Path:
+    """Return a folder of geoseg's in the user's cache (XDG base directories); it may not exist.
+
+    Raises
+    ------
+    RuntimeError
+        If the user has no home.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "geoseg" / name

@@ -120,7 +120,15 @@ def field_by_disturbing(predict: Predictor, tiles: NDArray[np.float32]) -> Field
 
 
 def distances(size: int, row: int, col: int) -> NDArray[np.int64]:
-    """Return each pixel's distance from one, (size, size), in pixels: the larger of down and across."""
+    """Return each pixel's distance from one, (size, size), in pixels: the larger of down and across.
+
+    Examples
+    --------
+    >>> distances(3, 0, 1)
+    array([[1, 0, 1],
+           [1, 1, 1],
+           [2, 2, 2]])
+    """
     index = np.arange(size)
     return np.asarray(np.maximum(np.abs(index - row)[:, None], np.abs(index - col)[None, :]))
 

@@ -80,6 +80,11 @@ def quantize(probabilities: NDArray[np.float32]) -> NDArray[np.uint16]:
     ------
     InvalidModel
         If a value is NaN: it would become a confident 0.
+
+    Examples
+    --------
+    >>> quantize(np.array([-0.1, 0.0, 0.5, 1.0], np.float32))
+    array([    0,     0, 32768, 65535], dtype=uint16)
     """
     scaled: NDArray[np.float32] = np.rint(np.clip(probabilities, 0, 1) * np.float32(CERTAIN))
     if np.isnan(scaled).any():
@@ -101,7 +106,13 @@ def to_probabilities(output: NDArray[np.float32], activation: Activation) -> NDA
 
 
 def to_network(batch: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a batch in the dtype of a network's input; integers are rounded and clipped."""
+    """Return a batch in the dtype of a network's input; integers are rounded and clipped.
+
+    Examples
+    --------
+    >>> to_network(np.array([-1.0, 1.6, 300.0]), np.dtype("uint8"))
+    array([  0,   2, 255], dtype=uint8)
+    """
     if dtype.kind != "u" or batch.dtype == dtype:
         return np.ascontiguousarray(batch, dtype)
     limit = np.iinfo(dtype).max

@@ -24,8 +24,7 @@ import openvino
 
 from geoseg.backends.hardware import usable_cores
 from geoseg.errors import UnwritableOutput
-from geoseg.files import replacing
-from geoseg.notes import cache_folder
+from geoseg.files import cache_folder, replacing
 
 KEPT_BYTES = 1 << 30
 """What the cache may hold; the files used longest ago go first."""

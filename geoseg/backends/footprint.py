@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoseg.errors import UnwritableOutput
+from geoseg.files import cache_folder, replacing
 from geoseg.models.bundle import IR, ONNX, Bundle
-from geoseg.notes import Note
 
 if TYPE_CHECKING:
     from geoseg.backends.base import Predictor
@@ -91,9 +94,8 @@ def footprint(bundle: Bundle, predictor: Predictor, requests: int) -> Footprint:
 
 def _activations(bundle: Bundle) -> float:
     """Return the bytes of a network's activations for each pixel of a tile, in float32."""
-    note = Note("activations", {"model": bundle.card.digest})
-    known = note.read()
-    if isinstance(known, float) and 0 <= known < math.inf:
+    digest = bundle.card.digest
+    if (known := _remembered(digest)) is not None:
         return known
     path = bundle.files.get(ONNX) or bundle.files.get(IR[0])
     if path is None:
@@ -103,8 +105,30 @@ def _activations(bundle: Bundle) -> float:
         found = alive_at_once(path, (1, len(bundle.card.inputs.bands), side, side)) / side**2
     except RuntimeError:  # OpenVINO cannot read it
         return UNKNOWN_ACTIVATIONS
-    note.write(found)
+    _remember(digest, found)
     return found
+
+
+def _remembered(digest: str) -> float | None:
+    """Return the activations that an earlier process has counted; None: none, or nothing to be believed."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        found = json.loads(_note(digest).read_bytes())
+        if isinstance(found, float) and 0 <= found < math.inf:
+            return found
+    return None
+
+
+def _remember(digest: str, activations: float) -> None:
+    """Note activations; in vain where the cache cannot be written: they are counted anew."""
+    with contextlib.suppress(OSError, RuntimeError, UnwritableOutput):
+        path = _note(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(float(activations)), encoding="utf-8")
+
+
+def _note(digest: str) -> Path:
+    return cache_folder("activations") / f"{digest}.json"
 
 
 def alive_at_once(path: Path, shape: tuple[int, ...]) -> int:

@@ -21,7 +21,6 @@ from geoseg.models.card import ModelCard, card_of
 from geoseg.models.card_json import amended, read_document, write_document
 from geoseg.models.document import Asset, CardDocument
 from geoseg.models.onnx_file import external_files
-from geoseg.notes import cache_folder
 
 CARD = "model.json"
 WEIGHTS = "model.safetensors"
@@ -337,7 +336,7 @@ def _download(name: str) -> Path:
         from huggingface_hub import snapshot_download
 
         # Into a folder of its own: the hub's cache is made of links, which OpenVINO does not follow.
-        folder = cache_folder("hub") / name
+        folder = files.cache_folder("hub") / name
         return Path(snapshot_download(name, allow_patterns=[CARD, *FILES], local_dir=folder))
     except Exception as error:  # the hub client raises a dozen kinds, of three libraries
         reason = str(error).strip().split("\n", 1)[0][:200] or type(error).__name__

@@ -124,6 +124,12 @@ def fill_invalid(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArr
         Any real dtype; what invalid pixels hold, NaN and infinity included, does not matter.
     valid : ndarray of bool, shape (rows, cols)
         At least one True.
+
+    Examples
+    --------
+    >>> fill_invalid(np.array([[[4, 99], [8, 6]]]), np.array([[True, False], [True, True]]))
+    array([[[4., 6.],
+            [8., 6.]]], dtype=float32)
     """
     with np.errstate(over="ignore"):  # whatever an invalid pixel holds
         out = pixels.astype(np.float32)

@@ -378,6 +378,7 @@ print(json.dumps([outputs, pickled]))
 """
 
 
+@pytest.mark.slow
 def test_processes_at_once_agree_print_nothing_and_unpickle_nothing(folder: Path, model: Path) -> None:
     def begin() -> subprocess.Popen[str]:
         pipe = subprocess.PIPE

@@ -81,6 +81,7 @@ def save(network, config, folder, bands) -> Bundle:
     return save_bundle(folder.parent / "bundle", document, {name: folder / name for name in names})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", FAMILIES)
 def test_each_family_learns_and_runs_everywhere(arch, tmp_path, capfd):
     bands = BANDS[arch]

@@ -252,6 +252,7 @@ def test_weights_that_do_not_fit_are_one_line(binary: Bundle, land: Bundle, tmp_
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_prediction_through_openvino_imports_no_torch(binary: Bundle) -> None:
     code = f"""
 import sys, numpy
