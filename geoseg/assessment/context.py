@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from geoseg.assessment.compare import probe_picture
 from geoseg.assessment.reach import Field, depends_on_extent, field_by_disturbing, field_by_gradient
 from geoseg.backends.base import Predictor
+from geoseg.backends.hardware import has_torch
 from geoseg.backends.select import backends_of, load_predictor
 from geoseg.errors import InvalidOption
 from geoseg.grid import Axis, BlockIndex, TileGrid, accumulate, blend, classify, split
@@ -207,7 +208,7 @@ def _exact_predictor(bundle: Bundle) -> Predictor:
 
 
 def _field(bundle: Bundle, predict: Predictor, tiles: NDArray[np.float32]) -> Field:
-    if "pytorch" not in backends_of(bundle):
+    if "pytorch" not in backends_of(bundle) or not has_torch():
         return field_by_disturbing(predict, tiles)
     from geoseg.backends import architectures
 
