@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from geoseg.errors import UnwritableOutput
-from geoseg.files import replacing
+from geoseg.files import cache_folder, replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +54,3 @@ class Note:
     def _path(self) -> Path:
         text = json.dumps(self.facts, sort_keys=True)
         return cache_folder(self.topic) / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
-
-
-def cache_folder(name: str) -> Path:
-    """Return a folder of geoseg's in the user's cache (XDG base directories); it may not exist.
-
-    Raises
-    ------
-    RuntimeError
-        If the user has no home.
-    """
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "geoseg" / name
