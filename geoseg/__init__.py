@@ -59,6 +59,7 @@ def predict(
 
     from geoseg.prediction.options import PredictOptions
     from geoseg.prediction.session import predict_scene
+    from geoseg.vectorfiles.binary import Verbatim
 
     chosen = PredictOptions(model=model, **options)
     with tempfile.TemporaryDirectory() as folder:
@@ -71,5 +72,5 @@ def predict(
         if path.suffix.lower() == ".parquet":
             features = geopandas.read_parquet(path)
         else:
-            features = pyogrio.read_dataframe(path, layer=0)
+            features = pyogrio.read_dataframe(Verbatim(path), layer=0)
     return features

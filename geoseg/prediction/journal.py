@@ -15,14 +15,14 @@ import math
 import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import UnwritableOutput
+from geoseg.errors import NoSpaceLeft, UnwritableOutput
 from geoseg.files import replacing
 from geoseg.grid import BlockIndex, Share, TileGrid, share_window
 from geoseg.prediction.blocks import Inferred, Tally
@@ -88,6 +88,24 @@ class Journal:
         """Delete the folder where nothing was kept."""
         with contextlib.suppress(OSError):
             self.folder.rmdir()
+
+    @contextlib.contextmanager
+    def telling_what_is_kept(self) -> Iterator[None]:
+        """Say of a full disk how many blocks the same command need not infer again.
+
+        Raises
+        ------
+        NoSpaceLeft
+        """
+        try:
+            yield
+        except NoSpaceLeft as error:
+            kept = len(list(self.folder.glob(f"*-{self.digest[:16]}.npz")))
+            raise NoSpaceLeft(
+                f"{error}; the same command goes on from {kept} inferred blocks that are kept"
+                if kept
+                else f"{error}; nothing could be kept"
+            ) from error
 
     def store(self, inferred: Inferred) -> None:
         """Keep a block.

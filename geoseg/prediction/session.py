@@ -96,6 +96,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
             stack.callback(close_scene, plan.scene)
             if journal is not None:
                 stack.callback(journal.remove_if_empty)
+                stack.enter_context(journal.telling_what_is_kept())
             # Inference begins while what writes is loaded and the output is opened.
             stream = stack.enter_context(self.results(decision, journal))
             _load_writers()

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -23,11 +23,28 @@ if TYPE_CHECKING:
 _LINES = re.compile("Point|Line")
 
 
+class Verbatim(str):
+    """A path that pyogrio hands to GDAL as it is: it cuts others at ``;`` and ``!``, and drops line ends."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self
+
+    def startswith(self, *arguments: Any) -> bool:
+        """Pass for one of GDAL's own paths, which pyogrio leaves alone."""
+        return arguments == ("/vsi",) or super().startswith(*arguments)
+
+
 def ogr_layers(path: Path) -> tuple[str, ...]:
     """Return the layers that may hold polygons, or all with geometries if none may."""
     import pyogrio
 
-    kinds = {str(name): str(kind) for name, kind in pyogrio.list_layers(path.absolute()) if kind is not None}
+    kinds = {
+        str(name): str(kind)
+        for name, kind in pyogrio.list_layers(Verbatim(path.absolute()))
+        if kind is not None
+    }
     return tuple(name for name, kind in kinds.items() if not _LINES.search(kind)) or tuple(kinds)
 
 
@@ -41,7 +58,7 @@ def read_ogr(path: Path, kind: VectorFormat, layer: str, columns: Sequence[str])
     """
     import pyogrio
 
-    source, encoding = path.absolute(), _encoding(path) if kind is SHAPEFILE else None
+    source, encoding = Verbatim(path.absolute()), _encoding(path) if kind is SHAPEFILE else None
     info = pyogrio.read_info(source, layer=layer, encoding=encoding)
     if info["driver"] not in kind.drivers:
         raise ValueError(f"GDAL takes it for {info['driver']}")

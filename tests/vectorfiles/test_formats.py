@@ -453,3 +453,21 @@ def test_what_is_not_read_is_to_be_converted(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InvalidOption, match=r"convert it: ogr2ogr 'a b\.gpkg' 'a b\.\w+'$"):
         read_layer(tmp_path / name, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a;b", "a!b", "a.zip!b", "a#b", "a?b", "a%20b", "it's", "-a", "C:x", "a\nb", "ü"]
+)
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".fgb"])
+def test_odd_names_are_read(tmp_path, name, suffix):
+    import geopandas
+
+    made = tmp_path / "made"
+    made.mkdir()
+    frame = geopandas.GeoDataFrame({"kind": ["x"]}, geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32633")
+    frame.to_file(made / f"plain{suffix}")
+    for file in made.iterdir():
+        file.rename(tmp_path / f"{name}{file.suffix}")
+    layer = read_layer(tmp_path / f"{name}{suffix}", "odd", columns=["kind"])
+    assert shapely.area(layer.geometries).tolist() == [1]
+    assert layer.columns["kind"].tolist() == ["x"]
