@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import rasterio
 from rasterio._env import set_proj_data_search_path
-from rasterio.env import GDALDataFinder, PROJDataFinder, set_gdal_config
+from rasterio.env import GDALDataFinder, PROJDataFinder, get_gdal_config, set_gdal_config
 
 from geoseg.raster.drivers import is_remote
 from geoseg.raster.remote import network_options
@@ -29,6 +29,7 @@ _LOCAL = {
 }
 _lock = threading.Lock()
 _wanted: list[int] = []  # of GDAL's cache, which is of the process
+_callers = [BLOCK_CACHE]  # size of the cache, put back when nothing of geoseg's is open
 
 
 @contextlib.contextmanager
@@ -60,6 +61,8 @@ def caching(size: int) -> Iterator[None]:
     The user's environment variable GDAL_CACHEMAX goes first.
     """
     with _lock:
+        if not _wanted:
+            _callers[0] = int(get_gdal_config("GDAL_CACHEMAX"))
         _wanted.append(size)
         _fit_cache()
     try:
@@ -71,6 +74,7 @@ def caching(size: int) -> Iterator[None]:
 
 
 def _fit_cache() -> None:
-    if "GDAL_CACHEMAX" not in os.environ:
-        # Of the process; an Env would undo it at its end.
-        set_gdal_config("GDAL_CACHEMAX", max(_wanted, default=BLOCK_CACHE))
+    if "GDAL_CACHEMAX" in os.environ:
+        return
+    # Of the process; an Env would undo it at its end.
+    set_gdal_config("GDAL_CACHEMAX", max(_wanted, default=_callers[0]))

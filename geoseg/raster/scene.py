@@ -44,9 +44,10 @@ def open_scene(source: str | os.PathLike[str]) -> SceneInfo:
     Parameters
     ----------
     source : str or path
-        A file that GDAL reads (GeoTIFF, JPEG 2000, PNG, JPEG, Erdas Imagine, NITF, WebP, BMP, or a
-        VRT that is a plain mosaic of files in its own folder), or a URL (http, https, s3, gs,
-        az). Of a URL, files beside it (``.msk``, ``.ovr``, ``.aux.xml``) are not looked for.
+        A file that GDAL reads (GeoTIFF, JPEG 2000, PNG, JPEG, Erdas Imagine, NITF, WebP, BMP, ENVI, a
+        GeoPackage with one raster, or a VRT that is a plain mosaic of files in its own folder), or a
+        URL (http, https, s3, gs, az). Of a URL, files beside it (``.msk``, ``.ovr``, ``.aux.xml``) are
+        not looked for.
 
     Raises
     ------
