@@ -116,7 +116,7 @@ def writing(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise UnwritableOutput(
-            f"{folder}: cannot be written: {error.strerror or error}; once it can, the same command goes on"
+            f"{folder}: cannot be written: {error.strerror or error}; once it can, the same command resumes"
         ) from error
     except torch.OutOfMemoryError as error:
         raise OutOfDeviceMemory(

@@ -77,7 +77,7 @@ def train(
     OutOfDeviceMemory
         If a batch does not fit on it.
     KeyboardInterrupt
-        If the user stops it; the run can go on from its last checkpoint.
+        If the user stops it; the run can resume at its last checkpoint.
     """
     folder, options = recipe.run_folder, recipe.optimization
     loss = make_loss(

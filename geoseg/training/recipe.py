@@ -42,7 +42,7 @@ class ModelSpec(Section):
         What the encoder starts from. ``imagenet`` needs a package that holds the weights: nothing
         is downloaded.
     start : str, or tuple of str
-        A model (name or folder, in a recipe relative to it) whose weights training goes on from, those
+        A model (name or folder, in a recipe relative to it) whose weights training starts from, those
         of its last layer only if it has as many classes; it brings architecture and encoder with it.
         Several must be one network, trained from one another: the mean of their weights.
     """
@@ -92,7 +92,7 @@ class Optimization(Section):
         Share of the learning rate that the encoder gets: less than 1 keeps more of what a pretrained
         one knows.
     final_rate : float
-        Share of the peak at which the schedule ends. Above 0 the weights never settle, and their
+        Share of the peak at which the schedule ends. Above 0 the weights never come to rest, and their
         moving average spans more of what they could be (stochastic weight averaging, Izmailov et
         al. 2018).
     cycles : int
@@ -106,7 +106,7 @@ class Optimization(Section):
     ema_decay : float
         Of the moving average of the weights, which is what is validated and kept.
     epoch : int
-        Steps between checkpoints; a killed run goes on from the last one.
+        Steps between checkpoints; a killed run resumes at the last one.
     validate_every : int
         Epochs between validations.
     pictures_every : int

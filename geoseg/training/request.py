@@ -73,7 +73,7 @@ def make_content(request: Request, recipe: Mapping[str, Any] | None, start: str 
     recipe : mapping or None
         Content of a recipe, which has its data already.
     start : str or None
-        Model that training goes on from.
+        Model that training starts from.
 
     Raises
     ------

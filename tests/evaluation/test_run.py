@@ -50,6 +50,7 @@ def plain_text(score: Any) -> str:
     return json.dumps(rounded(json.loads(json.dumps(figures))))
 
 
+@pytest.mark.slow
 @FEW
 @given(seed=st.integers(0, 1000))
 def test_the_size_of_the_windows_changes_no_figure(seed: int, tmp_path: Path) -> None:
@@ -66,6 +67,7 @@ def test_the_size_of_the_windows_changes_no_figure(seed: int, tmp_path: Path) ->
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 @FEW
 @given(seed=st.integers(0, 1000))
 def test_what_is_equal_is_perfect(seed: int, tmp_path: Path) -> None:
@@ -81,6 +83,7 @@ def test_what_is_equal_is_perfect(seed: int, tmp_path: Path) -> None:
     assert result.worst == ()
 
 
+@pytest.mark.slow
 @FEW
 @given(seed=st.integers(0, 1000))
 def test_naming_classes_otherwise_changes_nothing_else(seed: int, tmp_path: Path) -> None:

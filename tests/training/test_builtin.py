@@ -11,6 +11,8 @@ from geoseg.training.data.pictures import PictureGround
 from geoseg.training.synthetic import render_world
 from geoseg.training.validate import answers, score, total
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle():

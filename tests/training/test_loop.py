@@ -22,6 +22,8 @@ from geoseg.training.run import train_model
 from geoseg.training.task import PATIENCE, Numbered, Samples, automatic_workers
 from geoseg.training.watch import Began, Stepped, Validated, is_first_process
 
+pytestmark = pytest.mark.slow
+
 
 def run(recipe, **options):
     split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)

@@ -15,6 +15,8 @@ from geoseg.training.network import make_network, save_weights
 from geoseg.training.publish import measure, publish
 from geoseg.training.recipe import make_recipe, read_recipe
 
+pytestmark = pytest.mark.slow
+
 
 class Parts:
     """What a run hands to `publish`, with a network that finds bright houses but was hardly trained."""
