@@ -111,7 +111,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except NoSpaceLeft as error:
-        raise NoSpaceLeft(f"{error}; the same command goes on") from error
+        raise NoSpaceLeft(f"{error}; the same command resumes") from error
     except GeosegError:
         raise
     except OSError as error:

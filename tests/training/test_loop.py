@@ -261,7 +261,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(recipe, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("geoseg.training.watch.append_row", full)
+        patch.setattr("geoseg.training.callbacks.append_row", full)
         with pytest.raises(UnwritableOutput, match=r"model\.training: cannot be written: No space left"):
             run(recipe)
     run(recipe)
