@@ -4,22 +4,17 @@
 
     spec.py      what a recipe says about data: DataSpec, ValidationSpec, Draws (pydantic, light to import)
     read.py      read_data(data, validation, draws, base) -> Split       every error before the first epoch
-    ground.py    Ground (protocol)
-    pictures.py  PictureGround, in memory          scenes.py    SceneGround, windows of a file
-    sampler.py   Sampler(grounds, worlds, draws).draw(rng) -> Sample
-    tiles.py     validation_tiles(ground, resolution_m, size, context) -> Iterator[Tile]
-
-    sample.py    Sample, IGNORE, mirrored windows  classes.py   from what labels say to class ids
-    vectors.py   polygons of any vector file       masks.py     mask rasters on any grid
-    footprints.py  polygons burnt into a window    extent.py    outlines compared across CRSs
-    chips.py     chips of an index or a folder     labelled.py  scenes with their labels
-    holdout.py   places, scenes and blocks         located.py   ground and where it lies
-    paste.py     objects of one sample in another   rims.py   what is unknown round clusters
+    ground.py    Ground (protocol), mirrored windows
+    pictures.py  PictureGround, in memory; rendered worlds
+    scenes.py    SceneGround, windows of a file; MaskLabels
+    sampler.py   Sampler(grounds, worlds, draws).draw(rng) -> Sample;  validation_tiles(...) -> Iterator[Tile]
+    chips.py     chips of an index or a folder     holdout.py  places, scenes and blocks
+    mixing.py    samples made of two               rims.py     what is unknown round clusters
 
 A `Sample` is pixels, uint8, (bands, rows, cols), and labels, uint8, (rows, cols): class ids, 0 for
-background, `IGNORE` = 255 where nothing is known. Two frames are used throughout: *native pixels* of
-a ground (col, row; the file's own), and the *grid*: the same ground at a resolution in metres, as in
-prediction (``GeoBox.resized``). Scenes and pictures are resampled by the operations that prediction
-uses. All chance comes from the generator that is handed to `Sampler.draw`; every object here is
-picklable and opens files when it reads.
+background, `geoseg.labels.classes.IGNORE` = 255 where nothing is known. Two frames are used
+throughout: *native pixels* of a ground (col, row; the file's own), and the *grid*: the same ground at
+a resolution in metres, as in prediction (``GeoBox.resized``). Scenes and pictures are resampled by the
+operations that prediction uses. All chance comes from the generator that is handed to `Sampler.draw`;
+every object here is picklable and opens files when it reads.
 """
