@@ -274,6 +274,7 @@ def test_geopackage_without_crs_says_undefined_cartesian_everywhere(tmp_path: Pa
     database.close()
 
 
+@pytest.mark.slow
 @needs_ogrinfo
 @pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix != ".parquet"])
 def test_another_gdal_reads_the_same(suffix: str, tmp_path: Path) -> None:
