@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geoseg.values import CERTAIN, GeoBox, LayerSchema
 from geoseg.vector.measure import largest_areas, measure
 from geoseg.vector.pieces import Piece
-from geoseg.vector.reproject import reproject
+from geoseg.vector.reproject import WGS84, reproject
 from geoseg.vector.simplify import simplify_apart, simplify_shared
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
     Returns
     -------
     GeoDataFrame
-        One polygon a row, rings as OGC and RFC 7946 want them (shells counter-clockwise), with the
-        columns of `COLUMNS`: ``id`` is the first pixel of the polygon on the grid, ``confidence``
+        One polygon a row (for GeoJSON one feature, of several parts where it had to be divided), rings as
+        OGC and RFC 7946 want them (shells counter-clockwise), with the columns of `COLUMNS`: ``id`` is the first pixel of the polygon on the grid, ``confidence``
         its mean probability, areas and lengths are geodesic (NaN without a CRS).
 
     Raises
@@ -127,7 +127,7 @@ def no_features(schema: LayerSchema) -> GeoDataFrame:
 
 
 def _frame(columns: Sequence[object], polygons: NDArray[np.object_], crs: str | None) -> GeoDataFrame:
-    """Build the table; a polygon that had to be repaired into several has rows that share its size."""
+    """Build the table; a polygon that has come apart into several has rows that share its size."""
     import geopandas
     import pandas
 
@@ -136,7 +136,8 @@ def _frame(columns: Sequence[object], polygons: NDArray[np.object_], crs: str | 
         for (name, dtype), values in zip(COLUMNS.items(), columns, strict=True)
     }
     frame = geopandas.GeoDataFrame(data, geometry=polygons, crs=crs)
-    if (shapely.get_type_id(polygons) == shapely.GeometryType.POLYGON).all():
+    # A layer for GeoJSON takes several parts in one feature, the other formats' layers are of polygons.
+    if crs == WGS84 or (shapely.get_type_id(polygons) == shapely.GeometryType.POLYGON).all():
         return frame
     parts = frame.explode()
     for name, share in (("area_m2", shapely.area), ("perimeter_m", shapely.length)):

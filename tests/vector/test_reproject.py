@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
@@ -242,6 +244,7 @@ def test_a_polygon_in_two_rows_has_its_area_once() -> None:
     table = finish([Piece(1, bow, Evidence(1, 1, 0))], grid, ShapeRules(), layer)
     area, _ = measure(np.array([bow]), grid)
     assert len(table) == 2
+    assert len(finish([Piece(1, bow, Evidence(1, 1, 0))], grid, ShapeRules(), replace(layer, crs=WGS84))) == 1
     assert table["area_m2"].sum() == pytest.approx(area[0], rel=1e-5)
     assert table["area_m2"][0] == pytest.approx(table["area_m2"][1], rel=1e-5)
 
