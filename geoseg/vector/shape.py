@@ -74,7 +74,8 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
     -------
     GeoDataFrame
         One polygon a row (for GeoJSON one feature, of several parts where it had to be divided), rings as
-        OGC and RFC 7946 want them (shells counter-clockwise), with the columns of `COLUMNS`: ``id`` is the first pixel of the polygon on the grid, ``confidence``
+        OGC and RFC 7946 want them (shells counter-clockwise), with the columns of `COLUMNS`: ``id`` is
+        the first pixel of the polygon on the grid, ``confidence``
         its mean probability, areas and lengths are geodesic (NaN without a CRS).
 
     Raises
