@@ -25,7 +25,6 @@ LAYERS = (
     {"vector", "raster"},
     {"vectorfiles"},
     {"metrics", "grid"},
-    {"notes"},
     {"options"},
     {"files", "values"},
     {"errors"},

@@ -110,13 +110,6 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def gpu_name(device: str) -> str:
-    """Return what kind of GPU a device, ``cuda`` or ``cuda:N``, is."""
-    import torch
-
-    return torch.cuda.get_device_name(device)
-
-
 def visible_gpus(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
     """Return what to put into `VISIBLE` for each GPU that this process may use, to hand it on alone.
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from geoseg.backends.base import Predictor
 from geoseg.backends.flips import FLIPS, FlippingPredictor
 from geoseg.backends.hardware import FEATURES, cpu_features, cuda_available, has_nvidia_driver, has_torch
-from geoseg.backends.precision import AS_ASKED, Choice, Precision, choose_precision, used_features
+from geoseg.backends.precision import AS_ASKED, Choice, choose_precision, used_features
 from geoseg.errors import BackendUnavailable, InvalidModel, MissingExtra
 from geoseg.models.bundle import INT8, IR, ONNX, WEIGHTS, Bundle, find_model
 
@@ -280,24 +280,15 @@ def _load(recipe: PredictorRecipe) -> Predictor:
     elif recipe.backend == "onnx":
         predictor = _import("onnx").OnnxPredictor(bundle.files[ONNX], activation, threads=threads)
     else:
-        predictor = load_openvino(bundle, precision, threads=threads, digest=bundle.card.digest)
-    return predictor
-
-
-def load_openvino(
-    bundle: Bundle, precision: Precision, *, threads: int | None = None, digest: str = ""
-) -> Predictor:
-    """Load a model in OpenVINO, for the caller alone; with a digest its compiled networks are kept."""
-    path = bundle.files.get(ONNX) or bundle.files[IR[0]]
-    path = bundle.files[INT8[0]] if precision == "int8" else path
-    predictor: Predictor = _import("openvino").OpenVinoPredictor(
-        path,
-        bundle.card.activation,
-        precision=precision,
-        threads=threads,
-        inputs=bundle.card.inputs,
-        digest=digest,
-    )
+        path = bundle.files.get(ONNX) or bundle.files[IR[0]]
+        predictor = _import("openvino").OpenVinoPredictor(
+            bundle.files[INT8[0]] if precision == "int8" else path,
+            activation,
+            precision=precision,
+            threads=threads,
+            inputs=bundle.card.inputs,
+            digest=bundle.card.digest,
+        )
     return predictor
 
 
