@@ -79,7 +79,11 @@ class MissingExtra(GeosegError, ImportError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs geoseg[{extra}]: pip install 'geoseg[{extra}]'")
+        super().__init__(what, extra)  # what a pickle is made of again, as workers of a cluster send errors
+
+    def __str__(self) -> str:
+        what, extra = self.args
+        return f"{what} needs geoseg[{extra}]: pip install 'geoseg[{extra}]'"
 
 
 class OutOfDeviceMemory(GeosegError, MemoryError):
