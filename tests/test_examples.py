@@ -16,3 +16,7 @@ def test_examples_give_what_they_say(path: Path) -> None:
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_there_are_many() -> None:
+    assert sum(path.read_text("utf-8").count(">>> ") for path in SHOWING) >= 70

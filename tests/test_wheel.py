@@ -98,7 +98,7 @@ def test_without_extras_a_scene_is_planned_predicted_and_evaluated(core: Path, t
     ("arguments", "extra"),
     [
         (("train", "--scene", "a.tif", "--labels", "a.gpkg", "--out", "m"), "train"),
-        (("models", "check", "buildings"), "torch"),
+        (("predict", SAMPLE / "scene.tif", "--out", "o.gpkg", "--backend", "pytorch"), "torch"),
     ],
 )
 def test_what_needs_an_extra_says_how_to_install_it(

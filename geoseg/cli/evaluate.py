@@ -78,7 +78,7 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
       geoseg evaluate truth.gpkg --scene scene.tif --model models/mine --report report.html
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
     from geoseg.cli.evaluation_display import summarize
-    from geoseg.cli.steps import StepDisplay
+    from geoseg.cli.progress import StepDisplay
     from geoseg.evaluation.run import evaluate as compare
 
     chosen = EvaluateOptions(**{name: options.pop(name) for name in EvaluateOptions.model_fields})

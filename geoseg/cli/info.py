@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from geoseg.cli.rows import print_rows
 
 if TYPE_CHECKING:
     from geoseg.raster.scene import SceneInfo
@@ -146,3 +146,24 @@ def _pair(values: list[float]) -> str:
 
 def _bracket(text: str | None) -> str:
     return f"({text})" if text else ""
+
+
+def print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Print labels and values on stdout; a label may repeat, warnings stand out."""
+    if sys.stdout.isatty():
+        _table(rows)
+        return
+    width = max(len(label) for label, _ in rows)
+    click.echo("\n".join(f"{label:<{width}}  {value}" for label, value in rows))
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for label, value in rows:
+        style = "yellow" if label == "warning" else "bold"
+        table.add_row(Text(label, style), Text(value))
+    Console().print(table)

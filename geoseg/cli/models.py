@@ -98,7 +98,7 @@ def _speed_lines(bundle: Bundle) -> list[str]:
 
 def _measure(bundle: Bundle, scene: str | None) -> Context:
     from geoseg.assessment.context import measure_context
-    from geoseg.cli.steps import StepDisplay
+    from geoseg.cli.progress import StepDisplay
 
     with StepDisplay("measuring overlaps") as display:
         return measure_context(bundle, _picture(bundle, scene), on_step=display)

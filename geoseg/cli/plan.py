@@ -38,8 +38,8 @@ def plan(scene: str, out: Path | None, as_json: bool, quiet: bool, **options: An
       geoseg plan scene.tif
       geoseg plan scene.tif --aoi district.gpkg --max-memory 1GB
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
-    from geoseg.cli.rows import print_rows
-    from geoseg.cli.steps import StatusDisplay
+    from geoseg.cli.info import print_rows
+    from geoseg.cli.progress import StatusDisplay
     from geoseg.prediction.estimate import estimate
     from geoseg.prediction.session import check_outputs
 
