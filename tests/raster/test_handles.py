@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from geoseg.errors import UnreadableScene
 from geoseg.prediction.reading import PlanReader
-from geoseg.raster import environment, handles, source
+from geoseg.raster import environment, handles, opening
 from geoseg.raster.environment import BLOCK_CACHE
 from geoseg.raster.handles import KEPT, LARGEST_CACHE, close_kept, kept_open, useful_cache
 from geoseg.raster.scene import close_scene, open_scene, read_patch
@@ -310,7 +310,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         pytest.skip("bytes that a thread reads are counted in /proc alone")
     calls: list[int] = []
     real = PlanReader.__call__
-    monkeypatch.setattr(source, "_threads", ["1"])  # what others read is not counted
+    monkeypatch.setattr(opening, "_threads", ["1"])  # what others read is not counted
 
     def taken() -> int:
         return int(IO.read_text().split()[1])
@@ -378,7 +378,7 @@ def test_all_cores_unpack_each_block_once(
     windows = [
         Window(row, col, TILE, TILE).intersection(scene.geobox.window) for row in starts for col in starts
     ]
-    monkeypatch.setattr(source, "_threads", ["4"])
+    monkeypatch.setattr(opening, "_threads", ["4"])
     before = int(own.read_text().split()[1])
     parts = [read_patch(scene, window, scene.geobox, [1, 2, 3]) for window in windows]
     taken = int(own.read_text().split()[1]) - before
