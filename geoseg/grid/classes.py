@@ -24,6 +24,12 @@ def classify(values: NDArray[np.uint16], rule: ClassRule) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray of uint8, shape (rows, cols)
+
+    Examples
+    --------
+    >>> one = np.array([[[20000, 40000]]], np.uint16)
+    >>> classify(one, ClassRule((7,), 0.5)).tolist()
+    [[0, 7]]
     """
     ids = np.array(rule.channels, np.uint8)
     least = np.uint16(math.ceil(rule.level))  # among integers, which are compared 50 times as fast

@@ -88,6 +88,11 @@ def default_budget(limit: int | None, *, cuda: int = 0, workers: int = 0) -> int
         `DEFAULT_MEMORY`; 0 on a CPU.
     workers : int
         Processes beside this one that each serve a GPU.
+
+    Examples
+    --------
+    >>> default_budget(4 * 10**9)
+    1000000000
     """
     wanted = DEFAULT_MEMORY * max(1, workers if cuda else 1) + cuda * (1 + workers)
     return wanted if limit is None else min(wanted, limit // DEFAULT_SHARE)

@@ -314,6 +314,12 @@ def forward_ratio(grid: TileGrid, passes: int = 1) -> float:
     grid : TileGrid
     passes : int
         Forward passes over each tile.
+
+    Examples
+    --------
+    >>> from geoseg.grid import Axis
+    >>> forward_ratio(TileGrid(Axis(64, 64, 16), Axis(112, 64, 16), block=2))
+    1.1428571428571428
     """
     return passes * tile_count(grid) * grid.rows.size * grid.cols.size / (grid.rows.n * grid.cols.n)
 

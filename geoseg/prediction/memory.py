@@ -103,7 +103,13 @@ def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
 
 
 def largest_side(axis: Axis, block: int) -> int:
-    """Return the pixels along an axis that the tiles of a block cover, at most."""
+    """Return the pixels along an axis that the tiles of a block cover, at most.
+
+    Examples
+    --------
+    >>> largest_side(Axis(950, 64, 16), block=2)
+    112
+    """
     count = len(axis)
     # A lone last tile belongs to the block before it.
     tiles = min(count, block + (count > block and (count - 1) % block == 0))

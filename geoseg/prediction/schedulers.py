@@ -104,7 +104,7 @@ class Scheduler(contextlib.AbstractContextManager["Scheduler"]):
         except (CommClosedError, KilledWorker, CancelledError) as error:
             self.close()
             raise GeosegError(
-                f"the cluster was lost ({type(error).__name__}); the same command goes on"
+                f"the cluster was lost ({type(error).__name__}); the same command resumes the run"
             ) from error
 
 

@@ -36,6 +36,7 @@ def test_a_run_that_is_refused_leaves_no_scene_open(scene: Path, tmp_path: Path)
     assert str(scene) not in kept()
 
 
+@pytest.mark.slow
 def test_workers_of_a_cluster_that_runs_on_close_the_scene(scene: Path, tmp_path: Path) -> None:
     with LocalCluster(
         n_workers=2,

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
@@ -28,6 +29,7 @@ class Slow(ReferencePredictor):
         return ReferencePredictor.__call__(self, batch)
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_with_a_worker() -> None:
     pixels = np.random.default_rng(0).random((1, *SHAPE)).astype(np.float32)
     plan = make_test_plan(SHAPE)

@@ -6,6 +6,7 @@ import dataclasses
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 import shapely
 from distributed import Client, LocalCluster
 from hypothesis import given, settings
@@ -111,6 +112,7 @@ def test_what_is_outside_the_area_of_interest_is_known(
         assert shapely.box(col, row, col + side, row + side).intersects(area)
 
 
+@pytest.mark.slow
 def test_blocks_on_a_cluster_come_in_order_and_are_the_same() -> None:
     reader, present = scattered(5, 0.03)
     plan = make_test_plan(SHAPE)

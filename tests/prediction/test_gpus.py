@@ -242,6 +242,7 @@ class Declaring(Nanny):  # type: ignore[misc]
         super().__init__(*arguments, name=name, resources={} if name else {"GPU": 1}, **more)
 
 
+@pytest.mark.slow
 def test_only_workers_that_declare_a_gpu_infer(diary: Diary) -> None:
     expected = alone(diary)
     asked: dict[str, set[str]] = {}
@@ -309,6 +310,7 @@ def test_no_more_gpus_than_processes_are_named() -> None:
     assert choose_resources(PredictOptions(), 640, "cuda", Machine(4, four)).gpus == four
 
 
+@pytest.mark.slow
 def test_each_process_is_shown_its_gpu_and_a_killed_one_loses_nothing(diary: Diary) -> None:
     expected = alone(diary)
     machine = Resources(threads=2, in_flight=5, batch=4, workers=2, device="cuda", gpus=("7", "GPU-9"))
@@ -344,6 +346,7 @@ def scene(tmp_path: Path) -> Path:
     return make_scene(tmp_path / "scene.tif", pixels=pixels)
 
 
+@pytest.mark.slow
 def test_a_whole_run_on_two_gpus_is_that_on_one(
     scene: Path,
     diary: Diary,

@@ -163,6 +163,7 @@ def test_a_broken_spot_takes_its_tiles_away_and_changes_nothing_beside_them(
     assert (outcome.values[0] == expected).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outline", ["smooth", "pixel"])
 def test_a_cluster_of_processes_gives_the_same_bits(outline: Literal["smooth", "pixel"]) -> None:
     shape = (90, 110)

@@ -23,6 +23,8 @@ from geoseg.prediction.memory import ADDRESSES
 from geoseg.testing import make_scene
 from tests.runs import REPOSITORY, bright_model
 
+pytestmark = pytest.mark.slow  # processes of their own
+
 GROUPS = Path("/sys/fs/cgroup")
 MEGABYTE = 10**6
 

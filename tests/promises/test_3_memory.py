@@ -12,9 +12,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from geoseg.testing import make_scene
 from tests.runs import bright_model
+
+pytestmark = pytest.mark.slow  # processes of their own
 
 
 def peak(scene: Path) -> float:

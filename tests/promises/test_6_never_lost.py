@@ -17,6 +17,8 @@ import pytest
 from geoseg.testing import make_scene
 from tests.runs import bright_model, heed_interrupts, least_memory, predict
 
+pytestmark = pytest.mark.slow  # processes of their own
+
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
