@@ -56,7 +56,7 @@ def test_encoders_of_timm_get_their_prefix(given, found):
     ("arch", "encoder", "message"),
     [
         ("unett", "resnet18", "did you mean 'unet'?"),
-        ("xyz", "resnet18", "known are unet, "),
+        ("xyz", "resnet18", "there are unet, "),
         ("unet", "resnet19", "did you mean 'resnet18'?"),
         ("unet", "hf-hub:somebody/model", "no such encoder"),
         ("unet", "local-dir:/tmp", "no such encoder"),
