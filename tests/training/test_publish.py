@@ -81,7 +81,7 @@ def test_the_smallest_area_is_on_the_card_and_in_the_figures(recipe):
 def test_int8_is_shipped_or_told_of(recipe, monkeypatch):
     pytest.importorskip("nncf")
     monkeypatch.setattr("geoseg.training.publish.TILES", 8)
-    monkeypatch.setattr("geoseg.backends.quantize.LOSS_LIMIT", 100.0)
+    monkeypatch.setattr("geoseg.assessment.int8.LOSS_LIMIT", 100.0)
     bundle = Parts(
         recipe.model_copy(update={"card": recipe.card.model_copy(update={"int8": True})})
     ).publish()
