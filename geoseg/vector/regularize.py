@@ -395,6 +395,8 @@ def regularize(
     np.logical_and.at(accepted, owner, fine)
     deviation = np.zeros(count)
     result = polygons.copy()
+    if not accepted.any():
+        return Regularized(result, accepted, deviation)
     keep_wall = accepted[owner][walls.ring]
     new = shapely.linearrings(corners[keep_wall], indices=_dense(walls.ring[keep_wall]))
     kept_rings = np.flatnonzero(accepted[owner])
@@ -417,7 +419,7 @@ def regularize(
 
 
 def _dense(ring: Index) -> Index:
-    return np.cumsum(np.append(0, ring[1:] != ring[:-1])).astype(np.int64)
+    return np.cumsum(np.diff(ring, prepend=ring[:1]) != 0)
 
 
 def _polygons(rings: NDArray[np.object_], owner: Index, count: int) -> NDArray[np.object_]:
