@@ -1,0 +1,357 @@
+"""The walls that an outline follows: directions, the choice among them, and lines through what follows each.
+
+Rings are sampled evenly. Every sample gets one of the few walls that its polygon may have: along the main
+direction and square to it, between those at 45 degrees, and along further directions that a good part of
+the outline follows. The choice is the cheapest closed sequence (Viterbi, 1967): a sample costs by how much
+its own direction differs from the wall's, a corner about as much as a pixel of outline square to its wall,
+so that no step shorter than two pixels becomes a wall. Each run of equal choices is one wall; a line through
+the middle of its samples carries it, and walls meet where their lines cross. What blur has rounded becomes
+a corner again, and noise averages out.
+
+All rings of a batch are worked at once; nothing in the result of one depends on another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.vector.samples import Floats, Index
+
+STEP = 0.75
+"""Distance between samples of an outline, in pixels."""
+
+REACH = 2
+"""Samples on either side that the direction of a sample is taken from."""
+
+SAMPLES = 2000
+"""Most samples of a ring; a longer one is sampled more coarsely."""
+
+CORNER, OTHER_CORNER = 1.0, 1.5
+"""Costs of a square corner and of any other, in pixels of outline square to their wall."""
+
+SHARPEST, BLUNTEST = 30.0, 155.0
+"""Turns between two walls, in degrees: below the first they are one wall, beyond the second a spike."""
+
+WALL_COSTS = (0.0, 0.02, 0.04, 0.04)
+"""Costs a pixel of a wall along the main direction, at 45 degrees to it, and along the further two."""
+
+SHARE = 0.12
+"""Share of the outline that a further direction must hold."""
+
+SHORTEST = 1.0
+"""Shorter walls are left out, in pixels."""
+
+TRIM = 3
+"""Samples at either end of a wall that do not count for its place: corners are round there."""
+
+RINGS = 256
+"""Rings that are worked at a time."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Samples:
+    """Points at even distances along rings, one ring after the other.
+
+    Parameters
+    ----------
+    points : ndarray of float64, shape (n, 2)
+    direction : ndarray of float64
+        Of the outline around each point, in radians.
+    ring : ndarray of int64
+        Number of the ring of each point.
+    step, size, start : ndarray
+        Of each ring: distance between its points, how many there are, and which is the first.
+    """
+
+    points: Floats
+    direction: Floats
+    ring: Index
+    step: Floats
+    size: Index
+    start: Index
+
+    def of(self, rings: Index) -> Samples:
+        """Return the samples of some rings, which are numbered anew."""
+        size = self.size[rings]
+        start = np.cumsum(size) - size
+        ring = np.repeat(np.arange(len(rings)), size)
+        place = self.start[rings][ring] + np.arange(len(ring)) - start[ring]
+        return Samples(self.points[place], self.direction[place], ring, self.step[rings], size, start)
+
+    def around(self, offset: int) -> Index:
+        """Return for every sample the one that lies so many places further along its ring."""
+        start, size = self.start[self.ring], self.size[self.ring]
+        return np.asarray(start + (np.arange(len(self.ring)) - start + offset) % size)
+
+
+def sample_rings(rings: NDArray[np.object_]) -> Samples:
+    """Sample rings at distances of about `STEP`."""
+    vertices, ring = shapely.get_coordinates(rings, return_index=True)
+    same = ring[1:] == ring[:-1]
+    along = np.append(0.0, np.cumsum(np.where(same, np.hypot(*np.diff(vertices, axis=0).T), 0.0)))
+    first = np.flatnonzero(np.append(True, ~same))
+    last = np.append(first[1:], len(vertices)) - 1
+    length = along[last] - along[first]
+    size = np.clip(np.round(length / STEP), 16, SAMPLES).astype(np.int64)
+    start = np.cumsum(size) - size
+    owner = np.repeat(np.arange(len(size)), size)
+    step = length / size
+    place = along[first][owner] + (np.arange(len(owner)) - start[owner] + 0.5) * step[owner]
+    points = np.column_stack([np.interp(place, along, vertices[:, axis]) for axis in (0, 1)])
+    samples = Samples(points, np.empty(0), owner, step, size, start)
+    chord = points[samples.around(REACH)] - points[samples.around(-REACH)]
+    return Samples(points, np.arctan2(chord[:, 1], chord[:, 0]), owner, step, size, start)
+
+
+def main_directions(samples: Samples, owner: Index, count: int) -> Floats:
+    """Return up to three directions, modulo a right angle, that most of each polygon's outline follows.
+
+    Parameters
+    ----------
+    samples : Samples
+    owner : ndarray of int64
+        Polygon of each ring.
+    count : int
+        Number of polygons.
+
+    Returns
+    -------
+    ndarray of float64, shape (count, 3)
+        Radians in 0 … pi / 2; NaN where there is no such direction.
+    """
+    bins = 90
+    polygon = owner[samples.ring]
+    cell = (np.mod(samples.direction, np.pi / 2) / (np.pi / 2) * bins).astype(np.int64) % bins
+    held = np.bincount(polygon * bins + cell, samples.step[samples.ring], count * bins).reshape(count, bins)
+    whole = held.sum(axis=1)
+    offsets = np.arange(-9, 10)
+    kernel = np.exp(-0.5 * (offsets / 3.0) ** 2)
+    number = np.arange(bins)
+    apart = np.abs((number[:, None] - number + bins // 2) % bins - bins // 2)
+    turn = np.exp(1j * (number + 0.5) / bins * 2 * np.pi)
+    found = np.full((count, 3), np.nan)
+    for k in range(3):
+        smooth = held[:, (number[:, None] + offsets) % bins] @ kernel
+        peak = smooth.argmax(axis=1)
+        near = np.where(apart[peak] <= 10, held, 0.0)
+        good = (near.sum(axis=1) >= SHARE * whole) | (k == 0)
+        found[good, k] = np.mod(np.angle(near @ turn)[good] / 4, np.pi / 2)
+        # What lies at 45 degrees to a direction needs no direction of its own.
+        held = np.where((apart[peak] <= 10) | (apart[(peak + bins // 2) % bins] <= 10), 0.0, held)
+    return found
+
+
+def ring_walls(samples: Samples, directions: Floats, frames: int) -> NDArray[np.object_]:
+    """Return rings of straight walls; None where the walls of a ring do not close.
+
+    Parameters
+    ----------
+    samples : Samples
+    directions : ndarray of float64, shape (rings, 3)
+        From `main_directions`.
+    frames : int
+        2: walls along the main direction, square to it and at 45 degrees; 4: along all directions.
+    """
+    angles, costs = _walls(directions, frames)
+    chosen = np.empty(len(samples.points), np.int64)
+    order = np.argsort(samples.size, kind="stable")
+    for begin in range(0, len(order), RINGS):
+        rings = order[begin : begin + RINGS]
+        some = samples.of(rings)
+        chosen[samples.start[rings][some.ring] + np.arange(len(some.ring)) - some.start[some.ring]] = _choose(
+            some, angles[rings], costs[rings]
+        )
+    walls = drop_short(fit_walls(samples, chosen, angles))
+    corners = meet(walls)
+    closed = np.bincount(walls.ring, minlength=len(samples.size)) >= 3
+    closed[walls.ring[~np.isfinite(corners).all(axis=1)]] = False
+    lines = np.full(len(samples.size), None, object)
+    kept = closed[walls.ring]
+    if kept.any():
+        number = np.cumsum(np.diff(walls.ring[kept], prepend=walls.ring[kept][0]) != 0)
+        lines[closed] = shapely.linearrings(corners[kept], indices=number)
+    return lines
+
+
+def _walls(directions: Floats, frames: int) -> tuple[Floats, Floats]:
+    """Return the directed walls that rings may have, and what a pixel of each costs; inf: no such wall.
+
+    Returns
+    -------
+    angles, costs : ndarray of float64, shape (n, 4 * frames)
+    """
+    base = np.column_stack([directions[:, 0], directions[:, 0] + np.pi / 4, directions[:, 1:]])[:, :frames]
+    angles = (base[:, :, None] + np.arange(4) * np.pi / 2).reshape(len(base), 4 * frames)
+    costs = np.repeat(WALL_COSTS[:frames], 4)
+    return np.nan_to_num(angles), np.where(np.isnan(angles), np.inf, costs)
+
+
+def _turn_costs(angles: Floats) -> Floats:
+    """Return what it costs to turn to a wall (second axis) from another (last), shape (n, walls, walls)."""
+    turn = angles[:, :, None] - angles[:, None, :]
+    degrees = np.degrees(np.abs(np.mod(turn + np.pi, 2 * np.pi) - np.pi))
+    costs = np.where(np.abs(degrees - 90) < 5, CORNER, OTHER_CORNER)
+    costs = np.where((degrees < SHARPEST) | (degrees > BLUNTEST), np.inf, costs)
+    same = np.arange(angles.shape[1])
+    costs[:, same, same] = 0.0
+    return costs
+
+
+def _choose(samples: Samples, angles: Floats, costs: Floats) -> Index:
+    """Return the wall of every sample: the cheapest closed sequence of each ring."""
+    rows, size = np.arange(len(angles)), samples.size
+    differ = (1 - np.cos(samples.direction[:, None] - angles[samples.ring])) + costs[samples.ring]
+    cost = (differ * samples.step[samples.ring][:, None]).astype(np.float32)
+    begin, origin = _straightest(samples, differ)
+    place = samples.start + (begin + np.arange(int(size.max()))[:, None]) % size
+    turns = _turn_costs(angles).astype(np.float32)
+    best = np.full(angles.shape, np.inf, np.float32)
+    best[rows, origin] = 0.0
+    came = np.empty((len(place), *angles.shape), np.uint8)
+    number = np.arange(angles.size)
+    for i in range(1, len(place)):
+        ways = turns + best[:, None, :]
+        came[i] = ways.argmin(axis=2)
+        least = ways.reshape(-1, ways.shape[2])[number, came[i].ravel()].reshape(best.shape)
+        best = np.where((i < size)[:, None], least + cost[place[i]], best)
+    state = (best + turns[rows, origin]).argmin(axis=1)
+    chosen = np.empty(len(samples.points), np.int64)
+    for i in range(len(place) - 1, -1, -1):
+        alive = i < size
+        chosen[place[i][alive]] = state[alive]
+        state = np.where(alive, came[i, rows, state], state) if i else state
+    return chosen
+
+
+def _straightest(samples: Samples, differ: Floats) -> tuple[Index, Index]:
+    """Return the sample of each ring around which the outline follows one wall best, and that wall."""
+    around = np.add.reduce([differ[samples.around(offset)] for offset in (-4, -2, 0, 2, 4)])
+    fit = around.min(axis=1)
+    best = np.flatnonzero(fit == np.minimum.reduceat(fit, samples.start)[samples.ring])
+    place = best[np.searchsorted(samples.ring[best], np.arange(len(samples.size)))]
+    return place - samples.start, around[place].argmin(axis=1)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Walls:
+    """Straight walls in the order of the outlines, ring after ring.
+
+    Parameters
+    ----------
+    ring : ndarray of int64
+        Number of the ring of each wall; some rings may have none.
+    state : ndarray of int64
+        Which of the walls that the ring may have; neighbours of one state lie in line or side by side.
+    angle : ndarray of float64
+        Direction of the wall in radians, the polygon on its left.
+    weight : ndarray of float64
+        Length of outline that the wall's place is taken from.
+    moment : ndarray of float64, shape (n, 2)
+        Integral of the points along it.
+    """
+
+    ring: Index
+    state: Index
+    angle: Floats
+    weight: Floats
+    moment: Floats
+
+    def beside(self, offset: int) -> Index:
+        """Return for every wall the next of its ring (1) or the one before (-1)."""
+        first = np.searchsorted(self.ring, self.ring)
+        size = np.searchsorted(self.ring, self.ring, side="right") - first
+        return np.asarray(first + (np.arange(len(self.ring)) - first + offset) % size)
+
+
+def fit_walls(samples: Samples, chosen: Index, angles: Floats) -> Walls:
+    """Return a wall for each run of equal choices, with a line through the middle of its samples.
+
+    Parameters
+    ----------
+    samples : Samples
+    chosen : ndarray of int64
+        The wall of each sample.
+    angles : ndarray of float64, shape (rings, walls)
+        Directions of the walls that each ring may have.
+    """
+    head = chosen != chosen[samples.around(-1)]
+    lone = np.bincount(samples.ring[head], minlength=len(samples.size)) == 0
+    head[samples.start[lone]] = True
+    heads = np.flatnonzero(head)
+    ring = samples.ring[heads]
+    # Samples before the first head of a ring belong to its last run.
+    run = np.cumsum(head) - 1
+    first = np.searchsorted(ring, np.arange(len(samples.size)))
+    last = np.searchsorted(ring, np.arange(len(samples.size)), side="right") - 1
+    run = np.where(run < first[samples.ring], last[samples.ring], run)
+    length = np.bincount(run, minlength=len(heads))
+    place = (np.arange(len(run)) - heads[run]) % samples.size[samples.ring]
+    trim = np.minimum(TRIM, (length - 1) // 4)[run]
+    inner = np.flatnonzero((place >= trim) & (place < length[run] - trim))
+    state = chosen[heads]
+    tilt = _tilts(samples.points[inner], run[inner], angles[ring, state], ring * 4 + state // 4)
+    weights = samples.step[samples.ring[inner]]
+    weight = np.bincount(run[inner], weights, len(heads))
+    x, y = (np.bincount(run[inner], weights * samples.points[inner, k], len(heads)) for k in (0, 1))
+    return Walls(ring, state, angles[ring, state] + tilt, weight, np.column_stack([x, y]))
+
+
+def _tilts(points: Floats, run: Index, angle: Floats, frame: Index) -> Floats:
+    """Return by how much the walls of each frame are turned to fit all their samples, by least squares."""
+    count = len(angle)
+    cosine, sine = np.cos(angle)[run], np.sin(angle)[run]
+    along = points[:, 0] * cosine + points[:, 1] * sine
+    across = points[:, 1] * cosine - points[:, 0] * sine
+    number = np.bincount(run, minlength=count)
+    along -= (np.bincount(run, along, count) / number)[run]
+    across -= (np.bincount(run, across, count) / number)[run]
+    frames = int(frame.max(initial=0)) + 1
+    varied = np.bincount(frame[run], along * along, frames)
+    slope = np.bincount(frame[run], along * across, frames) / np.maximum(varied, 1e-9)
+    return np.asarray(np.clip(np.arctan(slope), -0.1, 0.1)[frame])
+
+
+def drop_short(walls: Walls) -> Walls:
+    """Leave out walls that are shorter than `SHORTEST` or run backward, of each ring the shortest first."""
+    while len(walls.ring):
+        edge = meet(walls)[walls.beside(1)] - meet(walls)
+        length = edge[:, 0] * np.cos(walls.angle) + edge[:, 1] * np.sin(walls.angle)
+        length = np.where(np.isfinite(length), length, -np.inf)
+        order = np.lexsort((length, walls.ring))
+        worst = order[np.append(True, np.diff(walls.ring[order]) != 0)]
+        worst = worst[length[worst] < SHORTEST]
+        if len(worst) == 0:
+            break
+        walls = _without(walls, worst)
+    return walls
+
+
+def _without(walls: Walls, gone: Index) -> Walls:
+    """Leave out walls, one a ring at most; the neighbours of one become a single wall if alike."""
+    weight, moment = walls.weight.copy(), walls.moment.copy()
+    kept = np.ones(len(weight), bool)
+    kept[gone] = False
+    before, after = walls.beside(-1)[gone], walls.beside(1)[gone]
+    alike = (walls.state[before] == walls.state[after]) & (before != after)
+    one, other = before[alike], after[alike]
+    weight[one] += weight[other]
+    moment[one] += moment[other]
+    kept[other] = False
+    kept &= (np.bincount(walls.ring[kept], minlength=walls.ring.max() + 1) >= 3)[walls.ring]
+    return Walls(walls.ring[kept], walls.state[kept], walls.angle[kept], weight[kept], moment[kept])
+
+
+def meet(walls: Walls) -> Floats:
+    """Return where each wall meets the one before it, shape (n, 2); NaN where they are parallel."""
+    before = walls.beside(-1)
+    point = walls.moment / walls.weight[:, None]
+    direction = np.column_stack([np.cos(walls.angle), np.sin(walls.angle)])
+    one, other, gap = direction, direction[before], point[before] - point
+    cross = one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]
+    cross = np.where(np.abs(cross) < np.sin(np.radians(10)), np.nan, cross)
+    along = (gap[:, 0] * other[:, 1] - gap[:, 1] * other[:, 0]) / cross
+    return np.asarray(point + along[:, None] * one)
