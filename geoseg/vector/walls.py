@@ -24,6 +24,9 @@ from geoseg.vector.samples import Floats, Index
 STEP = 0.75
 """Distance between samples of an outline, in pixels."""
 
+UNIT = 2.0**-20
+"""What lengths along an outline are counted in, in pixels."""
+
 REACH = 2
 """Samples on either side that the direction of a sample is taken from."""
 
@@ -92,16 +95,19 @@ def sample_rings(rings: NDArray[np.object_]) -> Samples:
     """Sample rings at distances of about `STEP`."""
     vertices, ring = shapely.get_coordinates(rings, return_index=True)
     same = ring[1:] == ring[:-1]
-    along = np.append(0.0, np.cumsum(np.where(same, np.hypot(*np.diff(vertices, axis=0).T), 0.0)))
+    # Lengths in integers: their running sum is exact, so that no ring changes the samples of the next.
+    lengths = np.round(np.where(same, np.hypot(*np.diff(vertices, axis=0).T), 0.0) / UNIT).astype(np.int64)
+    along = np.append(0, np.cumsum(lengths))
     first = np.flatnonzero(np.append(True, ~same))
     last = np.append(first[1:], len(vertices)) - 1
     length = along[last] - along[first]
-    size = np.clip(np.round(length / STEP), 16, SAMPLES).astype(np.int64)
+    size = np.clip(np.round(length * UNIT / STEP), 16, SAMPLES).astype(np.int64)
     start = np.cumsum(size) - size
     owner = np.repeat(np.arange(len(size)), size)
-    step = length / size
-    place = along[first][owner] + (np.arange(len(owner)) - start[owner] + 0.5) * step[owner]
+    number = np.arange(len(owner)) - start[owner]
+    place = along[first][owner] + (2 * number + 1) * length[owner] // (2 * size[owner])
     points = np.column_stack([np.interp(place, along, vertices[:, axis]) for axis in (0, 1)])
+    step = length * UNIT / size
     samples = Samples(points, np.empty(0), owner, step, size, start)
     chord = points[samples.around(REACH)] - points[samples.around(-REACH)]
     return Samples(points, np.arctan2(chord[:, 1], chord[:, 0]), owner, step, size, start)
@@ -135,11 +141,11 @@ def main_directions(samples: Samples, owner: Index, count: int) -> Floats:
     turn = np.exp(1j * (number + 0.5) / bins * 2 * np.pi)
     found = np.full((count, 3), np.nan)
     for k in range(3):
-        smooth = held[:, (number[:, None] + offsets) % bins] @ kernel
+        smooth = np.add.reduce([w * np.roll(held, o, axis=1) for w, o in zip(kernel, offsets, strict=True)])
         peak = smooth.argmax(axis=1)
         near = np.where(apart[peak] <= 10, held, 0.0)
         good = (near.sum(axis=1) >= SHARE * whole) | (k == 0)
-        found[good, k] = np.mod(np.angle(near @ turn)[good] / 4, np.pi / 2)
+        found[good, k] = np.mod(np.angle((near * turn).sum(axis=1))[good] / 4, np.pi / 2)
         # What lies at 45 degrees to a direction needs no direction of its own.
         held = np.where((apart[peak] <= 10) | (apart[(peak + bins // 2) % bins] <= 10), 0.0, held)
     return found
@@ -295,8 +301,10 @@ def fit_walls(samples: Samples, chosen: Index, angles: Floats) -> Walls:
     state = chosen[heads]
     tilt = _tilts(samples.points[inner], run[inner], angles[ring, state], ring * 4 + state // 4)
     weights = samples.step[samples.ring[inner]]
-    weight = np.bincount(run[inner], weights, len(heads))
-    x, y = (np.bincount(run[inner], weights * samples.points[inner, k], len(heads)) for k in (0, 1))
+    weight, x, y = (
+        np.bincount(run[inner], weights * each, len(heads)).astype(np.float64)
+        for each in (1.0, samples.points[inner, 0], samples.points[inner, 1])
+    )
     return Walls(ring, state, angles[ring, state] + tilt, weight, np.column_stack([x, y]))
 
 

@@ -1,0 +1,152 @@
+"""Shapes of known walls, drawn, blurred and traced, come back with their corners."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rasterio.features
+import shapely
+import shapely.affinity
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from geoseg.values import CERTAIN, ClassRule, ProbabilityBlock, Window
+from geoseg.vector.regularize import Regularized, farthest, regularize
+from geoseg.vector.trace import trace
+
+SIDE = 110
+FINER = 8
+"""Shapes are drawn so many times finer than a pixel."""
+
+SHAPES = {
+    "square": shapely.box(0, 0, 13.4, 13.4),
+    "L": shapely.Polygon([(0, 0), (40, 0), (40, 18), (18, 18), (18, 45), (0, 45)]),
+    "T": shapely.Polygon([(0, 0), (50, 0), (50, 18), (33, 18), (33, 45), (17, 45), (17, 18), (0, 18)]),
+    "U": shapely.Polygon([(0, 0), (60, 0), (60, 45), (42, 45), (42, 18), (18, 18), (18, 45), (0, 45)]),
+    "courtyard": shapely.box(0, 0, 60, 50) - shapely.box(18, 16, 42, 34),
+}
+
+
+def drawn(shape: shapely.Polygon, seed: int = 0) -> shapely.Polygon:
+    """Return the outline of a shape as a network would see it: blurred by a pixel, with noise."""
+    fine = rasterio.features.rasterize(
+        [shapely.affinity.scale(shape, FINER, FINER, origin=(0, 0))],
+        out_shape=(SIDE * FINER, SIDE * FINER),
+        dtype="float32",
+    )
+    image = gaussian_filter(fine.reshape(SIDE, FINER, SIDE, FINER).mean(axis=(1, 3)), 1.0)
+    noise = gaussian_filter(np.random.default_rng(seed).standard_normal(image.shape), 2.0)
+    values = np.clip(image + 0.05 * noise / noise.std(), 0, 1) * CERTAIN
+    window = Window(0, 0, SIDE, SIDE)
+    block = ProbabilityBlock(window, values.astype(np.uint16)[None], np.ones(image.shape, bool))
+    pieces = trace(block, window, image.shape, ClassRule((1,), 0.5)).whole
+    return max((piece.polygon for piece in pieces), key=lambda polygon: polygon.area)
+
+
+def placed(shape: shapely.Polygon, degrees: float, right: float, down: float) -> shapely.Polygon:
+    """Return a shape turned, in the middle of the picture but for a part of a pixel."""
+    turned = shapely.affinity.rotate(shape, degrees, origin="centroid")
+    middle = turned.centroid
+    return shapely.affinity.translate(turned, SIDE / 2 - middle.x + right, SIDE / 2 - middle.y + down)
+
+
+def corners(polygon: shapely.Polygon) -> int:
+    return int(shapely.get_num_coordinates(polygon)) - 1 - len(polygon.interiors)
+
+
+def one(polygon: shapely.Polygon, max_deviation: float = 1.5) -> Regularized:
+    return regularize(np.array([polygon]), max_deviation=max_deviation, max_area_change=0.1)
+
+
+turns = st.floats(0, 360)
+parts = st.floats(-0.5, 0.5)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@settings(max_examples=15, deadline=None)
+@given(degrees=turns, right=parts, down=parts, seed=st.integers(0, 999))
+def test_known_shapes_keep_their_corners(
+    name: str, degrees: float, right: float, down: float, seed: int
+) -> None:
+    shape = placed(SHAPES[name], degrees, right, down)
+    done = one(drawn(shape, seed))
+    assert done.accepted[0]
+    assert corners(done.polygons[0]) == corners(shape)
+    assert shapely.hausdorff_distance(done.polygons[0].boundary, shape.boundary) <= 0.6
+
+
+@settings(max_examples=25, deadline=None)
+@given(width=st.floats(13.4, 70), height=st.floats(13.4, 70), degrees=turns, seed=st.integers(0, 999))
+def test_rectangles_come_back_with_four_corners(
+    width: float, height: float, degrees: float, seed: int
+) -> None:
+    shape = placed(shapely.box(0, 0, width, height), degrees, 0.2, -0.3)
+    found = one(drawn(shape, seed)).polygons[0]
+    assert corners(found) == 4
+    points = shapely.get_coordinates(found)
+    for x, y in shape.exterior.coords:
+        assert np.hypot(points[:, 0] - x, points[:, 1] - y).min() <= 0.6
+
+
+@settings(max_examples=10, deadline=None)
+@given(radius=st.floats(10, 45), right=parts, seed=st.integers(0, 999))
+def test_a_circle_stays_one(radius: float, right: float, seed: int) -> None:
+    done = one(drawn(placed(shapely.Point(0, 0).buffer(radius, 64), 0, right, 0), seed))
+    middle = np.array(done.polygons[0].centroid.coords[0])
+    reach = np.hypot(*(shapely.get_coordinates(done.polygons[0]) - middle).T)
+    assert done.accepted[0]
+    assert np.ptp(reach) < 1e-6
+    assert abs(reach[0] - radius) < 0.6
+
+
+@settings(max_examples=20, deadline=None)
+@given(name=st.sampled_from(sorted(SHAPES)), degrees=turns, seed=st.integers(0, 99))
+def test_twice_is_as_once(name: str, degrees: float, seed: int) -> None:
+    first = one(drawn(placed(SHAPES[name], degrees, 0, 0), seed)).polygons[0]
+    again = one(first)
+    assert again.accepted[0]
+    assert again.polygons[0].normalize().equals_exact(first.normalize(), 1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    points=st.lists(st.tuples(st.floats(5, 100), st.floats(5, 100)), min_size=4, max_size=9, unique=True),
+    bound=st.floats(0.2, 3),
+)
+def test_nothing_moves_further_than_allowed(points: list[tuple[float, float]], bound: float) -> None:
+    hull = shapely.MultiPoint(points).convex_hull.buffer(3)
+    done = regularize(np.array([hull]), max_deviation=bound)
+    before, after = shapely.area(hull), shapely.area(done.polygons[0])
+    assert shapely.is_valid(done.polygons[0])
+    assert abs(after - before) <= 0.05 * before + 1e-9
+    away = shapely.distance(shapely.points(shapely.get_coordinates(hull)), done.polygons[0].boundary).max()
+    if done.accepted[0]:
+        assert away <= bound + 1e-9
+        assert done.deviation[0] == pytest.approx(away)
+    else:
+        assert done.polygons[0] is hull
+        assert done.deviation[0] == 0
+
+
+@settings(max_examples=10, deadline=None)
+@given(degrees=st.lists(turns, min_size=2, max_size=4), seed=st.integers(0, 99))
+def test_a_batch_changes_nothing(degrees: list[float], seed: int) -> None:
+    names = sorted(SHAPES)
+    outlines = np.array(
+        [drawn(placed(SHAPES[names[i % 5]], turn, 0, 0), seed + i) for i, turn in enumerate(degrees)]
+    )
+    together = regularize(outlines, max_deviation=1.5)
+    for i in range(len(outlines)):
+        alone = regularize(outlines[i : i + 1], max_deviation=1.5)
+        assert shapely.equals_exact(alone.polygons[0], together.polygons[i], 0)
+
+
+def test_no_polygons() -> None:
+    done = regularize(np.empty(0, object), max_deviation=1)
+    assert len(done.polygons) == len(done.accepted) == 0
+
+
+def test_the_farthest_vertex_is_measured_to_holes_too() -> None:
+    holed = shapely.box(0, 0, 10, 10) - shapely.box(4, 4, 6, 6)
+    assert farthest(np.array([shapely.box(4, 4, 6, 6)]), np.array([holed]))[0] == 0
