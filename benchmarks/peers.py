@@ -217,7 +217,7 @@ def _speed(name: str, runs: list[common.Child], side: int) -> common.Row:
 
 def _agreement(name: str, found: Polygons, expected: Polygons) -> common.Row:
     return {
-        f"{name}_{round(100 * threshold)}": match_objects(found, expected, threshold).f1
+        f"{name}_{round(100 * threshold)}": match_objects(found, expected, threshold).counts.f1
         for threshold in (0.5, 0.9)
     }
 

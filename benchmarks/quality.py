@@ -58,7 +58,7 @@ def main() -> None:
             unknown = shapely.union_all(read(options.truth, options.ignore_layer, found.crs, area))
             predicted, truth = (cut(polygons, unknown) for polygons in (predicted, truth))
         for threshold in (0.5, 0.9):
-            match = match_objects(predicted, truth, threshold)
+            match = match_objects(predicted, truth, threshold).counts
             row = {
                 "outline": outline,
                 "iou": threshold,
