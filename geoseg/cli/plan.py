@@ -46,7 +46,7 @@ def plan(scene: str, out: Path | None, as_json: bool, quiet: bool, **options: An
     chosen = PredictOptions(**options)
     check_outputs(scene, out, chosen)
     with StatusDisplay(quiet=quiet) as display:
-        estimated = estimate(scene, chosen, display)
+        estimated = estimate(scene, chosen, display, out)
     if as_json:
         from geoseg.cli.info import crs_facts
 

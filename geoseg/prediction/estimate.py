@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,7 +165,12 @@ class Estimate:
         }
 
 
-def estimate(source: str | os.PathLike[str], options: PredictOptions, say: Callable[[str], None]) -> Estimate:
+def estimate(
+    source: str | os.PathLike[str],
+    options: PredictOptions,
+    say: Callable[[str], None],
+    out: Path | None = None,
+) -> Estimate:
     """Decide all that a run would decide, and estimate what it would take.
 
     Parameters
@@ -174,6 +180,8 @@ def estimate(source: str | os.PathLike[str], options: PredictOptions, say: Calla
     options : PredictOptions
     say : callable
         Told what is being done.
+    out : Path, optional
+        The output of the run: its format has a say in the CRS, and a run that was interrupted is resumed.
 
     Raises
     ------
@@ -183,7 +191,7 @@ def estimate(source: str | os.PathLike[str], options: PredictOptions, say: Calla
     from geoseg.backends.flips import FLIPS
 
     say("looking at scene and model")
-    decision = decide(source, options)
+    decision = decide(source, options, out=out)
     plan, resources = decision.plan, decision.resources
     predictor = decision.work.load()
     pace = None

@@ -103,6 +103,17 @@ def test_json_says_it_all_and_agrees_with_info(capfd: Capture, tmp_path: Path) -
     assert facts["blocks"]["rows"] >= 1
 
 
+def test_the_format_of_the_output_has_a_say(capfd: Capture, tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif", pixels=picture((20, 30, 40, 60)))
+    options = ("--outline", "pixel", "--min-area", 0)
+    done = predict(capfd, scene, *options, out="polygons.geojson")
+    facts = planned(capfd, scene, *options, "--out", done.path, "--overwrite")
+    assert facts["plan_digest"] == done.summary["plan_digest"]
+    code, _, err = said(capfd, scene, "--out", tmp_path / "other.geojson", "--crs", "EPSG:3857")
+    assert code == 2
+    assert "GeoJSON" in err
+
+
 def test_it_is_what_the_run_then_does(capfd: Capture, tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene.tif", pixels=picture((20, 30, 40, 60)))
     options = ("--outline", "pixel", "--min-area", 0, "--threshold", 0.4)
