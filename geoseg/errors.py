@@ -86,7 +86,7 @@ class MissingExtra(GeosegError, ImportError):
         return f"{what} needs geoseg[{extra}]: pip install 'geoseg[{extra}]'"
 
 
-class OutOfDeviceMemory(GeosegError, MemoryError):
+class OutOfDeviceMemory(MemoryError, GeosegError):  # the other way round dask could not unpickle it
     """A batch that did not fit into the device's memory; a smaller one may."""
 
 

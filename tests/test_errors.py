@@ -2,6 +2,7 @@
 
 import pickle
 
+import distributed  # noqa: F401  # it has a way of its own to pickle errors
 import pytest
 
 from geoseg import errors
