@@ -33,7 +33,7 @@ def predict(
     Parameters
     ----------
     scene : path or URL
-        Any raster that GDAL reads.
+        A raster: GeoTIFF, VRT, JPEG 2000 and others, see ``docs/predict.md``.
     model : str
         Name of a model, a model folder, or an ONNX file.
     out : path, optional

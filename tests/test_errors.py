@@ -1,9 +1,11 @@
 """Errors reach the user from any process."""
 
+from __future__ import annotations
+
 import pickle
 
-import distributed  # noqa: F401  # it has a way of its own to pickle errors
 import pytest
+from tblib import pickling_support  # how dask.distributed sends errors
 
 from geoseg import errors
 
@@ -12,9 +14,14 @@ KINDS = [
 ]
 
 
+@pytest.mark.parametrize("dask", [False, True])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_an_error_comes_back_from_a_worker_as_it_was(kind: type[errors.GeosegError]) -> None:
+def test_an_error_comes_back_from_a_worker_as_it_was(kind: type[errors.GeosegError], dask: bool) -> None:
     error = kind("device cuda", "torch") if kind is errors.MissingExtra else kind("scene.tif: is no raster")
-    again = pickle.loads(pickle.dumps(error))
+    if dask:
+        make, parts = pickling_support.pickle_exception(error)[:2]
+        again = make(*parts)
+    else:
+        again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
     assert str(again) == str(error)

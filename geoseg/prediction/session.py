@@ -142,7 +142,7 @@ def predict_scene(
     Parameters
     ----------
     source : path or URL
-        Any raster that GDAL reads.
+        A raster: GeoTIFF, VRT, JPEG 2000 and others, see ``docs/predict.md``.
     out : Path
         Vector file; its suffix names the format.
     options : PredictOptions

@@ -92,7 +92,7 @@ def check_degrees(areas: Any, crs: pyproj.CRS, geobox: GeoBox, name: str) -> Non
     InvalidOption
         If not: GeoJSON without ``crs`` is taken for longitudes and latitudes, whatever it holds.
     """
-    if crs.is_geographic and not in_degrees(shapely.total_bounds(areas).tolist()):
+    if np.size(areas) and crs.is_geographic and not in_degrees(shapely.total_bounds(areas).tolist()):
         raise InvalidOption(
             f"{name}: its coordinates cannot be degrees, as its CRS says (and GeoJSON that names none): "
             f"{extents(areas, crs, geobox)}; name the right CRS: ogr2ogr -a_srs EPSG:CODE new.gpkg FILE"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -293,6 +294,9 @@ def test_bad_options_get_one_line(changes: dict[str, object], words: str, tmp_pa
 def test_bad_files_get_one_line(tmp_path: Path) -> None:
     far = polygons(tmp_path / "far.gpkg", boxes((5000, 5000, 10, 10)))
     assert "lies elsewhere than what it is compared with: it covers" in refused(tmp_path, truth=far)
+    degrees = tmp_path / "degrees.gpkg"
+    geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:4326").to_file(degrees)
+    assert "lies elsewhere than what it is compared with: it covers" in refused(tmp_path, prediction=degrees)
     empty = polygons(tmp_path / "empty.gpkg", boxes())
     assert "holds no polygons" in refused(tmp_path, truth=empty)
     strange = class_map(tmp_path / "strange.tif", burned(SIZE, *HOUSES) * 7)
