@@ -150,7 +150,11 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     """
     if not path.parent.is_dir():
         raise UnwritableOutput(f"{path}: the folder {path.parent} does not exist")
-    if path.exists() and not overwrite:
+    try:
+        exists = path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise UnwritableOutput(f"{path}: cannot be written: {error.strerror}") from error
+    if exists and not overwrite:
         raise UnwritableOutput(f"{path}: exists already; give --overwrite to replace it")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UnwritableOutput(f"{path}: the folder {path.parent} is not writable")

@@ -208,3 +208,8 @@ def test_a_disk_that_is_full_only_when_synced_is_noticed(
     with pytest.raises(NoSpaceLeft), replacing(tmp_path / "out.gpkg") as path:
         path.write_text("x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UnwritableOutput, match="cannot be written: File name too long"):
+        check_writable(tmp_path / f"{300 * 'a'}.gpkg", overwrite=False)

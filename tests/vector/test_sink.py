@@ -290,6 +290,27 @@ def test_another_gdal_reads_the_same(suffix: str, tmp_path: Path) -> None:
         assert "layer_styles" in done.stdout
 
 
+@pytest.mark.parametrize("suffix", [".prj", ".qmd"])
+def test_a_shapefile_replaces_no_file_beside_it_unasked(suffix: str, tmp_path: Path) -> None:
+    kept = tmp_path / f"roofs{suffix}"
+    kept.write_text("mine")
+    with pytest.raises(UnwritableOutput, match=f"roofs{suffix}: exists already"):
+        write(tmp_path / "roofs.shp", schema(None), features(None))
+    assert [file.name for file in tmp_path.iterdir()] == [kept.name]
+    assert kept.read_text() == "mine"
+
+
+@pytest.mark.parametrize("folder", ["~", "a:b"])
+def test_a_folder_that_is_called_like_a_home_or_a_scheme(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = Path(folder) / "out.parquet"
+    write(path, schema(), features())
+    assert len(geopandas.read_parquet(path.absolute())) == len(features())
+
+
 def test_geoparquet_says_what_the_spec_asks_for(tmp_path: Path) -> None:
     path, table = tmp_path / "out.parquet", features(LOCAL)
     write(path, schema(LOCAL), table[:10], table[10:])

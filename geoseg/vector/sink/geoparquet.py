@@ -40,7 +40,8 @@ def write_geoparquet(
 
     with (
         replacing(place, overwrite=overwrite) as path,
-        parquet.ParquetWriter(path, columns, compression="zstd") as writer,
+        # Absolute, as pyarrow takes a leading ~ for the home and a colon for the end of a scheme.
+        parquet.ParquetWriter(path.absolute(), columns, compression="zstd") as writer,
     ):
         yield append
         geo = _geo_metadata(schema, bounds.tolist() if np.isfinite(bounds).all() else None)

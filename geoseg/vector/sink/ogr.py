@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
 from geoseg.errors import silenced
-from geoseg.files import replacing
+from geoseg.files import check_writable, replacing
 from geoseg.values import LayerSchema
 from geoseg.vector.shape import no_features
 from geoseg.vector.style import layer_style
@@ -104,6 +104,9 @@ def write_shapefile(
     """Write a Shapefile with UTF-8 attributes; it has no place for metadata."""
     suffixes = [".shx", ".dbf", ".cpg", *([] if schema.crs is None else [".prj"])]
     places = {".shp": place, **{suffix: place.with_suffix(suffix) for suffix in suffixes}}
+    stale = [place.with_suffix(suffix) for suffix in STALE if suffix not in places]
+    for file in stale:
+        check_writable(file, overwrite=overwrite)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=place.parent, prefix=".geoseg-"))
         # Left in reverse: the .shp appears last, when the files that it needs are there.
@@ -120,9 +123,8 @@ def write_shapefile(
         yield lambda features: append(features, append=True)
         for suffix, file in hidden.items():
             path.with_suffix(suffix).rename(file)
-        for suffix in STALE:
-            if suffix not in places:
-                place.with_suffix(suffix).unlink(missing_ok=True)
+        for file in stale:
+            file.unlink(missing_ok=True)
 
 
 def _begin_geopackage(path: Path, schema: LayerSchema) -> Callable[[GeoDataFrame], None]:
