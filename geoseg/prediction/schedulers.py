@@ -351,6 +351,15 @@ def _client_of(address: str) -> Any:
         return Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise InvalidOption(f"--scheduler {address}: no scheduler answers there") from error
+    except (
+        TypeError,
+        ImportError,
+        RuntimeError,
+    ) as error:  # tls without certificates, ucx that is not installed
+        scheme = address.partition(":")[0]
+        raise InvalidOption(
+            f"--scheduler {address}: dask is not set up for {scheme} here: {error}"
+        ) from error
 
 
 def _check_workers(client: Any, resources: Resources) -> None:

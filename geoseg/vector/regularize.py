@@ -61,7 +61,7 @@ def regularize(
     >>> import numpy as np, shapely
     >>> cut = shapely.Polygon([(2, 0), (20, 0), (20, 12), (0, 12), (0, 2)])
     >>> done = regularize(np.array([shapely.segmentize(cut, 0.5)]), max_deviation=1.5)
-    >>> bool(done.accepted[0]), shapely.get_num_coordinates(done.polygons[0]) - 1
+    >>> bool(done.accepted[0]), len(done.polygons[0].exterior.coords) - 1
     (True, 4)
     """
     polygons = np.asarray(polygons, object)
@@ -119,7 +119,7 @@ def farthest(polygons: NDArray[np.object_], others: NDArray[np.object_]) -> Floa
     Examples
     --------
     >>> import shapely
-    >>> float(farthest([shapely.box(0, 0, 4, 4)], [shapely.box(0, 0, 4, 5)])[0])
+    >>> float(farthest([shapely.box(0, 0, 4, 5)], [shapely.box(0, 0, 4, 4)])[0])
     1.0
     """
     points, owner = shapely.get_coordinates(polygons, return_index=True)

@@ -223,6 +223,9 @@ _JOINED = re.compile(r"\s*,\s*")
 
 _SEPARATORS = ",;\t|"
 # After its word a geometry goes on, and the name of a place that begins with one does not.
+DEEPEST = 1000
+"""Most collections in one geometry of WKT, each of which may lie in the one before."""
+
 _WKT = re.compile(
     r"""\s*(?:SRID=(\d+);)?
     \s*((MULTIPOLYGON|POLYGON|CURVEPOLYGON|MULTISURFACE|POLYHEDRALSURFACE|TIN|GEOMETRYCOLLECTION
@@ -285,6 +288,9 @@ def _cells(path: Path) -> list[list[str]]:
 def _from_wkt(cells: Sequence[str]) -> tuple[NDArray[np.object_], str | None]:
     found = [_WKT.match(cell) for cell in cells]
     texts = [match[2] if match else (cell or None) for match, cell in zip(found, cells, strict=True)]
+    for row, text in enumerate(texts):
+        if text is not None and text.upper().count("COLLECTION") > DEEPEST:  # GEOS would run out of stack
+            raise ValueError(f"the geometry of row {row + 1} holds more than {DEEPEST} collections")
     geometries = shapely.from_wkt(np.array(texts, object), on_invalid="ignore")
     for row, text in enumerate(texts):
         if text is not None and geometries[row] is None:

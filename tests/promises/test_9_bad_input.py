@@ -181,6 +181,7 @@ def test_a_pickle_is_never_loaded(tmp_path: Path, capfd: pytest.CaptureFixture[s
         (["--crs", "EPSG:999999"], ("EPSG:999999",)),
         (["--raster", "out.png"], ("out.png", ".tif")),
         (["--scheduler", "tcp://127.0.0.1:1"], ("--scheduler",)),
+        (["--scheduler", "tls://127.0.0.1:1"], ("--scheduler", "not set up for tls")),
     ],
 )
 def test_options_that_do_not_fit(

@@ -154,6 +154,11 @@ def test_folders_of_kml_are_layers(tmp_path):
         ("a,b\n", "no column of polygons as WKT"),
         ("x,y\n1,2\n", "no column of polygons as WKT"),
         ("a,WKT\n1,POLYGON ((0 0,1 0,1 1,0 0))\n", "cannot be read as CSV"),
+        pytest.param(
+            f"WKT\n{'GEOMETRYCOLLECTION(' * 200_000}POINT(0 0){')' * 200_000}\n",
+            "more than 1000 collections",
+            id="nested",
+        ),
         ('a,WKT\n1,"POINT (0 0)"\n2,"POLYGON ((0 0"\n', "geometry of row 2"),
         ('a,WKT\n1,"SRID=1;POINT (0 0)"\n2,"SRID=2;POINT (0 0)"\n', "several CRS"),
         ('a,WKT\n1,"SRID=1;POINT (0 0)"\n2,"POINT (0 0)"\n', "several CRS"),
