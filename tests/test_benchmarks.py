@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from tests.runs import bright_model
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = {
     "limit": (

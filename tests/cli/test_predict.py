@@ -24,6 +24,8 @@ from geoseg.testing import make_scene
 from tests.plans import make_test_plan
 from tests.runs import REPOSITORY, SHARED, least_memory, picture
 
+pytestmark = pytest.mark.slow
+
 REAL = SHARED / "scenes"
 
 

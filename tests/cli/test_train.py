@@ -24,6 +24,8 @@ from geoseg.testing import make_scene
 from tests.runs import heed_interrupts
 from tests.training.conftest import collection, recipe_dict, recipe_path  # noqa: F401 (fixtures)
 
+pytestmark = pytest.mark.slow
+
 FAST = ["--steps", "20", "--batch", "4", "--crop", "32", "--learning-rate", "0.01"]
 FAST += ["--encoder", "test_efficientnet"]
 RED = {"chips": [{"index": "index.csv"}], "bands": ["red"]}

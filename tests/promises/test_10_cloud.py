@@ -20,6 +20,8 @@ from geoseg.values import GeoBox, Patch, Window
 from tests.raster.serve import Served, served
 from tests.runs import BRIGHT, Run, assert_refused, bright_model, least_memory, predict
 
+pytestmark = pytest.mark.slow
+
 SIDE, BLOCK, TILE, OVERLAP = 1536, 128, 256, 64
 PIXEL, LEFT, TOP = NORTH_UP[0], NORTH_UP[2], NORTH_UP[5]
 HEADER = 3 << 14
