@@ -227,6 +227,10 @@ class _Change:
         """Map from the target to pixel coordinates; NaN where that is not possible."""
         points = np.column_stack(self.transformer.transform(placed[:, 0], placed[:, 1], direction="INVERSE"))
         points[~np.isfinite(points).all(axis=1)] = np.nan
+        if self.source.is_geographic:  # PROJ gives -180 to 180; a grid across the antimeridian goes beyond
+            turn = 2 * np.pi / self.source.axis_info[0].unit_conversion_factor
+            middle = self.grid.to_crs(np.array([[self.grid.width / 2, self.grid.height / 2]]))[0, 0]
+            points[:, 0] += turn * np.round((middle - points[:, 0]) / turn)
         return self.grid.to_pixels(points)
 
     def poles(self, polygons: NDArray[np.object_]) -> Floats:

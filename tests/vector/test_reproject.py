@@ -231,6 +231,19 @@ def test_a_circle_of_400_grads_is_cut_at_200() -> None:
     assert moved.bounds[2] - moved.bounds[0] == pytest.approx(500 / 100_000, rel=0.01)
 
 
+@pytest.mark.parametrize("west", [179.999, -180.001])
+def test_degrees_beyond_the_antimeridian_are_torn_or_followed(west: float) -> None:
+    grid = GeoBox(100, 200, (1e-5, 0.0, west, 0.0, -1e-5, 60.0), "EPSG:4326")
+    across = shapely.box(20, 20, 180, 80)
+    with pytest.raises(InvalidOption, match="torn apart"):
+        reproject(np.array([across]), grid, "EPSG:3857")
+    (beside,), _ = reproject(np.array([shapely.box(110, 20, 180, 80)]), grid, "EPSG:3857")
+    assert np.ptp(shapely.get_coordinates(beside)[:, 0]) < 100
+    (polar,), _ = reproject(np.array([across]), grid, "EPSG:3995")
+    assert polar.is_valid
+    assert np.ptp(shapely.get_coordinates(polar), axis=0).max() < 1000
+
+
 def test_the_whole_earth_in_degrees_is_not_torn() -> None:
     grid = GeoBox(180, 360, (1.0, 0.0, -180.0, 0.0, -1.0, 90.0), "EPSG:4326")
     (moved,), _ = reproject(np.array([shapely.box(0, 0, 360, 180)]), grid, WGS84)
