@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "geoseg"
 LAYERS = (
     {"__main__"},
     {"cli"},
+    {"archive"},
     {"training"},
     {"evaluation"},
     {"assessment"},
