@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from geoseg.backends import architectures
-from geoseg.grid.classes import classify
+from geoseg.grid import classify
 from geoseg.labels.classes import IGNORE
 from geoseg.models.bundle import load_folder
 from geoseg.prediction.plan import smallest_object_m2

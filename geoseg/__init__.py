@@ -65,9 +65,8 @@ def predict(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "polygons.gpkg" if out is None else Path(out)
         report = predict_scene(scene, path, chosen)
-        if report.failures:
-            first = report.failures[0]
-            raise GeosegError(f"{len(report.failures)} tiles could not be read, the first: {first.reason}")
+        if failures := report.tally.failures:
+            raise GeosegError(f"{len(failures)} tiles could not be read, the first: {failures[0].reason}")
         features: GeoDataFrame
         if path.suffix.lower() == ".parquet":
             features = geopandas.read_parquet(path)

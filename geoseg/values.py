@@ -58,6 +58,17 @@ class Window:
         """Slices (rows, cols) of this window in an array that begins at (0, 0)."""
         return slice(self.row, self.row_stop), slice(self.col, self.col_stop)
 
+    @classmethod
+    def around(cls, *windows: Window) -> Window:
+        """Return the smallest window that holds all of some.
+
+        >>> Window.around(Window(0, 0, 2, 2), Window(1, 5, 2, 2))
+        Window(row=0, col=0, height=3, width=7)
+        """
+        row, col = min([one.row for one in windows]), min([one.col for one in windows])
+        bottom, right = max([one.row_stop for one in windows]), max([one.col_stop for one in windows])
+        return cls(row, col, bottom - row, right - col)
+
     def intersection(self, other: Window) -> Window:
         """Return the pixels in both windows; height or width is 0 where there are none."""
         row, col = max(self.row, other.row), max(self.col, other.col)

@@ -85,7 +85,7 @@ def rows(estimated: Estimate) -> list[tuple[str, str]]:
     return [*found, *(("warning", text) for text in estimated.remarks.warnings)]
 
 
-def _of(resolution: tuple[float, float] | list[float] | None) -> str:
+def _of(resolution: tuple[float, float] | None) -> str:
     if resolution is None:
         return ""
     across, down = (f"{metres:.3g}" for metres in resolution)
@@ -93,12 +93,12 @@ def _of(resolution: tuple[float, float] | list[float] | None) -> str:
 
 
 def _grid(estimated: Estimate) -> str:
-    from geoseg.prediction.estimate import grid_resolution
+    from geoseg.prediction.plan import grid_resolution
 
     plan, scene = estimated.plan, estimated.plan.scene
     if plan.grid.shape == scene.geobox.shape:
         return "the scene's own pixels"
-    resolution = grid_resolution(scene.resolution, scene.geobox, plan.grid)
+    resolution = grid_resolution(scene, plan.grid)
     return f"{plan.grid.width:,} × {plan.grid.height:,} px{_of(resolution)}, resampled"
 
 
@@ -124,8 +124,8 @@ def _parallel(estimated: Estimate) -> str:
 def _memory(estimated: Estimate) -> str:
     from geoseg.cli.progress import megabytes
 
-    parts = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in estimated.memory.parts)
-    return f"{megabytes(estimated.memory.total)}: {parts}"
+    parts = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in estimated.memory.items())
+    return f"{megabytes(sum(estimated.memory.values()))}: {parts}"
 
 
 def _time(seconds: float | None) -> str:

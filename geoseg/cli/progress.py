@@ -173,12 +173,12 @@ def summary(report: RunReport) -> list[str]:
     if plan.stretch is not None:
         pairs = ", ".join(f"{low:g}–{high:g}" for low, high in plan.stretch)
         lines.insert(4, f"stretch    {pairs} to 0–255")
-    if report.failures:
-        count = len(report.failures)
+    if report.tally.failures:
+        count = len(report.tally.failures)
         lines.append(f"NOT DONE   {count} tile{'s' if count > 1 else ''} could not be read:")
         lines += [
             f"    rows {window.row}–{window.row_stop}, columns {window.col}–{window.col_stop}: {reason}"
-            for window, reason in ((failure.window, failure.reason) for failure in report.failures[:5])
+            for window, reason in ((failure.window, failure.reason) for failure in report.tally.failures[:5])
         ]
         if count > 5:
             lines.append(f"    and {count - 5} more (--json lists them)")

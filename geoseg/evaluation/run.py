@@ -146,7 +146,7 @@ def predicted(
                 model=report.plan.model_name,
                 classes=report.plan.classes,
                 threshold=report.plan.rule.threshold,
-                failed_tiles=len(report.failures),
+                failed_tiles=len(report.tally.failures),
             ),
             report,
         )

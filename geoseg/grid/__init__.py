@@ -1,7 +1,6 @@
 """Tiles, blocks, weights and exact overlap-add: pixels and numpy only."""
 
-from geoseg.grid.classes import classify
-from geoseg.grid.overlap_add import Share, accumulate, blend, share_window, split
+from geoseg.grid.overlap_add import Share, accumulate, blend, classify, share_window, split
 from geoseg.grid.tiles import ONE, TILE_MULTIPLE, Axis, BlockIndex, Taper, Tile, TileGrid, choose_tile
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -82,37 +81,41 @@ class Axis:
         """First pixel of a tile."""
         return max(0, min(tile * self.stride, self.n - self.size))
 
-    def weights(self, taper: Taper) -> tuple[NDArray[np.uint16], ...]:
-        """Weights of each tile, shape (size,): integers that sum to exactly `ONE` at every pixel.
+    def blocks(self, tiles: int) -> int:
+        """Return into how many blocks of `tiles` the tiles fall.
 
-        The running sum of the tapers is rounded and differences are taken, so that no rounding
-        error is left over and no weight is negative. Pixels beyond the axis weigh 0.
+        A lone last tile joins the block before it: it may start a single pixel after its
+        predecessor, and a block's core must be at least a stride long.
         """
-        return _weights(self, taper)
+        return 1 + max(0, (len(self) - 2) // tiles)
 
-    def groups(self, tiles: int) -> tuple[range, ...]:
-        """Group consecutive tiles into blocks of `tiles`.
+    def block_edge(self, tiles: int, block: int) -> int:
+        """Return the first pixel of a block's core; after the last block, the end of the axis."""
+        return self.n if block == self.blocks(tiles) else self.start(block * tiles)
 
-        A lone last tile joins the group before it: it may start a single pixel after its
-        predecessor, and a group's core must be at least a stride long.
-        """
-        return _groups(self, tiles)
+    def block_tiles(self, tiles: int, block: int) -> range:
+        """Return the tiles of a block."""
+        last = block + 1 == self.blocks(tiles)
+        return range(block * tiles, len(self) if last else (block + 1) * tiles)
 
 
 @lru_cache(maxsize=64)
-def _groups(axis: Axis, tiles: int) -> tuple[range, ...]:
-    count = len(axis)
-    starts = list(range(0, count, tiles))
-    if len(starts) > 1 and count - starts[-1] == 1:
-        starts.pop()
-    return tuple(range(a, b) for a, b in zip(starts, [*starts[1:], count], strict=True))
+def weights_along(axis: Axis, taper: Taper) -> tuple[NDArray[np.uint16], ...]:
+    """Return the weights of each tile, shape (size,): integers that sum to exactly `ONE` at every pixel.
 
-
-@lru_cache(maxsize=64)
-def _weights(axis: Axis, taper: Taper) -> tuple[NDArray[np.uint16], ...]:
-    profile = _profile(axis.size, axis.overlap, taper)
+    The running sum of the tapers is rounded and differences are taken, so that no rounding
+    error is left over and no weight is negative. Pixels beyond the axis weigh 0.
+    """
+    profile = np.ones(axis.size)
+    if axis.overlap and taper != "flat":
+        ramp = (np.arange(axis.overlap) + 0.5) / axis.overlap
+        if taper == "hann":
+            ramp = np.sin(np.pi / 2 * ramp) ** 2
+        profile[: axis.overlap] *= ramp
+        profile[axis.size - axis.overlap :] *= ramp[::-1]
+    starts = [axis.start(tile) for tile in range(len(axis))]
+    spans = [slice(start, min(axis.n, start + axis.size)) for start in starts]
     total = np.zeros(axis.n)
-    spans = [slice(axis.start(i), min(axis.n, axis.start(i) + axis.size)) for i in range(len(axis))]
     for span in spans:
         total[span] += profile[: span.stop - span.start]
     running = np.zeros(axis.n)
@@ -126,17 +129,6 @@ def _weights(axis: Axis, taper: Taper) -> tuple[NDArray[np.uint16], ...]:
         weight.flags.writeable = False
         weights.append(weight)
     return tuple(weights)
-
-
-def _profile(size: int, overlap: int, taper: Taper) -> NDArray[np.float64]:
-    profile = np.ones(size)
-    if overlap and taper != "flat":
-        ramp = (np.arange(overlap) + 0.5) / overlap
-        if taper == "hann":
-            ramp = np.sin(np.pi / 2 * ramp) ** 2
-        profile[:overlap] *= ramp
-        profile[size - overlap :] *= ramp[::-1]
-    return profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +166,7 @@ class TileGrid:
     margin: int = 1
 
     def __post_init__(self) -> None:
-        shortest = min((axis.stride for axis in (self.rows, self.cols) if len(axis) > 1), default=self.halo)
+        shortest = min([axis.stride for axis in (self.rows, self.cols) if len(axis) > 1], default=self.halo)
         if self.margin < 1 or self.halo > shortest:
             raise ValueError(f"a margin of {self.margin} is not within 1 … half a stride of {shortest}")
 
@@ -191,17 +183,17 @@ class TileGrid:
     @property
     def block_shape(self) -> tuple[int, int]:
         """Blocks down and across."""
-        return len(self.rows.groups(self.block)), len(self.cols.groups(self.block))
+        return self.rows.blocks(self.block), self.cols.blocks(self.block)
 
     def blocks(self) -> Iterator[BlockIndex]:
         """Yield all blocks, row by row."""
-        rows, cols = self.block_shape
-        return (BlockIndex(i, j) for i in range(rows) for j in range(cols))
+        return map(BlockIndex._make, np.ndindex(self.block_shape))
 
-    def tiles(self, block: BlockIndex) -> Iterator[Tile]:
-        """Yield the tiles of a block, row by row. Every tile belongs to exactly one block."""
-        rows, cols = self.rows.groups(self.block)[block.row], self.cols.groups(self.block)[block.col]
-        return (self.tile(i, j) for i in rows for j in cols)
+    def tiles(self, block: BlockIndex) -> list[Tile]:
+        """Return the tiles of a block, row by row. Every tile belongs to exactly one block."""
+        rows = self.rows.block_tiles(self.block, block.row)
+        cols = self.cols.block_tiles(self.block, block.col)
+        return [self.tile(row, col) for row in rows for col in cols]
 
     def tile(self, row: int, col: int) -> Tile:
         """Return one tile; its window reaches beyond a grid that is smaller than a tile."""
@@ -210,20 +202,20 @@ class TileGrid:
 
     def weight(self, tile: Tile) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
         """Return the weights of a tile's rows and of its columns; pixel weights are their product."""
-        return self.rows.weights(self.taper)[tile.row], self.cols.weights(self.taper)[tile.col]
+        rows, cols = weights_along(self.rows, self.taper), weights_along(self.cols, self.taper)
+        return rows[tile.row], cols[tile.col]
 
     def core(self, block: BlockIndex) -> Window:
         """Return the pixels that a block answers for; cores partition the grid."""
-        top, bottom = _core(self.rows, self.block, block.row)
-        left, right = _core(self.cols, self.block, block.col)
+        rows, cols, side = self.rows, self.cols, self.block
+        top, left = rows.block_edge(side, block.row), cols.block_edge(side, block.col)
+        bottom, right = rows.block_edge(side, block.row + 1), cols.block_edge(side, block.col + 1)
         return Window(top, left, bottom - top, right - left)
 
     def extent(self, block: BlockIndex) -> Window:
         """Return the pixels of the grid that a block's tiles cover: its core and strips beyond."""
-        tiles = list(self.tiles(block))
-        first, last = tiles[0].window, tiles[-1].window
-        whole = Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
-        return whole.intersection(self.window)
+        tiles = self.tiles(block)
+        return Window.around(tiles[0].window, tiles[-1].window).intersection(self.window)
 
     def followers(self, block: BlockIndex) -> Iterator[BlockIndex]:
         """Yield the block itself and those to the right, below and lower right: all it adds to."""
@@ -251,18 +243,11 @@ class TileGrid:
         the latter, all of that lies in the block's own core and in blocks before it.
         """
         core = self.core(block)
-        top, bottom = (self._moved(edge, self.rows.n) for edge in (core.row, core.row_stop))
-        left, right = (self._moved(edge, self.cols.n) for edge in (core.col, core.col_stop))
+        shift = self.margin + 1
+        top, left = max(0, core.row - shift), max(0, core.col - shift)
+        bottom = core.row_stop - shift * (core.row_stop < self.rows.n)
+        right = core.col_stop - shift * (core.col_stop < self.cols.n)
         return Window(top, left, bottom - top, right - left)
-
-    def _moved(self, edge: int, n: int) -> int:
-        return edge if edge in {0, n} else edge - self.margin - 1
-
-
-def _core(axis: Axis, tiles: int, index: int) -> tuple[int, int]:
-    groups = axis.groups(tiles)
-    stop = axis.start(groups[index + 1][0]) if index + 1 < len(groups) else axis.n
-    return axis.start(groups[index][0]), stop
 
 
 def choose_tile(shape: tuple[int, int], suggested: int, overlap: int) -> int:
@@ -285,10 +270,11 @@ def choose_tile(shape: tuple[int, int], suggested: int, overlap: int) -> int:
     >>> choose_tile((8192, 8192), 640, 64)
     608
     """
-
-    def cost(size: int) -> tuple[int, int]:
-        return math.prod(len(Axis(n, size, overlap)) * size for n in shape), abs(size - suggested)
-
+    rows, cols = shape
     reach = suggested // 5 // TILE_MULTIPLE * TILE_MULTIPLE
-    sizes = range(suggested - reach, suggested + reach + 1, TILE_MULTIPLE)
-    return min((size for size in sizes if overlap <= size // 2), key=cost, default=suggested)
+    costs = []
+    for size in range(suggested - reach, suggested + reach + 1, TILE_MULTIPLE):
+        if overlap <= size // 2:
+            tiles = len(Axis(rows, size, overlap)) * len(Axis(cols, size, overlap))
+            costs.append((tiles * size**2, abs(size - suggested), size))
+    return min(costs)[2] if costs else suggested

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.backends.base import BatchSize, Predictor, predict_batches
-from geoseg.grid import BlockIndex, Share, Tile, accumulate, blend, split
+from geoseg.grid import BlockIndex, Share, Tile, accumulate, blend, classify, split
+from geoseg.prediction.options import Limits
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import BlockPixels, Failure
+from geoseg.prediction.reading import BlockPixels, Failure, assemble
 from geoseg.values import Patch, ProbabilityBlock, Window
 from geoseg.vector.pieces import Pieces
 from geoseg.vector.trace import trace
@@ -110,27 +111,28 @@ def infer_pixels(
     """
     grid, patch, kept = plan.tiles, pixels.patch, pixels.kept
     extent = grid.extent(block)
-    broken = {failure.window for failure in pixels.failures}
     sums = np.zeros((len(plan.rule.channels), *extent.shape), np.uint32)
-    missing = tuple(tile for tile in grid.tiles(block) if tile.window.intersection(extent) in broken)
-    wanted = [
-        tile
-        for tile in grid.tiles(block)
-        if tile not in missing and kept[tile.window.intersection(extent).within(extent)].any()
-    ]
-    done = 0
-    while wanted_left := wanted[done:]:
+    broken = [failure.window for failure in pixels.failures]
+    wanted, missing, skipped = [], [], 0
+    for tile in grid.tiles(block):
+        inside = tile.window.intersection(extent)
+        if inside in broken:
+            missing.append(tile)
+        elif kept[inside.within(extent)].any():
+            wanted.append(tile)
+        else:
+            skipped += 1
+    waiting = wanted
+    while waiting:
         if stopped is not None and stopped():
             raise Stopped
-        chosen = wanted_left[: batch.value]
-        done += len(chosen)
+        chosen, waiting = waiting[: batch.value], waiting[batch.value :]
         inputs = np.stack([prepare(plan, cut(patch, extent, tile), predict.normalizes) for tile in chosen])
         for tile, values in zip(chosen, predict_batches(predict, inputs, batch), strict=True):
             accumulate(sums, extent, grid, tile, values)
-    skipped = sum(1 for _ in grid.tiles(block)) - len(wanted) - len(missing)
     shrunk = batch.value if batch.shrunk else None
     tally = Tally(len(wanted), skipped, failures=pixels.failures, shrunk_batch=shrunk)
-    return Inferred(split(sums, kept, grid, block, missing), tally)
+    return Inferred(split(sums, kept, grid, block, tuple(missing)), tally)
 
 
 def cut(patch: Patch, extent: Window, tile: Tile) -> Patch:
@@ -139,7 +141,7 @@ def cut(patch: Patch, extent: Window, tile: Tile) -> Patch:
     rows, cols = inside.within(extent)
     beyond = ((0, tile.window.height - inside.height), (0, tile.window.width - inside.width))
     pixels, valid = patch.pixels[:, rows, cols], patch.valid[rows, cols]
-    if any(after for _, after in beyond):
+    if inside.shape != tile.window.shape:
         pixels = np.pad(pixels, ((0, 0), *beyond), mode="reflect")
         valid = np.pad(valid, beyond, mode="reflect")
     return Patch(pixels, valid)
@@ -153,13 +155,19 @@ def prepare(plan: Plan, patch: Patch, normalizes: bool) -> NDArray[np.float32] |
     normalizes : bool
         Whether it scales and normalizes uint8 pixels itself, see `geoseg.backends.base.Predictor`.
     """
-    if plan.stretch is not None:
-        from geoseg.raster.stretch import apply_stretch
-
-        patch = replace(patch, pixels=apply_stretch(patch.pixels, plan.stretch))
+    patch = stretched(patch, plan.stretch)
     if normalizes and patch.pixels.dtype == np.uint8:
         return plan.inputs.fill(patch)
     return plan.inputs.prepare(patch)
+
+
+def stretched(patch: Patch, limits: Sequence[Limits] | None) -> Patch:
+    """Return a patch with its values mapped to the model's range, as it is where none are to be."""
+    if limits is None:
+        return patch
+    from geoseg.raster.stretch import apply_stretch
+
+    return replace(patch, pixels=apply_stretch(patch.pixels, limits))
 
 
 def share_strip(inferred: Inferred, taker: BlockIndex) -> Share | None:
@@ -182,7 +190,7 @@ def blend_block(
         Of the neighbours above and to the left.
     """
     own = _empty_share(plan, block) if inferred is None else inferred.shares[block]
-    return blend(plan.tiles, block, [own, *(strip for strip in strips if strip is not None)])
+    return blend(plan.tiles, block, [own, *filter(None, strips)])
 
 
 def share_margin(plan: Plan, blended: ProbabilityBlock, taker: BlockIndex) -> ProbabilityBlock | None:
@@ -207,16 +215,18 @@ def finish_block(
     tally : Tally or None
         Of its inference; None: all of its tiles were skipped.
     """
-    known = [margin for margin in margins if margin is not None]
+    known = list(filter(None, margins))
     if blended is None and not known:
         return empty_result(plan, block, tally)
     blended = blended or _empty_core(plan, block)
-    field = assemble(plan.tiles.field(block), [blended, *known])
-    grid = plan.tiles.window
-    pieces = trace(field, plan.tiles.region(block), grid.shape, plan.rule, plan.outline)
+    window = plan.tiles.field(block)
+    parts = [(part.window, Patch(part.values, part.valid)) for part in (blended, *known)]
+    seen = assemble(window, parts)
+    field = ProbabilityBlock(window, np.asarray(seen.pixels, np.uint16), seen.valid)
+    pieces = trace(field, plan.tiles.region(block), plan.grid.shape, plan.rule, plan.outline)
     counted = Tally(
         valid_pixels=int(np.count_nonzero(blended.valid)),
-        class_pixels=int(np.count_nonzero(plan.classify(blended))),
+        class_pixels=int(np.count_nonzero(classify(blended.values, plan.rule))),
     )
     tally = tally or _all_skipped(plan, block)
     return BlockResult(block, pieces, blended if plan.wants_raster else None, tally + counted)
@@ -229,7 +239,7 @@ def empty_result(plan: Plan, block: BlockIndex, tally: Tally | None = None) -> B
 
 
 def _all_skipped(plan: Plan, block: BlockIndex) -> Tally:
-    return Tally(skipped=sum(1 for _ in plan.tiles.tiles(block)))
+    return Tally(skipped=len(plan.tiles.tiles(block)))
 
 
 def _empty_share(plan: Plan, block: BlockIndex) -> Share:
@@ -248,14 +258,3 @@ def crop(block: ProbabilityBlock, window: Window) -> ProbabilityBlock:
     """Return a copy of part of a block."""
     rows, cols = window.within(block.window)
     return ProbabilityBlock(window, block.values[:, rows, cols].copy(), block.valid[rows, cols].copy())
-
-
-def assemble(window: Window, parts: Sequence[ProbabilityBlock]) -> ProbabilityBlock:
-    """Put parts together that cover `window`, each pixel by one of them."""
-    values = np.zeros((len(parts[0].values), *window.shape), np.uint16)
-    valid = np.zeros(window.shape, bool)
-    for part in parts:
-        rows, cols = part.window.within(window)
-        values[:, rows, cols] = part.values
-        valid[rows, cols] = part.valid
-    return ProbabilityBlock(window, values, valid)

@@ -193,11 +193,14 @@ def _choice(plan: Plan, resources: Resources, side: int, batch: int, threads: in
 
 def first_within(candidates: Iterable[Choice], budget: int) -> Choice | None:
     """Return the first choice whose use of memory keeps a budget; None where there is none."""
-    return next((choice for choice in candidates if _total(choice) <= budget), None)
+    for choice in candidates:
+        if _total(choice) <= budget:
+            return choice
+    return None
 
 
 def _total(choice: Choice) -> int:
-    return memory_use(*choice).total
+    return sum(memory_use(*choice).values())
 
 
 def _megabytes(size: int) -> str:

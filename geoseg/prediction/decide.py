@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from geoseg.backends.footprint import Footprint, footprint
 from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
 from geoseg.errors import UnreadableScene
 from geoseg.models.statistics import unlike_training
+from geoseg.prediction.blocks import stretched
 from geoseg.prediction.budget import fit_run
 from geoseg.prediction.journal import kept_sides, records_beside
 from geoseg.prediction.memory import memory_limit
@@ -33,11 +34,9 @@ from geoseg.prediction.plan import (
 from geoseg.prediction.reading import PlanReader
 from geoseg.prediction.resources import Machine, Resources
 from geoseg.prediction.wiring import Work
-from geoseg.values import GeoBox, Patch, Window
+from geoseg.values import Patch, Window
 
 if TYPE_CHECKING:
-    from shapely.geometry.base import BaseGeometry
-
     from geoseg.backends.base import Predictor
     from geoseg.backends.select import PredictorRecipe
     from geoseg.models.bundle import Bundle
@@ -49,6 +48,7 @@ SAMPLE_PIXELS = 1 << 18
 """Pixels of the scene that are compared with the training: an overview, or four windows spread over it."""
 
 
+@dataclass(frozen=True, eq=False)
 class Model:
     """A model on the backend that runs it; found, loaded and compiled when first asked for, and once.
 
@@ -58,22 +58,21 @@ class Model:
         Model, backend, device, precision, flips and number of processes.
     """
 
-    def __init__(self, options: PredictOptions) -> None:
-        self._options = options
+    options: PredictOptions
 
     @cached_property
     def bundle(self) -> Bundle:
         """The model's files and card."""
         from geoseg.models.bundle import find_model
 
-        return find_model(self._options.model)
+        return find_model(self.options.model)
 
     @cached_property
     def recipe(self) -> PredictorRecipe:
         """Backend, device and precision, and how any process loads the same."""
         from geoseg.backends.select import choose_predictor
 
-        options = self._options
+        options = self.options
         return choose_predictor(
             self.bundle,
             backend=options.backend,
@@ -86,7 +85,7 @@ class Model:
     @cached_property
     def network(self) -> Footprint:
         """What it takes in memory, in each process."""
-        cores = Machine(usable_cores()).cores_each(self._options.workers or 1)
+        cores = Machine(usable_cores()).cores_each(self.options.workers or 1)
         return footprint(self.bundle, self.recipe.load(), cores)
 
 
@@ -186,12 +185,14 @@ def read_facts(scene: SceneInfo, options: PredictOptions, model: Model, out: Pat
     """
     from geoseg.raster.coverage import read_coverage
     from geoseg.raster.drivers import is_remote
+    from geoseg.raster.environment import BLOCK_CACHE
 
     card = model.bundle.card
     view = _look(scene, card, options, out)
     recipe = model.recipe
     predictor = recipe.load()
     remote = is_remote(scene.uri)  # of such a scene only what is asked for is fetched
+    gpus = visible_gpus(os.environ, gpu_count()) if predictor.device == "cuda" else ()
     return Facts(
         scene=scene,
         view=view,
@@ -203,7 +204,7 @@ def read_facts(scene: SceneInfo, options: PredictOptions, model: Model, out: Pat
         reason=recipe.reason,
         load=recipe.load,
         network=model.network,
-        machine=_read_machine(predictor.device),
+        machine=Machine(usable_cores(), gpus, memory_limit(), BLOCK_CACHE),
         records=records_beside(out) if out is not None and options.resume else Counter(),
     )
 
@@ -248,7 +249,7 @@ def read_middle(source: str | os.PathLike[str], model: str, side: int) -> Patch:
         view = _look(scene, Model(options).bundle.card, options)
         height, width = (min(side, size) for size in view.grid.shape)
         window = Window((view.grid.height - height) // 2, (view.grid.width - width) // 2, height, width)
-        return _stretched(read_patch(scene, window, view.grid, view.bands), view)
+        return stretched(read_patch(scene, window, view.grid, view.bands), view.stretch)
     finally:
         close_scene(scene)
 
@@ -264,45 +265,30 @@ def value_warnings(scene: SceneInfo, view: View, card: ModelCard) -> tuple[str, 
     from geoseg.raster.stretch import sample
 
     try:
-        patches = [_stretched(patch, view) for patch in sample(scene, view.bands, budget=SAMPLE_PIXELS)]
+        known = []
+        for patch in sample(scene, view.bands, budget=SAMPLE_PIXELS):
+            known.append(stretched(patch, view.stretch).pixels[:, patch.valid])
     except UnreadableScene:
         return ()
-    known = [patch.pixels[:, patch.valid] for patch in patches]
     return unlike_training(np.concatenate(known, axis=1), card.trained_on, card.inputs.bands)
 
 
 def _look(scene: SceneInfo, card: ModelCard, options: PredictOptions, out: Path | None = None) -> View:
-    """Choose bands and working grid, and read what they need: the area of interest, the range of values."""
+    """Choose bands, working grid and CRS; read the area of interest and the range of values."""
+    from geoseg.vector.reproject import layer_crs
+    from geoseg.vector.sink import in_degrees
+    from geoseg.vectorfiles.aoi import bbox_aoi, read_aoi
+
     check_resolution(scene, card)
     bands = choose_bands(scene, card.inputs.bands, options.bands)
     grid = working_grid(scene.geobox, scene.resolution, card.resolution_m)
-    crs, aoi = _crs(scene, options, out), _aoi(grid, options)
-    return View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)
-
-
-def _read_machine(device: str) -> Machine:
-    from geoseg.raster.environment import BLOCK_CACHE
-
-    gpus = visible_gpus(os.environ, gpu_count()) if device == "cuda" else ()
-    return Machine(usable_cores(), gpus, memory_limit(), BLOCK_CACHE)
-
-
-def _aoi(grid: GeoBox, options: PredictOptions) -> BaseGeometry | None:
-    from geoseg.vectorfiles.aoi import bbox_aoi, read_aoi
-
+    crs = layer_crs(options.crs, scene.geobox.crs, degrees=out is not None and in_degrees(out))
+    aoi = None
     if options.aoi is not None:
-        return read_aoi(options.aoi, grid, layer=options.aoi_layer)
-    if options.bbox is not None:
-        return bbox_aoi(*options.bbox, grid)
-    return None
-
-
-def _crs(scene: SceneInfo, options: PredictOptions, out: Path | None) -> str | None:
-    """Return the CRS of the polygons where it is not the scene's."""
-    from geoseg.vector.reproject import layer_crs
-    from geoseg.vector.sink import in_degrees
-
-    return layer_crs(options.crs, scene.geobox.crs, degrees=out is not None and in_degrees(out))
+        aoi = read_aoi(options.aoi, grid, layer=options.aoi_layer)
+    elif options.bbox is not None:
+        aoi = bbox_aoi(*options.bbox, grid)
+    return View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)
 
 
 def _stretch(
@@ -318,11 +304,3 @@ def _stretch(
     from geoseg.raster.stretch import estimate_stretch
 
     return estimate_stretch(scene, bands)
-
-
-def _stretched(patch: Patch, view: View) -> Patch:
-    if view.stretch is None:
-        return patch
-    from geoseg.raster.stretch import apply_stretch
-
-    return replace(patch, pixels=apply_stretch(patch.pixels, view.stretch))

@@ -20,12 +20,12 @@ from geoseg.backends.base import BatchSize, Predictor, predict_batches
 from geoseg.grid import TileGrid
 from geoseg.prediction.blocks import prepare
 from geoseg.prediction.decide import decide
-from geoseg.prediction.memory import MemoryUse, memory_use
+from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import Plan, Remarks
+from geoseg.prediction.plan import Plan, Remarks, grid_resolution
 from geoseg.prediction.reading import EmptyGround, area_of_interest
 from geoseg.prediction.resources import Resources
-from geoseg.values import GeoBox, Patch, Window
+from geoseg.values import Patch, Window
 
 if TYPE_CHECKING:
     from geoseg.raster.coverage import Coverage
@@ -88,8 +88,8 @@ class Estimate:
         Forward passes over each tile.
     empty : int
         Tiles that certainly hold nothing to infer.
-    memory : MemoryUse
-        Of what the memory is made.
+    memory : dict of str to int
+        Bytes at the peak, by what for.
     pace : Pace or None
         None on a cluster: nothing is measured there.
     """
@@ -100,7 +100,7 @@ class Estimate:
     device: str
     passes: int
     empty: int
-    memory: MemoryUse
+    memory: dict[str, int]
     pace: Pace | None
 
     @property
@@ -136,7 +136,7 @@ class Estimate:
             "bands": list(plan.bands),
             "grid": {
                 "size": [plan.grid.width, plan.grid.height],
-                "resolution_m": grid_resolution(scene.resolution, scene.geobox, plan.grid),
+                "resolution_m": grid_resolution(scene, plan.grid),
             },
             "model": plan.model_name,
             "model_digest": plan.model_digest,
@@ -158,7 +158,7 @@ class Estimate:
             "blocks_in_flight": resources.in_flight,
             "workers": resources.workers,
             "scheduler": resources.scheduler,
-            "memory_bytes": {**dict(self.memory.parts), "total": self.memory.total},
+            "memory_bytes": {**self.memory, "total": sum(self.memory.values())},
             "predicted_seconds": None if self.seconds is None else round(self.seconds, 3),
             "options": plan.options,
             "warnings": list(self.remarks.warnings),
@@ -277,16 +277,6 @@ def empty_tiles(plan: Plan, coverage: Coverage | None) -> int:
     return count_empty(plan.tiles, empty)
 
 
-def grid_resolution(
-    resolution: tuple[float, float] | None, scene: GeoBox, grid: GeoBox
-) -> list[float] | None:
-    """Return the metres a pixel of the working grid measures along columns and rows."""
-    if resolution is None:
-        return None
-    across, down = resolution
-    return [across * scene.width / grid.width, down * scene.height / grid.height]
-
-
 def count_empty(grid: TileGrid, empty: Callable[[Window], bool]) -> int:
     """Return how many tiles are certainly empty, asking about large windows first.
 
@@ -301,8 +291,7 @@ def count_empty(grid: TileGrid, empty: Callable[[Window], bool]) -> int:
     while waiting:
         rows, cols = waiting.pop()
         first, last = grid.tile(rows[0], cols[0]).window, grid.tile(rows[-1], cols[-1]).window
-        whole = Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
-        if empty(whole.intersection(grid.window)):
+        if empty(Window.around(first, last).intersection(grid.window)):
             count += len(rows) * len(cols)
         elif len(rows) > 1 or len(cols) > 1:
             waiting += [(down, across) for down in _halves(rows) for across in _halves(cols)]

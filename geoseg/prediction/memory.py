@@ -11,7 +11,6 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from geoseg.grid import Axis
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources
-from geoseg.raster.describe import pixel_bytes
+from geoseg.raster.describe import choose_overview, pixel_bytes
 from geoseg.raster.handles import useful_cache
 
 LIBRARIES = 210_000_000
@@ -52,26 +51,8 @@ ADDRESSES = 15 * 10**8
 rounded up."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryUse:
-    """What a run takes at its peak.
-
-    Parameters
-    ----------
-    parts : tuple of (str, int)
-        What for, and bytes; over all processes of the run on this machine.
-    """
-
-    parts: tuple[tuple[str, int], ...]
-
-    @property
-    def total(self) -> int:
-        """Bytes of all parts."""
-        return sum(size for _, size in self.parts)
-
-
-def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
-    """Return what a run takes at its peak, over all of its processes on this machine.
+def memory_use(plan: Plan, resources: Resources) -> dict[str, int]:
+    """Return the bytes that a run takes at its peak, by what for, over all of its processes on this machine.
 
     What runs on the workers of somebody's cluster is counted as one process with the threads of
     `resources`: there the result is what the run takes here and on one worker.
@@ -87,19 +68,20 @@ def memory_use(plan: Plan, resources: Resources) -> MemoryUse:
     extent, network = _extent(plan), resources.network
     busy = min(resources.threads * (resources.batch if network.requests else 1), network.requests or 1 << 30)
     tile = plan.tiles.rows.size * plan.tiles.cols.size
-    at_work = max(_inferring(plan, extent, resources), _blending(plan, extent), _tracing(plan, extent))
-    parts = {
+    read, written = _read_cache(plan), plan.wants_raster * resources.cache
+    return {
         "libraries": LIBRARIES + separate * (CLUSTER_LIBRARIES + workers * WORKER_LIBRARIES),
         # The process that shares out the work has loaded the model too, to plan with.
         "model": separate * network.fixed + inferring * int(network.fixed + busy * network.pixel * tile),
-        "blocks at work": threads * at_work,
+        "blocks at work": threads * _at_work(plan, extent, resources),
         "blocks in flight": min(resources.in_flight, blocks)
         * _waiting(plan, extent, read=separate and resources.gpu),
         "strips between blocks": _between_rows(plan),
         "polygons": WRITING + PART * plan.grid.width,
-        "file cache": _caches(plan, resources, inferring if separate else None) + plan.wants_raster * RASTER,
+        # GDAL's caches: of the only process, or of each that reads and that which writes.
+        "file cache": (inferring * read + written if separate else max(read, written))
+        + plan.wants_raster * RASTER,
     }
-    return MemoryUse(tuple(parts.items()))
 
 
 def largest_side(axis: Axis, block: int) -> int:
@@ -118,16 +100,8 @@ def largest_side(axis: Axis, block: int) -> int:
 
 def source_pixels(plan: Plan) -> float:
     """Return the pixels of the file that are read for each pixel of the working grid."""
-    grid, (height, width) = plan.grid, _source_shape(plan)
+    grid, (_, (height, width)) = plan.grid, choose_overview(plan.scene, plan.grid)
     return max(1.0, height * width / (grid.height * grid.width))
-
-
-def _source_shape(plan: Plan) -> tuple[int, int]:
-    """Return rows and columns of what is read: the scene, or its coarsest overview that is fine enough."""
-    grid, scene = plan.grid, plan.scene
-    shapes = [(scene.geobox.height, scene.geobox.width), *scene.overviews]
-    finer = [(rows, cols) for rows, cols in shapes if rows >= grid.height and cols >= grid.width]
-    return min(finer, default=shapes[0], key=lambda shape: shape[0] * shape[1])
 
 
 def _extent(plan: Plan) -> int:
@@ -138,12 +112,13 @@ def _extent(plan: Plan) -> int:
 
 def _read_size(plan: Plan) -> int:
     """Return the bytes of a pixel in all bands that are read."""
-    return sum(np.dtype(band.read_dtype).itemsize for band in plan.scene.bands if band.index in plan.bands)
+    chosen = [band.read_dtype for band in plan.scene.bands if band.index in plan.bands]
+    return sum([np.dtype(dtype).itemsize for dtype in chosen])
 
 
-def _inferring(plan: Plan, extent: int, resources: Resources) -> int:
-    """Return the bytes of a block while it is read and inferred."""
-    channels, bands, tile = _channels(plan), len(plan.bands), plan.tiles.rows.size * plan.tiles.cols.size
+def _at_work(plan: Plan, extent: int, resources: Resources) -> int:
+    """Return the bytes of a block while it is read and inferred, blended, or traced: the most of them."""
+    channels, bands, tile = len(plan.rule.channels), len(plan.bands), plan.tiles.rows.size**2
     size, shrink = _read_size(plan), source_pixels(plan)
     # Stored values, masks and validity of the strip that is being read, and what it is averaged to.
     source = min(extent * shrink, float(STRIP))
@@ -156,54 +131,36 @@ def _inferring(plan: Plan, extent: int, resources: Resources) -> int:
     if resources.gpu and size == bands and plan.stretch is None:
         # Bytes go there and 16 bits come back, through page-locked memory both ways.
         each = 3 * bands + 6 * channels
-    tiles = tile * (batch * each + 56)
-    return int(extent * (size + 3) + max(reading, summing + tiles))
-
-
-def _blending(plan: Plan, extent: int) -> int:
-    """Return the bytes of a block while it is blended: sums, probabilities, validity."""
-    return extent * (6 * _channels(plan) + 3)
-
-
-def _tracing(plan: Plan, extent: int) -> int:
-    """Return the bytes of a block while it is traced and counted: labels, their borders, outlines."""
-    several = 10 if _channels(plan) > 1 else 0
-    return extent * (2 * _channels(plan) + 12 + several + OUTLINE)
+    inferring = int(extent * (size + 3) + max(reading, summing + tile * (batch * each + 56)))
+    blending = extent * (6 * channels + 3)  # sums, probabilities, validity
+    # Labels, their borders, outlines.
+    tracing = extent * (2 * channels + 12 + 10 * (channels > 1) + OUTLINE)
+    return max(inferring, blending, tracing)
 
 
 def _waiting(plan: Plan, extent: int, *, read: bool) -> int:
     """Return the bytes of a block that has been inferred, and of its result; or has been read ahead."""
-    channels = _channels(plan)
+    channels = len(plan.rule.channels)
     inferred = 4 * channels + 1 + plan.wants_raster * (2 * channels + 1)
     return extent * max(inferred, read * (_read_size(plan) + 2))
 
 
 def _between_rows(plan: Plan) -> int:
     """Return the bytes of strips and margins that wait for the next row of blocks, and of weights."""
-    channels, tiles = _channels(plan), plan.tiles
+    channels, tiles = len(plan.rule.channels), plan.tiles
     a_column = tiles.rows.overlap * (4 * channels + 1) + tiles.halo * (2 * channels + 1)
-    weights = sum(2 * len(axis) * axis.size + 32 * axis.n for axis in {tiles.rows, tiles.cols})
+    weights = sum([2 * len(axis) * axis.size + 32 * axis.n for axis in {tiles.rows, tiles.cols}])
     return plan.grid.width * a_column + weights
-
-
-def _caches(plan: Plan, resources: Resources, readers: int | None) -> int:
-    """Return the bytes of GDAL's caches: of the only process, or of each that reads and that which writes."""
-    read, written = _read_cache(plan), resources.cache * plan.wants_raster
-    return max(read, written) if readers is None else readers * read + written
 
 
 def _read_cache(plan: Plan) -> int:
     """Return the bytes of GDAL's cache: it fills while the scene stays open, with all of a small one."""
-    scene, (height, width) = plan.scene, _source_shape(plan)
+    scene, (_, (height, width)) = plan.scene, choose_overview(plan.scene, plan.grid)
     pixel, grid, tiles = pixel_bytes(scene), plan.grid, plan.tiles
     rows = largest_side(tiles.rows, tiles.block) * height // grid.height + 4
     cols = largest_side(tiles.cols, tiles.block) * width // grid.width + 4
     useful = useful_cache(scene.block_shape, width, (rows, cols), pixel)
     return min(useful, height * width * pixel)
-
-
-def _channels(plan: Plan) -> int:
-    return len(plan.rule.channels)
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
@@ -218,14 +175,19 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     root : Path
         Where ``proc`` and ``sys`` are.
     """
-    return min([*_machine(), *_control_groups(root), *_own_limits()], default=None)
-
-
-def _machine() -> Iterator[int]:
+    limits = list(_control_groups(root))
     with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
         if pages > 0 and size > 0:
-            yield pages * size
+            limits.append(pages * size)
+    with contextlib.suppress(ImportError):  # nor these
+        import resource
+
+        for kind, unused in ((resource.RLIMIT_AS, ADDRESSES), (resource.RLIMIT_DATA, 0)):
+            soft, _ = resource.getrlimit(kind)
+            if soft != resource.RLIM_INFINITY:
+                limits.append(max(0, soft - unused))
+    return min(limits, default=None)
 
 
 def _control_groups(root: Path) -> Iterator[int]:
@@ -246,14 +208,3 @@ def _control_groups(root: Path) -> Iterator[int]:
         for group in (inside, *inside.parents):
             with contextlib.suppress(OSError, ValueError):  # ValueError: "max", no limit
                 yield int((folder / group / name).read_text(encoding="ascii"))
-
-
-def _own_limits() -> Iterator[int]:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    for kind, unused in ((resource.RLIMIT_AS, ADDRESSES), (resource.RLIMIT_DATA, 0)):
-        soft, _ = resource.getrlimit(kind)
-        if soft != resource.RLIM_INFINITY:
-            yield max(0, soft - unused)

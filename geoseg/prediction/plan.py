@@ -12,15 +12,12 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from geoseg.errors import InvalidOption
-from geoseg.grid import TILE_MULTIPLE, Axis, TileGrid, choose_tile, classify
+from geoseg.grid import TILE_MULTIPLE, Axis, TileGrid, choose_tile
 from geoseg.models.card import ModelCard
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.options import AUTO, Limits, PredictOptions
-from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema, ProbabilityBlock
+from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema
 from geoseg.vector.shape import ShapeRules
 
 if TYPE_CHECKING:
@@ -102,7 +99,7 @@ class Plan:
         """The resolved options, for the summary and the layer's metadata."""
         return {
             "bands": list(self.bands),
-            "stretch": None if self.stretch is None else [list(pair) for pair in self.stretch],
+            "stretch": None if self.stretch is None else list(map(list, self.stretch)),
             "tile": self.tiles.rows.size,
             "overlap": self.tiles.rows.overlap,
             "threshold": self.rule.threshold,
@@ -127,17 +124,13 @@ class Plan:
         """Return the plan with blocks of so many tiles a side."""
         return replace(self, tiles=replace(self.tiles, block=side))
 
-    def classify(self, block: ProbabilityBlock) -> NDArray[np.uint8]:
-        """Return the class ids of a block; 0 where there is none."""
-        return classify(block.values, self.rule)
-
 
 @functools.cache
 def _versions(precision: str) -> list[str]:
     """Return the versions of what computes results: looked up once, as it takes 10 ms."""
     runtime = {"openvino": "openvino", "onnxruntime": "onnxruntime", "pytorch": "torch"}
     package = runtime.get(precision.partition(" ")[0])
-    return [f"{name} {version(name)}" for name in ("geoseg", package) if name is not None]
+    return [f"geoseg {version('geoseg')}", *([f"{package} {version(package)}"] if package else [])]
 
 
 def _canonical(value: Any) -> Any:
@@ -148,7 +141,7 @@ def _canonical(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
-        return [_canonical(part) for part in value]
+        return list(map(_canonical, value))
     return value
 
 
@@ -194,15 +187,14 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
     InvalidOption
         If the options, the scene and the model do not fit together.
     """
-    pixel_m = 1.0 if scene.resolution is None else _pixel_size(scene, view.grid)
-    tile, overlap = _tile(view.grid, card, options)
+    pixel_m = math.sqrt(math.prod(grid_resolution(scene, view.grid) or (1.0, 1.0)))
     threshold = card.threshold if options.threshold == AUTO else options.threshold
     return Plan(
         scene=scene,
         bands=view.bands,
         stretch=view.stretch,
         grid=view.grid,
-        tiles=_tile_grid(view.grid, tile, overlap, card),
+        tiles=_tile_grid(view.grid, card, options),
         aoi=view.aoi,
         model_name=card.name,
         model_digest=card.digest,
@@ -215,15 +207,6 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         precision=precision,
         wants_raster=options.raster is not None,
     )
-
-
-def _tile(grid: GeoBox, card: ModelCard, options: PredictOptions) -> tuple[int, int]:
-    """Return tile and overlap."""
-    tile = card.tile if options.tile == AUTO else options.tile
-    overlap = min(card.best_overlap, tile // 2) if options.overlap == AUTO else options.overlap
-    if options.tile == AUTO and card.any_tile:
-        tile = choose_tile(grid.shape, tile, overlap)
-    return tile, overlap
 
 
 def _shape_rules(options: PredictOptions, card: ModelCard, pixel_m: float) -> ShapeRules:
@@ -255,12 +238,19 @@ def smallest_object_m2(known: float | None, pixel_m: float) -> float:
     return NOISE_PIXELS * pixel_m**2 if known is None else known
 
 
-def _pixel_size(scene: SceneInfo, grid: GeoBox) -> float:
-    across, down = scene.resolution or (1.0, 1.0)
-    return math.sqrt(across * scene.geobox.width / grid.width * down * scene.geobox.height / grid.height)
+def grid_resolution(scene: SceneInfo, grid: GeoBox) -> tuple[float, float] | None:
+    """Return the metres that a pixel of the working grid measures along columns and rows; None: unknown."""
+    if scene.resolution is None:
+        return None
+    across, down = scene.resolution
+    return across * scene.geobox.width / grid.width, down * scene.geobox.height / grid.height
 
 
-def _tile_grid(grid: GeoBox, tile: int, overlap: int, card: ModelCard) -> TileGrid:
+def _tile_grid(grid: GeoBox, card: ModelCard, options: PredictOptions) -> TileGrid:
+    tile = card.tile if options.tile == AUTO else options.tile
+    overlap = min(card.best_overlap, tile // 2) if options.overlap == AUTO else options.overlap
+    if options.tile == AUTO and card.any_tile:
+        tile = choose_tile(grid.shape, tile, overlap)
     if card.fixed_tile and tile != card.tile:
         raise InvalidOption(f"--tile {tile}: model {card.name} takes tiles of {card.tile} only")
     if tile % TILE_MULTIPLE or tile < 2 * TILE_MULTIPLE:
@@ -293,14 +283,10 @@ def working_grid(geobox: GeoBox, resolution: tuple[float, float] | None, wanted:
     """
     if resolution is None or wanted is None:
         return geobox
-    factors = [size / wanted for size in resolution]
-    if all(abs(factor - 1) <= SAME_RESOLUTION for factor in factors):
+    across, down = resolution[0] / wanted, resolution[1] / wanted
+    if max(abs(across - 1), abs(down - 1)) <= SAME_RESOLUTION:
         return geobox
-    width, height = (
-        max(1, round(pixels * factor))
-        for pixels, factor in zip((geobox.width, geobox.height), factors, strict=True)
-    )
-    return geobox.resized(height, width)
+    return geobox.resized(max(1, round(geobox.height * down)), max(1, round(geobox.width * across)))
 
 
 def choose_bands(
@@ -317,23 +303,23 @@ def choose_bands(
         If the scene has no such bands, or it is not clear which they are.
     """
     need, have = len(wanted), len(scene.bands)
-    names = ", ".join(wanted)
+    names, indices = ", ".join(wanted), [band.index for band in scene.bands]
     if bands is not None:
-        if len(bands) != need or not {band.index for band in scene.bands}.issuperset(bands):
+        if len(bands) != need or not set(indices).issuperset(bands):
             raise InvalidOption(
                 f"{scene.name}: --bands must name {need} bands (for {names}) among its 1 to {have}"
             )
         return bands
     if have < need:
         raise InvalidOption(
-            f"{scene.name}: has {_count(have, 'band')}, the model needs {need} ({names}); "
+            f"{scene.name}: has {have} band{'s' * (have != 1)}, the model needs {need} ({names}); "
             "choose a model for such imagery"
         )
     colors = {band.color: band.index for band in reversed(scene.bands)}
-    if all(name in colors for name in wanted):
-        return tuple(colors[name] for name in wanted)
+    if colors.keys() >= set(wanted):
+        return tuple(map(colors.__getitem__, wanted))
     if have == need:
-        return tuple(band.index for band in scene.bands)
+        return tuple(indices)
     raise InvalidOption(
         f"{scene.name}: has {have} bands without colours; say which are {names}, such as --bands {how}"
     )
@@ -347,7 +333,7 @@ def needs_stretch(scene_bands: Sequence[Band], inputs: InputSpec, name: str) -> 
     InvalidOption
         If they must, but the model's range is not the 8-bit one that a stretch maps to.
     """
-    if all(band.read_dtype == inputs.dtype for band in scene_bands):
+    if {band.read_dtype for band in scene_bands} == {inputs.dtype}:
         return False
     if inputs.dtype == "uint8":
         return True
@@ -377,7 +363,3 @@ def check_resolution(scene: SceneInfo, card: ModelCard) -> tuple[str, ...]:
     if pixel > COARSE * coarsest:
         return (f"pixels measure {pixel:.3g} m, {trained}: expect poor results",)
     return ()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

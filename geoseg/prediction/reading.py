@@ -86,25 +86,20 @@ class EmptyGround:
 
     def __call__(self, window: Window) -> bool:
         """Whether it is certain; False says nothing."""
-        if self._outside(window):
-            return True
+        if self.plan.aoi is not None:
+            import shapely
+
+            from geoseg.vectorfiles.aoi import touches
+
+            box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+            if not touches(self.plan.aoi, box):
+                return True
         return self.coverage is not None and self.coverage.empty(window, self.plan.grid)
-
-    def _outside(self, window: Window) -> bool:
-        if self.plan.aoi is None:
-            return False
-        import shapely
-
-        from geoseg.vectorfiles.aoi import touches
-
-        box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-        return not touches(self.plan.aoi, box)
 
 
 def surroundings(grid: TileGrid, block: BlockIndex) -> Window:
     """Return all pixels that working a block looks at: its tiles' and its neighbours' margins."""
-    field, extent = grid.field(block), grid.extent(block)
-    return Window(field.row, field.col, extent.row_stop - field.row, extent.col_stop - field.col)
+    return Window.around(grid.field(block), grid.extent(block))
 
 
 def read_block(plan: Plan, block: BlockIndex, read: Reader) -> BlockPixels:
@@ -138,7 +133,7 @@ def read_surviving(
     inside = [tile.window.intersection(extent) for tile in grid.tiles(block)]
     windows = [window for window in inside if wanted[window.within(extent)].any()]
     try:
-        return _assembled(extent, [(window, read(window)) for window in windows_to_read(windows)]), ()
+        return assemble(extent, [(window, read(window)) for window in windows_to_read(windows)]), ()
     except UnreadableScene:
         pass
     parts, failures = [], []
@@ -147,7 +142,7 @@ def read_surviving(
             parts.append((window, read(window)))
         except UnreadableScene as error:
             failures.append(Failure(window, str(error)))
-    return _assembled(extent, parts), tuple(failures)
+    return assemble(extent, parts), tuple(failures)
 
 
 def windows_to_read(tiles: Sequence[Window]) -> list[Window]:
@@ -165,25 +160,18 @@ def windows_to_read(tiles: Sequence[Window]) -> list[Window]:
     """
     if not tiles:
         return []
-    row, bottom = min(tile.row for tile in tiles), max(tile.row_stop for tile in tiles)
-    col, right = min(tile.col for tile in tiles), max(tile.col_stop for tile in tiles)
-    around = Window(row, col, bottom - row, right - col)
-    edges = sorted({edge for tile in tiles for edge in (tile.row, tile.row_stop)})
-    strips = [strip for rows in pairwise(edges) if (strip := _strip(tiles, *rows)) is not None]
-    used = sum(strip.height * strip.width for strip in strips)
-    return [around] if used >= (1 - WASTE) * around.height * around.width else strips
+    strips, used = [], 0
+    for top, bottom in pairwise(sorted({edge for tile in tiles for edge in (tile.row, tile.row_stop)})):
+        if beside := [tile for tile in tiles if tile.row < bottom and tile.row_stop > top]:
+            box = Window.around(*beside)
+            strips.append(Window(top, box.col, bottom - top, box.width))
+            used += (bottom - top) * box.width
+    whole = Window.around(*tiles)
+    return [whole] if used >= (1 - WASTE) * whole.height * whole.width else strips
 
 
-def _strip(tiles: Sequence[Window], row: int, row_stop: int) -> Window | None:
-    inside = [tile for tile in tiles if tile.row < row_stop and tile.row_stop > row]
-    if not inside:
-        return None
-    col, right = min(tile.col for tile in inside), max(tile.col_stop for tile in inside)
-    return Window(row, col, row_stop - row, right - col)
-
-
-def _assembled(extent: Window, parts: Sequence[tuple[Window, Patch]]) -> Patch:
-    """Put what was read in its place; the rest is 0 and invalid."""
+def assemble(extent: Window, parts: Sequence[tuple[Window, Patch]]) -> Patch:
+    """Put patches in their places within `extent`; the rest is 0 and invalid."""
     if len(parts) == 1 and parts[0][0] == extent:
         return parts[0][1]
     like = parts[0][1].pixels if parts else np.zeros((1, 0, 0), np.uint8)

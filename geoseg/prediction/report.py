@@ -10,7 +10,6 @@ from typing import Any
 
 from geoseg.prediction.blocks import Tally
 from geoseg.prediction.plan import Plan, Remarks
-from geoseg.prediction.reading import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +41,6 @@ class Progress:
     pixels: int
     pixels_total: int
     seconds: float
-
-    @classmethod
-    def begin(cls, plan: Plan) -> Progress:
-        """Return the state before the first block."""
-        down, across = plan.tiles.block_shape
-        return cls(0, down * across, 0, plan.grid.height * plan.grid.width, 0.0)
-
-    def after(self, pixels: int, seconds: float) -> Progress:
-        """Return the state after one more block of so many pixels."""
-        return Progress(self.blocks + 1, self.blocks_total, self.pixels + pixels, self.pixels_total, seconds)
 
 
 Event = Planned | Progress
@@ -102,26 +91,13 @@ class RunReport:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the plan warns of, and what only the work has shown."""
-        if not self.deviation_px:
-            return self.remarks.warnings
-        return (
-            *self.remarks.warnings,
-            f"long edges are up to {self.deviation_px:.2g} pixels off in the CRS of the polygons",
-        )
-
-    def closed(self, seconds: float, peak_memory: int | None) -> RunReport:
-        """Return the report with what is known only when the files are in place."""
-        return dataclasses.replace(self, seconds=seconds, peak_memory=peak_memory)
+        off = f"long edges are up to {self.deviation_px:.2g} pixels off in the CRS of the polygons"
+        return (*self.remarks.warnings, off) if self.deviation_px else self.remarks.warnings
 
     @property
     def pixels(self) -> int:
         """Pixels of the working grid."""
         return self.plan.grid.height * self.plan.grid.width
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """Tiles that could not be read."""
-        return self.tally.failures
 
     @property
     def coverage(self) -> float:
@@ -131,7 +107,7 @@ class RunReport:
     @property
     def exit_code(self) -> int:
         """0 done, 1 done in part."""
-        return 1 if self.failures else 0
+        return 1 if self.tally.failures else 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as plain values."""
@@ -147,7 +123,7 @@ class RunReport:
             "tiles": {"inferred": self.tally.inferred, "skipped": self.tally.skipped},
             "failed": [
                 {"window": list(dataclasses.astuple(failure.window)), "reason": failure.reason}
-                for failure in self.failures
+                for failure in self.tally.failures
             ],
             "seconds": round(self.seconds, 3),
             "megapixels_per_second": round(self.pixels / 1e6 / max(self.seconds, 1e-9), 3),

@@ -16,15 +16,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from copy import copy
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from geoseg.backends.hardware import VISIBLE
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import BlockResult, Stopped
-from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import FEWEST_THREADS, Resources
 from geoseg.prediction.wiring import Wiring, Work, infer
 
@@ -123,85 +124,75 @@ def run_on_threads(work: Work, threads: int, in_flight: int) -> Iterator[BlockRe
     """
     import dask.threaded  # noqa: F401  # here, where nothing else is imported beside it
 
-    stop = threading.Event()
-    results: Results = queue.Queue(maxsize=1)
-    runner = threading.Thread(
-        target=_run_graph, args=(work, threads, in_flight, results, stop), name="geoseg-graph", daemon=True
-    )
-    stream = _delivered(runner, results, stop)
+    stream = _Graphs(work, threads, in_flight).results()
     next(stream)  # only what has been entered is closed
     return stream  # type: ignore[return-value]  # there is one None, and it has been taken
 
 
-def _delivered(
-    runner: threading.Thread, results: Results, stop: threading.Event
-) -> Iterator[BlockResult | None]:
-    """Start the thread and yield None, then what it delivers; stop it where the iterator is closed."""
-    runner.start()
-    try:
-        yield None
-        while (item := results.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield from item
-    finally:
-        stop.set()
-        while runner.is_alive():
-            with contextlib.suppress(KeyboardInterrupt):  # it is ending already
-                runner.join()
+class _Graphs:
+    """The blocks of a scene as dask graphs of at most `SPAN` blocks, one after the other, on threads."""
 
-
-def _run_graph(work: Work, threads: int, in_flight: int, results: Results, stop: threading.Event) -> None:
-    try:
-        span = _Span(work, threads, in_flight, results, stop)
-        for block in work.plan.tiles.blocks():
-            span.add(block)
-        span.run()
-        _put(results, None, stop)
-    except BaseException as error:  # handed to the thread that waits for results
-        _put(results, error, stop)
-
-
-class _Span:
-    """The dask graph of the next blocks; runs whenever it is full."""
-
-    def __init__(
-        self, work: Work, threads: int, in_flight: int, results: Results, stop: threading.Event
-    ) -> None:
-        self._threads = threads
-        self._in_flight = in_flight
-        self._results = results
-        self._stop = stop
-        self._wiring = Wiring(work, self._submit, stop.is_set)
+    def __init__(self, work: Work, threads: int, in_flight: int) -> None:
+        self._work, self._threads, self._in_flight = work, threads, in_flight
+        self._stop = threading.Event()
+        self._results: Results = queue.Queue(maxsize=1)
+        self._wiring = Wiring(work, self._submit, self._stop.is_set)
         self._graph: dict[str, Any] = {}
         self._delivered: list[str] = []
         self._ready: list[BlockResult] = []
         self._blocks = 0
 
-    def add(self, block: BlockIndex) -> None:
-        """Add a block, and run what has been added where that is enough for now."""
+    def results(self) -> Iterator[BlockResult | None]:
+        """Begin the work and yield None, then all results; the work is stopped where this is closed."""
+        runner = threading.Thread(target=self._run_all, name="geoseg-graph", daemon=True)
+        runner.start()
+        try:
+            yield None
+            while (item := self._results.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield from item
+        finally:
+            self._stop.set()
+            while runner.is_alive():
+                with contextlib.suppress(KeyboardInterrupt):  # it is ending already
+                    runner.join()
+
+    def _run_all(self) -> None:
+        try:
+            for block in self._work.plan.tiles.blocks():
+                self._add(block)
+                if len(self._delivered) == SPAN or self._blocks == READY:
+                    self._run()
+            self._run()
+            self._put(None)
+        except BaseException as error:  # handed to the thread that waits for results
+            with contextlib.suppress(Stopped):
+                self._put(error)
+
+    def _add(self, block: BlockIndex) -> None:
+        """Add a block to the graph, or its result to those that wait for the block before it."""
         number = len(self._delivered)
         after = self._delivered[number - self._in_flight] if number >= self._in_flight else None
         result = self._wiring.add(block, after)
-        if _is_ready(result):
-            self._ready.append(result)
-        else:
-            previous = self._delivered[-1] if self._delivered else None
-            deliver = partial(self._deliver, self._ready)
-            self._delivered.append(self._submit(deliver, result, previous, key=f"deliver-{number}"))
-            self._ready = []
         self._blocks += 1
-        if len(self._delivered) == SPAN or self._blocks == READY:
-            self.run()
+        if isinstance(result, BlockResult):
+            self._ready.append(result)
+            return
+        previous = self._delivered[-1] if self._delivered else None
+        deliver = partial(self._deliver, self._ready)
+        self._delivered.append(self._submit(deliver, result, previous, key=f"deliver-{number}"))
+        self._ready = []
 
-    def run(self) -> None:
-        """Work the blocks that have been added, and deliver their results."""
+    def _run(self) -> None:
+        """Work the graph, and deliver its results."""
+        waiting = self._wiring.waiting
         if self._delivered:
             from dask.threaded import get
 
-            wanted = [self._delivered[-1], *(node for node in self._wiring.waiting if isinstance(node, str))]
-            values = get(self._graph, wanted, num_workers=self._threads)
-            self._wiring.replace_nodes(dict(zip(wanted, values, strict=True)))
+            nodes = [key for key, node in waiting.items() if node == key]
+            _, *values = get(self._graph, [self._delivered[-1], *nodes], num_workers=self._threads)
+            waiting.update(zip(nodes, values, strict=True))
         self._put(self._ready)
         self._graph, self._delivered, self._ready, self._blocks = {}, [], [], 0
 
@@ -212,20 +203,11 @@ class _Span:
     def _deliver(self, ready: list[BlockResult], result: BlockResult, _previous: None) -> None:
         self._put([*ready, result])
 
-    def _put(self, results: list[BlockResult]) -> None:
-        if self._stop.is_set():
-            raise Stopped
-        if results:
-            _put(self._results, results, self._stop)
-
-
-def _put(results: Results, item: list[BlockResult] | BaseException | None, stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            results.put(item, timeout=0.1)
-        except queue.Full:
-            continue
-        return
+    def _put(self, item: list[BlockResult] | BaseException | None) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                return self._results.put(item, timeout=0.1)
+        raise Stopped
 
 
 def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False) -> Iterator[BlockResult]:
@@ -247,48 +229,33 @@ def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False
 
     # A task, not scattered data: whatever is lost with a worker can be made again.
     there = replace(work, coverage=None)  # only the wiring asks for it
-    shared = submit(_same, there, key=f"geoseg_work-{work.run}")
-    plan = submit(_plan_of, shared, key=f"geoseg_plan-{work.run}")
-    if gpu:
-        _spread(client, [shared, plan])
+    shared = submit(copy, there, key=f"geoseg_work-{work.run}")
+    plan = submit(attrgetter("plan"), shared, key=f"geoseg_plan-{work.run}")
+    # A task goes to a worker that has something it is made of: at first all would go to one, and until
+    # it is known how long one takes, no other worker helps. What fails is told to whoever takes it.
+    if gpu and shared.exception() is None and plan.exception() is None:
+        client.replicate([shared, plan])
     wiring = Wiring(work, submit, None, shared=(shared, plan), apart=gpu)
     waiting: deque[Any] = deque()
     begun = 0
     try:
         for block in work.plan.tiles.blocks():
             waiting.append(wiring.add(block))
-            begun += not _is_ready(waiting[-1])
-            while waiting and (begun >= in_flight or len(waiting) >= READY or _is_ready(waiting[0])):
-                result = waiting.popleft()
-                begun -= not _is_ready(result)
-                yield result if _is_ready(result) else result.result()
+            begun += not isinstance(waiting[-1], BlockResult)
+            while waiting and (
+                begun >= in_flight or len(waiting) >= READY or isinstance(waiting[0], BlockResult)
+            ):
+                begun -= not isinstance(waiting[0], BlockResult)
+                yield _result_of(waiting.popleft())
         while waiting:
-            result = waiting.popleft()
-            yield result if _is_ready(result) else result.result()
+            yield _result_of(waiting.popleft())
     finally:
-        client.cancel([node for node in waiting if not _is_ready(node)], force=True)
+        client.cancel([node for node in waiting if not isinstance(node, BlockResult)], force=True)
 
 
-def _spread(client: Any, futures: list[Any]) -> None:
-    """Copy results to all workers before others are made of them.
-
-    A task goes to a worker that has something it is made of: at first all would go to one, and until
-    it is known how long one takes, no other worker helps.
-    """
-    if all(future.exception() is None for future in futures):  # else whoever takes them is told
-        client.replicate(futures)
-
-
-def _is_ready(node: Any) -> bool:
-    return isinstance(node, BlockResult)
-
-
-def _same(work: Work) -> Work:
-    return work
-
-
-def _plan_of(work: Work) -> Plan:
-    return work.plan
+def _result_of(node: Any) -> Any:
+    """Return a result that was known at once, or that of a future."""
+    return node if isinstance(node, BlockResult) else node.result()
 
 
 @contextlib.contextmanager
@@ -351,11 +318,7 @@ def _client_of(address: str) -> Any:
         return Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise InvalidOption(f"--scheduler {address}: no scheduler answers there") from error
-    except (
-        TypeError,
-        ImportError,
-        RuntimeError,
-    ) as error:  # tls without certificates, ucx that is not installed
+    except (TypeError, ImportError, RuntimeError) as error:  # tls without certificates, no ucx here
         scheme = address.partition(":")[0]
         raise InvalidOption(
             f"--scheduler {address}: dask is not set up for {scheme} here: {error}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -71,7 +73,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
         self, decision: Decision, journal: Journal | None = None
     ) -> contextlib.AbstractContextManager[Iterator[BlockResult]]:
         """Begin the work that was decided and yield the iterator of block results."""
-        return self._scheduler.results(decision.work.keeping(journal), decision.resources)
+        return self._scheduler.results(replace(decision.work, journal=journal), decision.resources)
 
     def predict(
         self,
@@ -111,14 +113,14 @@ class Session(contextlib.AbstractContextManager["Session"]):
                 tally,
                 files=tuple(str(path) for path in (out, options.raster) if path is not None),
                 alone=decision.resources.alone,
-                planned_memory=memory_use(plan, decision.resources).total,
+                planned_memory=sum(memory_use(plan, decision.resources).values()),
                 blocks_known=known,
                 deviation_px=shaper.deviation_px,
             )
             vector.set_metadata(layer_metadata(report))
         if journal is not None:
             journal.remove()
-        return report.closed(time.monotonic() - started, peak_memory())
+        return replace(report, seconds=time.monotonic() - started, peak_memory=peak_memory())
 
     def _options_of(self, options: PredictOptions | None) -> PredictOptions:
         """Return the options of a scene."""
@@ -213,17 +215,16 @@ def feed_sinks(
     from geoseg.vector.shaper import Shaper
 
     started = time.monotonic()
-    joiner = Joiner(plan.tiles.window.shape)
-    tally, progress = Tally(), Progress.begin(plan)
+    joiner, tally, pixels = Joiner(plan.grid.shape), Tally(), 0
     shaper = Shaper(plan.grid, plan.shape_rules, plan.schema, vector)
-    for result in stream:
+    blocks_total, pixels_total = math.prod(plan.tiles.block_shape), math.prod(plan.grid.shape)
+    for number, result in enumerate(stream, 1):
         shaper.add(joiner.add(result.pieces))
         if raster is not None and result.raster is not None:
             raster.write(result.raster)
         tally += result.tally
-        height, width = plan.tiles.core(result.block).shape
-        progress = progress.after(height * width, time.monotonic() - started)
-        on_event(progress)
+        pixels += math.prod(plan.tiles.core(result.block).shape)
+        on_event(Progress(number, blocks_total, pixels, pixels_total, time.monotonic() - started))
     joiner.finish()
     shaper.flush()
     return shaper, tally
@@ -231,11 +232,10 @@ def feed_sinks(
 
 def layer_metadata(report: RunReport) -> dict[str, str]:
     """Return what a layer should say about how it came to be."""
-    facts = report.as_json()
-    keys = ("scene", "model", "model_digest", "plan_digest", "coverage", "failed", "warnings", "options")
-    return {
-        f"geoseg_{key}": facts[key] if isinstance(facts[key], str) else json.dumps(facts[key]) for key in keys
-    }
+    facts, metadata = report.as_json(), {}
+    for key in "scene", "model", "model_digest", "plan_digest", "coverage", "failed", "warnings", "options":
+        metadata[f"geoseg_{key}"] = facts[key] if isinstance(facts[key], str) else json.dumps(facts[key])
+    return metadata
 
 
 def _raster_sink(plan: Plan, options: PredictOptions) -> contextlib.AbstractContextManager[BlockSink | None]:

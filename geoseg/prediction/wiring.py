@@ -8,7 +8,7 @@ need.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -65,10 +65,6 @@ class Work:
     coverage: Coverage | None = None
     run: str = field(default_factory=lambda: uuid4().hex, compare=False)
 
-    def keeping(self, journal: Journal | None) -> Work:
-        """Return the same work with a journal of what was inferred."""
-        return replace(self, journal=journal)
-
 
 class Wiring:
     """Adds the tasks of one block after the other, and keeps what later blocks will take.
@@ -102,23 +98,12 @@ class Wiring:
         self._submit = submit
         self._stopped = stopped
         self._apart = apart
-        self._strips: dict[tuple[BlockIndex, BlockIndex], Any] = {}
-        self._margins: dict[tuple[BlockIndex, BlockIndex], Any] = {}
-
-    @property
-    def waiting(self) -> list[Any]:
-        """Strips and margins that blocks to come will take: nodes, or the values that replaced them."""
-        return [*self._strips.values(), *self._margins.values()]
-
-    def replace_nodes(self, values: dict[Any, Any]) -> None:
-        """Put values in the place of the nodes that are waiting."""
-        self._strips = {between: values.get(node, node) for between, node in self._strips.items()}
-        self._margins = {between: values.get(node, node) for between, node in self._margins.items()}
+        # Strips and margins that blocks to come will take: nodes, or the values that replaced them.
+        self.waiting: dict[str, Any] = {}
 
     def _key(self, name: str, *blocks: BlockIndex) -> str:
         # Keys name the run: a cluster serves several at once, and one after the other.
-        places = [f"{block.row}_{block.col}" for block in blocks]
-        return "-".join([f"geoseg_{name}", self._run, *places])
+        return "-".join([f"geoseg_{name}", self._run, *[f"{row}_{col}" for row, col in blocks]])
 
     def add(self, block: BlockIndex, after: Any = None) -> Any:
         """Submit a block and return the node of its result, or the result where it is known.
@@ -138,22 +123,20 @@ class Wiring:
             for taker in followers:
                 if not self._empty(tiles.core(taker)):
                     key = self._key("strip", block, taker)
-                    self._strips[block, taker] = submit(share_strip, inferred, taker, key=key)
-        strips = _taken(self._strips, leaders, block)
+                    self.waiting[key] = submit(share_strip, inferred, taker, key=key)
+        strips = self._take("strip", leaders, block)
         if not self._empty(tiles.core(block)):
             blended = submit(blend_block, plan, block, inferred, strips, key=self._key("blend", block))
             for taker in followers:
                 key = self._key("margin", block, taker)
-                self._margins[block, taker] = submit(share_margin, plan, blended, taker, key=key)
-        margins = _taken(self._margins, leaders, block)
+                self.waiting[key] = submit(share_margin, plan, blended, taker, key=key)
+        margins = self._take("margin", leaders, block)
         return submit(finish_block, plan, block, blended, margins, tally, key=self._key("result", block))
 
-
-def _taken(
-    waiting: dict[tuple[BlockIndex, BlockIndex], Any], givers: list[BlockIndex], taker: BlockIndex
-) -> list[Any]:
-    """Take out what a block is given, by those that have something for it."""
-    return [waiting.pop((giver, taker)) for giver in givers if (giver, taker) in waiting]
+    def _take(self, name: str, givers: list[BlockIndex], taker: BlockIndex) -> list[Any]:
+        """Take out what a block is given, by those that have something for it."""
+        keys = [self._key(name, giver, taker) for giver in givers]
+        return [self.waiting.pop(key) for key in keys if key in self.waiting]
 
 
 def read(work: Work, block: BlockIndex) -> BlockPixels | Inferred:

@@ -15,11 +15,11 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from geoseg.raster.describe import SceneInfo
+from geoseg.raster.describe import SceneInfo, choose_overview
 from geoseg.raster.drivers import is_remote
 from geoseg.raster.opening import opened, translating
 from geoseg.raster.resample import reach
-from geoseg.raster.scene import choose_overview, read_window
+from geoseg.raster.scene import read_window
 from geoseg.values import GeoBox, Window
 
 LARGEST = 1 << 22

@@ -306,6 +306,15 @@ def _view(dataset: rasterio.DatasetReader, source: Source, band: str) -> list[in
         return list(view.overviews(1))
 
 
+def choose_overview(scene: SceneInfo, grid: GeoBox) -> tuple[int | None, tuple[int, int]]:
+    """Return the overview that a grid is read from (None: the scene itself), and its size."""
+    chosen: tuple[int | None, tuple[int, int]] = (None, (scene.geobox.height, scene.geobox.width))
+    for level, (height, width) in enumerate(scene.overviews):
+        if height >= grid.height and width >= grid.width:
+            chosen = (level, (height, width))
+    return chosen
+
+
 def pixel_bytes(scene: SceneInfo) -> int:
     """Return the bytes of a pixel of a scene as GDAL keeps it: all bands, alpha and masks."""
     stored = scene.stored_bands

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.grid.classes import classify
+from geoseg.grid import classify
 from geoseg.raster.resample import Taps, resample, restore
 from geoseg.values import CERTAIN, ClassRule, LayerSchema, ProbabilityBlock
 

@@ -15,7 +15,7 @@ import rasterio.windows
 from numpy.typing import NDArray
 
 from geoseg import files
-from geoseg.raster.describe import Band, SceneInfo, check_readable, describe, pixel_bytes
+from geoseg.raster.describe import Band, SceneInfo, check_readable, choose_overview, describe, pixel_bytes
 from geoseg.raster.drivers import is_remote
 from geoseg.raster.handles import close_kept, useful_cache
 from geoseg.raster.opening import Source, opened, reading
@@ -27,7 +27,6 @@ from geoseg.values import GeoBox, Patch, Window
 __all__ = [
     "Band",
     "SceneInfo",
-    "choose_overview",
     "close_scene",
     "open_scene",
     "read_patch",
@@ -203,15 +202,6 @@ def _band(scene: SceneInfo, index: int) -> Band:
         if band.index == index:
             return band
     raise ValueError(f"{scene.name} has no image band {index}")
-
-
-def choose_overview(scene: SceneInfo, grid: GeoBox) -> tuple[int | None, tuple[int, int]]:
-    """Return the overview that a grid is read from (None: the scene itself), and its size."""
-    chosen: tuple[int | None, tuple[int, int]] = (None, (scene.geobox.height, scene.geobox.width))
-    for level, (height, width) in enumerate(scene.overviews):
-        if height >= grid.height and width >= grid.width:
-            chosen = (level, (height, width))
-    return chosen
 
 
 def _strips(window: Window, grid: GeoBox, size: tuple[int, int]) -> list[Window]:

@@ -13,7 +13,7 @@ import lightning
 import numpy as np
 
 from geoseg.backends.base import Activation
-from geoseg.grid.classes import classify
+from geoseg.grid import classify
 from geoseg.training.data.ground import Ground
 from geoseg.training.network import save_weights
 from geoseg.training.schedule import Schedule, done_share

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.backends.base import Activation, to_probabilities
-from geoseg.grid.classes import classify
+from geoseg.grid import classify
 from geoseg.labels.classes import IGNORE
 from geoseg.metrics import Confusion, confusion, match_objects
 from geoseg.training.data.ground import Ground

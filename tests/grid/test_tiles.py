@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given
 
 from geoseg.grid import ONE, Axis, Taper, TileGrid
+from geoseg.grid.tiles import weights_along
 from tests.strategies import axes, tapers, tile_grids
 
 
 @given(axes(), tapers)
 def test_weights_sum_to_one_exactly_at_every_pixel(axis: Axis, taper: Taper) -> None:
     total = np.zeros(axis.n, np.int64)
-    for tile, weight in enumerate(axis.weights(taper)):
+    for tile, weight in enumerate(weights_along(axis, taper)):
         start = axis.start(tile)
         inside = min(axis.size, axis.n - start)
         total[start : start + inside] += weight[:inside]

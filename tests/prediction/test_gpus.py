@@ -227,7 +227,7 @@ def test_memory_has_room_for_so_many_gpus() -> None:
     def workers(limit: int | None, budget: int | str = "auto") -> int | None:
         options = PredictOptions(max_memory=budget)  # type: ignore[arg-type]
         chosen = fit_run(plan, options, "cuda", Footprint(2 * 10**9), Machine(4, four, limit))
-        assert memory_use(*chosen).total <= (limit or 10**12)
+        assert sum(memory_use(*chosen).values()) <= (limit or 10**12)
         return chosen[1].workers
 
     assert workers(None) == workers(64 * 10**9) == 4
@@ -328,7 +328,7 @@ def test_each_process_is_shown_its_gpu_and_a_killed_one_loses_nothing(diary: Dia
 def test_what_the_journal_knows_is_neither_read_ahead_nor_inferred(diary: Diary, tmp_path: Path) -> None:
     journal = Journal.beside(tmp_path / "out.gpkg", PLAN.digest)
     journal.begin()
-    work, block = make_work(diary).keeping(journal), BlockIndex(0, 0)
+    work, block = replace(make_work(diary), journal=journal), BlockIndex(0, 0)
     pixels = read(work, block)
     assert isinstance(pixels, BlockPixels)
     first = infer(work, block, None, None, pixels)

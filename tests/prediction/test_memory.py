@@ -54,11 +54,11 @@ def test_a_budget_is_kept_or_refused_with_the_smallest_that_would_do(
     plan: Plan, machine: Resources, budget: int
 ) -> None:
     try:
-        assert memory_use(*fit(plan, machine, budget)).total <= budget
+        assert sum(memory_use(*fit(plan, machine, budget)).values()) <= budget
     except InvalidOption as error:
         named = parse_memory(str(error).partition("needs ")[2].split()[0])
         assert named > budget
-        assert memory_use(*fit(plan, machine, named)).total <= named
+        assert sum(memory_use(*fit(plan, machine, named)).values()) <= named
         with pytest.raises(InvalidOption):
             fit(plan, machine, named - 10**6)
 
@@ -66,15 +66,15 @@ def test_a_budget_is_kept_or_refused_with_the_smallest_that_would_do(
 @settings(max_examples=60)
 @given(plans, resources)
 def test_more_of_anything_takes_no_less(plan: Plan, machine: Resources) -> None:
-    use = memory_use(plan, machine).total
+    use = sum(memory_use(plan, machine).values())
     more = [
         (plan, dataclasses.replace(machine, threads=machine.threads + 1)),
         (plan, dataclasses.replace(machine, in_flight=machine.in_flight + 1)),
         (plan, dataclasses.replace(machine, batch=machine.batch + 1)),
         (dataclasses.replace(plan, wants_raster=False), machine),
     ]
-    assert all(memory_use(*other).total >= use for other in more[:3])
-    assert memory_use(*more[3]).total <= use
+    assert all(sum(memory_use(*other).values()) >= use for other in more[:3])
+    assert sum(memory_use(*more[3]).values()) <= use
 
 
 @given(st.integers(1, 3000), st.integers(1, 6))
@@ -90,10 +90,10 @@ def test_a_worker_is_counted_with_what_it_loads_and_only_where_it_has_work() -> 
     machine = Resources(1, 3, 4, workers=2, network=Footprint(10**8))
     wide, small = make_test_plan((5000, 5000), tile=512, overlap=64), make_test_plan((400, 400), tile=512)
     for plan, busy in ((wide, 2), (small, 1)):
-        parts = dict(memory_use(plan, machine).parts)
+        parts = memory_use(plan, machine)
         assert parts["libraries"] == 560_000_000
         assert parts["model"] == (1 + busy) * 10**8
-        more = dict(memory_use(plan, dataclasses.replace(machine, workers=3, in_flight=4)).parts)
+        more = memory_use(plan, dataclasses.replace(machine, workers=3, in_flight=4))
         assert more["libraries"] - parts["libraries"] == 150_000_000
         assert (more["blocks at work"] > parts["blocks at work"]) == (plan is wide)
         assert (more["file cache"] > parts["file cache"]) == (plan is wide)
@@ -102,14 +102,14 @@ def test_a_worker_is_counted_with_what_it_loads_and_only_where_it_has_work() -> 
 def test_a_taller_scene_takes_no_more() -> None:
     machine = Resources(2, 3, 4)
     small, tall = (make_test_plan((rows, 20_000), tile=512, overlap=64) for rows in (7_680, 72_192))
-    weights = memory_use(tall, machine).total - memory_use(small, machine).total
+    weights = sum(memory_use(tall, machine).values()) - sum(memory_use(small, machine).values())
     assert 0 <= weights < 5_000_000  # the weights of the rows' tiles
 
 
 def test_without_a_budget_a_large_model_runs_in_what_it_needs() -> None:
     plan, large = make_test_plan((5000, 5000), tile=512, overlap=64), Footprint(3 * 10**9)
     machine = Resources(2, 3, 4, network=large)
-    settled = memory_use(*fit(plan, machine, "auto")).total
+    settled = sum(memory_use(*fit(plan, machine, "auto")).values())
     assert 3 * 10**9 < settled < 4.5 * 10**9
     with pytest.raises(InvalidOption, match="smaller --tile"):
         fit(plan, machine, "auto", limit=10**9)
@@ -118,8 +118,8 @@ def test_without_a_budget_a_large_model_runs_in_what_it_needs() -> None:
 def test_a_budget_beyond_what_the_process_may_have_is_cut_to_it_or_refused() -> None:
     plan, machine = make_test_plan((5000, 5000), tile=512, overlap=64), Resources(2, 3, 4)
     fitting = fit(plan, machine, 10**12, limit=6 * 10**8)
-    assert memory_use(*fitting).total <= 6 * 10**8
-    assert memory_use(*fit(plan, machine, 10**12)).total > 6 * 10**8
+    assert sum(memory_use(*fitting).values()) <= 6 * 10**8
+    assert sum(memory_use(*fit(plan, machine, 10**12)).values()) > 6 * 10**8
     with pytest.raises(InvalidOption, match=r"more than the 24MB that it may have .*ulimit"):
         fit(plan, machine, 7 * 10**8, limit=24 * 10**6)
     with pytest.raises(InvalidOption, match="--max-memory 20MB: this run needs"):

@@ -11,7 +11,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoseg.grid.classes import classify
+from geoseg.grid import classify
 from geoseg.testing import assert_same_polygons
 from geoseg.values import Window
 from geoseg.vector.join import Joiner
