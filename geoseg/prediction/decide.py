@@ -23,7 +23,6 @@ from geoseg.prediction.memory import memory_limit
 from geoseg.prediction.options import Limits, PredictOptions
 from geoseg.prediction.plan import (
     Plan,
-    Remarks,
     View,
     check_resolution,
     choose_bands,
@@ -32,6 +31,7 @@ from geoseg.prediction.plan import (
     working_grid,
 )
 from geoseg.prediction.reading import PlanReader
+from geoseg.prediction.report import Remarks
 from geoseg.prediction.resources import Machine, Resources
 from geoseg.prediction.wiring import Work
 from geoseg.values import Patch, Window

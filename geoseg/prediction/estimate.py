@@ -22,8 +22,9 @@ from geoseg.prediction.blocks import prepare
 from geoseg.prediction.decide import decide
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import Plan, Remarks, grid_resolution
+from geoseg.prediction.plan import Plan, grid_resolution
 from geoseg.prediction.reading import EmptyGround, area_of_interest
+from geoseg.prediction.report import Remarks
 from geoseg.prediction.resources import Resources
 from geoseg.values import Patch, Window
 

@@ -31,8 +31,8 @@ from geoseg.prediction.plan import BLOCK_PIXELS, Plan
 LONGEST_NAME = 200
 """Longer names of outputs, in bytes, are shortened: file systems take 255."""
 
-_GROUPS = ([0, 1, 3], [2])
-"""Bytes of a sum that compress, and the one that is noise."""
+_REGULAR, _NOISE = [0, 1, 3], 2
+"""Bytes of a sum that compress, and the one that does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Journal:
         except NoSpaceLeft as error:
             kept = len(list(self.folder.glob(f"*-{self.digest[:16]}.npz")))
             raise NoSpaceLeft(
-                f"{error}; the same command goes on from {kept} inferred blocks that are kept"
+                f"{error}; {kept} inferred blocks are kept: the same command resumes from them"
                 if kept
                 else f"{error}; nothing could be kept"
             ) from error
@@ -124,9 +124,10 @@ class Journal:
             "takers": list(shares),
             "channels": len(shares[block].sums),
         }
-        arrays = {f"sums{i}": _pack(share.sums) for i, share in enumerate(shares.values())}
-        arrays |= {f"valid{i}": np.packbits(share.valid) for i, share in enumerate(shares.values())}
-        arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        arrays = {"facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)}
+        for number, share in enumerate(shares.values()):
+            arrays[f"sums{number}"] = _pack(share.sums)
+            arrays[f"valid{number}"] = np.packbits(share.valid)
         with (
             contextlib.suppress(OSError, UnwritableOutput),
             replacing(self._path(block)) as path,
@@ -149,7 +150,7 @@ class Journal:
 def records_beside(out: Path) -> Counter[str]:
     """Return how many blocks interrupted runs left beside an output, by the start of their digest."""
     folder = Journal.beside(out, "").folder
-    return Counter(path.stem.rpartition("-")[2] for path in folder.glob("*.npz"))
+    return Counter([path.stem.rpartition("-")[2] for path in folder.glob("*.npz")])
 
 
 def kept_sides(records: Mapping[str, int], plan: Plan) -> tuple[int, ...]:
@@ -194,9 +195,8 @@ def _pack(sums: NDArray[np.uint32]) -> NDArray[np.uint8]:
     import pyarrow
 
     by_byte = np.moveaxis(sums.view(np.uint8).reshape(*sums.shape, 4), -1, 0)
-    regular, noise = (np.stack([by_byte[group] for group in some]).reshape(-1) for some in _GROUPS)
-    packed = pyarrow.compress(regular, codec="lz4_raw", asbytes=True)
-    return np.concatenate([np.frombuffer(packed, np.uint8), noise])
+    packed = pyarrow.compress(by_byte[_REGULAR].reshape(-1), codec="lz4_raw", asbytes=True)
+    return np.concatenate([np.frombuffer(packed, np.uint8), by_byte[_NOISE].reshape(-1)])
 
 
 def _unpack(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint32]:
@@ -208,6 +208,6 @@ def _unpack(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uin
     head, noise = packed[: len(packed) - count], packed[len(packed) - count :]
     stored = pyarrow.decompress(np.ascontiguousarray(head), 3 * count, codec="lz4_raw", asbytes=True)
     numbers = np.empty((count, 4), np.uint8)
-    numbers[:, _GROUPS[0]] = np.frombuffer(stored, np.uint8).reshape(3, -1).T
-    numbers[:, _GROUPS[1]] = noise.reshape(1, -1).T
+    numbers[:, _REGULAR] = np.frombuffer(stored, np.uint8).reshape(3, -1).T
+    numbers[:, _NOISE] = noise
     return numbers.view(np.uint32).reshape(shape)

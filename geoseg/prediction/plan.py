@@ -146,22 +146,6 @@ def _canonical(value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Remarks:
-    """What a user should know of a plan; it changes no bit.
-
-    Parameters
-    ----------
-    warnings : tuple of str
-        What to know before trusting the result.
-    reason : str
-        Why this backend and precision.
-    """
-
-    warnings: tuple[str, ...] = ()
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class View:
     """How a run looks at a scene; the fields are those of `Plan`."""
 
@@ -188,6 +172,11 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         If the options, the scene and the model do not fit together.
     """
     pixel_m = math.sqrt(math.prod(grid_resolution(scene, view.grid) or (1.0, 1.0)))
+    least = smallest_object_m2(card.min_area_m2, pixel_m)
+    # Half a pixel takes the tracing's small steps out of a straight wall and moves nothing visibly;
+    # exact pixel edges stay exact unless simplification is asked for.
+    usual = 0.5 * pixel_m if options.outline == "smooth" else 0.0
+    simplify = usual if options.simplify == AUTO else options.simplify
     threshold = card.threshold if options.threshold == AUTO else options.threshold
     return Plan(
         scene=scene,
@@ -202,20 +191,11 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         classes=card.classes,
         rule=ClassRule(card.channels, threshold),
         outline=options.outline,
-        shape_rules=_shape_rules(options, card, pixel_m),
+        shape_rules=ShapeRules(simplify, least if options.min_area == AUTO else options.min_area, pixel_m),
         crs=view.crs,
         precision=precision,
         wants_raster=options.raster is not None,
     )
-
-
-def _shape_rules(options: PredictOptions, card: ModelCard, pixel_m: float) -> ShapeRules:
-    # Half a pixel takes the tracing's small steps out of a straight wall and moves nothing visibly;
-    # exact pixel edges stay exact unless simplification is asked for.
-    default = 0.5 * pixel_m if options.outline == "smooth" else 0.0
-    simplify = default if options.simplify == AUTO else options.simplify
-    known = smallest_object_m2(card.min_area_m2, pixel_m)
-    return ShapeRules(simplify, known if options.min_area == AUTO else options.min_area, pixel_m)
 
 
 def smallest_object_m2(known: float | None, pixel_m: float) -> float:

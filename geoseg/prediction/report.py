@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.prediction.blocks import Tally
-from geoseg.prediction.plan import Plan, Remarks
+from geoseg.prediction.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What a user should know of a plan, and why it has this backend and precision; it changes no bit."""
+
+    warnings: tuple[str, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

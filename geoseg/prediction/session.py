@@ -111,7 +111,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
                 shaper.features,
                 shaper.area_m2,
                 tally,
-                files=tuple(str(path) for path in (out, options.raster) if path is not None),
+                files=tuple(map(str, filter(None, (out, options.raster)))),
                 alone=decision.resources.alone,
                 planned_memory=sum(memory_use(plan, decision.resources).values()),
                 blocks_known=known,
@@ -186,7 +186,7 @@ def check_outputs(source: str | os.PathLike[str], out: Path | None, options: Pre
         if raster.is_dir():
             raise UnwritableOutput(f"{raster}: is a folder, not a file to replace")
         check_writable(raster, overwrite=options.overwrite)
-    outputs = [path for path in (out, raster) if path is not None]
+    outputs = list(filter(None, (out, raster)))
     inputs = [Path(source), Path(options.model), *([options.aoi] if options.aoi else [])]
     for number, path in enumerate(outputs):
         for other in (*inputs, *outputs[:number]):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -18,7 +19,6 @@ from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import (
     Inferred,
     Stopped,
-    Tally,
     blend_block,
     empty_result,
     finish_block,
@@ -119,7 +119,7 @@ class Wiring:
         if not self._empty(tiles.extent(block)):
             pixels = submit(read, work, block, key=self._key("read", block)) if self._apart else None
             inferred = submit(infer, work, block, self._stopped, after, pixels, key=self._key("infer", block))
-            tally = submit(_tally, inferred, key=self._key("tally", block))
+            tally = submit(attrgetter("tally"), inferred, key=self._key("tally", block))
             for taker in followers:
                 if not self._empty(tiles.core(taker)):
                     key = self._key("strip", block, taker)
@@ -175,7 +175,3 @@ def infer(
 def _batch_size(_run: str, tiles: int) -> BatchSize:
     """Return the batch size of a run in this process: it remembers what did not fit."""
     return BatchSize(tiles)
-
-
-def _tally(inferred: Inferred) -> Tally:
-    return inferred.tally

@@ -18,8 +18,7 @@ from geoseg.cli import run
 from geoseg.cli.progress import _memory
 from geoseg.metrics.objects import match_objects
 from geoseg.prediction.blocks import Tally
-from geoseg.prediction.plan import Remarks
-from geoseg.prediction.report import RunReport
+from geoseg.prediction.report import Remarks, RunReport
 from geoseg.testing import make_scene
 from tests.plans import make_test_plan
 from tests.runs import REPOSITORY, SHARED, least_memory, picture
