@@ -7,6 +7,7 @@ path may say what goes wrong, and the rest is a file (or, after ``bucket``, an o
 - ``cutx2``: the first two answers with a body end half-way
 - ``whole``: byte ranges are ignored
 - ``mute``: no answer at all
+- ``to``: the rest is a URL without ``http://``, to which the client is sent
 
 A server that is asked to fail counts what it failed for each such word.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import hashlib
 import http.server
 import json
 import re
@@ -69,6 +71,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.note(0, 0)
             threading.Event().wait(30)
             return
+        if trouble == "to":
+            self.answer(302, b"", b"", {"Location": f"http://{rest}"})
+            return
         limited = re.fullmatch(r"(\d+|cut)x(\d+)", trouble)
         known = limited is not None or trouble in {"whole", "bucket"}
         path = Path(sys.argv[1]) / (rest if known else self.path.lstrip("/"))
@@ -89,6 +94,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if ranged and trouble != "whole":
             first, last = int(ranged[1]), min(int(ranged[2] or last), last)
         headers = {} if trouble == "whole" else {"Accept-Ranges": "bytes"}
+        headers["ETag"] = f'"{hashlib.md5(content).hexdigest()}"'
+        headers |= {"Content-Type": "application/json"} if content.startswith(b"{") else {}
         status = 200
         if ranged and trouble != "whole":
             status = 206
