@@ -17,9 +17,9 @@ from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
 from geoseg.errors import UnreadableScene
 from geoseg.models.statistics import unlike_training
 from geoseg.prediction.blocks import stretched
-from geoseg.prediction.budget import fit_run
+from geoseg.prediction.budget import default_budget, fit_run
 from geoseg.prediction.journal import kept_sides, records_beside
-from geoseg.prediction.memory import memory_limit
+from geoseg.prediction.memory import LIBRARIES, memory_limit
 from geoseg.prediction.options import Limits, PredictOptions
 from geoseg.prediction.plan import (
     Plan,
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 SAMPLE_PIXELS = 1 << 18
 """Pixels of the scene that are compared with the training: an overview, or four windows spread over it."""
+
+AOI_MEMORY = 50_000_000
+"""Bytes that reading the area of interest may take in any case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +288,9 @@ def _look(scene: SceneInfo, card: ModelCard, options: PredictOptions, out: Path 
     crs = layer_crs(options.crs, scene.geobox.crs, degrees=out is not None and in_degrees(out))
     aoi = None
     if options.aoi is not None:
-        aoi = read_aoi(options.aoi, grid, layer=options.aoi_layer)
+        budget = default_budget(memory_limit()) if options.max_memory == "auto" else options.max_memory
+        memory = max(budget - LIBRARIES, AOI_MEMORY)
+        aoi = read_aoi(options.aoi, grid, layer=options.aoi_layer, memory=memory)
     elif options.bbox is not None:
         aoi = bbox_aoi(*options.bbox, grid)
     return View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)

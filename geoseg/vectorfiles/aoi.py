@@ -23,7 +23,12 @@ _LEAF = 32
 
 
 def read_aoi(
-    path: str | os.PathLike[str], geobox: GeoBox, *, layer: str | None = None, option: str = "--aoi-layer"
+    path: str | os.PathLike[str],
+    geobox: GeoBox,
+    *,
+    layer: str | None = None,
+    option: str = "--aoi-layer",
+    memory: int | None = None,
 ) -> BaseGeometry:
     """Read the areas of a vector file and return their union in pixel coordinates.
 
@@ -37,6 +42,8 @@ def read_aoi(
         Default: the only one that holds polygons.
     option : str
         What a user chooses the layer with, for messages.
+    memory : int, optional
+        Bytes that reading a file of text may take.
 
     Returns
     -------
@@ -52,7 +59,7 @@ def read_aoi(
     name = os.fspath(path)
     if geobox.crs is None:
         raise InvalidOption(f"{name}: the scene has no CRS, so an area of interest cannot be placed in it")
-    found = read_layer(Path(name), name, layer=layer, option=option)
+    found = read_layer(Path(name), name, layer=layer, option=option, memory=memory)
     if found.crs is None:
         raise without_crs(Path(name))
     whole, areal, _ = repair(found.geometries)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import re
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.vectorfiles.formats import SHAPEFILE, VectorFormat
-from geoseg.vectorfiles.text import VectorLayer
+from geoseg.vectorfiles.text import DEEPEST, VectorLayer, without_curves
 
 if TYPE_CHECKING:
     import pyarrow
@@ -136,11 +138,56 @@ def _decoded(table: pyarrow.Table, encoding: str) -> NDArray[np.object_]:
 
 def _from_wkb(binary: NDArray[np.object_]) -> NDArray[np.object_]:
     """Return geometries in two dimensions."""
+    for row, wkb in enumerate(binary):
+        if wkb is not None and len(wkb) > DEEPEST * _HEADER and depth_of_wkb(wkb) > DEEPEST:
+            raise ValueError(f"the geometry of row {row + 1} nests collections deeper than {DEEPEST}")
     try:
-        return np.asarray(shapely.force_2d(shapely.from_wkb(binary)), object)
+        return without_curves(shapely.from_wkb, binary)
     except shapely.errors.ShapelyError as error:
         reason = "has TIN or other surfaces" if _SURFACE.search(str(error)) else str(error)
         raise ValueError(f"{reason}; make polygons of it: ogr2ogr -nlt MULTIPOLYGON new.gpkg FILE") from None
 
 
 _SURFACE = re.compile("WKB type 1[567]")  # PolyhedralSurface, TIN, Triangle
+
+_HEADER = 9
+"""Bytes that a collection has before what is in it: order of bytes, type, count."""
+
+
+def depth_of_wkb(wkb: bytes) -> int:
+    """Return how deep collections are nested in WKB, read as GEOS reads it, which runs out of stack.
+
+    Where the bytes end early or make no sense, so does the answer: GEOS says what is wrong.
+
+    Examples
+    --------
+    >>> within = shapely.GeometryCollection([shapely.Point(1, 2), shapely.MultiPoint([(3, 4)])])
+    >>> depth_of_wkb(within.wkb), depth_of_wkb(shapely.box(0, 0, 1, 1).wkb)
+    (2, 0)
+    """
+    place, order, left, deepest = 0, "<", [1], 0
+    with contextlib.suppress(struct.error, IndexError):
+        while left:
+            if not left[-1]:
+                left.pop()
+                continue
+            left[-1] -= 1
+            order = {1: "<", 0: ">"}.get(wkb[place], order)
+            kind, count = struct.unpack_from(f"{order}II", wkb, place + 1)
+            place += _HEADER
+            if kind & 0x20000000:  # an SRID stands before the count
+                (count,) = struct.unpack_from(f"{order}I", wkb, place)
+                place += 4
+            iso, kind, flags = (kind & 0xFFFF) // 1000, (kind & 0xFFFF) % 1000, kind
+            point = 8 * (2 + (iso in {1, 3} or flags >> 31 & 1) + (iso in {2, 3} or flags >> 30 & 1))
+            if kind == 1:  # a point has no count
+                place += point - 4
+            elif kind == 2:
+                place += count * point
+            elif kind == 3:
+                for _ in range(count):
+                    place += 4 + point * struct.unpack_from(f"{order}I", wkb, place)[0]
+            else:
+                left.append(count)
+                deepest = max(deepest, len(left) - 1)
+    return deepest

@@ -64,6 +64,9 @@ GEODATABASE = VectorFormat("file geodatabase", (".gdb",), drivers=frozenset({"Op
 
 FORMATS = (GEOPACKAGE, FLATGEOBUF, GEOPARQUET, SHAPEFILE, GEOJSON, KML, CSV, GEODATABASE)
 
+MOST_STEPS = 10**8
+"""Instructions of SQLite's that a view may take: seconds."""
+
 _HEAD = 16
 """As many bytes of a file as the longest start has."""
 
@@ -122,7 +125,7 @@ def check_vector_file(path: Path, name: str) -> VectorFormat:
         known = ", ".join(one.name for one in FORMATS)
         raise InvalidOption(
             f"{name}: is not a vector file of a format that geoseg reads ({known}); "
-            f"convert it: ogr2ogr {shlex.quote(path.stem + '.gpkg')} {shlex.quote(path.name)}"
+            f"convert it: {to_geopackage(path)}"
         )
     if named is GEODATABASE or (named.start and not found):
         raise InvalidOption(f"{name}: ends in {path.suffix}, but is no {named.name}")
@@ -139,6 +142,29 @@ def format_of(head: bytes) -> VectorFormat | None:
     'FlatGeobuf'
     """
     return next((one for one in FORMATS if one.start and one.start.match(head)), None)
+
+
+def to_geopackage(path: Path) -> str:
+    """Return the command that makes a GeoPackage of a file.
+
+    >>> to_geopackage(Path("data/my roofs.gml"))
+    "ogr2ogr 'my roofs.gpkg' 'my roofs.gml'"
+    """
+    return f"ogr2ogr {shlex.quote(path.stem + '.gpkg')} {shlex.quote(path.name)}"
+
+
+def memory_to_read(path: Path, kind: VectorFormat) -> int:
+    """Return the bytes that a file of text takes at most while it is read, as measured; of others, 0.
+
+    Lists, objects and elements take most where they are empty: 25 times their text.
+    """
+    if kind not in (GEOJSON, KML, CSV):
+        return 0
+    size = path.stat().st_size * (12 if kind is CSV else 3)
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            size += 100 * sum(map(part.count, (b"[", b"{", b"<"))) + 32 * part.count(b",")
+    return size
 
 
 def _check_content(path: Path, name: str, found: VectorFormat) -> None:
@@ -171,7 +197,7 @@ def check_database(path: Path) -> None:
     Raises
     ------
     ValueError
-        If a table or a CRS refers to other files.
+        If a table or a CRS refers to other files, or a view that is a layer has no end.
     sqlite3.Error
         If it cannot be read; also where changes wait in a write-ahead log that needs a folder that can be
         written to: GDAL would read it without them.
@@ -184,14 +210,35 @@ def check_database(path: Path) -> None:
             known = module is not None and module[1].lower() in _VIRTUAL_MODULES
             if not known and not _PLAIN_TABLE.match(text):
                 raise ValueError(f"its table {name} is virtual, which refers to other files")
+        _check_views(database)
         systems = database.execute(
             "SELECT name FROM sqlite_master WHERE name LIKE '%spatial_ref_sys' AND type <> 'index'"
         )
         for (name,) in systems.fetchall():
-            quoted = str(name).replace('"', '""')
-            for row in database.execute(f'SELECT * FROM "{quoted}"'):
+            for row in database.execute(f"SELECT * FROM {_quoted(name)}"):
                 for cell in row:
                     _check_crs(cell.decode("latin-1") if isinstance(cell, bytes) else str(cell))
+
+
+def _check_views(database: sqlite3.Connection) -> None:
+    """Walk all views within a bound, as GDAL would walk one that has no end for ever.
+
+    A view that calls functions of GDAL's is left to GDAL, which refuses it.
+    """
+    database.set_progress_handler(lambda: 1, MOST_STEPS)  # 1 interrupts
+    for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
+        view = _quoted(name)
+        try:
+            columns = database.execute(f"SELECT * FROM {view} LIMIT 0").description
+            every = ", ".join(f"count({_quoted(column[0])})" for column in columns)
+            database.execute(f"SELECT {every} FROM {view}").fetchone()
+        except sqlite3.OperationalError as error:
+            if str(error) == "interrupted":
+                raise ValueError(f"its view {name} has no end, or takes too long") from None
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 @contextlib.contextmanager

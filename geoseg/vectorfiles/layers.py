@@ -21,6 +21,8 @@ from geoseg.vectorfiles.formats import (
     KML,
     VectorFormat,
     check_vector_file,
+    memory_to_read,
+    to_geopackage,
 )
 from geoseg.vectorfiles.text import VectorLayer, read_csv, read_geojson, read_kml, read_placemarks
 
@@ -49,6 +51,7 @@ def read_layer(
     columns: Sequence[str] = (),
     option: str = "--layer",
     without: str | None = None,
+    memory: int | None = None,
 ) -> VectorLayer:
     """Read a layer of a vector file.
 
@@ -66,14 +69,22 @@ def read_layer(
         What a user chooses the layer with, for messages.
     without : str, optional
         A layer that is not meant unless it is asked for.
+    memory : int, optional
+        Bytes that reading a file of text may take.
 
     Raises
     ------
     InvalidOption
-        If it cannot be read, has no such layer or several with polygons, or is not plain data (see
-        `check_vector_file`).
+        If it cannot be read, has no such layer or several with polygons, is not plain data (see
+        `check_vector_file`), or takes too much memory.
     """
     kind = check_vector_file(path, name)
+    if memory is not None and (needed := memory_to_read(path, kind)) > memory:
+        raise InvalidOption(
+            f"{name}: reading so much {kind.name} may take {needed / 1e6:.0f} MB, more than the "
+            f"{memory / 1e6:.0f} MB that there are; convert it: {to_geopackage(path)}, or give a larger "
+            "--max-memory"
+        )
     try:
         with silenced(Warning):  # GDAL's and pyogrio's own words, of what is said below or harmless
             sources = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,7 +83,10 @@ def read_geojson(path: Path, columns: Sequence[str]) -> VectorLayer:
     features: list[_Feature] = []
     place = _space(text, 0)
     while place < len(text):
-        root, place = decoder.raw_decode(text, place)
+        try:
+            root, place = decoder.raw_decode(text, place)
+        except RecursionError:
+            raise ValueError("it nests deeper than any GeoJSON") from None
         features += _features(root)
         place = _space(text, place)
     if len(systems) > 1:
@@ -162,11 +167,12 @@ def read_kml(path: Path) -> dict[str, list[Element]]:
     """
     from xml.etree import ElementTree
 
-    content = path.read_bytes()
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise ValueError("it declares a type of document")
+    class Plain(ElementTree.TreeBuilder):
+        def doctype(self, *_: object) -> None:
+            raise ValueError("it declares a type of document")
+
     try:
-        root = ElementTree.fromstring(content)
+        root = ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=Plain()))
     except ElementTree.ParseError as error:
         raise ValueError(f"malformed XML: {error}") from error
     if _tag(root) != "kml":
@@ -291,7 +297,7 @@ def _from_wkt(cells: Sequence[str]) -> tuple[NDArray[np.object_], str | None]:
     for row, text in enumerate(texts):
         if text is not None and text.upper().count("COLLECTION") > DEEPEST:  # GEOS would run out of stack
             raise ValueError(f"the geometry of row {row + 1} holds more than {DEEPEST} collections")
-    geometries = shapely.from_wkt(np.array(texts, object), on_invalid="ignore")
+    geometries = without_curves(partial(shapely.from_wkt, on_invalid="ignore"), np.array(texts, object))
     for row, text in enumerate(texts):
         if text is not None and geometries[row] is None:
             raise ValueError(
@@ -303,7 +309,26 @@ def _from_wkt(cells: Sequence[str]) -> tuple[NDArray[np.object_], str | None]:
         raise ValueError(f"its geometries name several CRS ({named}); write it again with one")
     code = next(iter(codes), None)
     crs = f"EPSG:{code}" if code and int(code) else None
-    return np.asarray(shapely.force_2d(geometries), object), crs
+    return geometries, crs
+
+
+def without_curves(read: Callable[[Any], Any], content: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return what shapely reads of WKT or WKB, in two dimensions.
+
+    Raises
+    ------
+    ValueError
+        If it has curves, of which shapely makes an error, or nothing where a collection holds them.
+    """
+    with contextlib.suppress(NotImplementedError):
+        found = read(content)
+        flat = np.asarray(shapely.force_2d(found), object)
+        if (shapely.is_missing(flat) == shapely.is_missing(found)).all():
+            return flat
+    raise ValueError(
+        "it has curves; make lines of them: ogr2ogr -nlt CONVERT_TO_LINEAR -oo GEOM_POSSIBLE_NAMES=* "
+        "-oo KEEP_GEOM_COLUMNS=NO new.gpkg FILE"
+    )
 
 
 def _table(

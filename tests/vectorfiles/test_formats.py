@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sqlite3
+import tracemalloc
 from pathlib import Path
 
 import geopandas
@@ -21,8 +22,9 @@ from geoseg.cli import run
 from geoseg.errors import InvalidOption
 from geoseg.testing import NORTH_UP, make_scene
 from geoseg.values import GeoBox
+from geoseg.vectorfiles import formats
 from geoseg.vectorfiles.crs import other_file
-from geoseg.vectorfiles.formats import FORMATS, check_vector_file
+from geoseg.vectorfiles.formats import FORMATS, check_vector_file, memory_to_read
 from geoseg.vectorfiles.layers import read_layer
 from tests.vectorfiles.foreign import ogr
 
@@ -158,10 +160,18 @@ def test_attributes_may_speak_of_links(tmp_path):
         "<gml/>",
     ],
 )
-def test_kml_is_kml_alone(tmp_path, text):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "hz"])
+def test_kml_is_kml_alone(tmp_path, text, encoding):
     path = tmp_path / "a.kml"
-    path.write_text(text)
-    refused(path, "cannot be read as KML")
+    path.write_text(f'<?xml version="1.0" encoding="{encoding}"?>{text}', encoding)
+    refused(path, "cannot be read as KML" if "DOCTYPE" not in text else "declares a type of document")
+
+
+def test_a_billion_laughs_are_not_laughed(tmp_path):
+    entities = ['<!ENTITY a0 "ha">'] + [f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10)]
+    text = f'<?xml version="1.0" encoding="utf-16"?><!DOCTYPE k [{"".join(entities)}]><kml>&a9;</kml>'
+    (tmp_path / "a.kml").write_text(text, "utf-16")
+    refused(tmp_path / "a.kml", "declares a type of document")
 
 
 def test_the_name_must_be_that_of_the_format(tmp_path):
@@ -219,6 +229,25 @@ def test_a_database_has_views_triggers_and_indices(tmp_path):
         database.execute("create virtual table words using fts5(text)")
     database.close()
     assert check_vector_file(path, "a").name == "GeoPackage"
+
+
+ENDLESS = "WITH r(fid, geom) AS (SELECT 1, x'00' UNION ALL SELECT fid + 1, geom FROM r) SELECT * FROM r"
+
+
+@pytest.mark.parametrize("name", ["loop", "gpkg_contents", "gpkg_spatial_ref_sys", 'a "quoted" name'])
+@pytest.mark.parametrize("scalar", [False, True])
+def test_a_view_has_an_end(tmp_path, monkeypatch, name, scalar):
+    monkeypatch.setattr(formats, "MOST_STEPS", 10**5)
+    path = write(tmp_path / "a.gpkg")
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA legacy_alter_table = ON")
+        if name.startswith("gpkg"):
+            database.execute(f"ALTER TABLE {name} RENAME TO old")
+        query = f"SELECT 1 AS fid, (SELECT max(fid) FROM ({ENDLESS})) AS geom" if scalar else ENDLESS
+        quoted = name.replace('"', '""')
+        database.execute(f'CREATE VIEW "{quoted}" AS {query}')
+    database.close()
+    refused(path, "its view .* has no end")
 
 
 def test_a_geodatabase_holds_nothing_else(tmp_path):
@@ -471,3 +500,44 @@ def test_odd_names_are_read(tmp_path, name, suffix):
     layer = read_layer(tmp_path / f"{name}{suffix}", "odd", columns=["kind"])
     assert shapely.area(layer.geometries).tolist() == [1]
     assert layer.columns["kind"].tolist() == ["x"]
+
+
+HOLLOW = {
+    "a.geojson": '{"type": "FeatureCollection", "features": [' + "[]," * 400_000 + "[]]}",
+    "b.geojson": '{"type": "Polygon", "coordinates": [' + "[[1]]," * 300_000 + "[]]}",
+    "a.kml": "<kml>" + "<a/>" * 300_000 + "</kml>",
+    "a.csv": "wkt" + ",a" * 1000 + "\n" + ("," * 1000 + "\n") * 1200,
+}
+
+
+@pytest.mark.parametrize("name", HOLLOW)
+def test_what_text_takes_in_memory_is_known_before(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(HOLLOW[name])
+    kind = check_vector_file(path, name)
+    bound = memory_to_read(path, kind)
+    with pytest.raises(InvalidOption, match=r"may take 1?[0-9]{2} MB, more than the 1 MB .* ogr2ogr"):
+        read_layer(path, name, memory=10**6)
+    tracemalloc.start()
+    with contextlib.suppress(InvalidOption):
+        read_layer(path, name)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < bound
+
+
+def test_a_run_reads_no_more_than_its_memory(tmp_path, capfd):
+    scene = make_scene(tmp_path / "scene.tif")
+    (tmp_path / "a.geojson").write_text(
+        '{"type": "FeatureCollection", "features": [' + "[]," * 500_000 + "[]]}"
+    )
+    command = [
+        "predict",
+        str(scene),
+        "--out",
+        str(tmp_path / "out.gpkg"),
+        "--aoi",
+        str(tmp_path / "a.geojson"),
+    ]
+    assert run([*command, "--max-memory", "240MB"]) == 2
+    assert "give a larger --max-memory" in capfd.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
 import sqlite3
@@ -30,12 +31,14 @@ from geoseg.vector.shape import COLUMNS
 from geoseg.vector.sink import FORMATS as SINKS
 from geoseg.vector.sink import VectorSink
 from geoseg.vectorfiles.aoi import read_aoi
+from geoseg.vectorfiles.binary import depth_of_wkb
 from geoseg.vectorfiles.formats import FORMATS
 from geoseg.vectorfiles.layers import polygons_of, read_layer, repair
 from tests.vectorfiles.foreign import WRITERS
 
 UTM = GeoBox(200, 300, NORTH_UP, "EPSG:32633")
 AREA = shapely.Polygon([(10, 20), (110, 25), (90, 150)])
+HOLED = AREA.difference(shapely.box(50, 50, 60, 60))
 GROUND = shapely.transform(AREA, UTM.to_crs)
 
 
@@ -186,6 +189,57 @@ def test_curves_are_followed_by_lines(tmp_path):
     values = {"fields": ["a"], "geometry_type": "Unknown", "crs": UTM.crs, "driver": "GPKG"}
     pyogrio.raw.write(path, np.array([disc, both], object), [np.array([1, 2])], **values)
     assert shapely.area(read_layer(path, "a").geometries) == pytest.approx(np.pi * 25, rel=1e-3)
+
+
+def parquet_of(path, *binaries):
+    geo = {"version": "1.0.0", "primary_column": "geometry"}
+    geo["columns"] = {"geometry": {"encoding": "WKB", "geometry_types": []}}
+    table = pyarrow.table({"geometry": pyarrow.array(binaries, pyarrow.binary())})
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"geo": json.dumps(geo)}), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", [4, 6, 7, 1007, 2007, 0x80000007])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("before", [b"", GROUND.wkb])
+def test_geometries_that_nest_without_end_get_one_line(tmp_path, kind, order, before):
+    count = struct.pack(f"{order}BII", order == "<", kind, 1 + bool(before))
+    path = parquet_of(tmp_path / "a.parquet", GROUND.wkb, (count + before) * 300_000)
+    with pytest.raises(InvalidOption, match="row 2 nests collections deeper than"):
+        read_layer(path, "a")
+
+
+nested = st.recursive(
+    st.sampled_from([shapely.Point(1, 2, 3), shapely.LineString([(0, 0), (1, 1)]), AREA, HOLED]),
+    lambda inner: st.lists(inner, max_size=3).map(shapely.GeometryCollection),
+    max_leaves=12,
+)
+
+
+@given(geometry=nested, order=st.sampled_from([0, 1]), srid=st.sampled_from([0, 32633]), iso=st.booleans())
+def test_the_depth_of_wkb_is_that_of_its_collections(geometry, order, srid, iso):
+    def depth(one):
+        parts = one.geoms if one.geom_type == "GeometryCollection" else ()
+        return 1 + max(map(depth, parts), default=0) if one.geom_type == "GeometryCollection" else 0
+
+    geometry = shapely.set_srid(geometry, srid)
+    flavor = "iso" if iso else "extended"
+    wkb = shapely.to_wkb(geometry, byte_order=order, include_srid=not iso, flavor=flavor)
+    assert depth_of_wkb(wkb) == depth(geometry)
+
+
+CURVES = [
+    "CURVEPOLYGON (CIRCULARSTRING (0 0, 1 1, 2 0, 1 -1, 0 0))",
+    "MULTISURFACE (((0 0, 1 0, 1 1, 0 0)))",
+    "GEOMETRYCOLLECTION (POINT (0 0), CURVEPOLYGON (CIRCULARSTRING (0 0, 1 1, 2 0, 1 -1, 0 0)))",
+]
+
+
+@pytest.mark.parametrize("text", CURVES)
+def test_curves_of_text_get_a_line_with_the_way_out(tmp_path, text):
+    (tmp_path / "a.csv").write_text(f'geom\n"{GROUND.wkt}"\n"{text}"\n')
+    with pytest.raises(InvalidOption, match=r"has curves; .* -nlt CONVERT_TO_LINEAR"):
+        read_layer(tmp_path / "a.csv", "a.csv")
 
 
 # ---- several layers
