@@ -18,9 +18,9 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.io import MemoryFile
+from scenery import World, render_world
 
 from geoseg.files import replacing
-from geoseg.training.synthetic import World, render_world
 from geoseg.values import GeoBox
 
 SEED = 5

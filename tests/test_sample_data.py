@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import geopandas as gpd
+import make_sample
 import numpy as np
 import pytest
 import rasterio
 import shapely
 from rasterio.enums import Compression, MaskFlags
-
-from geoseg.training.synthetic import World
+from scenery import World
 
 FOLDER = Path(__file__).resolve().parents[1] / "sample_data"
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_sample", FOLDER / "make_sample.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def world(script: ModuleType) -> World:
-    return script.make_world()
+def world() -> World:
+    return make_sample.make_world()
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +27,11 @@ def truth() -> gpd.GeoDataFrame:
     return gpd.read_file(FOLDER / "buildings.gpkg", layer="buildings")
 
 
-def test_the_scene_is_georeferenced_tiled_and_small(script: ModuleType) -> None:
+def test_the_scene_is_georeferenced_tiled_and_small() -> None:
     with rasterio.open(FOLDER / "scene.tif") as scene:
         assert (scene.height, scene.width, scene.count) == (1500, 1500, 3)
         assert scene.crs.to_epsg() == 32632
-        assert scene.transform[:6] == script.GRID.transform
+        assert scene.transform[:6] == make_sample.GRID.transform
         assert scene.block_shapes == [(512, 512)] * 3
         assert scene.compression == Compression.jpeg
         assert scene.overviews(1) == [2, 4]
@@ -51,32 +39,28 @@ def test_the_scene_is_georeferenced_tiled_and_small(script: ModuleType) -> None:
     assert (FOLDER / "scene.tif").stat().st_size <= 3_000_000
 
 
-def test_the_corner_is_masked_and_nothing_else(script: ModuleType) -> None:
+def test_the_corner_is_masked_and_nothing_else() -> None:
     with rasterio.open(FOLDER / "scene.tif") as scene:
         assert scene.mask_flag_enums == ([MaskFlags.per_dataset],) * 3
         valid = scene.dataset_mask() == 255
         corner = scene.read()[:, ~valid]
-    assert np.array_equal(valid, script.valid_pixels())
+    assert np.array_equal(valid, make_sample.valid_pixels())
     assert 0.85 < valid.mean() < 0.97
     assert np.median(corner) == 0
 
 
-def test_the_picture_is_what_the_generator_gives_but_for_compression(
-    script: ModuleType, world: World
-) -> None:
+def test_the_picture_is_what_the_generator_gives_but_for_compression(world: World) -> None:
     with rasterio.open(FOLDER / "scene.tif") as scene:
         stored = scene.read().astype(np.float32)
-    inside = script.valid_pixels()
+    inside = make_sample.valid_pixels()
     difference = np.abs(stored - world.rgb)[:, inside]
     assert difference.mean() < 5
     shifted = np.abs(stored - np.roll(world.rgb, 1, axis=2))[:, inside]
     assert difference.mean() < 0.7 * shifted.mean()
 
 
-def test_the_truth_is_what_the_generator_gives(
-    script: ModuleType, world: World, truth: gpd.GeoDataFrame
-) -> None:
-    expected = script.buildings(world)
+def test_the_truth_is_what_the_generator_gives(world: World, truth: gpd.GeoDataFrame) -> None:
+    expected = make_sample.buildings(world)
     assert list(truth.columns) == ["id", "class_name", "area_m2", "geometry"]
     assert truth.crs.to_epsg() == 32632
     assert truth["id"].tolist() == list(range(1, len(expected) + 1))
@@ -85,34 +69,32 @@ def test_the_truth_is_what_the_generator_gives(
     assert shapely.equals_exact(truth.geometry.to_numpy(), expected.geometry.to_numpy(), 1e-4).all()
 
 
-def test_the_truth_is_valid_and_inside_the_mosaic(script: ModuleType, truth: gpd.GeoDataFrame) -> None:
+def test_the_truth_is_valid_and_inside_the_mosaic(truth: gpd.GeoDataFrame) -> None:
     outlines = truth.geometry.to_numpy()
     assert shapely.is_valid(outlines).all()
     assert (shapely.get_type_id(outlines) == shapely.GeometryType.POLYGON).all()
-    mosaic = shapely.transform(script.FLIGHT_LINE, script.GRID.to_crs)
+    mosaic = shapely.transform(make_sample.FLIGHT_LINE, make_sample.GRID.to_crs)
     assert shapely.covers(mosaic.buffer(1e-6), outlines).all()
     assert len(truth) > 150
 
 
-def test_labels_and_truth_agree_to_half_a_pixel(
-    script: ModuleType, world: World, truth: gpd.GeoDataFrame
-) -> None:
+def test_labels_and_truth_agree_to_half_a_pixel(world: World, truth: gpd.GeoDataFrame) -> None:
     """A pixel well inside a true building is labelled, one well outside all of them is not."""
-    pixels = shapely.union_all(shapely.transform(truth.geometry.to_numpy(), script.GRID.to_pixels))
+    pixels = shapely.union_all(shapely.transform(truth.geometry.to_numpy(), make_sample.GRID.to_pixels))
     cols, rows = np.meshgrid(np.arange(1500) + 0.5, np.arange(1500) + 0.5)
     inside = shapely.contains_xy(pixels.buffer(-0.5), cols, rows)
-    outside = ~shapely.contains_xy(pixels.buffer(0.5), cols, rows) & script.valid_pixels()
+    outside = ~shapely.contains_xy(pixels.buffer(0.5), cols, rows) & make_sample.valid_pixels()
     assert (world.labels[inside] == 1).all()
     assert (world.labels[outside] == 0).all()
 
 
 def test_the_script_writes_the_same_files_again(
-    script: ModuleType, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(script, "make_world", lambda: world)
+    monkeypatch.setattr(make_sample, "make_world", lambda: world)
     for name in ("first", "second"):
         monkeypatch.setattr(sys, "argv", ["make_sample.py", "--out", str(tmp_path / name)])
-        script.main()
+        make_sample.main()
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["buildings.gpkg", "scene.tif"]
     for name in ("buildings.gpkg", "scene.tif"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()

@@ -67,7 +67,7 @@ class Context:
     depends_on_extent : bool or None
         Whether pixels however far away matter; see `geoseg.assessment.reach`.
     agreements : tuple of Agreement
-        By overlap, from 0 to half a tile.
+        By overlap, from 0 to half a tile; none if tiled and whole were not compared.
     problem : str
         Why there is no smallest overlap; empty if there is.
     """
@@ -89,12 +89,12 @@ class Context:
 
     @property
     def properties(self) -> Mapping[str, object]:
-        """The fields of the card that this fills; None is unknown."""
+        """The fields of the card that this fills; None is unknown. What was not compared changes none."""
+        overlap = {"geoseg:smallest_overlap": self.smallest_overlap} if self.agreements else {}
         return {
             "geoseg:receptive_field_px": None if self.field is None else list(self.field.radii),
             "geoseg:depends_on_extent": self.depends_on_extent,
-            "geoseg:smallest_overlap": self.smallest_overlap,
-        }
+        } | overlap
 
 
 def measure_context(
@@ -111,7 +111,8 @@ def measure_context(
         The model; its card says how large tiles are.
     picture : Patch, optional
         Imagery as the model knows it, at its resolution and in its dtype, of at least two tiles a
-        side; more is cut off. None: a made-up picture, in which a trained model may find nothing.
+        side; more is cut off. None: the field is measured on a made-up picture, in which a trained
+        model finds nothing to compare, so tiled and whole are not compared.
     on_step : callable
         Told the share that is done, 0 … 1.
 
@@ -123,7 +124,7 @@ def measure_context(
         If the model cannot be run.
     """
     card = bundle.card
-    pixels = _prepare(bundle, picture)
+    pixels = _prepare(bundle, probe_picture(card.inputs, 2 * card.tile) if picture is None else picture)
     predict = _exact_predictor(bundle)
     size = card.tile
     corners = [pixels[:, row : row + size, col : col + size] for row in (0, size) for col in (0, size)]
@@ -133,6 +134,8 @@ def measure_context(
     if card.fixed_tile:
         problem = f"the model takes tiles of {size} only, so nothing can be run whole"
         return Context(size, field, depends, problem=problem)
+    if picture is None:
+        return Context(size, field, depends, problem="needs imagery; give --scene FILE")
     agreements, found = _agreements(bundle, predict, pixels, lambda done: on_step(0.2 + 0.8 * done))
     problem = ""
     if not _LEAST_FOUND < found < 1 - _LEAST_FOUND:
@@ -187,9 +190,8 @@ def _agreements(
     return tuple(found), float((classes > 0).mean())
 
 
-def _prepare(bundle: Bundle, picture: Patch | None) -> NDArray[np.float32]:
+def _prepare(bundle: Bundle, patch: Patch) -> NDArray[np.float32]:
     inputs, side = bundle.card.inputs, 2 * bundle.card.tile
-    patch = probe_picture(inputs, side) if picture is None else picture
     bands, rows, cols = patch.pixels.shape
     if bands != len(inputs.bands) or min(rows, cols) < side:
         raise InvalidOption(

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from geoseg.assessment.compare import BackendReport
     from geoseg.assessment.context import Context
     from geoseg.models.bundle import Bundle
-    from geoseg.values import Patch
 
 
 @click.group()
@@ -48,15 +47,15 @@ def show(model: str, as_json: bool) -> None:
 
 @models.command()
 @click.argument("model", metavar="NAME|FOLDER|FILE.onnx")
-@click.option("--scene", metavar="FILE", help="Imagery to measure the overlap on; made up unless given.")
+@click.option("--scene", metavar="FILE", help="Imagery to measure the smallest overlap on.")
 @click.option("--write", is_flag=True, help="Write what was measured into the card of a folder.")
 def check(model: str, scene: str | None, write: bool) -> None:
     """Check a model's card and files, that all backends agree, which precision is fast, how far it looks.
 
     OpenVINO's speed here is measured in each precision; where another one than the rule's is faster, the
     option to type is named.
-    Its effective receptive field is measured, and the smallest overlap at which tiles leave no trace.
-    Exits with code 2 if anything is wrong.
+    The effective receptive field is measured, and with --scene the smallest overlap at which tiles leave
+    no trace. Exits with code 2 if anything is wrong.
     """
     from geoseg.models.bundle import find_amendable, find_model
 
@@ -99,28 +98,11 @@ def _speed_lines(bundle: Bundle) -> list[str]:
 def _measure(bundle: Bundle, scene: str | None) -> Context:
     from geoseg.assessment.context import measure_context
     from geoseg.cli.progress import StepDisplay
+    from geoseg.prediction.decide import read_middle
 
-    with StepDisplay("measuring overlaps") as display:
-        return measure_context(bundle, _picture(bundle, scene), on_step=display)
-
-
-def _picture(bundle: Bundle, scene: str | None) -> Patch | None:
-    """Return imagery of two tiles a side: of the scene's middle, else rendered where the model is for RGB."""
-    import numpy as np
-
-    from geoseg.values import Patch
-
-    side, card = 2 * bundle.card.tile, bundle.card
-    if scene is not None:
-        from geoseg.prediction.decide import read_middle
-
-        return read_middle(scene, str(bundle.path), side)
-    if card.inputs.bands != ("red", "green", "blue") or card.inputs.dtype != "uint8":
-        return None
-    from geoseg.training.synthetic import render_world
-
-    rgb = render_world(1, side, side, min(max(card.resolution_m or 0.3, 0.1), 1.0)).rgb
-    return Patch(rgb, np.ones(rgb.shape[1:], bool))
+    picture = None if scene is None else read_middle(scene, str(bundle.path), 2 * bundle.card.tile)
+    with StepDisplay("measuring how far it looks") as display:
+        return measure_context(bundle, picture, on_step=display)
 
 
 def _context_lines(context: Context) -> list[str]:

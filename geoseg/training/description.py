@@ -75,12 +75,6 @@ def training_data(recipe: Recipe, split: Split, start: Start) -> list[dict[str, 
         if any(isinstance(ground, SceneGround) and ground.narrowed for ground in grounds):
             parts.append("less what is held out or not labelled")
         entries.append({"name": source[:200], "licence": licence[:200], "note": "; ".join(parts)})
-    draws = recipe.draws
-    if draws.worlds and draws.synthetic_share:
-        note = f"{draws.worlds} rendered scenes, {draws.synthetic_share:.0%} of the samples"
-        entries.append(
-            {"name": "synthetic (geoseg.training.synthetic)", "licence": "Apache-2.0", "note": note}
-        )
     for base in start.bases:
         name = f"weights of {base.card.name} {base.card.digest[:16]}"
         terms = str((base.document.properties.model_extra or {}).get("license", "not stated"))

@@ -104,7 +104,6 @@ def make_content(request: Request, recipe: Mapping[str, Any] | None, start: str 
             "smallest_m": resolution / _JITTER,
             "largest_m": resolution * _JITTER,
             "negative_share": 0.0 if not request.chips else 0.2,
-            "synthetic_share": 0.0,
         },
     }
 

@@ -11,7 +11,6 @@ from geoseg.errors import InvalidModel, InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.models.bundle import CARD, CONFIG, WEIGHTS, Bundle, find_model
 from geoseg.training import require_packages
-from geoseg.training.data.pictures import render_worlds
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.recipe import ModelSpec, Recipe
@@ -63,8 +62,7 @@ def train_model(
     from geoseg.training.publish import publish
 
     start = make_network(recipe.model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
-    worlds = render_worlds(recipe.seed, recipe.draws, recipe.data)
-    sampler = Sampler(split.training, worlds, recipe.draws)
+    sampler = Sampler(split.training, recipe.draws)
     listener = on_event if is_first_process() else ignore
     best = train(recipe, split, sampler, start, resume=resume, on_event=listener)
     if not is_first_process():

@@ -88,12 +88,15 @@ def test_check_measures_how_far_the_model_looks(folder: Path) -> None:
     output = run("check", folder).output
     assert "receptive field: 95 % within 15 px, 99.9 % within 15 px (disturbed input)" in output
     assert "depends on the tile's extent: no" in output
-    assert "smallest overlap: 0 px" in output
+    assert "smallest overlap: unknown: needs imagery; give --scene FILE" in output
     assert "not measured" in run("show", folder).output
 
 
-def test_check_writes_what_it_measured_into_the_card(folder: Path) -> None:
+def test_check_writes_what_it_measured_into_the_card(folder: Path, tmp_path: Path) -> None:
     before = find_model(str(folder)).card
+    scene = make_scene(tmp_path / "scene.tif", size=(150, 140))
+    assert "wrote" in run("check", folder, "--write", "--scene", scene).output
+    # Without imagery the overlap is not measured, and stays.
     assert "wrote" in run("check", folder, "--write").output
     item = json.loads((folder / "model.json").read_text())["properties"]
     assert item["geoseg:smallest_overlap"] == 0

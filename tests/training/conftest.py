@@ -51,7 +51,7 @@ def recipe_dict():
         "out": "model",
         "data": {"chips": [{"index": "index.csv", "weights": {"town": 2}}], "touching_gap_m": 0},
         "model": {"arch": "unet", "encoder": "test_efficientnet", "details": SMALL},
-        "draws": {"crop": 32, "synthetic_share": 0},
+        "draws": {"crop": 32},
         "optimization": {"batch": 2, "steps": 4, "epoch": 2, "validate_every": 1, "warmup_steps": 2},
         "validation": {
             "places": [

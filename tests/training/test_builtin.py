@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from scenery import render_world
 
 from geoseg.backends.architectures import load
 from geoseg.backends.export import INPUT
 from geoseg.models.bundle import ONNX, find_model
 from geoseg.training.data.pictures import PictureGround
-from geoseg.training.synthetic import render_world
 from geoseg.training.validate import answers, score, total
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ def network(bundle):
 
 @pytest.fixture(scope="module")
 def worlds():
-    """Scenes of seeds that no training run draws (those have seed · 1000 + number)."""
+    """Scenes of seeds that it was not trained on."""
     made = [render_world(seed, 512, 512, 0.3) for seed in (900_001, 900_002, 900_003)]
     return [PictureGround("synthetic", "w", (0.3, 0.3), world.rgb, world.labels) for world in made]
 

@@ -68,9 +68,6 @@ def test_training_data_lists_each_source_once_with_its_terms(recipe):
         {"name": "town", "licence": "CC0-1.0", "note": "tier A; 2 pieces, 0.020 km²; Aalen; Ulm"},
         {"name": "wood", "licence": "not stated", "note": "1 pieces, 0.010 km²"},
     ]
-    draws = recipe.draws.model_copy(update={"worlds": 4, "synthetic_share": 0.1})
-    worlds = training_data(recipe.model_copy(update={"draws": draws}), split, NOTHING)[-1]
-    assert worlds["note"] == "4 rendered scenes, 10% of the samples"
 
 
 def test_hyperparameters_are_json_even_where_a_loss_was_no_number(recipe):

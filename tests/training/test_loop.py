@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 def run(recipe, **options):
     split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
     start = make_network(recipe.model, 3, 1, recipe.seed)
-    return train(recipe, split, Sampler(split.training, [], recipe.draws), start, **options)
+    return train(recipe, split, Sampler(split.training, recipe.draws), start, **options)
 
 
 def tensors(folder):
@@ -202,7 +202,7 @@ def quickly(recipe, network=None, **options):
     split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
     start = make_network(recipe.model, 3, 1, recipe.seed)
     start = Start(network or start.network, start.config, None)
-    return train(recipe, split, Sampler(split.training, [], recipe.draws), start, **options)
+    return train(recipe, split, Sampler(split.training, recipe.draws), start, **options)
 
 
 def test_a_bad_batch_leaves_no_trace(recipe, monkeypatch):
@@ -309,7 +309,7 @@ def test_a_picture_that_is_gone_is_named_whoever_reads_it(recipe, monkeypatch):
 
 def test_samples_can_be_sent_to_a_process(recipe):
     split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
-    draw = Numbered(Sampler(split.training, [], recipe.draws).draw, [1])
+    draw = Numbered(Sampler(split.training, recipe.draws).draw, [1])
     samples = Samples(draw, 1, 0, 4)
     sent = pickle.loads(pickle.dumps(samples))
     for number in range(4):

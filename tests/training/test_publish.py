@@ -24,7 +24,7 @@ class Parts:
     def __init__(self, recipe):
         self.recipe = recipe
         self.split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
-        self.sampler = Sampler(self.split.training, [], recipe.draws)
+        self.sampler = Sampler(self.split.training, recipe.draws)
         self.start = make_network(recipe.model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
         recipe.run_folder.mkdir(exist_ok=True)
         self.best = recipe.run_folder / "best"

@@ -5,9 +5,9 @@
     spec.py      what a recipe says about data: DataSpec, ValidationSpec, Draws (pydantic, light to import)
     read.py      read_data(data, validation, draws, base) -> Split       every error before the first epoch
     ground.py    Ground (protocol), mirrored windows
-    pictures.py  PictureGround, in memory; rendered worlds
+    pictures.py  PictureGround, in memory
     scenes.py    SceneGround, windows of a file; MaskLabels
-    sampler.py   Sampler(grounds, worlds, draws).draw(rng) -> Sample;  validation_tiles(...) -> Iterator[Tile]
+    sampler.py   Sampler(grounds, draws).draw(rng) -> Sample;  validation_tiles(...) -> Iterator[Tile]
     chips.py     chips of an index or a folder     holdout.py  places, scenes and blocks
     mixing.py    samples made of two               rims.py     what is unknown round clusters
 

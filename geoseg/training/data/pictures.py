@@ -1,4 +1,4 @@
-"""Small labelled pictures, held in memory: chips, and rendered worlds."""
+"""Small labelled pictures, held in memory, such as chips."""
 
 from __future__ import annotations
 
@@ -6,22 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
-from geoseg.errors import InvalidOption
 from geoseg.labels.classes import IGNORE
 from geoseg.labels.footprints import Footprints
 from geoseg.raster.resample import resample, restore, taps
 from geoseg.training.data.ground import Arrays, area_of, grid_of, native_box
-from geoseg.training.data.spec import DataSpec, Draws
 from geoseg.values import Window
-
-_SIDE = 768
-"""Pixels a side of a rendered world."""
-
-_BANDS = ("red", "green", "blue")
-"""Of a rendered world."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -109,43 +100,3 @@ class PictureGround:
             burnt = self.footprints.burn(native_box(window, shape, self.shape), window.shape)
             labels = np.where(labels == IGNORE, np.uint8(IGNORE), burnt)
         return pixels, labels
-
-
-def render_worlds(seed: int, draws: Draws, data: DataSpec) -> list[PictureGround]:
-    """Render ``draws.worlds`` square worlds, each with its own seed, at ``draws.resolution_m``.
-
-    Parameters
-    ----------
-    seed : int
-        Of the first world.
-    draws : Draws
-        Number and resolution.
-    data : DataSpec
-        Buildings are labelled as its first class; touching ones are separated as it says.
-
-    Raises
-    ------
-    InvalidOption
-        If samples have other bands than the worlds: red, green, blue.
-    """
-    if not (draws.worlds and draws.synthetic_share):
-        return []
-    if data.bands != _BANDS:
-        raise InvalidOption(
-            f"draws.worlds: rendered worlds have the bands {', '.join(_BANDS)}, the data "
-            f"{', '.join(data.bands)}; leave worlds at 0"
-        )
-    from geoseg.training.synthetic import render_world
-
-    class_id, gsd_m = data.classes[0].id, draws.resolution_m
-    grounds = []
-    for number in range(draws.worlds):
-        world = render_world(seed * 1000 + number, _SIDE, _SIDE, gsd_m)
-        metres = shapely.transform(np.array(world.footprints, object), lambda points: points * gsd_m)
-        ids = np.full(len(metres), class_id, np.uint8)
-        footprints = Footprints(metres, ids, (gsd_m, gsd_m), data.touching_gap_m)
-        labels = world.labels * np.uint8(class_id)
-        grounds.append(
-            PictureGround("synthetic", f"world_{number}", (gsd_m, gsd_m), world.rgb, labels, footprints)
-        )
-    return grounds

@@ -48,8 +48,6 @@ class Sampler:
     ----------
     grounds : sequence of Ground
         What may be drawn.
-    worlds : sequence of Ground
-        Synthetic ground; without any, its share goes to the real one.
     draws : Draws
         Shares, weights, crop size and resolution.
 
@@ -59,9 +57,8 @@ class Sampler:
         If no ground has objects, or a weight is given to a source that has none.
     """
 
-    def __init__(self, grounds: Sequence[Ground], worlds: Sequence[Ground], draws: Draws) -> None:
+    def __init__(self, grounds: Sequence[Ground], draws: Draws) -> None:
         self._draws = draws
-        self._worlds = tuple(worlds)
         built = [ground.has_objects for ground in grounds]
         self._negatives = [ground for ground, any_ in zip(grounds, built, strict=True) if not any_]
         areas = np.array([ground.area_m2 for ground in self._negatives])
@@ -97,17 +94,12 @@ class Sampler:
         if self._draws.tone_share and rng.random() < self._draws.tone_share:
             from geoseg.training.data.mixing import lend_tones
 
-            sample = lend_tones(sample, self._cut(self._real(rng.random(), rng), rng), rng)
+            sample = lend_tones(sample, self._cut(self.choose(rng), rng), rng)
         return sample
 
     def choose(self, rng: np.random.Generator) -> Ground:
         """Choose the ground that the next sample is cut from."""
         dice = rng.random()
-        if self._worlds and dice < self._draws.synthetic_share:
-            return self._worlds[int(rng.integers(len(self._worlds)))]
-        return self._real(dice, rng)
-
-    def _real(self, dice: float, rng: np.random.Generator) -> Ground:
         if self._negatives and dice > 1 - self._draws.negative_share:
             # Ground without objects is one kind of thing wherever it comes from: by area.
             return self._negatives[int(rng.choice(len(self._negatives), p=self._negative_shares))]

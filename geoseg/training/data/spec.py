@@ -272,8 +272,8 @@ class Draws(Section):
     resolution_m, smallest_m, largest_m, spread : float
         Ground size of a sample's pixel: log-normal round `resolution_m` with relative standard
         deviation `spread`, cut off at the smallest and largest.
-    negative_share, synthetic_share : float
-        Shares of samples from ground without objects, by area, and from rendered worlds.
+    negative_share : float
+        Share of samples from ground without objects, by area.
     object_share : float
         Share of windows of scenes that are laid over an object; the others fall anywhere.
     turned_share : float
@@ -285,8 +285,6 @@ class Draws(Section):
     weights : mapping of str to float
         How often each source with objects is drawn, relative to the others; before weights of
         `SceneSpec` and `ChipsSpec`.
-    worlds : int
-        Number of synthetic worlds rendered at the start.
     """
 
     crop: Annotated[int, Field(ge=32, multiple_of=32)] = 256
@@ -295,13 +293,11 @@ class Draws(Section):
     largest_m: Positive = 0.6
     spread: Positive = 0.25
     negative_share: Share = 0.22
-    synthetic_share: Share = 0.15
     object_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     turned_share: Annotated[float, Field(ge=0, le=1)] = 0.25
     paste_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     tone_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     weights: dict[str, Positive] = {}
-    worlds: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

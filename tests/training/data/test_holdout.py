@@ -69,7 +69,7 @@ def test_no_training_window_holds_a_pixel_of_a_held_out_block(
     make_scene(path, pixels=image, overviews=overviews, **placed)
     assert image.any()
     assume(permitted(training, training.grid(0.2), 32))
-    sampler = Sampler([training], [], Draws(**SMALL))
+    sampler = Sampler([training], Draws(**SMALL))
     for index in range(10):
         pixels, _ = sampler.draw(np.random.default_rng([seed, index]))
         assert not pixels.any(), "a training window shows held-out ground"
@@ -88,7 +88,7 @@ def test_a_scene_keeps_clear_of_held_out_ground_of_another_scene(tmp_path_factor
     image = np.zeros((3, SIZE, SIZE), np.uint8)
     image[:, max(0, row) : max(0, row + 120), max(0, col) : max(0, col + 120)] = 255
     make_scene(here, pixels=image)
-    sampler = Sampler([replace(split.training[0], spots=one.spots)], [], Draws(**SMALL))
+    sampler = Sampler([replace(split.training[0], spots=one.spots)], Draws(**SMALL))
     for index in range(12):
         pixels, _ = sampler.draw(np.random.default_rng([seed, index]))
         assert not pixels.any()
@@ -180,7 +180,7 @@ def test_from_files_to_samples_without_leakage(tmp_path):
         assert isinstance(block, SceneGround)
         image[:, *block.region.slices] = 255
     make_scene(tmp_path / "a.tif", pixels=image)
-    sampler = pickle.loads(pickle.dumps(Sampler([scene], [], Draws(**SMALL))))
+    sampler = pickle.loads(pickle.dumps(Sampler([scene], Draws(**SMALL))))
     for index in range(60):
         pixels, labels = sampler.draw(np.random.default_rng(index))
         assert bool((pixels == 7).all())

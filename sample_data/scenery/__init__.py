@@ -17,14 +17,14 @@ from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import InvalidOption
-from geoseg.training.synthetic.canvas import Canvas
-from geoseg.training.synthetic.districts import DISTRICTS, District
-from geoseg.training.synthetic.layout import Street, bounding_box, crossing, divide, pieces_of, region
-from geoseg.training.synthetic.plants import paint_hedges, paint_plants, paint_rows, paint_vehicles
-from geoseg.training.synthetic.roofs import paint_building, paint_fixture
-from geoseg.training.synthetic.sensor import draw_sensor, expose
-from geoseg.training.synthetic.site import Site, pave
-from geoseg.training.synthetic.style import Style, draw_style, lawn
+from scenery.canvas import Canvas
+from scenery.districts import DISTRICTS, District
+from scenery.layout import Street, bounding_box, crossing, divide, pieces_of, region
+from scenery.plants import paint_hedges, paint_plants, paint_rows, paint_vehicles
+from scenery.roofs import paint_building, paint_fixture
+from scenery.sensor import draw_sensor, expose
+from scenery.site import Site, pave
+from scenery.style import Style, draw_style, lawn
 
 __all__ = ["DISTRICTS", "World", "render_world"]
 

@@ -10,11 +10,11 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from geoseg.training.synthetic.buildings import Frame, hall, house, party_house, shack, shed, slab
-from geoseg.training.synthetic.canvas import Material
-from geoseg.training.synthetic.country import farmland, forest, park, shore
-from geoseg.training.synthetic.layout import bounding_box, pieces_of, strips
-from geoseg.training.synthetic.lots import (
+from scenery.buildings import Frame, hall, house, party_house, shack, shed, slab
+from scenery.canvas import Material
+from scenery.country import farmland, forest, park, shore
+from scenery.layout import bounding_box, pieces_of, strips
+from scenery.lots import (
     NOTHING,
     Rng,
     Wish,
@@ -30,8 +30,8 @@ from geoseg.training.synthetic.lots import (
     scaled,
     storage,
 )
-from geoseg.training.synthetic.site import Site, scatter, tree
-from geoseg.training.synthetic.style import Style, lawn, paving, vary
+from scenery.site import Site, scatter, tree
+from scenery.style import Style, lawn, paving, vary
 
 _GARAGE = Wish(shed, (3, 6.5), (2.5, 6))
 _BARN = Wish(house, (9, 24), (7, 13))

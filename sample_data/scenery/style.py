@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoseg.training.synthetic.canvas import Color, Material, Sun, srgb
-from geoseg.training.synthetic.roofs import Lean, Skin
+from scenery.canvas import Color, Material, Sun, srgb
+from scenery.roofs import Lean, Skin
 
 _GRASS = [(96, 116, 68), (112, 122, 78), (82, 104, 64), (140, 134, 94), (88, 118, 84), (120, 114, 84)]
 _LEAVES = [(62, 84, 48), (54, 76, 50), (76, 90, 54), (66, 88, 62), (84, 84, 56), (50, 68, 44)]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.training.synthetic.canvas import SUPERSAMPLING, Canvas, Sun, blur, openness, shadow, smooth_noise
+from scenery.canvas import SUPERSAMPLING, Canvas, Sun, blur, openness, shadow, smooth_noise
 
 
 class Sensor(NamedTuple):

@@ -10,10 +10,10 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from geoseg.training.synthetic.canvas import Color, Material, srgb
-from geoseg.training.synthetic.layout import Points, Street, pieces_of
-from geoseg.training.synthetic.roofs import Building, Fixture
-from geoseg.training.synthetic.style import Style, vary
+from scenery.canvas import Color, Material, srgb
+from scenery.layout import Points, Street, pieces_of
+from scenery.roofs import Building, Fixture
+from scenery.style import Style, vary
 
 WHITE = Material(srgb(214, 214, 208), 0.05, 0.10, 0.0)
 

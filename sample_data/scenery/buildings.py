@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoseg.training.synthetic.canvas import srgb
-from geoseg.training.synthetic.roofs import Building, Fixture, Part, Points, Skin
-from geoseg.training.synthetic.style import Style, flat_skin, metal_skin, pick, pitched_skin, plaster
+from scenery.canvas import srgb
+from scenery.roofs import Building, Fixture, Part, Points, Skin
+from scenery.style import Style, flat_skin, metal_skin, pick, pitched_skin, plaster
 
 _FLAT = (False, False, False, False)
 _HIP = (True, True, True, True)

@@ -7,10 +7,10 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenery import DISTRICTS, World, render_world
+from scenery.canvas import Sun, blur, shadow, smooth_noise
 
 from geoseg.errors import InvalidOption
-from geoseg.training.synthetic import DISTRICTS, World, render_world
-from geoseg.training.synthetic.canvas import Sun, blur, shadow, smooth_noise
 
 
 def centres_inside(world: World) -> np.ndarray:

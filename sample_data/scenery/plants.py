@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoseg.training.synthetic.canvas import Canvas, Field, Sun, blur, smooth_noise, srgb
-from geoseg.training.synthetic.roofs import (
+from scenery.canvas import Canvas, Field, Sun, blur, smooth_noise, srgb
+from scenery.roofs import (
     Building,
     Fixture,
     Part,
@@ -18,7 +18,7 @@ from geoseg.training.synthetic.roofs import (
     paint_building,
     paint_fixture,
 )
-from geoseg.training.synthetic.site import Hedge, Plant, Rows, Vehicle
+from scenery.site import Hedge, Plant, Rows, Vehicle
 
 _VARIANTS = 6
 

@@ -9,12 +9,12 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from geoseg.training.synthetic.buildings import Frame, house
-from geoseg.training.synthetic.canvas import Material, srgb
-from geoseg.training.synthetic.layout import Parcel, Points, blob, bounding_box, parcels, pieces_of
-from geoseg.training.synthetic.roofs import Building, Fixture
-from geoseg.training.synthetic.site import WHITE, Hedge, Plant, Site, Vehicle, car, scatter, tree
-from geoseg.training.synthetic.style import Style, paving, pick, vary
+from scenery.buildings import Frame, house
+from scenery.canvas import Material, srgb
+from scenery.layout import Parcel, Points, blob, bounding_box, parcels, pieces_of
+from scenery.roofs import Building, Fixture
+from scenery.site import WHITE, Hedge, Plant, Site, Vehicle, car, scatter, tree
+from scenery.style import Style, paving, pick, vary
 
 Rng = np.random.Generator
 Draw = Callable[[Rng, Style, Frame, float, float], Building]

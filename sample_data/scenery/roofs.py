@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from geoseg.training.synthetic.canvas import Canvas, Color, Cut, Field, Sun, srgb
+from scenery.canvas import Canvas, Color, Cut, Field, Sun, srgb
 
 Points = NDArray[np.float64]
 

@@ -6,13 +6,13 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from geoseg.training.synthetic.buildings import Frame, house, shed
-from geoseg.training.synthetic.canvas import Material, srgb
-from geoseg.training.synthetic.layout import Parcel, blob, bounding_box, pieces_of
-from geoseg.training.synthetic.lots import Rng, Wish, garden, lots, place
-from geoseg.training.synthetic.roofs import Fixture
-from geoseg.training.synthetic.site import WHITE, Plant, Rows, Site, scatter, tree
-from geoseg.training.synthetic.style import Style, lawn, pick, vary
+from scenery.buildings import Frame, house, shed
+from scenery.canvas import Material, srgb
+from scenery.layout import Parcel, blob, bounding_box, pieces_of
+from scenery.lots import Rng, Wish, garden, lots, place
+from scenery.roofs import Fixture
+from scenery.site import WHITE, Plant, Rows, Site, scatter, tree
+from scenery.style import Style, lawn, pick, vary
 
 
 def farmland(rng: Rng, style: Style, site: Site, block: shapely.Polygon) -> None:
