@@ -20,6 +20,7 @@ from geoseg.errors import GeosegError, MissingExtra
 
 _COMMANDS = {
     "predict": "Segment a scene and write georeferenced polygons.",
+    "batch": "Segment many scenes: an archive, on one machine or a cluster.",
     "plan": "Show what a prediction would do and take, without running it.",
     "train": "Train a model on your own scenes and footprints.",
     "evaluate": "Measure a prediction or a model against the truth.",

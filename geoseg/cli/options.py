@@ -36,7 +36,7 @@ def _only_one(_ctx: click.Context, _param: click.Parameter, scenes: tuple[str, .
         return scene
     raise click.UsageError(
         f"one scene a run, not {scene if pattern else len(scenes)}: run each, or make one scene of them "
-        "first: gdalbuildvrt scene.vrt *.tif (geoseg batch, for many scenes, is not there yet)"
+        "first: gdalbuildvrt scene.vrt *.tif; many scenes one by one: geoseg batch"
     )
 
 

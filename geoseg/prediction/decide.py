@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,9 +59,20 @@ class Model:
     ----------
     options : PredictOptions
         Model, backend, device, precision, flips and number of processes.
+    chosen : PredictorRecipe, optional
+        What another process has chosen.
+    cores : int, optional
+        That this process may use; None: all of the machine's, shared with its workers.
     """
 
     options: PredictOptions
+    chosen: PredictorRecipe | None = None
+    cores: int | None = None
+
+    @property
+    def machine(self) -> Machine:
+        """The cores that the process may use."""
+        return Machine(self.cores or usable_cores())
 
     @cached_property
     def bundle(self) -> Bundle:
@@ -76,11 +87,13 @@ class Model:
         from geoseg.backends.select import choose_predictor
 
         options = self.options
+        if self.chosen is not None:
+            return replace(self.chosen, threads=self.cores)
         return choose_predictor(
             self.bundle,
             backend=options.backend,
             device=options.device,
-            threads=Machine(usable_cores()).cores_each(options.workers) if options.workers else None,
+            threads=self.machine.cores_each(options.workers) if options.workers else self.cores,
             precision=options.precision,
             flips=options.tta,
         )
@@ -88,7 +101,7 @@ class Model:
     @cached_property
     def network(self) -> Footprint:
         """What it takes in memory, in each process."""
-        cores = Machine(usable_cores()).cores_each(self.options.workers or 1)
+        cores = self.machine.cores_each(self.options.workers or 1)
         return footprint(self.bundle, self.recipe.load(), cores)
 
 
@@ -207,7 +220,7 @@ def read_facts(scene: SceneInfo, options: PredictOptions, model: Model, out: Pat
         reason=recipe.reason,
         load=recipe.load,
         network=model.network,
-        machine=Machine(usable_cores(), gpus, memory_limit(), BLOCK_CACHE),
+        machine=Machine(model.machine.cores, gpus, memory_limit(), BLOCK_CACHE),
         records=records_beside(out) if out is not None and options.resume else Counter(),
     )
 

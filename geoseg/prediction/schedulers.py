@@ -49,10 +49,16 @@ class Scheduler(contextlib.AbstractContextManager["Scheduler"]):
 
     A cluster is started, or connected to, for the first scene that needs one. It serves all that
     follow, until one needs other processes or threads.
+
+    Parameters
+    ----------
+    client : distributed.Client, optional
+        Of a cluster that works all of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, client: Any = None) -> None:
         self._opened = contextlib.ExitStack()
+        self._given = client
         self._client: Any = None
         self._serves: tuple[object, ...] = ()
 
@@ -75,7 +81,7 @@ class Scheduler(contextlib.AbstractContextManager["Scheduler"]):
         GeosegError
             If the cluster is lost on the way.
         """
-        if resources.alone:
+        if resources.alone and self._given is None:
             stream = run_on_threads(work, resources.threads, resources.in_flight)
             with contextlib.closing(stream):  # type: ignore[type-var]
                 yield stream
@@ -91,6 +97,9 @@ class Scheduler(contextlib.AbstractContextManager["Scheduler"]):
 
     @contextlib.contextmanager
     def _cluster(self, resources: Resources) -> Iterator[Any]:
+        if self._given is not None:
+            yield self._given
+            return
         from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
 
@@ -99,7 +108,7 @@ class Scheduler(contextlib.AbstractContextManager["Scheduler"]):
         try:
             if self._serves != wanted:
                 self.close()
-                self._client = self._opened.enter_context(_connect(resources))
+                self._client = self._opened.enter_context(connect(resources))
                 self._serves = wanted
             yield self._client
         except (CommClosedError, KilledWorker, CancelledError) as error:
@@ -259,8 +268,19 @@ def _result_of(node: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _connect(resources: Resources) -> Iterator[Any]:
-    """Connect to the cluster that is given, or start one, and see that it can do the work."""
+def connect(resources: Resources, **scheduler: Any) -> Iterator[Any]:
+    """Connect to the cluster that is given, or start one, and see that it can do the work.
+
+    Parameters
+    ----------
+    **scheduler
+        Arguments for the scheduler of a cluster that is started.
+
+    Raises
+    ------
+    InvalidOption
+        If there is no such cluster, or no worker of it can do the work.
+    """
     from distributed import Client, LocalCluster
 
     # What happens to the run is said in one line; the cluster's own log would bury it.
@@ -274,7 +294,7 @@ def _connect(resources: Resources) -> Iterator[Any]:
                     worker_class=_worker_class(resources.gpus),
                     dashboard_address=None,
                     # Another port than that of a cluster that runs beside, and not for others to see.
-                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0", **scheduler},
                     resources={"GPU": FEWEST_THREADS} if resources.gpu else None,
                     silence_logs=logging.CRITICAL,
                 )

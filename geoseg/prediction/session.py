@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
@@ -44,6 +44,11 @@ def ignore(_event: Event) -> None:
     """Do nothing with an event."""
 
 
+def in_place(path: Path) -> Path:
+    """Return the path: an output is written where it is to be."""
+    return path
+
+
 class Session(contextlib.AbstractContextManager["Session"]):
     """A model and a scheduler that are opened once, for any number of scenes, one after the other.
 
@@ -53,12 +58,16 @@ class Session(contextlib.AbstractContextManager["Session"]):
     ----------
     options : PredictOptions
         Those named in `SHARED` hold for the session, the others for scenes that bring none of their own.
+    model : Model, optional
+        That is open already; it must be the one that the options name.
+    client : distributed.Client, optional
+        Of a cluster that works the blocks of all scenes; it stays open.
     """
 
-    def __init__(self, options: PredictOptions) -> None:
+    def __init__(self, options: PredictOptions, model: Model | None = None, client: Any = None) -> None:
         self._options = options
-        self._model = Model(options)
-        self._scheduler = Scheduler()
+        self._model = model or Model(options)
+        self._scheduler = Scheduler(client)
 
     def __exit__(self, *_: object) -> None:
         self._scheduler.close()
@@ -81,8 +90,16 @@ class Session(contextlib.AbstractContextManager["Session"]):
         out: Path,
         options: PredictOptions | None = None,
         on_event: Callable[[Event], None] = ignore,
+        staging: Callable[[Path], Path] = in_place,
     ) -> RunReport:
-        """Predict one scene and write its polygons, see `predict_scene`."""
+        """Predict one scene and write its polygons, see `predict_scene`.
+
+        Parameters
+        ----------
+        staging : callable
+            Says where the file of an output is written, for others to move into its place; the journal
+            lies beside that place all the same.
+        """
         from geoseg.raster.scene import close_scene
         from geoseg.vector.sink import VectorSink
 
@@ -102,8 +119,8 @@ class Session(contextlib.AbstractContextManager["Session"]):
             # Inference begins while what writes is loaded and the output is opened.
             stream = stack.enter_context(self.results(decision, journal))
             _load_writers()
-            vector = stack.enter_context(VectorSink(out, plan.schema, overwrite=options.overwrite))
-            raster = stack.enter_context(_raster_sink(plan, options))
+            vector = stack.enter_context(VectorSink(staging(out), plan.schema, overwrite=options.overwrite))
+            raster = stack.enter_context(_raster_sink(plan, options, staging))
             shaper, tally = feed_sinks(plan, stream, vector, raster, on_event)
             report = RunReport(
                 plan,
@@ -238,13 +255,15 @@ def layer_metadata(report: RunReport) -> dict[str, str]:
     return metadata
 
 
-def _raster_sink(plan: Plan, options: PredictOptions) -> contextlib.AbstractContextManager[BlockSink | None]:
+def _raster_sink(
+    plan: Plan, options: PredictOptions, staging: Callable[[Path], Path]
+) -> contextlib.AbstractContextManager[BlockSink | None]:
     if options.raster is None:
         return contextlib.nullcontext()
     from geoseg.raster.sink import RasterSink
 
     sink: contextlib.AbstractContextManager[BlockSink] = RasterSink(
-        options.raster,
+        staging(options.raster),
         plan.grid,
         scene=plan.scene,
         schema=plan.schema,

@@ -1,0 +1,327 @@
+"""Handing scenes to workers, hearing what became of them, and putting results in place.
+
+A small scene is one task of one worker; a large one is conducted, its blocks spread over all. A few
+more scenes are under way than workers are free, so that none waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
+from typing import Any
+
+from geoseg.archive.cluster import slots
+from geoseg.archive.lease import Lease
+from geoseg.archive.manifest import Manifest, Result
+from geoseg.archive.publish import forget_reports, move_into_place, sync_folders
+from geoseg.archive.scene import Job, Outcome, Places, Scene, conduct_scene, work_scene
+from geoseg.errors import GeosegError
+
+MANY_BLOCKS = 64
+"""A scene of more blocks is spread over all workers."""
+
+FEW_BLOCKS = 4
+"""So is one of more than these, where fewer scenes are left than workers."""
+
+CONDUCTED = 2
+"""Scenes that are spread at the same time: when one ends, the workers have the next."""
+
+TRIES = 4
+"""Workers that a scene may kill before it is given up; the last of them, it was alone on the cluster."""
+
+COMMIT_SECONDS = 0.5
+"""How often what has been heard is written down."""
+
+LOST_SECONDS = 10.0
+"""A scheduler that does not answer for so long is lost."""
+
+
+class Lost(GeosegError):
+    """The scheduler of the cluster does not answer any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A scene that is with the workers."""
+
+    name: str
+    future: Any
+    conducted: bool
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """How far a run is.
+
+    Parameters
+    ----------
+    scenes, scenes_total : int
+        Those that have come to an end, of those that were to do.
+    failed : int
+        Of them, those without a whole result.
+    pixels : int
+        That the model worked on.
+    seconds : float
+    doing : tuple of (worker, scene)
+    """
+
+    scenes: int
+    scenes_total: int
+    failed: int
+    pixels: int
+    seconds: float
+    doing: tuple[tuple[str, str], ...] = ()
+
+
+class Coordinator:
+    """Does scenes on a cluster.
+
+    Parameters
+    ----------
+    job : Job
+    manifest : Manifest
+    lease : Lease
+    client : distributed.Client
+    on_event : callable
+        Called with `Progressed` after every commit.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        manifest: Manifest,
+        lease: Lease,
+        client: Any,
+        on_event: Callable[[Progressed], None],
+    ) -> None:
+        self._job = job
+        self._manifest = manifest
+        self._lease = lease
+        self._client = client
+        self._on_event = on_event
+        self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._flights: dict[str, Flight] = {}
+        self._waiting: deque[str] = deque()
+        self._large: deque[str] = deque()
+        self._suspects: deque[str] = deque()
+        self._heard: list[Outcome] = []
+        self._begun: list[str] = []
+        self._states: Counter[str] = Counter()
+        self._pixels = 0
+        self._total = 0
+        self._start = self._committed = self._answered = time.monotonic()
+        self._slots = slots(client)
+
+    def work(self, names: Iterable[str]) -> Counter[str]:
+        """Do these scenes; return how many came to which end.
+
+        Raises
+        ------
+        GeosegError
+            If no scene can be done any more: a full disk, a lost scheduler or lease.
+        """
+        self._waiting.extend(names)
+        self._total = len(self._waiting)
+        try:
+            while self._submit():
+                self._listen()
+                self._commit()
+            self._commit(last=True)
+        except BaseException:
+            self._call_back()
+            raise
+        return self._states
+
+    def _submit(self) -> bool:
+        """Hand out as many scenes as workers are free; return whether there is anything to wait for."""
+        workers, free = self._slots
+        conducted = sum(flight.conducted for flight in self._flights.values())
+        while self._large and conducted < CONDUCTED:
+            self._send(self._large.popleft(), conducted=True)
+            conducted += 1
+        left = len(self._waiting) + len(self._flights)
+        limit = MANY_BLOCKS if left > free else FEW_BLOCKS
+        while self._waiting and len(self._flights) - conducted < free + workers:
+            self._send(self._waiting.popleft(), limit=limit if free > 1 else None)
+        if not self._flights and self._suspects:
+            self._send(self._suspects.popleft(), alone=True)
+        return bool(self._flights)
+
+    def _send(
+        self, name: str, *, conducted: bool = False, alone: bool = False, limit: int | None = None
+    ) -> None:
+        scene = self._manifest.get(name)
+        assert scene is not None
+        given = (self._job, Scene(name, scene.location, scene.identity, scene.bands))
+        key = f"geoseg_scene-{self._job.places.run}-{len(self._flights)}-{time.monotonic_ns()}-{name}"
+        if conducted:
+            future = self._client.submit(conduct_scene, *given, key=key, pure=False, priority=1)
+        else:
+            limit = limit or 1 << 62
+            future = self._client.submit(work_scene, *given, limit, key=key, pure=False, priority=-1)
+        self._flights[key] = Flight(name, future, conducted, alone)
+        self._begun.append(name)
+        future.add_done_callback(lambda done: self._ended.put(done.key))
+
+    def _listen(self) -> None:
+        """Wait for scenes to end, for a moment at most."""
+        for key in _taken(self._ended, timeout=0.25):
+            flight = self._flights.pop(key)
+            outcome = self._outcome(flight)
+            flight.future.release()
+            if outcome.ending == "stop":
+                raise GeosegError(outcome.reason)
+            if outcome.ending == "large":
+                (self._suspects if flight.alone else self._large).append(flight.name)
+            elif outcome.ending == "killed":
+                self._blame(flight, outcome)
+            else:
+                self._heard.append(outcome)
+
+    def _outcome(self, flight: Flight) -> Outcome:
+        from distributed.comm import CommClosedError
+        from distributed.scheduler import KilledWorker
+
+        try:
+            outcome: Outcome = flight.future.result()
+        except KilledWorker as error:
+            deaths = error.allowed_failures + 1
+            return Outcome(flight.name, "killed", f"{deaths} workers died of it", deaths=deaths)
+        except (CancelledError, CommClosedError) as error:
+            raise Lost(self._lost()) from error
+        except Exception as error:
+            return Outcome(flight.name, "failed", f"a defect in geoseg: {type(error).__name__}: {error}")
+        return outcome
+
+    def _blame(self, flight: Flight, outcome: Outcome) -> None:
+        """Count the workers that died; a scene of which they die when it is alone is given up."""
+        scene = self._manifest.get(flight.name)
+        assert scene is not None
+        tries = scene.tries + outcome.deaths
+        self._manifest.put([replace(scene, tries=tries)])
+        if flight.alone and tries >= TRIES:
+            reason = f"{tries} workers died of it; --retry failed tries again"
+            self._heard.append(replace(outcome, ending="killed", reason=reason))
+        elif tries >= TRIES // 2:
+            self._suspects.append(flight.name)
+        else:
+            self._waiting.append(flight.name)
+
+    def _commit(self, *, last: bool = False) -> None:
+        """Put results in place and write down what has been heard; look after the cluster."""
+        now = time.monotonic()
+        if now - self._committed < COMMIT_SECONDS and not last:
+            return
+        self._lease.check()
+        moved = [one for one in self._heard if one.ending in ("done", "partial")]
+        lost = {one.name for one in moved if not move_into_place(self._job.places, one)}
+        sync_folders(self._job.places, (one.name for one in moved))
+        again = [self._forgotten(name) for name in lost]
+        results = [self._result(one) for one in self._heard if one.name not in lost]
+        flying = {flight.name for flight in self._flights.values()}
+        begun = [replace(self._known(name), state="running") for name in self._begun if name in flying]
+        self._manifest.put([*begun, *again, *results])
+        forget_reports(self._job.places, (one.name for one in moved))
+        for result in results:
+            self._states[result.state] += 1
+            self._pixels += result.pixels or 0
+        self._heard, self._begun = [], []
+        self._committed = now
+        self._slots = slots(self._client) if self._answers() else self._slots
+        self._tell()
+
+    def _result(self, outcome: Outcome) -> Result:
+        return finished(self._job.places, self._job.digest, self._known(outcome.name), outcome)
+
+    def _known(self, name: str) -> Result:
+        scene = self._manifest.get(name)
+        assert scene is not None
+        return scene
+
+    def _forgotten(self, name: str) -> Result:
+        self._waiting.append(name)
+        return replace(self._known(name), state="pending")
+
+    def _answers(self) -> bool:
+        """Whether the scheduler can be asked.
+
+        Raises
+        ------
+        Lost
+            If it cannot for long.
+        """
+        if self._client.status == "running":
+            self._answered = time.monotonic()
+            return True
+        if time.monotonic() - self._answered > LOST_SECONDS or self._client.status == "closed":
+            raise Lost(self._lost())
+        return False
+
+    def _lost(self) -> str:
+        done = self._states["done"] + self._states["partial"]
+        return (
+            f"the scheduler of the cluster was lost; {done} scenes of this run are in place, "
+            "the same command goes on from there"
+        )
+
+    def _tell(self) -> None:
+        failed = sum(self._states[state] for state in ("failed", "partial", "quarantined"))
+        seconds = time.monotonic() - self._start
+        told = Progressed(
+            self._states.total(), self._total, failed, self._pixels, seconds, tuple(self._doing())
+        )
+        self._manifest.write_status({"running": True, "seconds": round(seconds, 1), "pixels": self._pixels})
+        self._on_event(told)
+
+    def _doing(self) -> Iterator[tuple[str, str]]:
+        """Yield which worker does which scene, as far as that is known here."""
+        if self._client.status != "running":
+            return
+        for worker, keys in self._client.processing().items():
+            names = [self._flights[key].name for key in keys if key in self._flights]
+            yield str(worker), names[0] if names else ("a block of a large scene" if keys else "")
+
+    def _call_back(self) -> None:
+        """Put in place what has been heard, and take back the rest."""
+        with contextlib.suppress(Exception):  # a cluster that is lost
+            self._client.cancel([flight.future for flight in self._flights.values()], force=True)
+        names = {flight.name for flight in self._flights.values()}
+        self._flights = {}
+        self._commit(last=True)
+        self._manifest.put([replace(self._known(name), state="pending") for name in names])
+
+
+def finished(places: Places, digest: str, scene: Result, outcome: Outcome) -> Result:
+    """Return what the manifest says of a scene that has come to an end."""
+    ending = outcome.ending
+    state: Any = "quarantined" if ending == "killed" else ending
+    files = [os.path.relpath(path, places.out) for path in places.targets(scene.name)]
+    whole = ending in ("done", "partial")
+    return replace(
+        scene,
+        state=state,
+        reason=outcome.reason,
+        digest=digest,
+        seconds=outcome.seconds,
+        features=outcome.features,
+        coverage=outcome.coverage,
+        pixels=outcome.pixels,
+        tries=0 if whole else scene.tries,
+        files=tuple(files) if whole else (),
+    )
+
+
+def _taken(ended: queue.SimpleQueue[str], timeout: float) -> Iterator[str]:
+    try:
+        yield ended.get(timeout=timeout)
+        while True:
+            yield ended.get_nowait()
+    except queue.Empty:
+        return

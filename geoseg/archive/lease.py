@@ -1,0 +1,192 @@
+"""One coordinator at a time for an archive: a file that says which.
+
+The file is made so that it fails where it exists. It names its holder; its time of modification is
+his last sign of life. Before anything is put in place the holder reads it again: whoever has been
+replaced by another finds out there, and puts nothing in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import secrets
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from geoseg.errors import GeosegError, UnwritableOutput
+from geoseg.files import telling_full_disks
+
+HEARTBEAT_SECONDS = 10.0
+"""How often the holder of a lease gives a sign of life."""
+
+
+class LeaseHeld(GeosegError):
+    """Another run holds the archive, or has taken it over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process, told from all others on all machines.
+
+    Parameters
+    ----------
+    host : str
+        Name of the machine, and of the container where that has processes of its own.
+    pid : int
+    started : float
+        When the process was started: a number is given to another process one day.
+    id : str
+        Random.
+    """
+
+    host: str
+    pid: int
+    started: float
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @classmethod
+    def here(cls) -> Self:
+        """Return this process."""
+        return cls(_host(), os.getpid(), _started(os.getpid()) or 0.0)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether that process is known to have ended: it was on this machine, and is no more."""
+        return self.host == _host() and _started(self.pid) != self.started
+
+
+class Lease:
+    """The right to put results in place in a folder, from entering to leaving.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    take_over : bool
+        Take it from whoever holds it.
+
+    Raises
+    ------
+    LeaseHeld
+        If another holds it, and is not known to have ended.
+    UnwritableOutput
+        If the file cannot be made.
+    """
+
+    def __init__(self, path: Path, *, take_over: bool = False) -> None:
+        self._path = path
+        self._take_over = take_over
+        self._me = Holder.here()
+        self._next = 0.0
+
+    @property
+    def id(self) -> str:
+        """Names this run."""
+        return self._me.id
+
+    def __enter__(self) -> Self:
+        for _ in range(100):
+            if self._create():
+                return self
+            holder = self._read()
+            if self._take_over or (holder is not None and holder.is_gone):
+                self._retire(holder)
+            elif holder is not None or self._age() > 1.0:
+                break
+            else:  # it has gone, or is about to be written
+                time.sleep(0.05)
+        raise LeaseHeld(self._told(self._read()))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._read() == self._me:
+            self._path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Read the lease again, and give a sign of life now and then.
+
+        Raises
+        ------
+        LeaseHeld
+            If another has it now.
+        """
+        holder = self._read()
+        if holder != self._me:
+            who = "nobody" if holder is None else f"process {holder.pid} on {holder.host}"
+            raise LeaseHeld(f"{self._path.parent}: was taken over by {who}; this run puts nothing in place")
+        if time.monotonic() >= self._next:
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
+            self._next = time.monotonic() + HEARTBEAT_SECONDS
+
+    def _create(self) -> bool:
+        try:
+            with telling_full_disks(self._path), self._path.open("x", encoding="utf-8") as file:
+                json.dump(asdict(self._me), file)
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if isinstance(error, GeosegError):
+                raise
+            raise UnwritableOutput(f"{self._path}: cannot be made ({error.strerror})") from error
+        return True
+
+    def _read(self) -> Holder | None:
+        """Return who holds it; None: nobody, or the file says nothing."""
+        try:
+            return Holder(**json.loads(self._path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _retire(self, holder: Holder | None) -> None:
+        """Take the file away, unless it is another's by now."""
+        aside = self._path.with_name(f".{self._path.name}-{secrets.token_hex(4)}")
+        with contextlib.suppress(FileNotFoundError):
+            self._path.rename(aside)
+            if Lease(aside)._read() != holder:
+                with contextlib.suppress(OSError):
+                    os.link(aside, self._path)
+            aside.unlink()
+
+    def _age(self) -> float:
+        with contextlib.suppress(OSError):
+            return time.time() - self._path.stat().st_mtime
+        return 0.0
+
+    def _told(self, holder: Holder | None) -> str:
+        who = "somebody" if holder is None else f"process {holder.pid} on {holder.host.partition(' ')[0]}"
+        return (
+            f"{self._path.parent}: is being worked by {who}, last heard of {self._age():.0f} s ago; "
+            "if that run is no more, give --take-over"
+        )
+
+
+def _host() -> str:
+    """Return the name of this machine, with that of the space that its process numbers are of."""
+    with contextlib.suppress(OSError):
+        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
+    return platform.node()
+
+
+def _started(pid: int) -> float | None:
+    """Return when a process of this machine was started, by a clock that nobody sets; None: it has ended."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        if not psutil.LINUX:
+            return float(process.create_time())
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        return float(status.rpartition(")")[2].split()[19])
+    except (psutil.NoSuchProcess, OSError):
+        return None

@@ -1,0 +1,292 @@
+"""A run over an archive: what is to do, doing it, and what has become of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from geoseg.archive.cluster import check_places, opened
+from geoseg.archive.coordinator import Coordinator, Progressed, finished
+from geoseg.archive.entries import Entry, entries_of
+from geoseg.archive.lease import Lease
+from geoseg.archive.manifest import FINISHED, Manifest, Result, stem
+from geoseg.archive.options import OF_THE_RUN, BatchOptions
+from geoseg.archive.publish import left_behind, move_into_place, remove_runs
+from geoseg.archive.scene import Job, Places, choose_recipe
+from geoseg.errors import InvalidOption, UnwritableOutput
+from geoseg.files import fingerprint, sha256, telling_full_disks
+from geoseg.models.bundle import Bundle, find_model
+from geoseg.prediction.options import AUTO, PredictOptions
+from geoseg.raster.drivers import remote_uri
+
+COMPUTES = "computes in"
+"""Under this name the facts that fix a result hold which predictor computes it, in which precision."""
+
+NOT_OPTIONS = OF_THE_RUN | {"raster", "resume", "overwrite", "model", "aoi"}
+"""Fields that the digest does not hold as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run over an archive did.
+
+    Parameters
+    ----------
+    results : tuple of Result
+        All scenes that the sources name.
+    before : int
+        Of them, those that had come to an end before this run.
+    """
+
+    results: tuple[Result, ...]
+    before: int
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many scenes are in which state."""
+        return Counter(result.state for result in self.results)
+
+    @property
+    def troubles(self) -> tuple[Result, ...]:
+        """The scenes that have no whole result."""
+        return tuple(result for result in self.results if result.state != "done")
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 some not, or in part."""
+        return 1 if self.troubles else 0
+
+
+def run_batch(
+    sources: Sequence[str],
+    out: Path,
+    options: PredictOptions,
+    batch: BatchOptions | None = None,
+    client: Any = None,
+    on_event: Callable[[Progressed], None] = lambda _: None,
+) -> Summary:
+    """Predict many scenes; what an earlier run has done is not done again.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        See `geoseg.archive.entries.entries_of`.
+    out : Path
+        Folder of the archive's results.
+    options : PredictOptions
+        For each scene; ``raster`` is a folder.
+    batch : BatchOptions, optional
+    client : distributed.Client, optional
+        Of a cluster to work on; it stays open.
+    on_event : callable
+        Called with `Progressed`.
+
+    Raises
+    ------
+    GeosegError
+        If a source, the folder or the options cannot be used, another run is at work there, or none of
+        the scenes that are left can be done, as where the disk is full.
+    """
+    batch = batch or BatchOptions()
+    folder = make_folder(out)
+    raster = None if options.raster is None else make_folder(options.raster)
+    without = [folder] if raster is None else [folder, raster]
+    entries = list(_of_shard(entries_of(sources, without=without), batch.shard))
+    bundle = find_model(options.model)
+    shared = shared_options(options, bundle)
+    with ExitStack() as stack:
+        lease_path = folder / f"{stem('lease', batch.shard)}.json"
+        lease = stack.enter_context(Lease(lease_path, take_over=batch.take_over))
+        manifest = stack.enter_context(Manifest(folder, batch.shard))
+        places = Places(folder, raster, f"{stem('.run', batch.shard)}-{lease.id}", f".{batch.format}")
+        stack.callback(remove_runs, places, own=True)
+        archive = Archive(places, manifest, lease, entries, batch)
+        made = facts_of(shared, bundle)
+        # Which predictor computes is known only where one is loaded: nothing is, where all is done.
+        computes = json.loads(manifest.facts().get("made", "{}")).get(COMPUTES)
+        todo = archive.prepare({**made, COMPUTES: computes}) if computes else None
+        if todo != []:
+            client = stack.enter_context(opened(options, len(entries), client))
+            _begin(places, lease.id)
+            check_places(client, places, lease.id, [entry.location for entry in entries])
+            recipe = client.submit(choose_recipe, shared, pure=False).result()
+            made = {**made, COMPUTES: recipe.name}
+            if todo is None or recipe.name != computes:
+                todo = archive.prepare(made)
+            job = Job(places, shared, recipe, digest_of(made))
+            try:
+                Coordinator(job, manifest, lease, client, on_event).work(todo)
+            finally:
+                manifest.write_status({"running": False}, now=True)
+        names = {entry.name for entry in entries}
+        results = tuple(result for result in manifest.results() if result.name in names)
+    return Summary(results, len(entries) - len(todo))
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder of results, and return its absolute path.
+
+    Raises
+    ------
+    UnwritableOutput
+    """
+    if remote_uri(os.fspath(path).replace(":/", "://", 1).replace(":///", "://", 1)) is not None:
+        raise UnwritableOutput(f"{path}: results need a folder on a disk that all workers share, not a URL")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritableOutput(f"{path}: cannot be made ({error.strerror})") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UnwritableOutput(f"{path}: the folder is not writable")
+    return path.absolute()
+
+
+def shared_options(options: PredictOptions, bundle: Bundle) -> PredictOptions:
+    """Return the options that each scene is predicted with, in a worker that may lie elsewhere."""
+    memory = options.max_memory
+    if memory != AUTO and options.workers:
+        memory //= options.workers
+    return options.model_copy(
+        update={
+            "model": str(bundle.path.absolute()),
+            "aoi": None if options.aoi is None else options.aoi.absolute(),
+            "raster": None,
+            "workers": None,
+            "scheduler": None,
+            "max_memory": memory,
+            "overwrite": True,
+        }
+    )
+
+
+def facts_of(options: PredictOptions, bundle: Bundle) -> dict[str, Any]:
+    """Return all that fixes a result, but for the scene and what the model is computed in."""
+    return {
+        "model": f"{bundle.path.name} {bundle.card.digest[:16]}",
+        "aoi": None if options.aoi is None else sha256(options.aoi),
+        **options.model_dump(mode="json", exclude=set(NOT_OPTIONS)),
+        "geoseg": version("geoseg"),
+    }
+
+
+def digest_of(made: Mapping[str, Any]) -> str:
+    """Return a digest of the facts that fix a result."""
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Scenes, and what is known of them.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        Those of this run.
+    """
+
+    places: Places
+    manifest: Manifest
+    lease: Lease
+    entries: Sequence[Entry]
+    batch: BatchOptions
+
+    def prepare(self, made: Mapping[str, Any]) -> list[str]:
+        """Write down what is to do, and return it.
+
+        What an earlier run had finished when it was killed is put in place.
+
+        Parameters
+        ----------
+        made : mapping
+            The facts that fix a result.
+
+        Raises
+        ------
+        InvalidOption
+            If results are in the way that were made otherwise, and are not to be done again.
+        """
+        digest = digest_of(made)
+        self.lease.check()
+        unheard = {outcome.name: outcome for outcome in left_behind(self.places) if outcome.digest == digest}
+        todo: list[str] = []
+
+        def results() -> Iterator[Result]:
+            for entry in self.entries:
+                result = self._expected(entry, identity_of(entry), made, digest)
+                outcome = unheard.get(entry.name)
+                wanted = outcome and result.state == "pending" and outcome.identity == result.identity
+                if outcome and wanted and move_into_place(self.places, outcome):
+                    result = finished(self.places, digest, result, outcome)
+                if result.state == "pending":
+                    todo.append(result.name)
+                yield result
+
+        self.manifest.put(results())
+        self.manifest.set_facts(made=json.dumps(made))
+        remove_runs(self.places)
+        return todo
+
+    def _expected(self, entry: Entry, identity: str, made: Mapping[str, Any], digest: str) -> Result:
+        """Return a scene as it is before the run: pending where there is something to do."""
+        known, out = self.manifest.get(entry.name), self.places.out
+        new = replace(Result.of(entry), identity=identity)
+        if known is None:
+            return new
+        unchanged = known.identity == identity
+        if known.state in FINISHED and not self.batch.redo:
+            if known.digest != digest:
+                raise InvalidOption(f"{out}: {self._difference(made)}; give --redo, or another --out")
+            if known.location != entry.location and not unchanged:
+                raise InvalidOption(
+                    f"{out}: {known.name} is the result of {known.location}, not of {entry.location}; "
+                    "give another --out, or --redo to replace it"
+                )
+        retried = self.batch.retry is not None
+        lasting = ("done",) if retried else ("done", "partial", "failed", "quarantined")
+        there = all((out / path).exists() for path in known.files)
+        if unchanged and known.digest == digest and known.state in lasting and there:
+            return replace(known, location=entry.location)
+        return replace(new, tries=known.tries if unchanged and not retried else 0)
+
+    def _difference(self, made: Mapping[str, Any]) -> str:
+        """Say how the results that are there were made otherwise."""
+        before = json.loads(self.manifest.facts().get("made", "{}"))
+        for name, value in made.items():
+            if name in before and before[name] != value:
+                return f"holds results made with {name} {before[name]}, not {value}"
+        return "holds results made with another model or other options"
+
+
+def identity_of(entry: Entry) -> str:
+    """Return what tells a scene's content from any other; empty where it cannot be read."""
+    try:
+        return fingerprint(Path(entry.location))
+    except OSError:
+        return ""
+
+
+def _begin(places: Places, text: str) -> None:
+    """Make the folders of a run, with a file that workers know it by."""
+    for root in places.roots:
+        try:
+            with telling_full_disks(root / places.run):
+                (root / places.run).mkdir(exist_ok=True)
+                places.token.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UnwritableOutput(f"{root / places.run}: cannot be made ({error})") from error
+
+
+def _of_shard(entries: Iterable[Entry], shard: tuple[int, int] | None) -> Iterator[Entry]:
+    """Yield the entries of a shard: by name, so that it does not depend on what else there is."""
+    for entry in entries:
+        number = int.from_bytes(hashlib.sha256(entry.name.encode()).digest()[:8], "big")
+        if shard is None or number % shard[1] == shard[0] - 1:
+            yield entry

@@ -1,0 +1,308 @@
+"""What a worker does with one scene of an archive, and the place where it leaves the result.
+
+Results are written into a folder of the run and moved into place by the coordinator: a worker that
+outlived its run changes nothing. A report is written last, so that whoever finds one has it all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from geoseg.backends.select import PredictorRecipe
+from geoseg.errors import (
+    BackendUnavailable,
+    GeosegError,
+    InvalidModel,
+    MissingExtra,
+    NoSpaceLeft,
+    UnwritableOutput,
+)
+from geoseg.files import replacing
+from geoseg.prediction.decide import Model
+from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.report import Event, Planned, RunReport
+from geoseg.prediction.session import Session
+
+Ending = Literal["done", "partial", "failed", "large", "killed", "stop"]
+
+_OF_THE_RUN = (NoSpaceLeft, InvalidModel, BackendUnavailable, MissingExtra)
+"""Errors that the next scene would meet as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the results of a run are to be, and where workers write them.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the archive, absolute.
+    raster : Path or None
+        Folder of the rasters, absolute.
+    run : str
+        Name of the folder, in both, that workers write into.
+    suffix : str
+        Of the vector files: names the format.
+    """
+
+    out: Path
+    raster: Path | None
+    run: str
+    suffix: str
+
+    @property
+    def token(self) -> Path:
+        """The file by which a worker knows that it sees the folder of the run."""
+        return self.out / self.run / "run"
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders that results are in."""
+        return (self.out,) if self.raster is None else (self.out, self.raster)
+
+    def targets(self, name: str) -> tuple[Path, ...]:
+        """Return the files of a result, where they are to be."""
+        vector = self.out / f"{name}{self.suffix}"
+        return (vector,) if self.raster is None else (vector, self.raster / f"{name}.tif")
+
+    def staged(self, target: Path) -> Path:
+        """Return where a worker writes what is to be moved to `target`."""
+        root = self.raster if self.raster is not None and target.suffix == ".tif" else self.out
+        return root / self.run / target.relative_to(root)
+
+    def report(self, name: str) -> Path:
+        """Return the file that says what became of a scene."""
+        return self.out / self.run / f"{name}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all scenes of a run have in common; travels with each.
+
+    Parameters
+    ----------
+    places : Places
+    options : PredictOptions
+        Those that all scenes share.
+    recipe : PredictorRecipe
+    digest : str
+        Of model and options.
+    """
+
+    places: Places
+    options: PredictOptions
+    recipe: PredictorRecipe
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a scene that a worker has had.
+
+    Parameters
+    ----------
+    name : str
+    ending : Ending
+        ``large``: it was left, as it takes all workers; ``killed``: workers died of it; ``stop``: the
+        others would meet the same, such as a full disk.
+    reason : str
+    blocks : int
+        Blocks that were inferred, or that a scene has that was left.
+    deaths : int
+        Workers that died of it.
+    run : str
+        Name of the folder that the files are in.
+    """
+
+    name: str
+    ending: Ending
+    reason: str = ""
+    run: str = ""
+    identity: str = ""
+    digest: str = ""
+    seconds: float = 0.0
+    features: int | None = None
+    coverage: float | None = None
+    pixels: int | None = None
+    blocks: int = 0
+    deaths: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A scene on its way to a worker.
+
+    Parameters
+    ----------
+    name, location, bands
+        See `geoseg.archive.entries.Entry`.
+    identity : str
+        Of what lies there.
+    """
+
+    name: str
+    location: str
+    identity: str
+    bands: tuple[int, ...] | None = None
+
+
+class TooLarge(Exception):
+    """A scene of more blocks than one worker is to do."""
+
+
+def work_scene(job: Job, scene: Scene, limit: int) -> Outcome:
+    """Do a scene in this process, unless it has more than `limit` blocks."""
+    return _attempt(job, scene, _session(job), _refusing(limit))
+
+
+def conduct_scene(job: Job, scene: Scene) -> Outcome:
+    """Do a scene on all workers: its blocks go from worker to worker, the polygons come here."""
+    from distributed import worker_client
+    from distributed.scheduler import KilledWorker
+
+    model = Model(job.options, job.recipe, _cores())
+    try:
+        with worker_client() as client:
+            return _attempt(job, scene, Session(job.options, model, client), _welcome)
+    except KilledWorker as error:
+        deaths = error.allowed_failures + 1
+        return Outcome(scene.name, "killed", f"{deaths} workers died of one of its blocks", deaths=deaths)
+
+
+def _attempt(job: Job, scene: Scene, session: Session, on_event: Callable[[Event], None]) -> Outcome:
+    began = time.monotonic()
+    name, (out, *raster) = scene.name, job.places.targets(scene.name)
+    own = {"raster": raster[0] if raster else None, "bands": scene.bands or job.options.bands}
+    options = job.options.model_copy(update=own)
+    try:
+        _make_room(job.places, name)
+        report = session.predict(scene.location, out, options, on_event, job.places.staged)
+        outcome = _outcome(job, scene, report, time.monotonic() - began)
+        _write(job.places.report(name), asdict(outcome))
+        return outcome
+    except TooLarge as large:
+        return Outcome(name, "large", blocks=large.args[0])
+    except GeosegError as error:
+        writable = os.access(job.places.out / job.places.run, os.W_OK)
+        ending: Ending = "failed" if writable and not isinstance(error, _OF_THE_RUN) else "stop"
+        return Outcome(name, ending, str(error), seconds=time.monotonic() - began)
+    except Exception as error:
+        if _is_of_dask(error):
+            raise
+        return Outcome(name, "failed", f"a defect in geoseg: {type(error).__name__}: {error}")
+
+
+def _is_of_dask(error: BaseException) -> bool:
+    """Whether the cluster is in trouble, rather than the scene."""
+    from concurrent.futures import CancelledError
+
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import KilledWorker
+
+    return isinstance(error, KilledWorker | CommClosedError | CancelledError)
+
+
+def _make_room(places: Places, name: str) -> None:
+    run = places.out / places.run
+    if not run.is_dir():
+        raise UnwritableOutput(f"{run}: is gone: that run is over, or this worker does not see it")
+    try:
+        for target in places.targets(name):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            places.staged(target).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritableOutput(f"{error.filename}: cannot be made ({error.strerror})") from error
+
+
+def _refusing(limit: int) -> Callable[[Event], None]:
+    def refuse(event: Event) -> None:
+        if isinstance(event, Planned):
+            rows, cols = event.plan.tiles.block_shape
+            if rows * cols > limit:
+                from geoseg.raster.scene import close_scene
+
+                close_scene(event.plan.scene)
+                raise TooLarge(rows * cols)
+
+    return refuse
+
+
+def _welcome(_event: Event) -> None:
+    """Take any scene."""
+
+
+def _outcome(job: Job, scene: Scene, report: RunReport, seconds: float) -> Outcome:
+    failures = report.tally.failures
+    reason = f"{len(failures)} tiles could not be read, the first: {failures[0].reason}" if failures else ""
+    rows, cols = report.plan.tiles.block_shape
+    return Outcome(
+        scene.name,
+        "partial" if failures else "done",
+        reason,
+        job.places.run,
+        scene.identity,
+        job.digest,
+        round(seconds, 3),
+        report.features,
+        round(report.coverage, 6),
+        report.pixels,
+        max(0, rows * cols - report.blocks_known),
+    )
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(facts), encoding="utf-8")
+
+
+_opening = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _opened(options: PredictOptions, recipe: PredictorRecipe, cores: int) -> Session:
+    return Session(options, Model(options, recipe, cores))
+
+
+def _session(job: Job) -> Session:
+    """Return the session of this process for a run: model and compiled network are opened once."""
+    with _opening:
+        return _opened(job.options, job.recipe, _cores())
+
+
+def _cores() -> int:
+    """Return the cores that this worker may use: the threads that it was started with."""
+    from distributed import get_worker
+
+    return int(get_worker().state.nthreads)
+
+
+def unseen_folders(places: Places, text: str, sources: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the folders that this worker needs and does not see.
+
+    Parameters
+    ----------
+    text : str
+        What is in `Places.token`: another folder of the same path is no good.
+    sources : tuple of str
+        Folders of scenes.
+    """
+    try:
+        seen = places.token.read_text(encoding="utf-8") == text
+    except OSError:
+        seen = False
+    rasters = (str(root / places.run) for root in places.roots[1:])
+    unseen = tuple(folder for folder in (*rasters, *sources) if not os.path.exists(folder))
+    return unseen if seen else (str(places.out), *unseen)
+
+
+def choose_recipe(options: PredictOptions) -> PredictorRecipe:
+    """Load the model on this worker, and return how all others load the same."""
+    return Model(options, cores=_cores()).recipe

@@ -1,0 +1,76 @@
+"""``geoseg batch``: many scenes to polygons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from geoseg.archive.options import BatchOptions
+from geoseg.cli.options import options_of
+from geoseg.prediction.options import PredictOptions
+
+NOT_HERE = ("bbox", "overwrite", "resume")
+"""Options of one scene that an archive has no use for."""
+
+
+@click.command()
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the results: a file a scene.",
+)
+@options_of(BatchOptions)
+@options_of(PredictOptions, without=NOT_HERE)
+@click.option(
+    "--status",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Show how far an archive is, and what failed; nothing is done.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line a scene on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+def batch(
+    sources: tuple[str, ...],
+    out: Path | None,
+    status: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Segment the scenes of an archive and write a file of polygons for each.
+
+    SOURCE is a folder, a pattern in quotes, or a raster. The same command goes on where it was stopped, and
+    does nothing twice. With --raster FOLDER, a raster of each scene goes there.
+
+    \b
+    Examples:
+      geoseg batch scenes/ --out results
+      geoseg batch 'archive/**/*.tif' --out results --workers 8
+      geoseg batch scenes/ --out results --scheduler tcp://head:8786
+      geoseg batch --status results
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    from geoseg.cli.batch_display import BatchDisplay, show_status, summarize
+
+    if status is not None:
+        return show_status(status, as_json=as_json)
+    if out is None or not sources:
+        raise click.UsageError("takes SOURCE... and --out DIR; or --status DIR alone")
+    from geoseg.archive.run import run_batch
+
+    run = BatchOptions(**{name: options.pop(name) for name in BatchOptions.model_fields})
+    chosen = PredictOptions(**options)
+    with BatchDisplay(quiet=quiet) as display:
+        summary = run_batch(sources, out, chosen, run, on_event=display)
+    if not quiet:
+        summarize(summary, out)
+    if as_json:
+        for result in summary.results:
+            click.echo(json.dumps(result.as_json()))
+    return summary.exit_code

@@ -1,0 +1,110 @@
+"""What a user sees of an archive: progress with a line a worker, the summary, the status."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geoseg.cli.progress import LINE_SECONDS, Display, duration
+
+if TYPE_CHECKING:
+    from geoseg.archive.coordinator import Progressed
+    from geoseg.archive.run import Summary
+
+SHOWN = 20
+"""Workers, or scenes that failed, that are shown one by one."""
+
+STATES = ("done", "partial", "running", "pending", "failed", "quarantined")
+
+
+class BatchDisplay(Display):
+    """How far a run over an archive is; call it with what it tells."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self._live_view: Any = None
+
+    def __call__(self, told: Progressed) -> None:
+        """Show how far the run is, and what each worker does."""
+        if self._live:
+            self._show(told)
+        elif not self._quiet and time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            click.echo(f"geoseg: {progress_line(told)}", err=True)
+
+    def _show(self, told: Progressed) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        if self._bar is None:
+            self._bar = Live(console=Console(stderr=True), transient=True, refresh_per_second=2)
+            self._bar.start()
+        lines = [progress_line(told), *worker_lines(told)]
+        self._bar.update("\n".join(line.replace("[", "\\[") for line in lines))
+
+
+def progress_line(told: Progressed) -> str:
+    """Return how far a run is, in one line."""
+    speed = told.pixels / 1e6 / max(told.seconds, 1e-9)
+    left = told.seconds * (told.scenes_total / max(told.scenes, 1) - 1)
+    about = f", about {duration(left)} left" if told.scenes else ""
+    failed = f", {told.failed} not whole" if told.failed else ""
+    return f"{told.scenes:,}/{told.scenes_total:,} scenes, {speed:.1f} MPix/s{about}{failed}"
+
+
+def worker_lines(told: Progressed) -> list[str]:
+    """Return what each worker does, a line each."""
+    shown = [f"  {worker}  {doing or 'idle'}" for worker, doing in told.doing[:SHOWN]]
+    more = len(told.doing) - SHOWN
+    return [*shown, *([f"  and {more} more workers"] if more > 0 else [])]
+
+
+def summarize(summary: Summary, out: Path) -> None:
+    """Print what was done, one fact a line, on stderr."""
+    states = ", ".join(f"{summary.counts[state]:,} {state}" for state in STATES if summary.counts.get(state))
+    before = f" ({summary.before:,} of them before this run)" if summary.before else ""
+    click.echo(f"scenes     {states}{before}", err=True)
+    click.echo(f"results    {out}", err=True)
+    _print_troubles([(one.name, one.state, one.reason) for one in summary.troubles], err=True)
+
+
+def show_status(folder: Path, *, as_json: bool) -> int:
+    """Print the status of an archive, and return the exit code: 1 where scenes are not whole."""
+    from geoseg.archive.manifest import read_status
+
+    statuses = read_status(folder)
+    scenes = [scene for status in statuses for scene in status["scenes"]]
+    troubles = [scene for scene in scenes if scene["state"] in ("failed", "partial", "quarantined")]
+    if as_json:
+        for scene in scenes:
+            click.echo(json.dumps(scene))
+        return 1 if troubles else 0
+    for line in status_lines(statuses):
+        click.echo(line)
+    _print_troubles([(one["name"], one["state"], one["reason"]) for one in troubles], err=False)
+    return 1 if troubles else 0
+
+
+def status_lines(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the status of an archive, or of each of its shards, a line a state."""
+    lines = []
+    for status in statuses:
+        ago = duration(max(0.0, time.time() - status["written"]))
+        lines.append(f"{'running' if status['running'] else 'not running'}, as of {ago} ago")
+        total = sum(status["states"].values())
+        counts = {state: status["states"].get(state, 0) for state in STATES}
+        lines += [f"{state:<12}{count:>9,}" for state, count in counts.items() if count]
+        lines.append(f"{'scenes':<12}{total:>9,}")
+    return lines
+
+
+def _print_troubles(troubles: list[tuple[str, str, str]], *, err: bool) -> None:
+    for name, state, reason in troubles[:SHOWN]:
+        click.echo(f"{state:<12}{name}: {reason}", err=err)
+    if len(troubles) > SHOWN:
+        click.echo(f"and {len(troubles) - SHOWN} more (--status DIR --json lists all)", err=err)

@@ -1,0 +1,79 @@
+"""One run at a time holds an archive, and whoever lost it puts nothing in place."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from geoseg.archive.lease import Holder, Lease, LeaseHeld
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lease.json"
+
+
+def write(path: Path, holder: Holder) -> None:
+    path.write_text(json.dumps(asdict(holder)))
+
+
+def ended() -> Holder:
+    """A process of this machine that has ended."""
+    script = "from geoseg.archive.lease import *; print(json.dumps(asdict(Holder.here())))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return Holder(**json.loads(done.stdout))
+
+
+def test_a_lease_is_one_file_for_one_holder(path: Path) -> None:
+    with Lease(path) as lease:
+        lease.check()
+        with pytest.raises(LeaseHeld, match="is being worked by process"), Lease(path):
+            pass
+        lease.check()
+    assert not path.exists()
+    with Lease(path):
+        pass
+
+
+def test_a_run_of_this_machine_that_ended_is_followed(path: Path) -> None:
+    write(path, ended())
+    with Lease(path) as lease:
+        lease.check()
+
+
+def test_a_number_that_another_process_has_by_now_is_of_no_use(path: Path) -> None:
+    write(path, replace(Holder.here(), started=1.0))
+    with Lease(path) as lease:
+        lease.check()
+
+
+def test_a_run_of_another_machine_is_left_alone_unless_asked(path: Path) -> None:
+    write(path, replace(ended(), host="elsewhere"))
+    with pytest.raises(LeaseHeld, match=r"elsewhere.*--take-over"), Lease(path):
+        pass
+    with Lease(path, take_over=True) as lease:
+        lease.check()
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"host": 1}', "[]", "\0"])
+def test_a_lease_that_says_nothing_is_left_alone_unless_asked(path: Path, content: str) -> None:
+    path.write_text(content)
+    with pytest.raises(LeaseHeld, match="somebody"), Lease(path):
+        pass
+    with Lease(path, take_over=True) as lease:
+        lease.check()
+
+
+def test_whoever_lost_it_finds_out_and_takes_nothing_away(path: Path) -> None:
+    with Lease(path) as first, Lease(path, take_over=True) as second:
+        with pytest.raises(LeaseHeld, match="taken over"):
+            first.check()
+        second.check()
+        first.__exit__(None, None, None)
+        second.check()
+    assert not path.exists()
