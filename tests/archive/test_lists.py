@@ -164,7 +164,7 @@ def test_a_geopackage_of_pixels_is_a_scene(tmp_path: Path) -> None:
     import rasterio
 
     path = tmp_path / "scene.gpkg"
-    place = {"crs": "EPSG:3857", "transform": rasterio.Affine(1, 0, 0, 0, -1, 0)}
+    place = {"crs": "EPSG:3857", "transform": rasterio.Affine(2, 0, 10, 0, -2, 10)}
     with rasterio.open(
         path, "w", driver="GPKG", width=8, height=8, count=3, dtype="uint8", **place
     ) as raster:
