@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
@@ -16,6 +17,9 @@ from geoseg.values import GeoBox, Window
 from geoseg.vectorfiles.crs import without_crs
 from geoseg.vectorfiles.layers import read_layer, repair
 from geoseg.vectorfiles.placing import extent_of, extents, in_degrees, place_in_pixels
+
+if TYPE_CHECKING:
+    import pyproj
 
 _asking = threading.Lock()
 _LEAF = 32
@@ -59,6 +63,28 @@ def read_aoi(
     name = os.fspath(path)
     if geobox.crs is None:
         raise InvalidOption(f"{name}: the scene has no CRS, so an area of interest cannot be placed in it")
+    areas, crs = read_areas(path, layer=layer, option=option, memory=memory)
+    inside = areas_within(areas, crs, geobox, name)
+    if inside is None:
+        raise InvalidOption(f"{name}: lies outside the scene: {extents(areas, crs, geobox)}")
+    return inside
+
+
+def read_areas(
+    path: str | os.PathLike[str],
+    *,
+    layer: str | None = None,
+    option: str = "--aoi-layer",
+    memory: int | None = None,
+) -> tuple[BaseGeometry, pyproj.CRS]:
+    """Return the union of the areas of a vector file, and their CRS; parameters as for `read_aoi`.
+
+    Raises
+    ------
+    InvalidOption
+        If the file cannot be read, has no CRS or no areas.
+    """
+    name = os.fspath(path)
     found = read_layer(Path(name), name, layer=layer, option=option, memory=memory)
     if found.crs is None:
         raise without_crs(Path(name))
@@ -66,10 +92,18 @@ def read_aoi(
     areas = shapely.union_all(whole[areal])
     if areas.is_empty:
         raise InvalidOption(f"{name}: holds no polygons")
-    inside = _cut(place_in_pixels(areas, found.crs, geobox, name), geobox)
-    if inside is None:
-        raise InvalidOption(f"{name}: lies outside the scene: {extents(areas, found.crs, geobox)}")
-    return inside
+    return areas, found.crs
+
+
+def areas_within(areas: BaseGeometry, crs: pyproj.CRS, geobox: GeoBox, name: str) -> BaseGeometry | None:
+    """Return what of some areas lies on a grid that has a CRS, in its pixel coordinates; None: nothing.
+
+    Raises
+    ------
+    InvalidOption
+        If one CRS is not defined where the other is needed.
+    """
+    return _cut(place_in_pixels(areas, crs, geobox, name), geobox)
 
 
 def bbox_aoi(west: float, south: float, east: float, north: float, geobox: GeoBox) -> BaseGeometry:
