@@ -57,7 +57,7 @@ def test_many_scenes_are_run_as_each_alone(
     for scene in scenes:
         predict_scene(scene, one / f"{scene.stem}.geojsonl", options())
     chosen = counted(monkeypatch, select, "choose_predictor")
-    connected = counted(monkeypatch, schedulers, "_connect")
+    connected = counted(monkeypatch, schedulers, "connect")
     with Session(options(workers=workers)) as session:
         for scene in scenes:
             assert session.predict(scene, many / f"{scene.stem}.geojsonl").features > 0
