@@ -116,7 +116,7 @@ def _level(dataset: rasterio.DatasetReader, scene: SceneInfo, overview: int | No
         # GDAL gives no offsets at all for overviews that it makes up (from inside a JPEG).
         if present is None or present.all() or (overview is not None and not present.any()):
             return None
-        row, col = (int(place) for place in np.argwhere(~present)[0])
+        row, col = np.argwhere(~present)[0].tolist()
         absent = Window(row * height, col * width, height, width)
         if not _is_nodata(level, scene, absent.intersection(Window(0, 0, *level.shape))):
             return None
@@ -134,9 +134,8 @@ def _present(
     present = np.zeros(shape, bool)
     for row, col in np.ndindex(*shape):
         item = f"BLOCK_OFFSET_{col}_{row}"
-        present[row, col] = any(
-            dataset.get_tag_item(item, "TIFF", bidx=band, ovr=overview) is not None for band in bands
-        )
+        found = [dataset.get_tag_item(item, "TIFF", bidx=band, ovr=overview) for band in bands]
+        present[row, col] = found.count(None) < len(found)
     return present
 
 

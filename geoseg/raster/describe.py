@@ -122,33 +122,19 @@ class SceneInfo:
     @property
     def validity(self) -> tuple[str, ...]:
         """Where validity comes from: nodata, mask, alpha, palette, NaN; empty if all is data."""
-        nodata = all(stored_nodata(b.nodata, self._dtype(b)) is not None for b in self.stored_bands)
+        index = "uint16" if self.palette else None
         sources = {
-            "nodata": nodata,
+            "nodata": None not in [stored_nodata(b.nodata, index or b.dtype) for b in self.stored_bands],
             "mask": self.mask != "none",
             "alpha": bool(self.alpha),
-            "palette": any(color[3] == 0 for color in self.palette or ()),
-            "NaN": any(np.dtype(band.dtype).kind == "f" for band in self.bands),
+            "palette": 0 in [color[3] for color in self.palette or ()],
+            "NaN": "f" in [np.dtype(band.dtype).kind for band in self.bands],
         }
-        return tuple(name for name, present in sources.items() if present)
-
-    def _dtype(self, band: Band) -> str:
-        return "uint16" if self.palette else band.dtype
+        return tuple([name for name, present in sources.items() if present])
 
 
 def describe(dataset: rasterio.DatasetReader, source: Source, fingerprint: str, warped: bool) -> SceneInfo:
-    """Describe an open scene.
-
-    Parameters
-    ----------
-    dataset : DatasetReader
-        Open at full resolution.
-    source : Source
-        Where it came from.
-    fingerprint : str
-        Handed through.
-    warped : bool
-        Whether `dataset` is the warped view of a scene with ground control points.
+    """Describe an open scene, or the warped view of one that has only ground control points.
 
     Raises
     ------
@@ -156,17 +142,17 @@ def describe(dataset: rasterio.DatasetReader, source: Source, fingerprint: str, 
         If geoseg cannot work on such a raster; the message says why and what to do.
     """
     check_readable(dataset, source.name)
+    image, alpha = image_and_alpha(dataset)
     geobox, warnings = _geobox(dataset, source.name, warped)
-    mask = _mask(dataset)
-    palette = _palette(dataset)
-    overviews = () if warped or mask == "bands" else _overviews(dataset, source)
-    if mask == "dataset" and overviews and not _view(dataset, source, "mask,1"):
-        if _view(dataset, source, "1"):
-            warnings.append(
-                "its overviews do not carry its mask and are not used; rebuild them to read faster"
-            )
-        overviews = ()
-    bands = _bands(dataset, palette)
+    flags = [dataset.mask_flag_enums[i - 1] for i in image]
+    mask: Literal["none", "dataset", "bands"] = "bands" if [] in flags else "none"
+    for flag in flags:
+        if MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag:
+            mask = "dataset"
+    bands, palette = _bands(dataset, image)
+    overviews, lost = ((), False) if warped or mask == "bands" else _overviews(dataset, source, mask)
+    if lost:
+        warnings.append("its overviews do not carry its mask and are not used; rebuild them to read faster")
     if len(dataset.subdatasets) > 1:
         warnings.append(f"holds {len(dataset.subdatasets)} images; only the first is read")
     resolution = ground_resolution(geobox)
@@ -177,7 +163,7 @@ def describe(dataset: rasterio.DatasetReader, source: Source, fingerprint: str, 
         driver=dataset.driver if not warped else source.drivers[0],
         geobox=geobox,
         bands=bands,
-        alpha=tuple(i for i, color in _colors(dataset) if color == "alpha"),
+        alpha=alpha,
         mask=mask,
         palette=palette,
         warped=warped,
@@ -202,16 +188,16 @@ def check_readable(dataset: rasterio.DatasetReader, name: str) -> None:
         # PROJ opens such a file as soon as coordinates are carried over.
         if crs and (named := other_file(crs.to_wkt())):
             raise UnreadableScene(f"{name}: its CRS refers to another file ({named}); give it another CRS")
-    if all(color == "alpha" for _, color in _colors(dataset)):
+    if not image_and_alpha(dataset)[0]:
         raise UnreadableScene(f"{name}: has no image bands")
     if dataset.width * dataset.height > PIXEL_LIMIT:
         raise UnreadableScene(f"{name}: claims {dataset.width} x {dataset.height} pixels; is it damaged?")
-    if any("complex" in dtype for dtype in dataset.dtypes):
+    if "complex" in " ".join(dataset.dtypes):
         raise UnreadableScene(f"{name}: holds complex numbers; make an amplitude image of it first")
     rows, cols = dataset.block_shapes[0]
-    pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
     interleaved = dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
-    block = rows * cols * (pixel if interleaved else np.dtype(dataset.dtypes[0]).itemsize)
+    together = dataset.dtypes if interleaved else dataset.dtypes[:1]
+    block = rows * cols * sum([np.dtype(dtype).itemsize for dtype in together])
     if block > BLOCK_LIMIT:
         raise UnreadableScene(
             f"{name}: its blocks of {cols} x {rows} pixels take {block / 2**30:.1f} GiB each; "
@@ -240,60 +226,55 @@ def _geobox(dataset: rasterio.DatasetReader, name: str, warped: bool) -> tuple[G
     return GeoBox(dataset.height, dataset.width, transform, crs), warnings
 
 
-def _colors(dataset: rasterio.DatasetReader) -> list[tuple[int, str]]:
-    return [(i, color.name) for i, color in zip(dataset.indexes, dataset.colorinterp, strict=True)]
+def image_and_alpha(dataset: rasterio.DatasetReader) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the numbers of the bands that hold an image, and of those that hold alpha."""
+    alpha = tuple([i for i in dataset.indexes if dataset.colorinterp[i - 1].name == "alpha"])
+    return tuple([i for i in dataset.indexes if i not in alpha]), alpha
 
 
-def _bands(dataset: rasterio.DatasetReader, palette: Palette | None) -> tuple[Band, ...]:
-    image = [(i, color) for i, color in _colors(dataset) if color != "alpha"]
-    if palette is not None:
-        nodata = dataset.nodatavals[image[0][0] - 1]
-        rgb = ("red", "green", "blue")
-        return tuple(Band(i, "uint8", nodata, color=color) for i, color in enumerate(rgb, 1))
-    return tuple(
+def _bands(
+    dataset: rasterio.DatasetReader, image: tuple[int, ...]
+) -> tuple[tuple[Band, ...], Palette | None]:
+    """Return the image bands, and the palette of which they are made up where there is one."""
+    if len(image) == 1 and dataset.colorinterp[image[0] - 1].name == "palette":
+        colors, nodata = dataset.colormap(image[0]), dataset.nodatavals[image[0] - 1]
+        size = 256 if dataset.dtypes[image[0] - 1] == "uint8" else 65536
+        rgb = [Band(i, "uint8", nodata, color=color) for i, color in enumerate(("red", "green", "blue"), 1)]
+        return tuple(rgb), tuple([colors.get(index, (0, 0, 0, 255)) for index in range(size)])
+    bands = [
         Band(
             index=i,
             dtype=dataset.dtypes[i - 1],
             nodata=dataset.nodatavals[i - 1],
             scale=float(dataset.scales[i - 1]),
             offset=float(dataset.offsets[i - 1]),
-            color=color,
+            color=dataset.colorinterp[i - 1].name,
             description=dataset.descriptions[i - 1] or "",
         )
-        for i, color in image
-    )
+        for i in image
+    ]
+    return tuple(bands), None
 
 
-def _palette(dataset: rasterio.DatasetReader) -> Palette | None:
-    image = [i for i, color in _colors(dataset) if color != "alpha"]
-    if len(image) != 1 or dataset.colorinterp[image[0] - 1].name != "palette":
-        return None
-    colors = dataset.colormap(image[0])
-    size = 256 if dataset.dtypes[image[0] - 1] == "uint8" else 65536
-    return tuple(colors.get(index, (0, 0, 0, 255)) for index in range(size))
-
-
-def _mask(dataset: rasterio.DatasetReader) -> Literal["none", "dataset", "bands"]:
-    flags = [dataset.mask_flag_enums[i - 1] for i, color in _colors(dataset) if color != "alpha"]
-    if any(MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag for flag in flags):
-        return "dataset"
-    return "bands" if any(not flag for flag in flags) else "none"
-
-
-def _overviews(dataset: rasterio.DatasetReader, source: Source) -> tuple[tuple[int, int], ...]:
-    sizes = []
-    for level in range(len(dataset.overviews(1))):
-        with opened(source.uri, (dataset.driver,), overview=level) as overview:
-            sizes.append(overview.shape)
-    return tuple(sizes)
-
-
-def _view(dataset: rasterio.DatasetReader, source: Source, band: str) -> list[int]:
-    """Return the overviews that a mosaic of this band alone would have; small ones are left out.
+def _overviews(
+    dataset: rasterio.DatasetReader, source: Source, mask: str
+) -> tuple[tuple[tuple[int, int], ...], bool]:
+    """Return the sizes of the overviews, and whether there are others that lack the mask.
 
     GDAL reports the same flags whether or not the overviews carry the mask, and "all valid" where they
     do not. Looking at the mask as if it were a band tells.
     """
+    sizes: list[tuple[int, int]] = []
+    for level in range(len(dataset.overviews(1))):
+        with opened(source.uri, (dataset.driver,), overview=level) as overview:
+            sizes.append(overview.shape)
+    if mask == "dataset" and sizes and not _view(dataset, source, "mask,1"):
+        return (), bool(_view(dataset, source, "1"))
+    return tuple(sizes), False
+
+
+def _view(dataset: rasterio.DatasetReader, source: Source, band: str) -> list[int]:
+    """Return the overviews that a mosaic of this band alone would have; small ones are left out."""
     height, width = dataset.shape
     whole = f'xOff="0" yOff="0" xSize="{width}" ySize="{height}"'
     mosaic = (
@@ -320,44 +301,36 @@ def pixel_bytes(scene: SceneInfo) -> int:
     stored = scene.stored_bands
     bands = len(stored) + len(scene.alpha)
     masks = {"none": 0, "dataset": 1, "bands": len(stored)}[scene.mask]
-    return bands * max(np.dtype(band.dtype).itemsize for band in stored) + masks
+    return bands * max([np.dtype(band.dtype).itemsize for band in stored]) + masks
 
 
 def ground_resolution(geobox: GeoBox) -> tuple[float, float] | None:
     """Return the size of a pixel on the ground at the grid's centre, along its columns and rows.
 
-    Parameters
-    ----------
-    geobox : GeoBox
-        Any affine transform, any CRS: degrees, feet, Web Mercator, rotated.
-
-    Returns
-    -------
-    (float, float) or None
-        Metres from a pixel to the next in its row, and in its column: geodesics on the ellipsoid of
-        the CRS (Karney 2013, in PROJ). None without a CRS, with one that has no place on the Earth,
-        or where the centre lies outside the CRS's domain.
+    In metres, see `resolution_at`; None also where the centre lies outside the CRS's domain.
     """
-    center = np.array([[geobox.width / 2, geobox.height / 2]])
-    steps = resolution_at(geobox, center)
+    steps = resolution_at(geobox, np.array([[geobox.width / 2, geobox.height / 2]]))
     if steps is None or not np.isfinite(steps).all():
         return None
     return float(steps[0, 0]), float(steps[0, 1])
 
 
 def resolution_at(geobox: GeoBox, points: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return the size of a pixel on the ground at many places; see `ground_resolution`.
+    """Return the size of a pixel on the ground at many places.
 
     Parameters
     ----------
     geobox : GeoBox
+        Any affine transform, any CRS: degrees, feet, Web Mercator, rotated.
     points : ndarray of float64, shape (n, 2)
         Pixel coordinates (col, row).
 
     Returns
     -------
     ndarray of float64, shape (n, 2), or None
-        Metres along columns and rows, not finite where a point lies outside the CRS's domain.
+        Metres from a pixel to the next in its row, and in its column: geodesics on the ellipsoid of
+        the CRS (Karney 2013, in PROJ), not finite where a point lies outside the CRS's domain. None
+        without a CRS, or with one that has no place on the Earth.
     """
     if geobox.crs is None:
         return None
@@ -374,5 +347,4 @@ def resolution_at(geobox: GeoBox, points: NDArray[np.float64]) -> NDArray[np.flo
     known = np.isfinite(lon) & np.isfinite(lat)
     lon, lat = np.where(known, lon, 0.0), np.where(known, lat, 0.0)
     _, _, metres = geod.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
-    whole = known[::2] & known[1::2]
-    return np.where(whole, metres, np.nan).reshape(-1, 2)
+    return np.where(known[::2] & known[1::2], metres, np.nan).reshape(-1, 2)

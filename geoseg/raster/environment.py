@@ -1,18 +1,29 @@
-"""How GDAL is set up for reading and writing, and how much of what it unpacks it may keep."""
+"""How GDAL is set up, how much of what it unpacks it may keep, and reads over a network done again.
+
+Of a URL GDAL fetches the blocks of a window side by side, neighbours in one request, and asks again after
+HTTP 429, 500, 502, 503 and 504. It does not ask again after an answer that ends half-way: that is done here.
+
+Network options: https://gdal.org/en/stable/user/virtual_file_systems.html#vsicurl-http-https-ftp-files-random-access
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
-from collections.abc import Iterator
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import rasterio
 from rasterio._env import set_proj_data_search_path
 from rasterio.env import GDALDataFinder, PROJDataFinder, get_gdal_config, set_gdal_config
+from rasterio.errors import RasterioError
 
 from geoseg.raster.drivers import is_remote
-from geoseg.raster.remote import network_options
 
 BLOCK_CACHE = 64 << 20
 """Bytes that GDAL may keep of the blocks of open files; its default is 5 % of the machine's memory."""
@@ -78,3 +89,115 @@ def _fit_cache() -> None:
         return
     # Of the process; an Env would undo it at its end.
     set_gdal_config("GDAL_CACHEMAX", max(_wanted, default=_callers[0]))
+
+
+Result = TypeVar("Result")
+PAUSES = (0.5, 2.0)
+"""Seconds before what failed is done again."""
+
+_OPTIONS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",  # the directories of most files in one request
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "CPL_VSIL_CURL_CHUNK_SIZE": "16384",  # what is fetched of a directory that is longer than that
+    "CPL_VSIL_CURL_CACHE_SIZE": str(16 << 20),  # bytes, of the process
+    "VSI_CACHE": "FALSE",  # one more cache, of each open file
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",  # seconds; about doubled each time
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second, for the time below: a dead server is an error
+    "GDAL_HTTP_LOW_SPEED_TIME": "20",
+}
+
+# Asking again does not help, or GDAL has done so.
+_FINAL = re.compile(
+    r"response code: \d|too slow|timed out|connect to|resolve host|certificate|SSL|Credentials|AccessDenied"
+    r"|not recognized|not a raster|does not exist"
+)
+_known_lock = threading.Lock()
+_known: set[str] = set()  # URLs of which GDAL's cache may hold something
+
+
+def network_options(uri: str) -> dict[str, str]:
+    """Return GDAL's options for reading `uri` and no other; the user's environment goes first."""
+    options = {name: value for name, value in _OPTIONS.items() if name not in os.environ}
+    return options | {"CPL_VSIL_CURL_ALLOWED_FILENAME": uri}
+
+
+def remember(uri: str) -> None:
+    """Note that GDAL's cache may hold something of a URL from now on."""
+    _known.add(uri)
+
+
+def forget(uri: str) -> None:
+    """Let GDAL forget what it knows of a URL, of which nothing is open: it may have changed."""
+    with _known_lock:
+        if uri not in _known:
+            return
+        _known.discard(uri)
+        # GDAL's cache outlives the datasets, but for a file of this option, of which it goes at closing.
+        options = network_options(uri) | {"CPL_VSIL_CURL_NON_CACHED": uri}
+        with contextlib.suppress(RasterioError), rasterio.Env(**options):
+            rasterio.open(uri, driver="GTiff", sharing=False).close()
+
+
+def persistently(
+    read: Callable[[], Result],
+    anew: Callable[[], None],
+    reason_of: Callable[[BaseException], str],
+    errors: tuple[type[Exception], ...],
+) -> Result:
+    """Read; where that fails and may not fail the next time, do it again.
+
+    Parameters
+    ----------
+    anew : callable
+        Called in between: closes what is open, forgets what is known.
+    reason_of : callable
+        Returns GDAL's reason for an error of `errors`.
+    """
+    for pause in PAUSES:
+        try:
+            return read()
+        except errors as error:
+            if _FINAL.search(reason_of(error)):
+                raise
+        anew()
+        time.sleep(pause)
+    return read()
+
+
+def explained(uri: str, reason: str) -> str | None:
+    """Say in plain words why a URL cannot be read; None where GDAL's reason has to do.
+
+    Parameters
+    ----------
+    reason : str
+        GDAL's.
+    """
+    if found := re.search(r"response code: (\d+)", reason):
+        code = found[1]
+        if code in {"401", "403"}:
+            return f"access denied (HTTP {code})"
+        return f"no such file (HTTP {code})" if code in {"404", "410"} else f"the server says HTTP {code}"
+    if "too slow" in reason or "timed out" in reason:
+        return "the server does not answer"
+    if "connect to" in reason or "resolve host" in reason:
+        return f"no connection to the server ({reason.removeprefix('CURL error: ')})"
+    if "not recognized" in reason and _ignores_ranges(uri):
+        return "the server does not serve parts of files (byte ranges); download the file"
+    return None
+
+
+def _ignores_ranges(uri: str) -> bool:
+    """Ask the server for one byte, and see whether the whole file is offered."""
+    url = uri.removeprefix("/vsicurl/")
+    if not url.startswith(("http://", "https://")):
+        return False
+    request = urllib.request.Request(url, headers={"Range": "bytes=0-0"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status) == 200
+    except (OSError, ValueError):
+        return False

@@ -130,7 +130,7 @@ def useful_cache(block: tuple[int, int], width: int, window: tuple[int, int], pi
     """
     height, across = block
     rows, cols = window
-    two, one = ((count * rows + 2 * height) * width * pixel for count in (2, 1))
+    one, two = (rows + 2 * height) * width * pixel, (2 * rows + 2 * height) * width * pixel
     area = (rows + height) * min(cols + across, width) * pixel
     if across >= width:
         limit = min(STRIPED_WINDOWS * area, LARGEST_CACHE)
@@ -178,15 +178,13 @@ def _drop(key: Key, handle: _Handle) -> None:
 
 def _stamps(names: Iterable[str]) -> dict[str, Stamp | None]:
     """Return the state of files by name; None for what is no file (yet, or any more)."""
-    return {name: _stamp(name) for name in names}
-
-
-def _stamp(name: str) -> Stamp | None:
-    try:
-        found = os.stat(name)
-    except (OSError, ValueError):
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    stamps: dict[str, Stamp | None] = {}
+    for name in names:
+        stamps[name] = None
+        with contextlib.suppress(OSError, ValueError):
+            found = os.stat(name)
+            stamps[name] = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return stamps
 
 
 def _after_fork() -> None:

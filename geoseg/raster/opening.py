@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -21,9 +20,8 @@ from rasterio.vrt import WarpedVRT
 
 from geoseg.errors import UnreadableScene, silenced
 from geoseg.raster.drivers import is_remote, remote_uri
-from geoseg.raster.environment import BLOCK_CACHE, environment
+from geoseg.raster.environment import BLOCK_CACHE, environment, explained, forget, persistently, remember
 from geoseg.raster.handles import Cache, close_kept, kept_open
-from geoseg.raster.remote import explained, forget, persistently, remember
 
 Result = TypeVar("Result")
 
@@ -54,11 +52,6 @@ class Source:
     uri: str
     drivers: tuple[str, ...]
     name: str
-
-
-def quietly() -> AbstractContextManager[None]:
-    """Silence rasterio's warning about missing georeference; geoseg says it in its own words."""
-    return silenced(NotGeoreferencedWarning)
 
 
 @contextlib.contextmanager
@@ -121,7 +114,7 @@ def opened(
     warped : bool
         View a raster that has only ground control points on the regular grid that they imply.
     quiet : bool
-        Open `quietly`.
+        Silence rasterio's warning about missing georeference: geoseg says it in its own words.
     within : str or None
         For `uri` that is a mosaic of geoseg's own making: the raster that it shows.
     keep : callable, optional
@@ -136,7 +129,7 @@ def opened(
     options = {} if overview is None else {"overview_level": overview}
 
     def enter(stack: contextlib.ExitStack) -> rasterio.DatasetReader:
-        with quietly() if quiet else contextlib.nullcontext():
+        with silenced(NotGeoreferencedWarning) if quiet else contextlib.nullcontext():
             dataset = stack.enter_context(_open(uri, drivers, options, _threads[0] if keep else "1"))
         return stack.enter_context(_warped(dataset)) if warped else dataset
 
@@ -153,17 +146,14 @@ def opened(
 def _open(
     uri: str, drivers: tuple[str, ...], options: dict[str, int], threads: str
 ) -> rasterio.DatasetReader:
-    def read_by(driver: str) -> rasterio.DatasetReader:
+    for driver in drivers:
         more = {"num_threads": threads} if driver == "GTiff" else {}
-        return rasterio.open(uri, driver=driver, sharing=False, **options, **more)
-
-    for driver in drivers[:-1]:
         try:
-            return read_by(driver)
+            return rasterio.open(uri, driver=driver, sharing=False, **options, **more)
         except GDAL_ERRORS as error:
-            if _UNKNOWN not in reason_of(error):
+            if driver == drivers[-1] or _UNKNOWN not in reason_of(error):
                 raise
-    return read_by(drivers[-1])
+    raise ValueError("no driver to try")
 
 
 def _after_fork() -> None:
@@ -178,7 +168,7 @@ if hasattr(os, "register_at_fork"):
 def _warped(dataset: rasterio.DatasetReader) -> WarpedVRT:
     crs = dataset.gcps[1]
     palette = dataset.colorinterp[0].name == "palette"
-    has_alpha = any(color.name == "alpha" for color in dataset.colorinterp)
+    has_alpha = "alpha" in [color.name for color in dataset.colorinterp]
     return WarpedVRT(
         dataset,
         src_crs=crs,

@@ -101,28 +101,29 @@ def read_patch(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[i
     ValueError
         If the window or a band is not in the grid, or the grid is not over the scene's ground.
     """
-    _check_request(scene, window, grid, bands)
-    dtype = np.result_type(*(_band(scene, band).read_dtype for band in bands))
+    chosen = _check_request(scene, window, grid, bands)
+    dtype = np.result_type(*[band.read_dtype for band in chosen])
     if not window.height or not window.width:
         return Patch(np.zeros((len(bands), *window.shape), dtype), np.zeros(window.shape, bool))
-    return reading(scene.uri, partial(_read, scene, window, grid, bands, dtype))
+    return reading(scene.uri, partial(_read, scene, window, grid, chosen, dtype))
 
 
 def _read(
-    scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[int], dtype: np.dtype[np.generic]
+    scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[Band], dtype: np.dtype[np.generic]
 ) -> Patch:
-    level, size = choose_overview(scene, grid)
-    top, bottom = reach(window.row, window.row_stop, grid.height, size[0])
-    left, right = reach(window.col, window.col_stop, grid.width, size[1])
-    strips = _strips(window, grid, size)
+    level, (height, width) = choose_overview(scene, grid)
+    top, bottom = reach(window.row, window.row_stop, grid.height, height)
+    left, right = reach(window.col, window.col_stop, grid.width, width)
+    source_pixels_a_row = window.width * (width / grid.width) * (height / grid.height)
+    step = max(1, int(_STRIP / max(1.0, source_pixels_a_row)))
     with _opened(scene, level, (bottom - top, right - left)) as dataset:
-        if len(strips) == 1:
+        if window.height <= step:
             return _read_strip(dataset, scene, window, grid, bands, dtype)
         pixels = np.zeros((len(bands), *window.shape), dtype)
         valid = np.zeros(window.shape, bool)
-        for strip in strips:
-            place = strip.within(window)
-            part = _read_strip(dataset, scene, strip, grid, bands, dtype)
+        for row in range(window.row, window.row_stop, step):
+            strip = Window(row, window.col, min(step, window.row_stop - row), window.width)
+            part, place = _read_strip(dataset, scene, strip, grid, bands, dtype), strip.within(window)
             pixels[:, *place], valid[place] = part.pixels, part.valid
     return Patch(pixels, valid)
 
@@ -132,16 +133,23 @@ def _read_strip(
     scene: SceneInfo,
     strip: Window,
     grid: GeoBox,
-    bands: Sequence[int],
+    bands: Sequence[Band],
     dtype: np.dtype[np.generic],
 ) -> Patch:
     rows = taps(strip.row, strip.row_stop, grid.height, dataset.height)
     cols = taps(strip.col, strip.col_stop, grid.width, dataset.width)
     source = Window(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
-    values, known = read_window(dataset, scene, source, bands)
+    values, valid = read_window(dataset, scene, source, [band.index for band in bands])
     if dataset.shape != grid.shape:
-        values, known = resample(values, known, rows, cols)
-    return Patch(_finish(values, known, scene, bands, dtype), known)
+        values, valid = resample(values, valid, rows, cols)
+    if [band.read_dtype for band in bands] != [band.dtype for band in bands]:
+        declared = np.array([(band.scale, band.offset) for band in bands])
+        scale, offset = declared.T[:, :, None, None]
+        values = (values * scale + offset).astype(np.float32)
+    values = restore(values, dtype)
+    if not valid.all():
+        np.copyto(values, 0, where=~valid)
+    return Patch(values, valid)
 
 
 def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDArray[np.bool_]:
@@ -165,7 +173,7 @@ def _fingerprint(dataset: rasterio.DatasetReader, source: Source) -> str:
         facts = (source.uri, dataset.profile, dataset.tags())
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
     # GDAL names the masks, overviews, metadata and mosaic parts that it reads along with the file.
-    names = sorted({source.uri, *(name for name in dataset.files if os.path.isfile(name))})
+    names = sorted({source.uri, *filter(os.path.isfile, dataset.files)})
     digests = [files.fingerprint(Path(name), sample=1 << 16) for name in names]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:32]
 
@@ -187,48 +195,18 @@ def _opened(
     return opened(scene.uri, (scene.driver,), overview=level, warped=scene.warped, quiet=plain, keep=cache)
 
 
-def _check_request(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[int]) -> None:
+def _check_request(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[int]) -> list[Band]:
+    """Return the bands that are asked for, if they and the window exist."""
     window.within(grid.window)
     if grid != scene.geobox and grid != scene.geobox.resized(grid.height, grid.width):
         raise ValueError("the grid does not cover the same ground as the scene")
     if not bands:
         raise ValueError("no bands to read")
-    for band in bands:
-        _band(scene, band)
-
-
-def _band(scene: SceneInfo, index: int) -> Band:
-    for band in scene.bands:
-        if band.index == index:
-            return band
-    raise ValueError(f"{scene.name} has no image band {index}")
-
-
-def _strips(window: Window, grid: GeoBox, size: tuple[int, int]) -> list[Window]:
-    pixels_a_row = window.width * (size[1] / grid.width) * (size[0] / grid.height)
-    height = max(1, int(_STRIP / max(1.0, pixels_a_row)))
-    return [
-        Window(row, window.col, min(height, window.row_stop - row), window.width)
-        for row in range(window.row, window.row_stop, height)
-    ]
-
-
-def _finish(
-    values: NDArray[np.generic],
-    valid: NDArray[np.bool_],
-    scene: SceneInfo,
-    bands: Sequence[int],
-    dtype: np.dtype[np.generic],
-) -> NDArray[np.generic]:
-    chosen = [_band(scene, index) for index in bands]
-    if any(band.read_dtype != band.dtype for band in chosen):
-        scale = np.array([band.scale for band in chosen])[:, None, None]
-        offset = np.array([band.offset for band in chosen])[:, None, None]
-        values = (values * scale + offset).astype(np.float32)
-    finished = restore(values, dtype)
-    if not valid.all():
-        np.copyto(finished, 0, where=~valid)
-    return finished
+    known = {band.index: band for band in scene.bands}
+    for index in bands:
+        if index not in known:
+            raise ValueError(f"{scene.name} has no image band {index}")
+    return [known[index] for index in bands]
 
 
 def read_window(
@@ -287,7 +265,7 @@ def _is_nodata(
     stored: NDArray[np.generic],
     bands: list[int],
 ) -> NDArray[np.bool_]:
-    if all(band.nodata is None for band in scene.bands):  # none, or put aside by the caller
+    if {band.nodata for band in scene.bands} == {None}:  # none, or put aside by the caller
         return np.zeros(stored.shape[1:], bool)
     # As the band itself holds it: in the type that all have in common, 0.1 may be another number.
     held = map(stored_nodata, dataset.nodatavals, dataset.dtypes)

@@ -16,12 +16,13 @@ import rasterio
 import rasterio.shutil
 import rasterio.windows
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 
 from geoseg import files
-from geoseg.errors import InvalidOption, UnwritableOutput
+from geoseg.errors import InvalidOption, UnwritableOutput, silenced
 from geoseg.raster.encoding import CLASS_ITEM, NODATA, Content, Encoding
 from geoseg.raster.environment import environment
-from geoseg.raster.opening import GDAL_ERRORS, opened, quietly, reason_of
+from geoseg.raster.opening import GDAL_ERRORS, opened, reason_of
 from geoseg.raster.resample import taps
 from geoseg.raster.scene import SceneInfo, read_validity
 from geoseg.values import ClassRule, GeoBox, LayerSchema, ProbabilityBlock, Window
@@ -207,7 +208,7 @@ class RasterSink:
             "bigtiff": "YES",
             "sparse_ok": True,
         }
-        with self._translating(), quietly():
+        with self._translating(), silenced(NotGeoreferencedWarning):
             dataset = rasterio.open(self._part(part), "w", **profile, **options)
         with dataset:
             self._annotate(dataset)

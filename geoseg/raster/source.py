@@ -77,7 +77,11 @@ def _local_driver(path: Path, name: str) -> str:
         raise UnreadableScene(f"{name}: {why_no_folder(name)}")
     if not stat.S_ISREG(mode):
         raise UnreadableScene(f"{name}: is not a regular file")
-    head = _head(path, name)
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise UnreadableScene(f"{name}: {reason_of(error)}") from error
     driver = driver_of(head) or ("ENVI" if _envi_header(path) else None)
     if driver is None:
         raise UnreadableScene(f"{name}: {why_not(name, head)}")
@@ -98,14 +102,6 @@ def _envi_header(path: Path) -> bytes | None:
     with header.open("rb") as file:
         content = file.read(_ENVI_LIMIT)
     return content if content.startswith(b"ENVI") else None
-
-
-def _head(path: Path, name: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD)
-    except OSError as error:
-        raise UnreadableScene(f"{name}: {reason_of(error)}") from error
 
 
 def _check_vrt(path: Path, name: str) -> None:
