@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from geoseg.errors import GeosegError, NoSpaceLeft, UnwritableOutput
@@ -188,7 +189,7 @@ def sha1(path: Path) -> str:
     It tells files apart that were mixed up; against an attacker `sha256` is the one to use.
     """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(file, partial(hashlib.sha1, usedforsecurity=False)).hexdigest()
 
 
 def _stem(path: Path) -> str:
@@ -219,10 +220,12 @@ def _is_running(process: int) -> bool:
 def _publish(temporary: Path, path: Path, overwrite: bool) -> None:
     if not overwrite:
         # A hard link fails if the name exists: nobody's file is lost to a race.
-        if temporary.is_dir() or not _link(temporary, path):
-            if path.exists():
-                raise UnwritableOutput(f"{path}: exists already; give --overwrite to replace it")
-            temporary.rename(path)
+        with contextlib.suppress(OSError):  # a folder, or a file system without hard links
+            os.link(temporary, path)
+            return
+        if os.path.lexists(path):
+            raise UnwritableOutput(f"{path}: exists already; give --overwrite to replace it")
+        temporary.rename(path)
         return
     if path.is_dir() and not path.is_symlink():
         retired = path.parent / f".{secrets.token_hex(6)}.old"
@@ -231,17 +234,6 @@ def _publish(temporary: Path, path: Path, overwrite: bool) -> None:
         _remove(retired)
         return
     temporary.replace(path)
-
-
-def _link(temporary: Path, path: Path) -> bool:
-    try:
-        os.link(temporary, path)
-    except FileExistsError as error:
-        message = f"{path}: exists already; give --overwrite to replace it"
-        raise UnwritableOutput(message) from error
-    except OSError:  # a file system without hard links
-        return False
-    return True
 
 
 def _sync(path: Path) -> None:

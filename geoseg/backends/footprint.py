@@ -86,7 +86,7 @@ def footprint(bundle: Bundle, predictor: Predictor, requests: int) -> Footprint:
     """
     backend = "cuda" if predictor.device.startswith("cuda") else predictor.name.split()[0]
     rule = _RULES.get(predictor.name.partition(",")[0], _RULES[backend])  # flips follow the comma
-    weights = sum(path.stat().st_size for path in bundle.files.values() if path.is_file())
+    weights = sum([path.stat().st_size for path in bundle.files.values()])
     pixel = rule.share and rule.share * _activations(bundle)
     fixed = rule.fixed + int(rule.weights * weights)
     return Footprint(fixed, pixel, requests if backend == "openvino" else None)

@@ -66,7 +66,7 @@ def features_of(flags: Collection[str], capabilities: Collection[str]) -> frozen
         "bf16": "BF16" in capabilities,
         "int8": "INT8" in capabilities,
     }
-    return frozenset(name for name, has in found.items() if has)
+    return frozenset([name for name, has in found.items() if has])
 
 
 def read_flags(path: Path) -> frozenset[str]:
@@ -75,18 +75,16 @@ def read_flags(path: Path) -> frozenset[str]:
     Empty on systems without that file (Windows, macOS) and on CPUs without such a list.
     """
     with contextlib.suppress(OSError):
-        found = re.search(
-            r"^flags\s*:(.*)$", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
-        )
-        if found:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if found := re.search(r"^flags\s*:(.*)$", text, re.MULTILINE):
             return frozenset(found[1].split())
     return frozenset()
 
 
 def has_nvidia_driver() -> bool:
     """Return whether the driver of an NVIDIA GPU is installed; nothing is imported for it."""
-    devices = (Path("/dev/nvidiactl"), Path("/dev/nvidia0"))
-    return any(path.exists() for path in devices) or shutil.which("nvidia-smi") is not None
+    devices = Path("/dev/nvidiactl").exists() or Path("/dev/nvidia0").exists()
+    return devices or shutil.which("nvidia-smi") is not None
 
 
 def has_torch() -> bool:
@@ -130,5 +128,5 @@ def visible_gpus(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
     """
     listed = environment.get(VISIBLE)
     if listed is None:
-        return tuple(str(number) for number in range(count))
-    return tuple(name.strip() for name in listed.split(","))[:count]
+        return tuple(map(str, range(count)))
+    return tuple(map(str.strip, listed.split(",")))[:count]

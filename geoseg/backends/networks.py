@@ -9,19 +9,13 @@ the finest, side by side, mixed by a 1 × 1 convolution. Both take any encoder o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from segmentation_models_pytorch.decoders.pspnet.decoder import PSPBlock
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import nn
 from torch.nn import functional
-
-STRIDES = (8, 16, 32)
-"""Of the features that FCN-8s scores."""
-
-RESOLUTIONS = 4
-_FINEST = 4
 
 
 def enlarge(maps: torch.Tensor, times: int) -> torch.Tensor:
@@ -31,72 +25,70 @@ def enlarge(maps: torch.Tensor, times: int) -> torch.Tensor:
     return functional.interpolate(maps, scale_factor=float(times), mode="bilinear", align_corners=False)
 
 
-class FCN(nn.Module):
+class EncoderNetwork(nn.Module):
+    """What the networks here have in common: the features of an encoder.
+
+    Parameters
+    ----------
+    encoder_name : str
+        An encoder of segmentation-models-pytorch, or ``tu-`` and a name of timm's, with features at
+        strides 4 to 32.
+    in_channels, classes : int
+        Bands of the input, channels of the output.
+    encoder_weights : None
+        Nothing is downloaded here.
+    """
+
+    hrnet: Mapping[str, str] = {}
+    """Arguments of HRNet's encoders."""
+
+    def __init__(
+        self, encoder_name: str, in_channels: int = 3, classes: int = 1, encoder_weights: None = None
+    ) -> None:
+        super().__init__()
+        more = self.hrnet if encoder_name.startswith("tu-hrnet") else {}
+        self.encoder = get_encoder(encoder_name, in_channels, depth=5, weights=encoder_weights, **more)
+        self.add_head(self.encoder.out_channels, classes)
+
+    def add_head(self, channels: Sequence[int], classes: int) -> None:
+        """Make what turns features of so many channels, the finest first, into classes."""
+        raise NotImplementedError
+
+
+class FCN(EncoderNetwork):
     """Scores of three depths, summed: the fine ones know where, the coarse ones know what.
 
     As in the paper a 1 × 1 convolution scores the features of each stride, and the sums are
     enlarged twofold, then eightfold. Enlarging is bilinear and fixed, to which the paper's
     transposed convolutions are initialised; the stages of the encoder stand for VGG's, whose
     fully connected layers belong to its classifier.
-
-    Parameters
-    ----------
-    encoder_name : str
-        An encoder of segmentation-models-pytorch, or ``tu-`` and a name of timm's, with features at
-        strides 8, 16 and 32.
-    in_channels, classes : int
-        Bands of the input, channels of the output.
-    encoder_weights : None
-        Nothing is downloaded here.
     """
 
-    def __init__(
-        self, encoder_name: str, in_channels: int = 3, classes: int = 1, encoder_weights: None = None
-    ) -> None:
-        super().__init__()
-        self.encoder = get_encoder(encoder_name, in_channels, depth=5, weights=encoder_weights)
-        self.scores = nn.ModuleList(
-            _scores_of_zero(channels, classes) for channels in self.encoder.out_channels[-3:]
-        )
+    def add_head(self, channels: Sequence[int], classes: int) -> None:
+        """Score the features at strides 8, 16 and 32; sums of zeros, as in the paper, pass gradients on."""
+        self.scores = nn.ModuleList([nn.Conv2d(count, classes, kernel_size=1) for count in channels[-3:]])
+        for parameter in self.scores.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
         """Map (batch, bands, rows, cols), sides multiples of 32, to logits (batch, classes, rows, cols)."""
         features: Sequence[torch.Tensor] = self.encoder(picture)[-3:]
-        fine, middle, coarse = (score(feature) for score, feature in zip(self.scores, features, strict=True))
-        return enlarge(enlarge(enlarge(coarse, 2) + middle, 2) + fine, STRIDES[0])
+        fine, middle, coarse = [score(part) for score, part in zip(self.scores, features, strict=True)]
+        return enlarge(enlarge(enlarge(coarse, 2) + middle, 2) + fine, 8)
 
 
-def _scores_of_zero(channels: int, classes: int) -> nn.Conv2d:
-    """Return a layer of scores as the paper starts it; sums of zeros pass gradients on."""
-    layer = nn.Conv2d(channels, classes, kernel_size=1)
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
-
-
-class HRNet(nn.Module):
+class HRNet(EncoderNetwork):
     """Four resolutions side by side at a quarter of the input's, mixed, scored, enlarged.
 
-    Parameters
-    ----------
-    encoder_name : str
-        ``tu-hrnet_w18`` and its like, whose last stage has four resolutions; any other encoder with
-        features at strides 4, 8, 16 and 32 works too.
-    in_channels, classes : int
-        Bands of the input, channels of the output.
-    encoder_weights : None
-        Nothing is downloaded here.
+    ``tu-hrnet_w18`` and its like have four resolutions in their last stage; any other encoder works too.
     """
 
-    def __init__(
-        self, encoder_name: str, in_channels: int = 3, classes: int = 1, encoder_weights: None = None
-    ) -> None:
-        super().__init__()
-        # timm's default widens each resolution for its classifier; the paper takes them as they are.
-        bare = {"feature_location": ""} if encoder_name.startswith("tu-hrnet") else {}
-        self.encoder = get_encoder(encoder_name, in_channels, depth=5, weights=encoder_weights, **bare)
-        width = sum(self.encoder.out_channels[-RESOLUTIONS:])
+    # timm's default widens each resolution for its classifier; the paper takes them as they are.
+    hrnet: Mapping[str, str] = {"feature_location": ""}
+
+    def add_head(self, channels: Sequence[int], classes: int) -> None:
+        """Mix the features at strides 4, 8, 16 and 32."""
+        width = sum(channels[-4:])
         self.head = nn.Sequential(
             nn.Conv2d(width, width, kernel_size=1, bias=False),
             nn.BatchNorm2d(width),
@@ -106,9 +98,9 @@ class HRNet(nn.Module):
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
         """Map (batch, bands, rows, cols), sides multiples of 32, to logits (batch, classes, rows, cols)."""
-        maps: list[torch.Tensor] = self.encoder(picture)[-RESOLUTIONS:]
+        maps: list[torch.Tensor] = self.encoder(picture)[-4:]
         together = torch.cat([enlarge(part, 2**step) for step, part in enumerate(maps)], dim=1)
-        return enlarge(self.head(together), _FINEST)
+        return enlarge(self.head(together), 4)
 
 
 class AdaptivePool(nn.Module):

@@ -156,7 +156,8 @@ class _Pool:
                 with contextlib.suppress(RuntimeError):
                     request.wait()
                 self._idle.put(request)
-        return np.stack([values for values, _ in outputs]), any(broken for _, broken in outputs)
+        values, broken = zip(*outputs, strict=True)
+        return np.stack(values), any(broken)
 
     def _lend(self, running: list[Any], outputs: list[tuple[NDArray[np.uint16], bool]]) -> Any:
         """Take an idle request; wait for another thread's only while holding none (no deadlock)."""

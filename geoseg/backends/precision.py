@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from geoseg.errors import BackendUnavailable
 from geoseg.models.bundle import INT8, Bundle
@@ -24,7 +24,7 @@ LOSS_LIMIT = 0.5
 AS_ASKED = "as asked for"
 """The reason where nothing was left to choose."""
 
-_USES: dict[Precision, tuple[str, ...]] = {"f32": (), "bf16": ("bf16",), "int8": ("int8", "vnni", "bf16")}
+_USES: dict[str, tuple[str, ...]] = {"f32": (), "bf16": ("bf16",), "int8": ("int8", "vnni", "bf16")}
 """What a precision is computed with; in INT8, layers that are not quantized take bf16."""
 
 
@@ -75,8 +75,11 @@ def choose_precision(
         measured = bundle.document.properties.int8_loss
         loss = None if measured is None else measured.value
         return by_rule(features, int8=INT8[0] in bundle.files, loss=loss)
-    _check(bundle, wanted, features)
-    return Choice(next(name for name in PRECISIONS if name == wanted), AS_ASKED)
+    if wanted == "int8" and INT8[0] not in bundle.files:
+        raise BackendUnavailable(f"precision int8: {bundle.path} has no {INT8[0]}; choose bf16 or f32")
+    if wanted != "f32" and wanted not in features:
+        raise BackendUnavailable(f"precision {wanted}: this CPU does not compute in it; choose f32 or auto")
+    return Choice(cast("Precision", wanted), AS_ASKED)
 
 
 def by_rule(features: Collection[str], *, int8: bool, loss: float | None = None) -> Choice:
@@ -144,11 +147,4 @@ def used_features(precision: str, features: Collection[str]) -> frozenset[str]:
     >>> sorted(used_features("int8", {"vnni", "int8", "amx"}))
     ['int8', 'vnni']
     """
-    return frozenset(features) & {name for key, names in _USES.items() if key == precision for name in names}
-
-
-def _check(bundle: Bundle, wanted: str, features: Collection[str]) -> None:
-    if wanted == "int8" and INT8[0] not in bundle.files:
-        raise BackendUnavailable(f"precision int8: {bundle.path} has no {INT8[0]}; choose bf16 or f32")
-    if wanted != "f32" and wanted not in features:
-        raise BackendUnavailable(f"precision {wanted}: this CPU does not compute in it; choose f32 or auto")
+    return frozenset(features).intersection(_USES.get(precision, ()))

@@ -15,10 +15,9 @@ import re
 import threading
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from geoseg.backends.base import Predictor
-from geoseg.backends.flips import FLIPS, FlippingPredictor
+from geoseg.backends.base import FLIPS, FlippingPredictor, Predictor
 from geoseg.backends.hardware import FEATURES, cpu_features, cuda_available, has_nvidia_driver, has_torch
 from geoseg.backends.precision import AS_ASKED, Choice, choose_precision, used_features
 from geoseg.errors import BackendUnavailable, InvalidModel, MissingExtra
@@ -56,7 +55,7 @@ class PredictorRecipe:
     precision : str
         ``auto``, ``f32``, ``bf16`` or ``int8``.
     flips : bool
-        Average over flips, see `geoseg.backends.flips`.
+        Average over flips, see `geoseg.backends.base.FlippingPredictor`.
     needs : frozenset of str
         What the CPU of a worker must have, see `geoseg.backends.hardware.FEATURES`.
     reason : str
@@ -129,7 +128,7 @@ def load_predictor(
     precision : str
         ``auto``, ``f32``, ``bf16`` or ``int8``.
     flips : bool
-        Average over flips, see `geoseg.backends.flips`.
+        Average over flips, see `geoseg.backends.base.FlippingPredictor`.
 
     Raises
     ------
@@ -203,15 +202,14 @@ def choose_backend(
     device = _choose_device(device, precision, gpu=backend in ("auto", "pytorch") and "pytorch" in runnable)
     cuda = device.startswith("cuda")
     preferred = "pytorch" if cuda else runnable[0]
-    chosen = next(name for name in BACKENDS if name == (preferred if backend == "auto" else backend))
+    chosen = cast("Backend", preferred if backend == "auto" else backend)
     if backend != "auto":
         reason = AS_ASKED
     elif cuda:
         reason = f"on {device}"
     else:
         reason = "the model has only its weights" if chosen == "pytorch" else "the fastest on a CPU"
-    path = str(bundle.path.absolute())
-    digest = bundle.card.digest
+    path, digest = str(bundle.path.absolute()), bundle.card.digest
     return PredictorRecipe(path, digest, chosen, device, threads, precision=precision, reason=reason)
 
 

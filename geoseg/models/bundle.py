@@ -102,7 +102,8 @@ def find_model(name_or_path: str) -> Bundle:
         raise InvalidModel(f"{path}: {_HOW}")
     if path.is_file():
         refuse_pickle(path)
-        if path.name in (CARD, WEIGHTS, CONFIG) or _in_folder(path):
+        in_folder = path.name == ONNX and (path.parent / CARD).is_file()  # whose card is not passed over
+        if path.name in (CARD, WEIGHTS, CONFIG) or in_folder:
             raise InvalidModel(f"{path}: give its folder, {path.parent}")
         if path.suffix.lower() == ".onnx":
             return _load_onnx(path)
@@ -237,11 +238,6 @@ def _probe_onnx(path: Path, externals: tuple[str, ...], version: tuple[str, ...]
     checksums = {name: files.sha256(path.parent / name) for name in externals}
     checksums[ONNX] = files.sha256(path)
     return Bundle(path, card_of(document, checksums), document, {ONNX: path})
-
-
-def _in_folder(path: Path) -> bool:
-    """Return whether an ONNX file is part of a model folder, whose card must not be passed over."""
-    return path.name == ONNX and (path.parent / CARD).is_file()
 
 
 def _check_complete(folder: Path, found: Mapping[str, Path]) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from geoseg.models.document import Activation, CardDocument
+from geoseg.models.document import Activation, CardDocument, TrainingStatistics
 from geoseg.models.inputs import InputSpec
 from geoseg.models.statistics import ValueStatistics
 from geoseg.values import ClassInfo, ClassRule
@@ -50,8 +50,8 @@ class ModelCard:
         on. Two models of the same digest give the same result under the same options.
     inputs : InputSpec
         Bands, dtype, normalization.
-    head : Head
-        Classes, channels, activation, threshold.
+    classes, channels, activation, threshold
+        See `Head`.
     tile, overlap : int
         Pixels at the model's resolution.
     fixed_tile : bool
@@ -73,7 +73,10 @@ class ModelCard:
     name: str
     digest: str
     inputs: InputSpec
-    head: Head
+    classes: tuple[ClassInfo, ...]
+    channels: tuple[int, ...]
+    activation: Activation
+    threshold: float
     tile: int
     overlap: int
     fixed_tile: bool = False
@@ -88,26 +91,6 @@ class ModelCard:
     def best_overlap(self) -> int:
         """What ``--overlap auto`` takes: what was measured, else what the card suggests."""
         return self.overlap if self.smallest_overlap is None else self.smallest_overlap
-
-    @property
-    def classes(self) -> tuple[ClassInfo, ...]:
-        """The classes without the background."""
-        return self.head.classes
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Class id of each output channel; 0 is the background."""
-        return self.head.channels
-
-    @property
-    def threshold(self) -> float:
-        """Probability from which a class counts."""
-        return self.head.threshold
-
-    @property
-    def activation(self) -> Activation:
-        """What turns the network's output into probabilities."""
-        return self.head.activation
 
     @property
     def rule(self) -> ClassRule:
@@ -143,12 +126,16 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         fields["smallest_overlap"] = properties.smallest_overlap
     if properties.min_area_m2 is not None:
         fields["min_area_m2"] = properties.min_area_m2
+    trained = properties.training_statistics
     state = json.dumps([fields, sorted(checksums.items())], sort_keys=True)
     return ModelCard(
         name=properties.name,
         digest=hashlib.sha256(state.encode()).hexdigest(),
         inputs=spec,
-        head=head,
+        classes=head.classes,
+        channels=head.channels,
+        activation=head.activation,
+        threshold=head.threshold,
         tile=properties.tile,
         overlap=properties.overlap,
         fixed_tile=fixed_tile,
@@ -156,14 +143,14 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         resolution_m=properties.resolution_m,
         resolution_range=properties.resolution_range,
         smallest_overlap=properties.smallest_overlap,
-        trained_on=_statistics(document),
+        trained_on=None if trained is None else _statistics(trained),
         min_area_m2=properties.min_area_m2,
     )
 
 
-def class_color(class_id: int) -> tuple[int, int, int]:
-    """Return a colour (red, green, blue) for a class that names none."""
-    red, green, blue = bytes.fromhex(_PALETTE[(class_id - 1) % len(_PALETTE)])
+def class_color(class_id: int, hint: str | None = None) -> tuple[int, int, int]:
+    """Return the colour (red, green, blue) of a class; `hint`: six hexadecimal digits that name it."""
+    red, green, blue = bytes.fromhex(hint or _PALETTE[(class_id - 1) % len(_PALETTE)])
     return red, green, blue
 
 
@@ -176,27 +163,26 @@ def _inputs(document: CardDocument) -> InputSpec:
         bands=spec.bands,
         dtype=dtypes.get(spec.bands[0], "uint8"),
         scale=1.0,
-        mean=tuple(shift for shift, _ in pairs),
-        std=tuple(divisor for _, divisor in pairs),
+        mean=tuple([shift for shift, _ in pairs]),
+        std=tuple([divisor for _, divisor in pairs]),
     )
 
 
-def _statistics(document: CardDocument) -> ValueStatistics | None:
-    found = document.properties.training_statistics
-    if found is None:
-        return None
+def _statistics(found: TrainingStatistics) -> ValueStatistics:
     return ValueStatistics(*found.range, found.mean, found.stddev, found.p1, found.p99, found.histograms)
 
 
 def _head(document: CardDocument) -> Head:
     properties = document.properties
     output = properties.outputs[0]
+    channels = tuple([entry.value for entry in output.classes])
     classes = tuple(
-        ClassInfo(entry.value, entry.name, entry.color or class_color(entry.value))
-        for entry in output.classes
-        if entry.value
+        [
+            ClassInfo(entry.value, entry.name, class_color(entry.value, entry.color_hint))
+            for entry in output.classes
+            if entry.value
+        ]
     )
-    channels = tuple(entry.value for entry in output.classes)
     if output.result.shape[1] == 1:  # a background may be listed beside the only class
         channels = (classes[0].id,)
     return Head(classes, channels, properties.activation, properties.threshold)

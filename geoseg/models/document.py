@@ -23,13 +23,13 @@ MODEL_NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,98}[A-Za-z0-9]"
 """What a model may be called, as a regular expression."""
 
 _MLM = re.compile(r"https://[\w./-]*/mlm(-extension)?/v(\d+)\.\d+\.\d+\S*/schema\.json")
-_DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Radius = Annotated[int, Field(ge=0)]
 Activation = Literal["sigmoid", "softmax", "probability"]
+DataType = Literal["uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
 
 
 class _Part(BaseModel):
@@ -48,14 +48,7 @@ class Band(_Part):
     """A band as the sensor delivers it (STAC 1.1 band object)."""
 
     name: Text
-    data_type: Text = "uint8"
-
-    @field_validator("data_type")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in _DTYPES:
-            raise ValueError(f"{value!r} is none of {', '.join(_DTYPES)}")
-        return value
+    data_type: DataType = "uint8"
 
 
 class ValueScaling(_Part):
@@ -85,21 +78,14 @@ class Structure(_Part):
     """Shape and dtype of a tensor."""
 
     shape: tuple[int, ...]
-    dim_order: tuple[str, ...]
+    dim_order: tuple[Literal["batch"], Literal["channel", "class"], Literal["height"], Literal["width"]]
     data_type: Text
 
     @field_validator("shape")
     @classmethod
     def _four(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(value) != 4 or not all(size == -1 or size > 0 for size in value):
+        if len(value) != 4 or min(value) < -1 or 0 in value:
             raise ValueError("must be four sizes (batch, channel, height, width), -1 where any will do")
-        return value
-
-    @field_validator("dim_order")
-    @classmethod
-    def _channels_first(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value not in (("batch", "channel", "height", "width"), ("batch", "class", "height", "width")):
-            raise ValueError('must be ["batch", "channel", "height", "width"]')
         return value
 
 
@@ -129,7 +115,7 @@ class ModelInput(_Part):
         bands = info.data.get("bands", ())
         if value is not None and bands and len(value) not in (1, len(bands)):
             raise ValueError(f"must have 1 or {len(bands)} entries, one a band")
-        if value is not None and any(scaling.shift_and_divisor()[1] <= 0 for scaling in value):
+        if value is not None and min([scaling.shift_and_divisor()[1] for scaling in value], default=1) <= 0:
             raise ValueError("must not divide by 0 or less")
         return value
 
@@ -140,14 +126,6 @@ class ClassEntry(_Part):
     value: Annotated[int, Field(ge=0, le=255)]
     name: Text
     color_hint: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{6}$")] | None = None
-
-    @property
-    def color(self) -> tuple[int, int, int] | None:
-        """The colour hint as (red, green, blue)."""
-        if self.color_hint is None:
-            return None
-        red, green, blue = bytes.fromhex(self.color_hint)
-        return red, green, blue
 
 
 class ModelOutput(_Part):

@@ -36,7 +36,7 @@ class InputSpec:
     def __post_init__(self) -> None:
         if not len(self.bands) == len(self.mean) == len(self.std) > 0:
             raise ValueError(f"bands, mean and std need one entry a band: {self}")
-        if not all(value > 0 and np.isfinite(value) for value in (self.scale, *self.std)):
+        if min(self.scale, *self.std) <= 0 or not np.isfinite((self.scale, *self.std)).all():
             raise ValueError(f"scale and std must be finite and above 0: {self}")
 
     @property

@@ -59,7 +59,8 @@ def external_files(data: bytes | mmap.mmap) -> dict[str, External]:
     found: dict[str, External] = {}
     try:
         for pairs in _references(data, (0, len(data)), "model", 0):
-            size = sum(max(map(_number, _values(pairs, key)), default=0) for key in (b"offset", b"length"))
+            offset = max(map(_number, _values(pairs, b"offset")), default=0)
+            size = offset + max(map(_number, _values(pairs, b"length")), default=0)
             checksums = {_text(value).lower() for value in _values(pairs, b"checksum") if value}
             for location in map(_text, _values(pairs, b"location")):
                 known = found.get(location, External())

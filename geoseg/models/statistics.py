@@ -88,7 +88,7 @@ def value_statistics(
         std=tuple(values.std(axis=1).tolist()),
         p1=tuple(p1.tolist()),
         p99=tuple(p99.tolist()),
-        histograms=tuple(tuple(row.tolist()) for row in rows),
+        histograms=tuple([tuple(row.tolist()) for row in rows]),
     )
 
 

@@ -189,7 +189,7 @@ def estimate(
     GeosegError
         Where the run would refuse to begin.
     """
-    from geoseg.backends.flips import FLIPS
+    from geoseg.backends.base import FLIPS
 
     say("looking at scene and model")
     decision = decide(source, options, out=out)

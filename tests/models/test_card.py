@@ -46,7 +46,8 @@ def test_the_view_is_what_was_written() -> None:
 
 def test_several_classes_keep_their_channels() -> None:
     document = make_document("land", RGB, LAND, tile=256, overlap=64)
-    assert card_of(parse_document(to_json(document), "x"), {}).head == LAND
+    card = card_of(parse_document(to_json(document), "x"), {})
+    assert Head(card.classes, card.channels, card.activation, card.threshold) == LAND
 
 
 def test_json_round_trip_keeps_every_field_and_those_of_other_extensions() -> None:
@@ -153,7 +154,7 @@ def put(*path: str | int) -> Callable[[Any], Callable[[dict[str, Any]], None]]:
         ),
         (
             put("properties", "mlm:input", 0, "input", "dim_order")(["batch", "height", "width", "channel"]),
-            "mlm:input.0.input.dim_order: must be",
+            "mlm:input.0.input.dim_order.1: Input should be 'channel' or 'class'",
         ),
         (
             put("properties", "mlm:input", 0, "value_scaling")([{"type": "z-score"}] * 2),
@@ -165,7 +166,7 @@ def put(*path: str | int) -> Callable[[Any], Callable[[dict[str, Any]], None]]:
             ),
             "mlm:input.0.value_scaling: must not divide",
         ),
-        (put("properties", "bands", 0, "data_type")("int7"), "bands.0.data_type: 'int7' is none of"),
+        (put("properties", "bands", 0, "data_type")("int7"), "bands.0.data_type: Input should be 'uint8'"),
         (
             put("properties", "mlm:output", 0, "classification:classes")([{"value": 0, "name": "x"}]),
             "mlm:output.0.classification:classes: needs a class",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
 from geoseg.grid import TILE_MULTIPLE, Axis, choose_tile
-from geoseg.models.card import Head, ModelCard
+from geoseg.models.card import ModelCard
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import (
@@ -31,8 +31,8 @@ RGB = ("red", "green", "blue")
 
 def card(**changes: object) -> ModelCard:
     spec = InputSpec(RGB, "uint8", 1 / 255, (0.0,) * 3, (1.0,) * 3)
-    head = Head((ClassInfo(1, "building", (1, 2, 3)),), (1,), "sigmoid", 0.4)
-    whole = ModelCard("test", "0" * 64, spec, head, tile=512, overlap=64, resolution_m=0.5)
+    building = (ClassInfo(1, "building", (1, 2, 3)),)
+    whole = ModelCard("test", "0" * 64, spec, building, (1,), "sigmoid", 0.4, 512, 64, resolution_m=0.5)
     return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
 
 
