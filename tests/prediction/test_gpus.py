@@ -259,7 +259,7 @@ def test_only_workers_that_declare_a_gpu_infer(diary: Diary) -> None:
         submit = client.submit
 
         def watched(function: Any, *arguments: Any, **more: Any) -> Any:
-            asked.setdefault(function.__name__, set()).add(str(more["resources"]))
+            asked.setdefault(getattr(function, "__name__", repr(function)), set()).add(str(more["resources"]))
             return submit(function, *arguments, **more)
 
         client.submit = watched

@@ -66,7 +66,9 @@ def test_a_full_disk_for_the_raster_is_one_line(small_disk: Path, tmp_path: Path
     raster = small_disk / "out.tif"
     command = ("predict", SCENE, "--out", tmp_path / "out.gpkg", "--raster", raster, "--precision", "f32")
     done = geoseg(*command, "--quiet")
-    assert_one_line(done, f"{raster}: no space left in {small_disk}", "the same command goes on from")
+    assert_one_line(
+        done, f"{raster}: no space left in {small_disk}", "are kept: the same command resumes from them"
+    )
     assert not (tmp_path / "out.gpkg").exists()
     again = geoseg("predict", SCENE, "--out", tmp_path / "out.gpkg", "--precision", "f32", "--quiet")
     assert again.returncode == 0, again.stderr
