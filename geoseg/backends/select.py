@@ -15,7 +15,7 @@ import re
 import threading
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, cast, get_args
 
 from geoseg.backends.base import FLIPS, FlippingPredictor, Predictor
 from geoseg.backends.hardware import FEATURES, cpu_features, cuda_available, has_nvidia_driver, has_torch
@@ -104,31 +104,38 @@ class PredictorRecipe:
         return predictor
 
 
-def load_predictor(
-    bundle: Bundle,
-    *,
-    backend: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    precision: str = "auto",
-    flips: bool = False,
-) -> Predictor:
+class Asked(TypedDict, total=False):
+    """What a user asks for; what is left out is ``auto``."""
+
+    backend: str
+    """``auto``, ``openvino``, ``onnx`` or ``pytorch``."""
+    device: str
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    threads: int | None
+    """CPU threads of one predictor; None: the backend's own choice."""
+    precision: str
+    """``auto``, ``f32``, ``bf16`` or ``int8``."""
+    flips: bool
+    """Average over flips, see `geoseg.backends.base.FlippingPredictor`."""
+
+
+def load_predictor(bundle: Bundle, **asked: Unpack[Asked]) -> Predictor:
     """Load a model on a backend and device, once a process for equal arguments.
+
+    Parameters and errors are those of `choose_predictor`.
+    """
+    return choose_predictor(bundle, **asked).load()
+
+
+def choose_predictor(bundle: Bundle, **asked: Unpack[Asked]) -> PredictorRecipe:
+    """Decide on backend, device and precision by loading the model; the recipe gives the same anywhere.
 
     Parameters
     ----------
     bundle : Bundle
         From `geoseg.models.bundle.find_model`.
-    backend : str
-        ``auto``, ``openvino``, ``onnx`` or ``pytorch``.
-    device : str
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    threads : int, optional
-        CPU threads of this predictor; None: the backend's own choice.
-    precision : str
-        ``auto``, ``f32``, ``bf16`` or ``int8``.
-    flips : bool
-        Average over flips, see `geoseg.backends.base.FlippingPredictor`.
+    **asked
+        See `Asked`.
 
     Raises
     ------
@@ -139,36 +146,16 @@ def load_predictor(
     MissingExtra
         If that needs PyTorch, which is not installed.
     """
-    return choose_predictor(
-        bundle, backend=backend, device=device, threads=threads, precision=precision, flips=flips
-    ).load()
-
-
-def choose_predictor(
-    bundle: Bundle,
-    *,
-    backend: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    precision: str = "auto",
-    flips: bool = False,
-) -> PredictorRecipe:
-    """Decide on backend, device and precision by loading the model; the recipe gives the same anywhere.
-
-    Parameters and errors are those of `load_predictor`.
-    """
-    recipe = choose_backend(bundle, backend=backend, device=device, threads=threads, precision=precision)
-    recipe = _with_precision(bundle, replace(recipe, flips=flips))
+    recipe = _with_precision(bundle, choose_backend(bundle, **asked))
     try:
         predictor = recipe.load()
     except InvalidModel as error:
-        fits = precision in ("auto", "f32") and ONNX in bundle.files
-        if backend != "auto" or recipe.backend != "openvino" or not fits:
+        fits = asked.get("precision", "auto") in ("auto", "f32") and ONNX in bundle.files
+        if asked.get("backend", "auto") != "auto" or recipe.backend != "openvino" or not fits:
             raise
         _log.warning("%s; using ONNX Runtime", error)
-        other = choose_backend(bundle, backend="onnx", device="cpu", threads=threads, precision=precision)
-        other = replace(other, flips=flips, reason="OpenVINO cannot read the model")
-        recipe = _with_precision(bundle, other)
+        other = choose_backend(bundle, **asked | Asked(backend="onnx", device="cpu"))
+        recipe = _with_precision(bundle, replace(other, reason="OpenVINO cannot read the model"))
         predictor = recipe.load()
     return replace(recipe, name=predictor.name)
 
@@ -180,17 +167,12 @@ def choose_backend(
     device: str = "auto",
     threads: int | None = None,
     precision: str = "auto",
+    flips: bool = False,
 ) -> PredictorRecipe:
     """Choose backend and device by the rule of this module, and say why, without loading anything.
 
-    A precision that a GPU does not compute in here is looked for on the CPU.
-
-    Raises
-    ------
-    BackendUnavailable
-        If there is no such backend or device, or the model has no file for it.
-    MissingExtra
-        If a GPU was asked for, or is all that is left, and PyTorch is not installed.
+    A precision that a GPU does not compute in here is looked for on the CPU. Parameters and errors are
+    those of `choose_predictor`.
     """
     runnable = backends_of(bundle)
     if backend not in ("auto", *BACKENDS):
@@ -210,7 +192,9 @@ def choose_backend(
     else:
         reason = "the model has only its weights" if chosen == "pytorch" else "the fastest on a CPU"
     path, digest = str(bundle.path.absolute()), bundle.card.digest
-    return PredictorRecipe(path, digest, chosen, device, threads, precision=precision, reason=reason)
+    return PredictorRecipe(
+        path, digest, chosen, device, threads, precision=precision, flips=flips, reason=reason
+    )
 
 
 def _choose_device(device: str, precision: str, *, gpu: bool) -> str:

@@ -255,18 +255,8 @@ def _validity(
     if scene.alpha:
         alpha = _stored(dataset, [*scene.alpha], frame)
     valid = validity(stored, nodata=(), mask=mask, alpha=alpha)
-    return valid & ~_is_nodata(dataset, scene, frame, stored, bands)
-
-
-def _is_nodata(
-    dataset: rasterio.DatasetReader,
-    scene: SceneInfo,
-    frame: rasterio.windows.Window,
-    stored: NDArray[np.generic],
-    bands: list[int],
-) -> NDArray[np.bool_]:
     if {band.nodata for band in scene.bands} == {None}:  # none, or put aside by the caller
-        return np.zeros(stored.shape[1:], bool)
+        return valid
     # As the band itself holds it: in the type that all have in common, 0.1 may be another number.
     held = map(stored_nodata, dataset.nodatavals, dataset.dtypes)
     values = [None if value is None else value.item() for value in held]
@@ -276,4 +266,4 @@ def _is_nodata(
         # The other bands are read only where the bands in use leave it open.
         if other not in bands and absent.any():
             absent &= is_nodata(_stored(dataset, [other], frame), [values[other - 1]])
-    return absent
+    return valid & ~absent
