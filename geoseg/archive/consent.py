@@ -18,7 +18,7 @@ from typing import IO
 
 from geoseg.errors import InvalidOption, UnreadableScene
 from geoseg.raster.drivers import remote_uri
-from geoseg.raster.remote import explained, persistently
+from geoseg.raster.environment import explained, persistently
 
 TIMEOUT = 20.0
 """Seconds without an answer after which a server counts as dead."""

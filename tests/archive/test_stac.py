@@ -234,7 +234,7 @@ def test_lists_on_a_server(server: Served, monkeypatch: pytest.MonkeyPatch) -> N
         ("a b", f"{server.url}/l/a%20b.tif"),
         ("x/c", f"{server.url}/x/c.tif"),
     ]
-    monkeypatch.setattr("geoseg.raster.remote.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("geoseg.raster.environment.PAUSES", (0.0, 0.0))
     assert "no such file (HTTP 404)" in refusal(f"{server.url}/l/missing.csv")
     monkeypatch.setattr("geoseg.archive.consent.TIMEOUT", 0.2)
     assert "the server does not answer" in refusal(f"{server.url}/mute/list.csv")
