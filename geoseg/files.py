@@ -66,8 +66,7 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         If writing failed because the disk is full, or a quota or limit is reached.
     """
     check_writable(path, overwrite=overwrite)
-    _remove_orphans(path)
-    temporary = path.parent / f"{_stem(path)}{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}"
+    temporary = _temporary(path)
     try:
         with telling_full_disks(path):
             yield temporary
@@ -83,6 +82,20 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         _remove(temporary)
         for sidecar in _SIDECARS:
             _remove(temporary.with_name(temporary.name + sidecar))
+
+
+@contextlib.contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """Yield a hidden folder in the folder of `path`, for what is on the way to it; removed at the end.
+
+    What a process that was killed left behind is removed by the next one that writes `path`.
+    """
+    folder = _temporary(path)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        _remove(folder)
 
 
 @contextlib.contextmanager
@@ -126,7 +139,7 @@ def _found_full(path: Path) -> int | None:
     folder = path.absolute().parent
     trial = folder / f"{_stem(path)}{os.getpid()}-{secrets.token_hex(3)}.tmp"
     try:
-        begun = [*folder.glob(f"{_stem(path)}*"), *folder.glob(".geoseg-*/*")]
+        begun = [*folder.glob(f"{_stem(path)}*"), *folder.glob(f"{_stem(path)}*/*")]
         reached = max((one.stat().st_size for one in begun if one.is_file()), default=0)
         with trial.open("wb") as file:
             file.seek(reached)
@@ -195,6 +208,12 @@ def sha1(path: Path) -> str:
 def _stem(path: Path) -> str:
     """Return how the temporary names of `path` begin on this machine."""
     return f".{hashlib.sha256(f'{platform.node()} {path.name}'.encode()).hexdigest()[:10]}-"
+
+
+def _temporary(path: Path) -> Path:
+    """Return a new name beside `path`, after removing what processes that are gone left under such names."""
+    _remove_orphans(path)
+    return path.parent / f"{_stem(path)}{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}"
 
 
 def _remove_orphans(path: Path) -> None:

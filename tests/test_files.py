@@ -111,6 +111,42 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".fgb", ".shp", ".parquet"])
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"out{suffix}"
+    script = (
+        "import os, pathlib, sys\n"
+        "from geoseg.values import ClassInfo, LayerSchema\n"
+        "from geoseg.vector.sink import VectorSink\n"
+        "schema = LayerSchema('a', 'EPSG:32633', (ClassInfo(1, 'b', (1, 2, 3)),))\n"
+        "with VectorSink(pathlib.Path(sys.argv[1]), schema, overwrite=False):\n"
+        "    print('begun', flush=True)\n"
+        "    {}\n"
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-c", script.format("input()"), target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert running.stdout is not None
+    running.stdout.readline()
+    others = set(tmp_path.iterdir())
+    assert others
+    subprocess.run(
+        [sys.executable, "-c", script.format("os.kill(os.getpid(), 9)"), target],
+        check=False,
+        stdout=subprocess.DEVNULL,
+    )
+    assert others < set(tmp_path.iterdir())
+    subprocess.run(
+        [sys.executable, "-c", script.format("pass"), target], check=True, stdout=subprocess.DEVNULL
+    )
+    assert {one for one in tmp_path.iterdir() if one.name.startswith(".")} == others
+    running.communicate(b"\n")
+    assert not [one for one in tmp_path.iterdir() if one.name.startswith(".")]
+
+
 def test_what_stood_beside_the_old_file_does_not_corrupt_the_new_one(tmp_path: Path) -> None:
     target = tmp_path / "out.gpkg"
     target.write_text("old")

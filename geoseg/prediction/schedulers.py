@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -281,29 +282,54 @@ def connect(resources: Resources, **scheduler: Any) -> Iterator[Any]:
     InvalidOption
         If there is no such cluster, or no worker of it can do the work.
     """
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     # What happens to the run is said in one line; the cluster's own log would bury it.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         if resources.scheduler is None:
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=resources.workers,
-                    threads_per_worker=resources.threads,
-                    worker_class=_worker_class(resources.gpus),
-                    dashboard_address=None,
-                    # Another port than that of a cluster that runs beside, and not for others to see.
-                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0", **scheduler},
-                    resources={"GPU": FEWEST_THREADS} if resources.gpu else None,
-                    silence_logs=logging.CRITICAL,
-                )
-            )
+            cluster = stack.enter_context(_local_cluster(resources, scheduler))
             client = stack.enter_context(Client(cluster, set_as_default=False))
         else:
             client = stack.enter_context(_client_of(resources.scheduler))
         _check_workers(client, resources)
         yield client
+
+
+@contextlib.contextmanager
+def _local_cluster(resources: Resources, scheduler: Mapping[str, Any]) -> Iterator[Any]:
+    """Start a cluster; its processes do not hear Ctrl-C, this one ends them.
+
+    They have from the thread that starts them which signals are blocked.
+    """
+    from distributed import LocalCluster
+
+    with ThreadPoolExecutor(1, initializer=_block_interrupts) as starter:
+        started = starter.submit(
+            LocalCluster,
+            n_workers=resources.workers,
+            threads_per_worker=resources.threads,
+            worker_class=_worker_class(resources.gpus),
+            dashboard_address=None,
+            # Another port than that of a cluster that runs beside, and not for others to see.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0", **scheduler},
+            resources={"GPU": FEWEST_THREADS} if resources.gpu else None,
+            silence_logs=logging.CRITICAL,
+        )
+        try:
+            yield started.result()
+        finally:
+            with contextlib.suppress(Exception):  # that it did not start has been raised
+                started.result().close()
+
+
+def _block_interrupts() -> None:
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        from multiprocessing.resource_tracker import ensure_running
+
+        ensure_running()  # it would unblock them when a process is started
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _worker_class(gpus: tuple[str, ...]) -> Any:

@@ -37,9 +37,12 @@ def command(scene: Path, out: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def start_and_wait_for_records(scene: Path, out: Path, records: int) -> subprocess.Popen[str]:
+def start_and_wait_for_records(
+    scene: Path, out: Path, records: int, *arguments: str
+) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        command(scene, out),
+        [*command(scene, out), *arguments],
+        start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -92,6 +95,16 @@ def test_an_interrupted_run_leaves_no_output_and_says_130(
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("geoseg: interrupted")
     assert {path.name for path in tmp_path.iterdir()} <= {".out.gpkg.geoseg"}
+
+
+def test_ctrl_c_reaches_the_workers_too_and_says_no_more(scene: Path, tmp_path: Path) -> None:
+    process = start_and_wait_for_records(
+        scene, tmp_path / "out.gpkg", 1, "--workers", "2", "--max-memory", "2GB", "--tile", "64"
+    )
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert [line.partition(":")[0] for line in err.split("\n") if line] == ["geoseg"] * 2, err
 
 
 def test_a_finished_run_leaves_nothing_but_its_output(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
 from geoseg.errors import silenced
-from geoseg.files import check_writable, replacing
+from geoseg.files import check_writable, replacing, scratch_beside
 from geoseg.values import LayerSchema
 from geoseg.vector.shape import no_features
 from geoseg.vector.style import layer_style
@@ -73,12 +72,9 @@ def write_flatgeobuf(
     """Write a FlatGeobuf file with a spatial index."""
     import pyogrio
 
-    with (
-        tempfile.TemporaryDirectory(dir=place.parent, prefix=".geoseg-") as folder,
-        replacing(place, overwrite=overwrite) as path,
-    ):
+    with scratch_beside(place) as folder, replacing(place, overwrite=overwrite) as path:
         # GDAL puts a scratch file beside what it writes: keep that in the folder too.
-        waiting, complete = Path(folder) / "features.gpkg", Path(folder) / "features.fgb"
+        waiting, complete = folder / "features.gpkg", folder / "features.fgb"
         yield _begin_geopackage(waiting, schema)
         with (
             silenced(UserWarning, "'crs' was not provided"),
@@ -108,13 +104,13 @@ def write_shapefile(
     for file in stale:
         check_writable(file, overwrite=overwrite)
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=place.parent, prefix=".geoseg-"))
+        folder = stack.enter_context(scratch_beside(place))
         # Left in reverse: the .shp appears last, when the files that it needs are there.
         hidden = {
             suffix: stack.enter_context(replacing(file, overwrite=overwrite))
             for suffix, file in places.items()
         }
-        path = Path(folder) / "features.shp"
+        path = folder / "features.shp"
 
         def append(features: GeoDataFrame, **options: Any) -> None:
             _write(features.rename(columns=NAMES), path, "ESRI Shapefile", "features", **options)
