@@ -295,7 +295,7 @@ def test_a_model_on_the_cpu_asks_no_worker_for_its_gpu(
         asked.append(gpu)
         yield from ()
 
-    monkeypatch.setattr(schedulers, "_connect", cluster)
+    monkeypatch.setattr(schedulers, "connect", cluster)
     monkeypatch.setattr(schedulers, "run_on_cluster", stream)
     machine = Resources(threads=2, in_flight=5, batch=4, scheduler="tcp://a:1", device=device)
     with Scheduler() as scheduler, scheduler.results(make_work(diary), machine) as given:
