@@ -110,7 +110,7 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def explain(error: ValidationError, known: Collection[str]) -> str:
+def explain(error: ValidationError, known: Collection[str], spell: Callable[[str], str] = flag) -> str:
     """Return one line on the first mistake: the option, what it must be, what it is.
 
     Parameters
@@ -119,17 +119,19 @@ def explain(error: ValidationError, known: Collection[str]) -> str:
         Of a flat set of options.
     known : collection of str
         Names of all that there are.
+    spell : callable
+        How an option is written where it is given.
     """
-    return " ".join(_first_mistake(error.errors(include_url=False), known).split())
+    return " ".join(_first_mistake(error.errors(include_url=False), known, spell).split())
 
 
-def _first_mistake(mistakes: Sequence[Any], known: Collection[str]) -> str:
+def _first_mistake(mistakes: Sequence[Any], known: Collection[str], spell: Callable[[str], str]) -> str:
     unknown = next((one for one in mistakes if one["type"] == "extra_forbidden"), None)
     if unknown is not None:
         name = str(unknown["loc"][-1])
         near = difflib.get_close_matches(name, known, 1, 0.5)
-        hint = f"did you mean {flag(near[0])}?" if near else f"there are {', '.join(map(flag, known))}"
-        return f"{flag(name)}: no such option; {hint}"
+        hint = f"did you mean {spell(near[0])}?" if near else f"there are {', '.join(map(spell, known))}"
+        return f"{spell(name)}: no such option; {hint}"
     first = mistakes[0]
     if not first["loc"]:  # about several options, which its text names
         return _reason(first)
@@ -137,12 +139,12 @@ def _first_mistake(mistakes: Sequence[Any], known: Collection[str]) -> str:
     alternatives = [one for one in mistakes if str(one["loc"][0]) == name]
     told = next((one for one in alternatives if one["type"] == "value_error"), None)
     if told is not None:
-        return f"{flag(name)} {_reason(told)}"
+        return f"{spell(name)} {_reason(told)}"
     # A number says more by its bounds than a word that it might have been as well: those come last.
     wanted = [_expected(one) for one in sorted(alternatives, key=lambda one: one["type"] == "literal_error")]
     *others, last = dict.fromkeys(wanted)
     choice = f"{', '.join(others)} or {last}" if others else last
-    return f"{flag(name)} must be {choice}, not {_value(first)!r}"
+    return f"{spell(name)} must be {choice}, not {_value(first)!r}"
 
 
 def _reason(mistake: Any) -> str:

@@ -1,7 +1,8 @@
-"""Make the sample scene and its true buildings: ``python sample_data/make_sample.py --out FOLDER``.
+"""Make the sample scene and what belongs to it: ``python sample_data/make_sample.py --out FOLDER``.
 
-Writes ``scene.tif``, a synthetic aerial mosaic with a slanted edge, and ``buildings.gpkg``, the
-footprints that are in it. Everything follows from one seed.
+Writes ``scene.tif``, a synthetic aerial mosaic with a slanted edge; ``buildings.gpkg``, the footprints
+that are in it, and ``landcover.gpkg``, these and the streets; ``earlier.tif``, a part of the place when it
+had fewer buildings; ``west.vrt`` and ``east.vrt``, two overlapping parts. Everything follows from one seed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rasterio.io import MemoryFile
 from scenery import World, render_world
 
 from geoseg.files import replacing
-from geoseg.values import GeoBox
+from geoseg.values import GeoBox, Window
 
 SEED = 5
 DISTRICTS = ("suburb", "village", "industry", "farmland")
@@ -30,9 +31,17 @@ FLIGHT_LINE = shapely.Polygon([(0, 0), (1185, 0), (1500, 610), (1500, 1500), (0,
 """What the mosaic covers, in pixels; the corner beyond is nodata."""
 
 
-def make_world() -> World:
-    """Return the sample's world, as yet without its nodata corner."""
-    return render_world(SEED, GRID.height, GRID.width, GRID.transform[0], districts=DISTRICTS)
+EARLIER = Window(800, 300, 512, 512)
+"""The part of the grid that was photographed before."""
+PART = 850
+"""Columns of each of two parts that overlap."""
+
+
+def make_world(unbuilt: float = 0.0) -> World:
+    """Return the sample's world, as yet without its nodata corner and some of its buildings."""
+    return render_world(
+        SEED, GRID.height, GRID.width, GRID.transform[0], districts=DISTRICTS, unbuilt=unbuilt
+    )
 
 
 def valid_pixels() -> NDArray[np.bool_]:
@@ -55,15 +64,25 @@ def buildings(world: World) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(columns, geometry=outlines, crs=GRID.crs)
 
 
-def write_scene(path: Path, world: World) -> None:
-    """Write the picture as a cloud-optimized GeoTIFF: JPEG, overviews, nodata as an internal mask."""
-    valid = valid_pixels()
-    profile = {"driver": "GTiff", "height": GRID.height, "width": GRID.width, "count": 3, "dtype": "uint8"}
-    place = {"crs": GRID.crs, "transform": rasterio.Affine(*GRID.transform)}
+def land_cover(world: World) -> gpd.GeoDataFrame:
+    """Return buildings and the streets between them, in the column ``kind``."""
+    streets = shapely.intersection(shapely.union_all(world.streets), FLIGHT_LINE)
+    streets = shapely.difference(streets, shapely.union_all(world.footprints))
+    houses = buildings(world).geometry
+    outlines = shapely.transform(shapely.get_parts(streets), GRID.to_crs)
+    kinds = ["building"] * len(houses) + ["street"] * len(outlines)
+    return gpd.GeoDataFrame({"kind": kinds}, geometry=[*houses, *outlines], crs=GRID.crs)
+
+
+def write_scene(path: Path, rgb: NDArray[np.uint8], valid: NDArray[np.bool_], window: Window) -> None:
+    """Write a picture as a cloud-optimized GeoTIFF: JPEG, overviews, nodata as an internal mask."""
+    (left, top), (a, b, _, d, e, _) = GRID.to_crs(np.array([[window.col, window.row]]))[0], GRID.transform
+    place = rasterio.Affine(a, b, left, d, e, top)
+    profile = {"driver": "GTiff", "height": window.height, "width": window.width, "count": 3}
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
-        with memory.open(**profile, **place, photometric="RGB") as scene:
-            scene.write(world.rgb * valid)
-            scene.write_mask(valid)
+        with memory.open(**profile, dtype="uint8", crs=GRID.crs, transform=place, photometric="RGB") as scene:
+            scene.write((rgb * valid)[:, *window.slices])
+            scene.write_mask(valid[window.slices])
         with replacing(path) as temporary, memory.open() as scene:
             rasterio.shutil.copy(
                 scene,
@@ -76,25 +95,41 @@ def write_scene(path: Path, world: World) -> None:
             )
 
 
-def write_buildings(path: Path, frame: gpd.GeoDataFrame) -> None:
-    """Write the footprints as layer ``buildings`` of a GeoPackage; its date is fixed, so are its bytes."""
+def write_part(path: Path, scene: Path, first: int) -> None:
+    """Write a VRT of `PART` columns of the scene, which lies beside it."""
+    with rasterio.open(scene) as dataset, replacing(path) as temporary:
+        rasterio.shutil.copy(dataset, temporary, driver="VRT")
+        text = temporary.read_text("utf-8").replace('rasterXSize="1500"', f'rasterXSize="{PART}"')
+        text = text.replace('<DstRect xOff="0"', f'<DstRect xOff="{-first}"')
+        left = GRID.transform[2]
+        temporary.write_text(
+            text.replace(f"{left:.16e}", f"{left + first * GRID.transform[0]:.16e}"), "utf-8"
+        )
+
+
+def write_polygons(path: Path, frame: gpd.GeoDataFrame) -> None:
+    """Write a GeoPackage with a layer called like the file; its date is fixed, so are its bytes."""
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2026-01-01T00:00:00.000Z"})
     try:
         with replacing(path) as temporary:
-            frame.to_file(temporary, layer="buildings", driver="GPKG", engine="pyogrio")
+            frame.to_file(temporary, layer=path.stem, driver="GPKG", engine="pyogrio")
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
 def main() -> None:
-    """Write both files into the folder that ``--out`` names."""
+    """Write all files into the folder that ``--out`` names."""
     parser = argparse.ArgumentParser(description="Make geoseg's sample scene and its true buildings.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
     folder = parser.parse_args().out
     folder.mkdir(parents=True, exist_ok=True)
-    world = make_world()
-    write_scene(folder / "scene.tif", world)
-    write_buildings(folder / "buildings.gpkg", buildings(world))
+    world, valid = make_world(), valid_pixels()
+    write_scene(folder / "scene.tif", world.rgb, valid, GRID.window)
+    write_scene(folder / "earlier.tif", make_world(0.2).rgb, valid, EARLIER)
+    write_polygons(folder / "buildings.gpkg", buildings(world))
+    write_polygons(folder / "landcover.gpkg", land_cover(world))
+    write_part(folder / "west.vrt", folder / "scene.tif", 0)
+    write_part(folder / "east.vrt", folder / "scene.tif", GRID.width - PART)
 
 
 if __name__ == "__main__":

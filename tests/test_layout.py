@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "geoseg"
 LAYERS = (
     {"__main__"},
     {"cli"},
+    {"recipes"},
     {"archive"},
     {"training"},
     {"evaluation"},
@@ -26,7 +27,7 @@ LAYERS = (
     {"vector", "raster"},
     {"vectorfiles"},
     {"metrics", "grid"},
-    {"options"},
+    {"options", "recipefiles"},
     {"files", "values"},
     {"errors"},
 )

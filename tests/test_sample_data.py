@@ -91,10 +91,40 @@ def test_labels_and_truth_agree_to_half_a_pixel(world: World, truth: gpd.GeoData
 def test_the_script_writes_the_same_files_again(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(make_sample, "make_world", lambda: world)
+    monkeypatch.setattr(make_sample, "make_world", lambda _unbuilt=0.0: world)
     for name in ("first", "second"):
         monkeypatch.setattr(sys, "argv", ["make_sample.py", "--out", str(tmp_path / name)])
         make_sample.main()
-        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["buildings.gpkg", "scene.tif"]
-    for name in ("buildings.gpkg", "scene.tif"):
+    written = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert written == sorted(path.name for path in FOLDER.iterdir() if path.suffix in {".gpkg", ".tif", ".vrt"})
+    for name in written:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_the_parts_are_those_of_the_scene() -> None:
+    with rasterio.open(FOLDER / "scene.tif") as scene:
+        pixels, valid = scene.read(), scene.dataset_mask()
+        for name, first in (("west", 0), ("east", 650)):
+            with rasterio.open(FOLDER / f"{name}.vrt") as part:
+                assert np.array_equal(part.read(), pixels[:, :, first : first + 850])
+                assert np.array_equal(part.dataset_mask(), valid[:, first : first + 850])
+                assert part.xy(0, 0) == scene.xy(0, first)
+
+
+def test_the_earlier_scene_is_the_same_place_with_fewer_buildings(world: World) -> None:
+    there = make_sample.EARLIER
+    with rasterio.open(FOLDER / "scene.tif") as scene, rasterio.open(FOLDER / "earlier.tif") as earlier:
+        now, before = scene.read(window=(there.slices)), earlier.read()
+        assert earlier.xy(0, 0) == scene.xy(there.row, there.col)
+    built = world.labels[there.slices] == 1
+    difference = np.abs(now.astype(float) - before).mean(axis=0)
+    assert np.median(difference[~built]) < 12
+    assert 0.05 < (difference[built] > 30).mean() < 0.6
+
+
+def test_streets_and_buildings_do_not_overlap() -> None:
+    land = gpd.read_file(FOLDER / "landcover.gpkg")
+    assert land["kind"].value_counts()["street"] >= 3
+    streets, houses = (land.geometry[land["kind"] == kind].union_all() for kind in ("street", "building"))
+    assert streets.intersection(houses).area < 1
+    assert streets.area > 5_000

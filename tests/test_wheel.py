@@ -38,6 +38,8 @@ def test_the_wheel_holds_the_package_and_the_model_and_nothing_else(wheel: Path)
     for part in ("report.html.j2", "report.css", "plots.svg.j2"):
         assert f"geoseg/evaluation/report/templates/{part}" in names
     assert "geoseg/py.typed" in names
+    for part in ("pipelines/buildings.yaml", "sample_data/scene.tif"):
+        assert f"geoseg/examples/{part}" in names
     assert sum(info.file_size for info in zipfile.ZipFile(wheel).infolist()) < 30e6
 
 
@@ -67,11 +69,11 @@ def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def geoseg(core: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def geoseg(core: Path, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-S", "-W", "error", "-m", "geoseg", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(core)},
-        cwd=core,
+        cwd=cwd or core,
         capture_output=True,
         text=True,
         check=False,
@@ -92,6 +94,14 @@ def test_without_extras_a_scene_is_planned_predicted_and_evaluated(core: Path, t
         assert done.returncode == 0, done.stderr
     assert len(pyogrio.read_dataframe(out, layer="buildings")) > 100
     assert report.stat().st_size > 10_000
+
+
+def test_an_example_is_written_and_runs(core: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for arguments in (("--example", "buildings"), ("buildings.yaml",)):
+        done = geoseg(core, "run", *arguments, cwd=tmp_path / "mine")
+        assert done.returncode == 0, done.stderr
+    assert len(pyogrio.read_dataframe(tmp_path / "mine/build/buildings.gpkg", layer="buildings")) > 100
 
 
 @pytest.mark.parametrize(

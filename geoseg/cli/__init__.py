@@ -24,6 +24,7 @@ _COMMANDS = {
     "plan": "Show what a prediction would do and take, without running it.",
     "train": "Train a model on your own scenes and footprints.",
     "evaluate": "Measure a prediction or a model against the truth.",
+    "run": "Do what a recipe says, or write an example of one.",
     "info": "Show what geoseg sees in a scene.",
     "models": "List, show and check models.",
 }
@@ -44,7 +45,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"geoseg.cli.{cmd_name}"), cmd_name)
+        module = "recipe" if cmd_name == "run" else cmd_name  # `geoseg.cli.run` is the function below
+        command: click.Command = getattr(importlib.import_module(f"geoseg.cli.{module}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 
 from geoseg.cli.options import options_of
 from geoseg.errors import InvalidOption
-from geoseg.evaluation.options import EvaluateOptions
+from geoseg.evaluation.options import NOT_FOR_RUNS, EvaluateOptions
 from geoseg.options import flag
 from geoseg.prediction.options import AUTO, PredictOptions
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from geoseg.evaluation.inputs import Sources
     from geoseg.models.bundle import Bundle
     from geoseg.prediction.report import Event
-
-_OWN = frozenset({"raster", "raster_content", "raster_resolution", "crs", "resume", "overwrite"})
-"""Options of a prediction that an evaluation settles itself."""
 
 
 @click.command()
@@ -34,7 +32,7 @@ _OWN = frozenset({"raster", "raster_content", "raster_resolution", "crs", "resum
 )
 @click.option("--scene", "-s", metavar="SCENE", help="What is predicted: its grid, its nodata, its picture.")
 @options_of(EvaluateOptions)
-@options_of(PredictOptions, without=_OWN)
+@options_of(PredictOptions, without=NOT_FOR_RUNS)
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
@@ -51,8 +49,26 @@ _OWN = frozenset({"raster", "raster_content", "raster_resolution", "crs", "resum
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no table.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
 @click.pass_context
-def evaluate(  # noqa: PLR0913 (one parameter an option)
-    ctx: click.Context,
+def evaluate(ctx: click.Context, /, truth: str, **options: Any) -> int:
+    """Compare a prediction with TRUTH: pixels, objects, outlines, confidence.
+
+    TRUTH is a vector file (polygons) or a raster of class ids. With --prediction that file is
+    evaluated; without, a model is run over --scene first, with the options of geoseg predict.
+
+    \b
+    Examples:
+      geoseg evaluate truth.gpkg --prediction buildings.gpkg --scene scene.tif
+      geoseg evaluate mask.tif --prediction map.tif --truth-values 255=1,127=ignore
+      geoseg evaluate truth.gpkg --scene scene.tif --model models/mine --report report.html
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    source = click.core.ParameterSource.COMMANDLINE
+    return evaluate_files(
+        {name for name in options if ctx.get_parameter_source(name) is source}, truth, **options
+    )
+
+
+def evaluate_files(  # noqa: PLR0913 (one parameter an option)
+    given: Collection[str],
     /,
     truth: str,
     *,
@@ -66,23 +82,13 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Compare a prediction with TRUTH: pixels, objects, outlines, confidence.
-
-    TRUTH is a vector file (polygons) or a raster of class ids. With --prediction that file is
-    evaluated; without, a model is run over --scene first, with the options of geoseg predict.
-
-    \b
-    Examples:
-      geoseg evaluate truth.gpkg --prediction buildings.gpkg --scene scene.tif
-      geoseg evaluate mask.tif --prediction map.tif --truth-values 255=1,127=ignore
-      geoseg evaluate truth.gpkg --scene scene.tif --model models/mine --report report.html
-    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    """Do what the command does; `given` names the options that were given, not left to their defaults."""
     from geoseg.cli.evaluation_display import summarize
     from geoseg.cli.progress import StepDisplay
     from geoseg.evaluation.run import evaluate as compare
 
     chosen = EvaluateOptions(**{name: options.pop(name) for name in EvaluateOptions.model_fields})
-    _check(ctx, prediction, probability, scene)
+    _check(given, prediction, probability, scene)
     _check_report(report, overwrite)
     bundle = _card_to_write(prediction, options["model"]) if write else None
     code = 0
@@ -115,7 +121,9 @@ def evaluate(  # noqa: PLR0913 (one parameter an option)
     return code
 
 
-def _check(ctx: click.Context, prediction: str | None, probability: str | None, scene: str | None) -> None:
+def _check(
+    given: Collection[str], prediction: str | None, probability: str | None, scene: str | None
+) -> None:
     """Refuse what contradicts: nothing to evaluate, or options of a run where nothing is run."""
     if prediction is None:
         if scene is None:
@@ -123,9 +131,8 @@ def _check(ctx: click.Context, prediction: str | None, probability: str | None, 
         if probability is not None:
             raise InvalidOption("--probability belongs to a --prediction; a model makes its own")
         return
-    source = click.core.ParameterSource.COMMANDLINE
-    for name in set(PredictOptions.model_fields) - _OWN - {"threshold"}:
-        if ctx.get_parameter_source(name) is source:
+    for name in PredictOptions.model_fields:
+        if name in given and name not in NOT_FOR_RUNS | {"threshold"}:
             raise InvalidOption(f"{flag(name)} is for running a model; with --prediction nothing is run")
 
 

@@ -38,12 +38,16 @@ def predict(scene: str, out: Path, as_json: bool, quiet: bool, **options: Any) -
       geoseg predict scene.tif --out roofs.parquet --aoi district.gpkg --threshold 0.4
       geoseg predict scene.tif --out land.gpkg --model models/mine --raster land.tif
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    return predict_file(scene, out, PredictOptions(**options), as_json=as_json, quiet=quiet)
+
+
+def predict_file(scene: str, out: Path, options: PredictOptions, *, as_json: bool, quiet: bool) -> int:
+    """Predict one scene, show how it goes, and return the exit code."""
     from geoseg.cli.progress import ProgressDisplay
     from geoseg.prediction.session import predict_scene
 
-    chosen = PredictOptions(**options)
     with ProgressDisplay(quiet=quiet) as display:
-        report = predict_scene(scene, out, chosen, on_event=display)
+        report = predict_scene(scene, out, options, on_event=display)
     if not quiet:
         display.summarize(report)
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -134,13 +135,21 @@ def train(
     The run's checkpoints, logs and pictures lie beside the model, in FOLDER.training; the same
     command goes on where a stopped run was. Then: geoseg predict scene.tif --model models/mine …
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    from geoseg.training import require_packages
+
+    require_packages()
+    checked = _recipe(recipe, out, flags)
+    return train_by(checked, resume=resume, overwrite=overwrite, as_json=as_json, quiet=quiet)
+
+
+def train_by(checked: Recipe, *, resume: bool, overwrite: bool, as_json: bool, quiet: bool) -> int:
+    """Train what a recipe says and return the exit code."""
     from geoseg.cli.training_progress import TrainingDisplay
     from geoseg.training import require_packages
 
     require_packages()
     from geoseg.training.run import is_first_process, train_model
 
-    checked = _recipe(recipe, out, flags)
     with TrainingDisplay(checked, quiet=quiet or not is_first_process()) as display:
         bundle = train_model(checked, resume=resume, overwrite=overwrite, on_event=display)
     figures = bundle.document.properties.accuracy
@@ -158,6 +167,7 @@ def train(
 
 def _recipe(path: Path | None, out: Path | None, flags: dict[str, Any]) -> Recipe:
     """Make the recipe that file and flags together say."""
+    from geoseg.recipefiles import place_of
     from geoseg.training.recipe import make_recipe, read_recipe
     from geoseg.training.request import Request, make_content, parse_named_bands
 
@@ -181,7 +191,7 @@ def _recipe(path: Path | None, out: Path | None, flags: dict[str, Any]) -> Recip
     for flag, value in overrides.items():
         if value is not None:
             _put(content, _OVERRIDES[flag][0], value)
-    return make_recipe(content, str(path) if path else "options")
+    return make_recipe(content, "options" if path is None else partial(place_of, path))
 
 
 def _put(content: dict[str, Any], key: str, value: object) -> None:

@@ -11,6 +11,9 @@ from geoseg.options import Metavar, Options, path_text
 
 DEFAULT_RESOLUTION_M = 0.3
 
+NOT_FOR_RUNS = frozenset({"raster", "raster_content", "raster_resolution", "crs", "resume", "overwrite"})
+"""Options of a prediction that an evaluation sets itself."""
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

@@ -6,20 +6,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import yaml  # type: ignore[import-untyped]
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from geoseg.errors import InvalidOption, suggest
 from geoseg.models.document import MODEL_NAME
+from geoseg.recipefiles import below, expand, merged, read_layers
 from geoseg.training.data.spec import Blocks, DataSpec, Draws, Section, ValidationSpec
-
-RECIPE_LIMIT = 1_000_000
-"""Largest recipe in bytes."""
 
 LOSSES = ("ce", "bce", "dice", "focal", "lovasz")
 """Terms of a loss; ce and bce are the same."""
@@ -174,6 +171,8 @@ class Recipe(Section):
 
     Attributes
     ----------
+    kind : "train"
+        What ``geoseg run`` is to do with it.
     name : str
         Name of the model.
     out : Path
@@ -185,6 +184,7 @@ class Recipe(Section):
         Folder that the paths of `data` are relative to.
     """
 
+    kind: Literal["train"] = "train"
     name: str = Field(default="", description="Name of the model; by default that of its folder.")
     out: Path
     seed: Annotated[int, Field(ge=0, le=2**31)] = Field(default=0, description="Fixes every bit of chance.")
@@ -205,7 +205,7 @@ class Recipe(Section):
     @property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of all that changes a step of the run."""
-        free: dict[str, Any] = dict.fromkeys(("out", "card", "name"), True)
+        free: dict[str, Any] = dict.fromkeys(("kind", "out", "card", "name"), True)
         free["optimization"] = {"device", "workers", "pictures_every"}
         text = json.dumps(self.model_dump(mode="json", exclude=free), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -222,57 +222,22 @@ def read_recipe(path: Path) -> dict[str, Any]:
     InvalidOption
         If a file is missing, too large, or not a YAML mapping, or recipes extend one another in a circle.
     """
-    return _read_extended(path, ())
+    layers = read_layers(path)
+    base = {"base": str(layers[0].folder)}
+    content = merged([base, *(with_paths(layer.content, layer.folder) for layer in layers)])
+    if content.get("kind", "train") != "train":
+        raise InvalidOption(f"{path}: kind is {content['kind']}, not train; run it: geoseg run {path}")
+    return dict(expand(content))
 
 
-def _read_extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in above:
-        raise InvalidOption(f"{path}: extends itself")
-    content = _with_paths(_read_mapping(path), path.resolve().parent)
-    parent = content.pop("extends", None)
-    if parent is None:
-        return content
-    if not isinstance(parent, str):
-        raise InvalidOption(f"{path}: extends must be the name of a recipe")
-    return _merged(_read_extended(path.parent / parent, (*above, path.resolve())), content)
-
-
-def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """Return `base` with what `change` says in its place; mappings are merged, all else is replaced."""
-    merged = dict(base)
-    for key, value in change.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _read_mapping(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            text = file.read(RECIPE_LIMIT + 1)
-        if len(text) > RECIPE_LIMIT:
-            raise InvalidOption(f"{path}: larger than {RECIPE_LIMIT // 1000} kB: not a recipe")
-        content = yaml.safe_load(text.decode("utf-8"))
-    except OSError as error:
-        raise InvalidOption(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidOption(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from error
-    if not isinstance(content, dict):
-        raise InvalidOption(f"{path}: not a recipe: its top level must be a mapping of keys")
-    return content
-
-
-def _with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make the paths of a recipe in `folder` absolute; one that extends another keeps the other's base."""
-    if "base" in content or content.get("extends") is None:
-        content["base"] = str(folder / str(content.get("base") or ""))
-    if isinstance(content.get("out"), str):
-        content["out"] = str(folder / content["out"])
+def with_paths(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the paths of a recipe in `folder` absolute, but those of `data`, which are relative to `base`."""
+    placed = {key: below(folder, value) for key, value in content.items() if key in ("base", "out")}
     model = content.get("model")
     if isinstance(model, dict) and isinstance(model.get("start"), str | list):
         names = [model["start"]] if isinstance(model["start"], str) else model["start"]
-        content["model"] = model | {"start": [_beside(folder, name) for name in names]}
-    return content
+        placed["model"] = model | {"start": [_beside(folder, name) for name in names]}
+    return {**content, **placed}
 
 
 def _beside(folder: Path, name: object) -> object:
@@ -281,40 +246,45 @@ def _beside(folder: Path, name: object) -> object:
     return str(path) if path.is_dir() else name
 
 
-def make_recipe(content: Mapping[str, object], source: str) -> Recipe:
-    """Check a recipe; `source` names it in errors.
+def make_recipe(content: Mapping[str, object], source: str | Callable[[Sequence[str | int]], str]) -> Recipe:
+    """Check a recipe; `source` is what errors call it, or tells where a key stands.
 
     Raises
     ------
     InvalidOption
         One line that names the key; an unknown one with the nearest that there is.
     """
+    place = source if callable(source) else lambda _key: source
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise InvalidOption(f"{source}: {_explain(error)}") from error
+        where, reason = _explain(error)
+        raise InvalidOption(f"{place(where)}: {reason}") from error
     out = Path(os.path.abspath(recipe.out))  # without "..", which has no name
     if not out.name:
-        raise InvalidOption(f"{source}: out: {recipe.out} is no folder for a model")
+        raise InvalidOption(f"{place(['out'])}: out: {recipe.out} is no folder for a model")
     name = recipe.name or out.name
     if not re.fullmatch(MODEL_NAME, name):
         raise InvalidOption(
-            f"{source}: {name!r} cannot be the name of a model: 2 to 100 letters, digits and _ . -, a letter "
-            "first; give it one (--name)"
+            f"{place(['name'])}: {name!r} cannot be the name of a model: 2 to 100 letters, digits and _ . -, "
+            "a letter first; give it one (--name)"
         )
     return recipe.model_copy(update={"out": out, "name": name})
 
 
-def _explain(error: ValidationError) -> str:
-    """One line on the first mistake; an unknown key comes first, as it is often why another is missing."""
+def _explain(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
+    """Return the first mistake's key and one line on it.
+
+    An unknown key comes first, as it is often why another is missing.
+    """
     mistakes = error.errors(include_url=False)
     first = next((one for one in mistakes if one["type"] == "extra_forbidden"), mistakes[0])
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
-        return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+        return first["loc"], f"{where}: {first['msg'].removeprefix('Value error, ')}"
     section = _section_at(Recipe, first["loc"][:-1])
     known = sorted(section.model_fields) if section else []
-    return f"{where}: no such key; {suggest(str(first['loc'][-1]), known)}"
+    return first["loc"], f"{where}: no such key; {suggest(str(first['loc'][-1]), known)}"
 
 
 def _section_at(section: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:

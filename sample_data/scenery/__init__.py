@@ -7,6 +7,7 @@ photographed. The same seed gives the same bytes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,15 +57,24 @@ class World:
     footprints : tuple of shapely.Polygon
         Building outlines in pixel coordinates (col, row), clipped to the picture; (0, 0) is the outer
         corner of the first pixel, y points down. They do not overlap; touching houses share an edge.
+    streets : tuple of shapely.Polygon
+        What is paved for traffic, in the same coordinates; these do overlap.
     """
 
     rgb: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     footprints: tuple[shapely.Polygon, ...]
+    streets: tuple[shapely.Polygon, ...] = ()
 
 
 def render_world(
-    seed: int, height: int, width: int, gsd_m: float = 0.3, *, districts: Sequence[str] = ()
+    seed: int,
+    height: int,
+    width: int,
+    gsd_m: float = 0.3,
+    *,
+    districts: Sequence[str] = (),
+    unbuilt: float = 0.0,
 ) -> World:
     """Render the world of a seed.
 
@@ -78,11 +88,13 @@ def render_world(
         Ground sample distance in metres, sensible from 0.1 to 1.
     districts : sequence of str
         Kinds of district to mix, keys of `DISTRICTS`; empty: drawn from the seed.
+    unbuilt : float
+        Share of the buildings, spread evenly, that do not stand yet: the same place at an earlier date.
 
     Returns
     -------
     World
-        Picture, labels and footprints.
+        Picture, labels, footprints and streets.
 
     Raises
     ------
@@ -95,11 +107,14 @@ def render_world(
     layout_rng, look_rng, canvas_rng, sensor_rng = np.random.default_rng(seed).spawn(4)
     style = draw_style(look_rng)
     site = _lay_out(layout_rng, style, (height * gsd_m, width * gsd_m), districts)
+    later = np.diff(np.floor(np.arange(len(site.buildings) + 1) * unbuilt)) > 0
+    site.buildings[:] = itertools.compress(site.buildings, ~later)
     canvas = Canvas.blank(canvas_rng, (height, width), gsd_m, style.sun)
     _paint(canvas, site, style)
     rgb = expose(canvas, style.sun, draw_sensor(sensor_rng), sensor_rng)
-    footprints = _footprints(site, height, width, gsd_m)
-    return World(rgb, _labels(footprints, height, width), footprints)
+    footprints = _outlines([building.footprint for building in site.buildings], height, width, gsd_m)
+    streets = _outlines([cover.land for cover in site.covers if cover.layer >= 5], height, width, gsd_m)
+    return World(rgb, _labels(footprints, height, width), footprints, streets)
 
 
 def _paint(canvas: Canvas, site: Site, style: Style) -> None:
@@ -115,11 +130,14 @@ def _paint(canvas: Canvas, site: Site, style: Style) -> None:
     paint_plants(canvas, site.plants, style.sun, len(site.plants))
 
 
-def _footprints(site: Site, height: int, width: int, gsd_m: float) -> tuple[shapely.Polygon, ...]:
+def _outlines(
+    lands: Sequence[BaseGeometry], height: int, width: int, gsd_m: float
+) -> tuple[shapely.Polygon, ...]:
+    """Return what the picture shows of polygons, in pixels."""
     picture = shapely.box(0, 0, width, height)
     found = []
-    for building in site.buildings:
-        outline = shapely.transform(building.footprint, lambda points: points / gsd_m)
+    for land in lands:
+        outline = shapely.transform(land, lambda points: points / gsd_m)
         if picture.intersects(outline):
             found += pieces_of(outline.intersection(picture), 0.25)
     return tuple(found)

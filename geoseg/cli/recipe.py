@@ -1,0 +1,88 @@
+"""``geoseg run``: what a recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("recipe", required=False, type=click.Path(path_type=Path), metavar="RECIPE.yaml")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change what the recipe says, such as predict.min_area=20; may be repeated.",
+)
+@click.option("--example", metavar="NAME", help="Write a recipe to begin with, NAME.yaml, and what it needs.")
+@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+def run(
+    recipe: Path | None, changes: tuple[str, ...], example: str | None, *, quiet: bool, **told: bool
+) -> int:
+    """Do what RECIPE.yaml says: its kind is that of a command, its keys are the options of it.
+
+    What it says, all taken together, is saved beside the result as NAME.recipe.yaml.
+
+    \b
+    Examples:
+      geoseg run --example buildings
+      geoseg run buildings.yaml
+      geoseg run buildings.yaml --set predict.min_area=20 --set out=large.gpkg
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    if example is not None:
+        if recipe is not None or changes:
+            raise click.UsageError("--example writes a recipe; run it afterwards")
+        return _write_example(example, overwrite=told["overwrite"], quiet=quiet)
+    if recipe is None:
+        raise click.UsageError("Missing argument 'RECIPE.yaml'; --example NAME writes one.")
+    from geoseg.recipes import load
+
+    loaded = load(recipe, changes)
+    loaded.make_folder()
+    code = _KINDS[loaded.recipe.kind](loaded.recipe, quiet=quiet, **told)
+    saved = loaded.save()
+    if saved is not None and not quiet:
+        click.echo(f"recipe     {saved}", err=True)
+    return code
+
+
+def _write_example(name: str, *, overwrite: bool, quiet: bool) -> int:
+    from geoseg.recipes import write_example
+
+    written = write_example(name, Path(), overwrite=overwrite)
+    if not quiet:
+        click.echo(f"wrote      {', '.join(map(str, written))}", err=True)
+        click.echo(f"run it     geoseg run {written[0]}", err=True)
+    return 0
+
+
+def _predict(recipe: Any, *, overwrite: bool, **told: Any) -> int:
+    from geoseg.cli.predict import predict_file
+
+    options = recipe.predict.model_copy(update={"overwrite": True}) if overwrite else recipe.predict
+    return predict_file(recipe.scene, recipe.out, options, **told)
+
+
+def _evaluate(recipe: Any, **told: Any) -> int:
+    from geoseg.cli.evaluate import evaluate_files
+    from geoseg.evaluation.options import NOT_FOR_RUNS
+
+    places = recipe.model_dump(include={"prediction", "probability", "scene", "report", "write"})
+    options = recipe.evaluate.model_dump() | recipe.predict.model_dump(exclude=set(NOT_FOR_RUNS))
+    return evaluate_files(recipe.predict.model_fields_set, recipe.truth, **places, **options, **told)
+
+
+def _train(recipe: Any, **told: Any) -> int:
+    from geoseg.cli.train import train_by
+
+    return train_by(recipe, resume=True, **told)
+
+
+_KINDS: Mapping[str, Callable[..., int]] = {"predict": _predict, "evaluate": _evaluate, "train": _train}
