@@ -136,7 +136,8 @@ def test_a_training_recipe_is_checked_in_the_same_words(tmp_path, capfd):
     path = tmp_path / "train.yaml"
     shutil.copy(PIPELINES / "train_sample.yaml", path)
     path.write_text(path.read_text().replace("warmup_steps", "warmup_step"))
-    expected = f"{path}, line 20: optimization.warmup_step: no such key; did you mean 'warmup_steps'?"
+    line = path.read_text().splitlines().index("  warmup_step: 10") + 1
+    expected = f"{path}, line {line}: optimization.warmup_step: no such key; did you mean 'warmup_steps'?"
     assert refused(capfd, path) == expected
     assert refused(capfd, path, "--set", "loss.nam=ce").startswith("--set loss.nam=ce: loss.nam: no such key")
     buildings = PIPELINES / "buildings.yaml"

@@ -96,7 +96,9 @@ def test_the_script_writes_the_same_files_again(
         monkeypatch.setattr(sys, "argv", ["make_sample.py", "--out", str(tmp_path / name)])
         make_sample.main()
     written = sorted(path.name for path in (tmp_path / "first").iterdir())
-    assert written == sorted(path.name for path in FOLDER.iterdir() if path.suffix in {".gpkg", ".tif", ".vrt"})
+    assert written == sorted(
+        path.name for path in FOLDER.iterdir() if path.suffix in {".gpkg", ".tif", ".vrt"}
+    )
     for name in written:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
