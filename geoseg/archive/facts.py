@@ -92,6 +92,14 @@ class Look:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """So many of the scenes have been looked at."""
+
+    done: int
+    total: int
+
+
 def look_at(
     entries: Sequence[Entry],
     folder: Path,
@@ -99,7 +107,7 @@ def look_at(
     hosts: frozenset[str] = frozenset(),
     opening: bool = True,
     verify: bool = False,
-    on_look: Callable[[int], None] = lambda _: None,
+    on_look: Callable[[Looked], None] = lambda _: None,
 ) -> dict[str, Look]:
     """Look at scenes, many at once; what has not changed since the last time is remembered.
 
@@ -115,7 +123,7 @@ def look_at(
     verify : bool
         Trust nothing that is remembered, and hash all bytes.
     on_look : callable
-        Called with the number of scenes looked at so far.
+        Called after each scene.
 
     Returns
     -------
@@ -132,7 +140,7 @@ def look_at(
             for entry, (stamp, one) in zip(batch, readers.map(look, batch), strict=True):
                 found[entry.name] = one
                 news[entry.location] = stamp, one
-                on_look(len(found))
+                on_look(Looked(len(found), len(entries)))
             memory.write(news)
     return found
 
@@ -217,18 +225,6 @@ def _bbox(grid: GeoBox) -> Degrees | None:
 
     outline = grid.to_crs(OUTLINE * np.array([grid.width, grid.height], float))
     return outlines_in_degrees(outline[None], pyproj.CRS.from_user_input(grid.crs))[0]
-
-
-def same_scene(one: str, other: str) -> bool:
-    """Whether two identities can be those of one scene: of all its bytes, if both were made by ``--verify``.
-
-    Examples
-    --------
-    >>> same_scene("12ab", "12ab:77"), same_scene("12ab:66", "12ab:77"), same_scene("", "")
-    (True, False, False)
-    """
-    (quick, _, whole), (quick_too, _, whole_too) = one.partition(":"), other.partition(":")
-    return bool(quick) and quick == quick_too and not (whole and whole_too and whole != whole_too)
 
 
 class _Memory:

@@ -90,6 +90,18 @@ def stamp_of(path: Path) -> str:
     return " ".join(f"{one.st_size}:{one.st_mtime_ns}" for one in stats)
 
 
+def same_scene(one: str, other: str) -> bool:
+    """Whether two identities can be those of one scene: of all its bytes, if both were made by ``--verify``.
+
+    Examples
+    --------
+    >>> same_scene("12ab", "12ab:77"), same_scene("12ab:66", "12ab:77"), same_scene("", "")
+    (True, False, False)
+    """
+    (quick, _, whole), (quick_too, _, whole_too) = one.partition(":"), other.partition(":")
+    return bool(quick) and quick == quick_too and not (whole and whole_too and whole != whole_too)
+
+
 def _files(path: Path) -> Iterator[Path]:
     """Yield a scene's file, what lies beside it, and what it shows if it is a VRT."""
     try:

@@ -1,12 +1,14 @@
-"""The options of a run over many scenes that are not those of each."""
+"""The options of a run over many scenes that are not those of each: which scenes, and how they are run."""
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
-from geoseg.options import Metavar, Options
+from geoseg.archive.conditions import moment_of
+from geoseg.options import Metavar, Options, numbers
 
 OF_THE_RUN = frozenset({"workers", "scheduler", "batch", "device", "backend", "precision", "max_memory"})
 """Options of a prediction that change how fast it is done; the precision is told apart by what it becomes."""
@@ -34,6 +36,10 @@ class BatchOptions(Options):
     redo: bool = False
     """Do again what was done with another model or other options; otherwise that is refused."""
 
+    verify: bool = False
+    """Hash all bytes of the scenes, in place of samples, to find those that have changed. What is hashed so
+    for the first time cannot be compared."""
+
     take_over: bool = False
     """Take over an archive from a run on another machine that is no more."""
 
@@ -41,3 +47,49 @@ class BatchOptions(Options):
         tuple[int, int] | None, BeforeValidator(_parts), AfterValidator(_within), Metavar("I/N")
     ] = None
     """Do only the I-th of N parts of the scenes: for machines that share a folder but no scheduler."""
+
+
+def _moment(value: Any) -> Any:
+    """Return a date or a time of ISO 8601 as it was written, once it is known to be one."""
+    if isinstance(value, date):
+        value = value.isoformat()
+    if isinstance(value, str) and moment_of(value) is None:
+        raise ValueError(f"must be a date such as 2024-05-31 or 2024-05-31T12:00:00Z, not {value!r}")
+    return value
+
+
+def _hosts(hosts: Any) -> Any:
+    return tuple(
+        str(host).lower().rstrip("/").removeprefix("https://").removeprefix("http://") for host in hosts
+    )
+
+
+class SelectOptions(Options):
+    """Which scenes of the sources are done, and what lists of them may lead to."""
+
+    bbox: Annotated[
+        tuple[float, float, float, float] | None,
+        BeforeValidator(numbers(4, "the four numbers W S E N")),
+        Metavar("W S E N"),
+    ] = None
+    """Only scenes that this box touches, and of them only what lies inside; in degrees of longitude and
+    latitude. W is more than E across 180°."""
+
+    bbox_crs: Annotated[str | None, Metavar("CRS")] = None
+    """CRS of --bbox, where it is not longitudes and latitudes."""
+
+    since: Annotated[str | None, BeforeValidator(_moment), Metavar("DATE")] = None
+    """Only scenes taken then or later, by STAC or the column datetime, else by their TIFFTAG_DATETIME."""
+
+    until: Annotated[str | None, BeforeValidator(_moment), Metavar("DATE")] = None
+    """Only scenes taken then or before; a day counts whole."""
+
+    where: Annotated[str | None, Metavar("CQL2")] = None
+    """Only scenes of which this holds, on the columns of lists and indexes and the properties of STAC items:
+    "eo:cloud_cover < 10"."""
+
+    asset: Annotated[str | None, Metavar("NAME")] = None
+    """Asset of STAC items to take; the one with the model's bands unless given."""
+
+    allow_host: Annotated[tuple[str, ...], BeforeValidator(_hosts), Metavar("HOST")] = ()
+    """Host that lists may lead to besides their own; may be repeated."""

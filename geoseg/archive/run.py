@@ -16,13 +16,16 @@ from typing import Any
 from geoseg.archive.cluster import check_places, opened
 from geoseg.archive.coordinator import Coordinator, Progressed, finished
 from geoseg.archive.entries import Entry, entries_of
+from geoseg.archive.facts import Looked
+from geoseg.archive.identity import same_scene
 from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import FINISHED, Manifest, Result, stem
-from geoseg.archive.options import OF_THE_RUN, BatchOptions
+from geoseg.archive.options import OF_THE_RUN, BatchOptions, SelectOptions
 from geoseg.archive.publish import left_behind, move_into_place, remove_runs
 from geoseg.archive.scene import Job, Places, choose_recipe
+from geoseg.archive.selection import Selection, select
 from geoseg.errors import InvalidOption, UnwritableOutput
-from geoseg.files import fingerprint, sha256, telling_full_disks
+from geoseg.files import sha256, telling_full_disks
 from geoseg.models.bundle import Bundle, find_model
 from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.raster.drivers import remote_uri
@@ -70,8 +73,9 @@ def run_batch(
     out: Path,
     options: PredictOptions,
     batch: BatchOptions | None = None,
+    select: SelectOptions | None = None,
     client: Any = None,
-    on_event: Callable[[Progressed], None] = lambda _: None,
+    on_event: Callable[[Progressed | Looked], None] = lambda _: None,
 ) -> Summary:
     """Predict many scenes; what an earlier run has done is not done again.
 
@@ -84,10 +88,12 @@ def run_batch(
     options : PredictOptions
         For each scene; ``raster`` is a folder.
     batch : BatchOptions, optional
+    select : SelectOptions, optional
+        Which of the scenes are meant.
     client : distributed.Client, optional
         Of a cluster to work on; it stays open.
     on_event : callable
-        Called with `Progressed`.
+        Called with `Looked` and `Progressed`.
 
     Raises
     ------
@@ -98,17 +104,17 @@ def run_batch(
     batch = batch or BatchOptions()
     folder = make_folder(out)
     raster = None if options.raster is None else make_folder(options.raster)
-    without = [folder] if raster is None else [folder, raster]
-    entries = list(_of_shard(entries_of(sources, without=without), batch.shard))
     bundle = find_model(options.model)
-    shared = shared_options(options, bundle)
+    scenes = select_scenes(sources, folder, options, batch, select or SelectOptions(), bundle, on_event)
+    entries = scenes.entries
+    shared = shared_options(options.model_copy(update={"aoi": scenes.aoi}), bundle)
     with ExitStack() as stack:
         lease_path = folder / f"{stem('lease', batch.shard)}.json"
         lease = stack.enter_context(Lease(lease_path, take_over=batch.take_over))
         manifest = stack.enter_context(Manifest(folder, batch.shard))
         places = Places(folder, raster, f"{stem('.run', batch.shard)}-{lease.id}", f".{batch.format}")
         stack.callback(remove_runs, places, own=True)
-        archive = Archive(places, manifest, lease, entries, batch)
+        archive = Archive(places, manifest, lease, scenes, batch)
         made = facts_of(shared, bundle)
         # Which predictor computes is known only where one is loaded: nothing is, where all is done.
         computes = json.loads(manifest.facts().get("made", "{}")).get(COMPUTES)
@@ -129,6 +135,38 @@ def run_batch(
         names = {entry.name for entry in entries}
         results = tuple(result for result in manifest.results() if result.name in names)
     return Summary(results, len(entries) - len(todo))
+
+
+def select_scenes(
+    sources: Sequence[str],
+    folder: Path,
+    options: PredictOptions,
+    batch: BatchOptions,
+    wanted: SelectOptions,
+    bundle: Bundle,
+    on_event: Callable[[Looked], None],
+    *,
+    opening: bool = False,
+) -> Selection:
+    """Return the scenes of the sources that are meant, and of this shard.
+
+    Raises
+    ------
+    GeosegError
+        If a source cannot be read, or no scene is meant.
+    """
+    without = [folder, *([] if options.raster is None else [options.raster])]
+    bands = bundle.card.inputs.bands
+    entries = entries_of(sources, hosts=wanted.allow_host, bands=bands, asset=wanted.asset, without=without)
+    return select(
+        list(_of_shard(entries, batch.shard)),
+        wanted,
+        folder,
+        aoi=None if options.aoi is None else (options.aoi, options.aoi_layer),
+        opening=opening,
+        verify=batch.verify,
+        on_look=on_event,
+    )
 
 
 def make_folder(path: Path) -> Path:
@@ -188,14 +226,14 @@ class Archive:
 
     Parameters
     ----------
-    entries : sequence of Entry
+    scenes : Selection
         Those of this run.
     """
 
     places: Places
     manifest: Manifest
     lease: Lease
-    entries: Sequence[Entry]
+    scenes: Selection
     batch: BatchOptions
 
     def prepare(self, made: Mapping[str, Any]) -> list[str]:
@@ -219,10 +257,12 @@ class Archive:
         todo: list[str] = []
 
         def results() -> Iterator[Result]:
-            for entry in self.entries:
-                result = self._expected(entry, identity_of(entry), made, digest)
+            for entry in self.scenes.entries:
+                result = self._expected(entry, self.scenes.looks[entry.name].identity, made, digest)
                 outcome = unheard.get(entry.name)
-                wanted = outcome and result.state == "pending" and outcome.identity == result.identity
+                wanted = (
+                    outcome and result.state == "pending" and same_scene(outcome.identity, result.identity)
+                )
                 if outcome and wanted and move_into_place(self.places, outcome):
                     result = finished(self.places, digest, result, outcome)
                 if result.state == "pending":
@@ -240,7 +280,7 @@ class Archive:
         new = replace(Result.of(entry), identity=identity)
         if known is None:
             return new
-        unchanged = known.identity == identity
+        unchanged = same_scene(known.identity, identity)
         if known.state in FINISHED and not self.batch.redo:
             if known.digest != digest:
                 raise InvalidOption(f"{out}: {self._difference(made)}; give --redo, or another --out")
@@ -253,7 +293,7 @@ class Archive:
         lasting = ("done",) if retried else ("done", "partial", "failed", "quarantined")
         there = all((out / path).exists() for path in known.files)
         if unchanged and known.digest == digest and known.state in lasting and there:
-            return replace(known, location=entry.location)
+            return replace(known, location=entry.location, identity=max(known.identity, identity, key=len))
         return replace(new, tries=known.tries if unchanged and not retried else 0)
 
     def _difference(self, made: Mapping[str, Any]) -> str:
@@ -263,14 +303,6 @@ class Archive:
             if name in before and before[name] != value:
                 return f"holds results made with {name} {before[name]}, not {value}"
         return "holds results made with another model or other options"
-
-
-def identity_of(entry: Entry) -> str:
-    """Return what tells a scene's content from any other; empty where it cannot be read."""
-    try:
-        return fingerprint(Path(entry.location))
-    except OSError:
-        return ""
 
 
 def _begin(places: Places, text: str) -> None:

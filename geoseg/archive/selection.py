@@ -5,64 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator
 
 from geoseg.archive.area import Area
 from geoseg.archive.conditions import Condition, Period, moment_of
 from geoseg.archive.entries import Entry
-from geoseg.archive.facts import Look, look_at
+from geoseg.archive.facts import Look, Looked, look_at
+from geoseg.archive.options import SelectOptions
 from geoseg.errors import InvalidOption
-from geoseg.options import Metavar, Options, numbers
-
-
-def _moment(value: Any) -> Any:
-    """Return a date or a time of ISO 8601 as it was written, once it is known to be one."""
-    if isinstance(value, date):
-        value = value.isoformat()
-    if isinstance(value, str) and moment_of(value) is None:
-        raise ValueError(f"must be a date such as 2024-05-31 or 2024-05-31T12:00:00Z, not {value!r}")
-    return value
-
-
-def _hosts(hosts: Any) -> Any:
-    return tuple(
-        str(host).lower().rstrip("/").removeprefix("https://").removeprefix("http://") for host in hosts
-    )
-
-
-class SelectOptions(Options):
-    """Which scenes of the sources are done, and what lists of them may lead to."""
-
-    bbox: Annotated[
-        tuple[float, float, float, float] | None,
-        BeforeValidator(numbers(4, "the four numbers W S E N")),
-        Metavar("W S E N"),
-    ] = None
-    """Only scenes that this box touches, and of them only what lies inside; in degrees of longitude and
-    latitude. W is more than E across 180°."""
-
-    bbox_crs: Annotated[str | None, Metavar("CRS")] = None
-    """CRS of --bbox, where it is not longitudes and latitudes."""
-
-    since: Annotated[str | None, BeforeValidator(_moment), Metavar("DATE")] = None
-    """Only scenes taken then or later, by STAC or the column datetime, else by their TIFFTAG_DATETIME."""
-
-    until: Annotated[str | None, BeforeValidator(_moment), Metavar("DATE")] = None
-    """Only scenes taken then or before; a day counts whole."""
-
-    where: Annotated[str | None, Metavar("CQL2")] = None
-    """Only scenes of which this holds, on the columns of lists and indexes and the properties of STAC items:
-    "eo:cloud_cover < 10"."""
-
-    asset: Annotated[str | None, Metavar("NAME")] = None
-    """Asset of STAC items to take; the one with the model's bands unless given."""
-
-    allow_host: Annotated[tuple[str, ...], BeforeValidator(_hosts), Metavar("HOST")] = ()
-    """Host that lists may lead to besides their own; may be repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +45,7 @@ def select(
     aoi: tuple[Path, str | None] | None = None,
     opening: bool = False,
     verify: bool = False,
-    on_look: Callable[[int, int], None] = lambda _done, _total: None,
+    on_look: Callable[[Looked], None] = lambda _: None,
 ) -> Selection:
     """Select the scenes that are meant, and look at them.
 
@@ -115,7 +65,7 @@ def select(
     verify : bool
         See `geoseg.archive.facts.look_at`.
     on_look : callable
-        Called with how many scenes have been looked at, of how many.
+        Called after each scene that was looked at.
 
     Raises
     ------
@@ -137,11 +87,11 @@ def select(
         hosts=frozenset(options.allow_host),
         opening=opening or any(map(sieve.needs_file, listed)),
         verify=verify,
-        on_look=lambda done: on_look(done, len(listed)),
+        on_look=on_look,
     )
     found = [_completed(entry, looks[entry.name]) for entry in listed]
     found = [entry for entry in found if sieve.passes_opened(entry, looks[entry.name])]
-    if not found:
+    if entries and not found:
         raise InvalidOption(f"no scene matches: {_counted(len(entries), +sieve.left_out)}")
     file = None if aoi is None else aoi[0]
     if box is not None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from geoseg.archive.options import BatchOptions
+from geoseg.archive.options import BatchOptions, SelectOptions
 from geoseg.cli.options import options_of
 from geoseg.prediction.options import PredictOptions
 
 NOT_HERE = ("bbox", "overwrite", "resume")
-"""Options of one scene that an archive has no use for."""
+"""Options of one scene that an archive has no use for, or another."""
 
 
 @click.command()
@@ -24,6 +24,13 @@ NOT_HERE = ("bbox", "overwrite", "resume")
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Folder of the results: a file a scene.",
+)
+@options_of(SelectOptions, without=("allow_host",))
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="HOST",
+    help="Host that lists may lead to besides their own; may be repeated.",
 )
 @options_of(BatchOptions)
 @options_of(PredictOptions, without=NOT_HERE)
@@ -46,14 +53,16 @@ def batch(
 ) -> int:
     """Segment the scenes of an archive and write a file of polygons for each.
 
-    SOURCE is a folder, a pattern in quotes, or a raster. The same command goes on where it was stopped, and
-    does nothing twice. With --raster FOLDER, a raster of each scene goes there.
+    SOURCE is a folder, a pattern in quotes, a raster, a list of rasters (text, CSV, an index of footprints)
+    or a STAC file; of the last three also a URL. The same command goes on where it was stopped, and does
+    nothing twice. With --raster FOLDER, a raster of each scene goes there.
 
     \b
     Examples:
       geoseg batch scenes/ --out results
       geoseg batch 'archive/**/*.tif' --out results --workers 8
       geoseg batch scenes/ --out results --scheduler tcp://head:8786
+      geoseg batch catalog.json --out results --since 2024-05-01 --where "eo:cloud_cover < 10"
       geoseg batch --status results
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
     from geoseg.cli.batch_display import BatchDisplay, show_status, summarize
@@ -65,9 +74,10 @@ def batch(
     from geoseg.archive.run import run_batch
 
     run = BatchOptions(**{name: options.pop(name) for name in BatchOptions.model_fields})
+    select = SelectOptions(**{name: options.pop(name) for name in SelectOptions.model_fields})
     chosen = PredictOptions(**options)
     with BatchDisplay(quiet=quiet) as display:
-        summary = run_batch(sources, out, chosen, run, on_event=display)
+        summary = run_batch(sources, out, chosen, run, select, on_event=display)
     if not quiet:
         summarize(summary, out)
     if as_json:

@@ -14,6 +14,7 @@ from geoseg.cli.progress import LINE_SECONDS, Display, duration
 
 if TYPE_CHECKING:
     from geoseg.archive.coordinator import Progressed
+    from geoseg.archive.facts import Looked
     from geoseg.archive.run import Summary
 
 SHOWN = 20
@@ -29,23 +30,31 @@ class BatchDisplay(Display):
         super().__init__(quiet=quiet)
         self._live_view: Any = None
 
-    def __call__(self, told: Progressed) -> None:
+    def __call__(self, told: Progressed | Looked) -> None:
         """Show how far the run is, and what each worker does."""
         if self._live:
-            self._show(told)
+            self._show(lines_of(told))
         elif not self._quiet and time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
-            click.echo(f"geoseg: {progress_line(told)}", err=True)
+            click.echo(f"geoseg: {lines_of(told)[0]}", err=True)
 
-    def _show(self, told: Progressed) -> None:
+    def _show(self, lines: list[str]) -> None:
         from rich.console import Console
         from rich.live import Live
 
         if self._bar is None:
             self._bar = Live(console=Console(stderr=True), transient=True, refresh_per_second=2)
             self._bar.start()
-        lines = [progress_line(told), *worker_lines(told)]
         self._bar.update("\n".join(line.replace("[", "\\[") for line in lines))
+
+
+def lines_of(told: Progressed | Looked) -> list[str]:
+    """Return how far a run is, and what each worker does."""
+    from geoseg.archive.facts import Looked
+
+    if isinstance(told, Looked):
+        return [f"{told.done:,}/{told.total:,} scenes looked at"]
+    return [progress_line(told), *worker_lines(told)]
 
 
 def progress_line(told: Progressed) -> str:

@@ -18,9 +18,10 @@ from geoseg.archive.area import Area
 from geoseg.archive.conditions import Condition, moment_of
 from geoseg.archive.degrees import area_of, bounds_in_degrees
 from geoseg.archive.entries import Entry, entries_of
-from geoseg.archive.facts import look_at, same_scene
-from geoseg.archive.identity import identity_of
-from geoseg.archive.selection import Selection, SelectOptions, select
+from geoseg.archive.facts import look_at
+from geoseg.archive.identity import identity_of, same_scene
+from geoseg.archive.options import SelectOptions
+from geoseg.archive.selection import Selection, select
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.testing import make_scene
 from geoseg.values import GeoBox
