@@ -59,7 +59,7 @@ def test_an_archive_is_done_once_and_what_is_bad_is_named(
     assert "bad.tif: not a raster" in err
     assert len(geopandas.read_parquet(out / "more" / "odd näme.parquet")) == 1
     left = {path.name for path in out.iterdir()} - {f"s{number}.parquet" for number in range(4)}
-    assert left == {"more", "manifest.sqlite", "status.json"}
+    assert left == {"more", "manifest.sqlite", "status.json", ".facts.sqlite"}
 
     before = contents(out)
     code, again, err = batch(capfd, scenes, "--out", out)
