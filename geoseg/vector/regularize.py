@@ -19,6 +19,12 @@ from geoseg.vector.walls import main_directions, ring_walls, sample_rings
 SAGITTA = 0.1
 """How far the chords of a circle may lie from it, in pixels."""
 
+FRAMES = ((0, 1), (0, 2, 3))
+"""Which walls are tried (see `ring_walls`), one after the other until the outline is within the bounds.
+
+Most are square or octagonal. Without those at 45 degrees a hexagon is not taken for part of an octagon.
+"""
+
 SMALLEST_RADIUS = 6.0
 """Smaller objects are too coarse to be told round from square, in pixels."""
 
@@ -73,9 +79,8 @@ def regularize(
     samples = sample_rings(rings)
     directions = main_directions(samples, owner, len(polygons))
     bounds = _Bounds(polygons, max_deviation, max_area_change)
-    # Most are square or octagonal: the further directions, which take four times as long, are for the rest.
-    for frames in (2, 4):
-        left = np.flatnonzero(~accepted & ((frames == 2) | ~np.isnan(directions[:, 1])))
+    for frames in FRAMES:
+        left = np.flatnonzero(~accepted & ((max(frames) < 2) | ~np.isnan(directions[:, 1])))
         if len(left) == 0:
             continue
         part = np.flatnonzero(np.isin(owner, left))
@@ -123,20 +128,9 @@ def farthest(polygons: NDArray[np.object_], others: NDArray[np.object_]) -> Floa
     1.0
     """
     points, owner = shapely.get_coordinates(polygons, return_index=True)
-    corners, line = shapely.get_coordinates(shapely.get_rings(others), return_index=True)
-    of = shapely.get_rings(others, return_index=True)[1]
-    edge = np.flatnonzero(line[1:] == line[:-1])
-    first = np.searchsorted(of[line[edge]], np.arange(len(polygons) + 1))
-    nearest = np.full(len(points), np.inf)
-    # Edge by edge, all points at once: there are many points, and few edges.
-    for k in range(int(np.diff(first).max(initial=0))):
-        some = np.flatnonzero(k < np.diff(first)[owner])
-        begin = edge[first[owner[some]] + k]
-        along, here = corners[begin + 1] - corners[begin], points[some] - corners[begin]
-        part = np.clip((here * along).sum(axis=1) / np.maximum((along**2).sum(axis=1), 1e-300), 0, 1)
-        nearest[some] = np.minimum(nearest[some], np.hypot(*(here - part[:, None] * along).T))
+    apart = shapely.distance(shapely.points(points), shapely.boundary(others)[owner])
     largest = np.zeros(len(polygons))
-    np.maximum.at(largest, owner, nearest)
+    np.maximum.at(largest, owner, apart)
     return largest
 
 

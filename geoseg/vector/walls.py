@@ -13,6 +13,7 @@ All rings of a batch are worked at once; nothing in the result of one depends on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,15 @@ SHORTEST = 1.0
 
 TRIM = 3
 """Samples at either end of a wall that do not count for its place: corners are round there."""
+
+COST = 2.0**-12
+"""Unit that costs are counted in."""
+
+IMPOSSIBLE = 1 << 25
+"""Cost of a sequence that may not be, in units: three of them fit 32 bits above `BITS`."""
+
+BITS = 4
+"""Bits for the number of a wall, of which there are 16 at most."""
 
 RINGS = 256
 """Rings that are worked at a time."""
@@ -151,7 +161,7 @@ def main_directions(samples: Samples, owner: Index, count: int) -> Floats:
     return found
 
 
-def ring_walls(samples: Samples, directions: Floats, frames: int) -> NDArray[np.object_]:
+def ring_walls(samples: Samples, directions: Floats, frames: Sequence[int]) -> NDArray[np.object_]:
     """Return rings of straight walls; None where the walls of a ring do not close.
 
     Parameters
@@ -159,8 +169,9 @@ def ring_walls(samples: Samples, directions: Floats, frames: int) -> NDArray[np.
     samples : Samples
     directions : ndarray of float64, shape (rings, 3)
         From `main_directions`.
-    frames : int
-        2: walls along the main direction, square to it and at 45 degrees; 4: along all directions.
+    frames : sequence of int
+        Which walls, each along a direction and square to it: 0 the main one, 1 at 45 degrees to it, 2 and 3
+        the further ones.
     """
     angles, costs = _walls(directions, frames)
     chosen = np.empty(len(samples.points), np.int64)
@@ -183,22 +194,22 @@ def ring_walls(samples: Samples, directions: Floats, frames: int) -> NDArray[np.
     return lines
 
 
-def _walls(directions: Floats, frames: int) -> tuple[Floats, Floats]:
+def _walls(directions: Floats, frames: Sequence[int]) -> tuple[Floats, Floats]:
     """Return the directed walls that rings may have, and what a pixel of each costs; inf: no such wall.
 
     Returns
     -------
-    angles, costs : ndarray of float64, shape (n, 4 * frames)
+    angles, costs : ndarray of float64, shape (n, 4 * len(frames))
     """
-    base = np.column_stack([directions[:, 0], directions[:, 0] + np.pi / 4, directions[:, 1:]])[:, :frames]
-    angles = (base[:, :, None] + np.arange(4) * np.pi / 2).reshape(len(base), 4 * frames)
-    costs = np.repeat(WALL_COSTS[:frames], 4)
+    base = np.column_stack([directions[:, 0], directions[:, 0] + np.pi / 4, directions[:, 1:]])[:, frames]
+    angles = (base[:, :, None] + np.arange(4) * np.pi / 2).reshape(len(base), -1)
+    costs = np.repeat([WALL_COSTS[frame] for frame in frames], 4)
     return np.nan_to_num(angles), np.where(np.isnan(angles), np.inf, costs)
 
 
 def _turn_costs(angles: Floats) -> Floats:
-    """Return what it costs to turn to a wall (second axis) from another (last), shape (n, walls, walls)."""
-    turn = angles[:, :, None] - angles[:, None, :]
+    """Return what it costs to turn from a wall (second axis) to another (last), shape (n, walls, walls)."""
+    turn = angles[:, None, :] - angles[:, :, None]
     degrees = np.degrees(np.abs(np.mod(turn + np.pi, 2 * np.pi) - np.pi))
     costs = np.where(np.abs(degrees - 90) < 5, CORNER, OTHER_CORNER)
     costs = np.where((degrees < SHARPEST) | (degrees > BLUNTEST), np.inf, costs)
@@ -207,29 +218,40 @@ def _turn_costs(angles: Floats) -> Floats:
     return costs
 
 
+def _counted(costs: Floats) -> NDArray[np.int32]:
+    """Return costs in units of `COST`, above the bits in which `_choose` keeps the wall before."""
+    return np.minimum(np.round(costs / COST), IMPOSSIBLE).astype(np.int32) << BITS
+
+
 def _choose(samples: Samples, angles: Floats, costs: Floats) -> Index:
-    """Return the wall of every sample: the cheapest closed sequence of each ring."""
-    rows, size = np.arange(len(angles)), samples.size
+    """Return the wall of every sample: the cheapest closed sequence of each ring.
+
+    Costs are integers with the wall that a sequence came from in their last bits, so that one minimum
+    finds both.
+    """
+    rows, size, walls = np.arange(len(angles)), samples.size, np.arange(angles.shape[1], dtype=np.int32)
     differ = (1 - np.cos(samples.direction[:, None] - angles[samples.ring])) + costs[samples.ring]
-    cost = (differ * samples.step[samples.ring][:, None]).astype(np.float32)
+    cost = _counted(differ * samples.step[samples.ring][:, None])
     begin, origin = _straightest(samples, differ)
     place = samples.start + (begin + np.arange(int(size.max()))[:, None]) % size
-    turns = _turn_costs(angles).astype(np.float32)
-    best = np.full(angles.shape, np.inf, np.float32)
-    best[rows, origin] = 0.0
+    turns = np.ascontiguousarray((_counted(_turn_costs(angles)) | walls[:, None]).transpose(1, 0, 2))
+    best = np.full(angles.shape, IMPOSSIBLE << BITS, np.int32)
+    best[rows, origin] = 0
     came = np.empty((len(place), *angles.shape), np.uint8)
-    number = np.arange(angles.size)
     for i in range(1, len(place)):
-        ways = turns + best[:, None, :]
-        came[i] = ways.argmin(axis=2)
-        least = ways.reshape(-1, ways.shape[2])[number, came[i].ravel()].reshape(best.shape)
-        best = np.where((i < size)[:, None], least + cost[place[i]], best)
-    state = (best + turns[rows, origin]).argmin(axis=1)
+        # The first so many rings go on: they are in the order of their sizes, the smallest first.
+        alive = slice(np.searchsorted(size, i, side="right"), None)
+        ways = (best[alive].T[:, :, None] + turns[:, alive]).min(axis=0)
+        came[i, alive] = ways & (1 << BITS) - 1
+        least = (ways >> BITS << BITS) + cost[place[i, alive]]
+        best[alive] = np.minimum(least, IMPOSSIBLE << BITS)
+    state = (best + turns[:, rows, origin].T).argmin(axis=1)
     chosen = np.empty(len(samples.points), np.int64)
     for i in range(len(place) - 1, -1, -1):
-        alive = i < size
-        chosen[place[i][alive]] = state[alive]
-        state = np.where(alive, came[i, rows, state], state) if i else state
+        alive = slice(np.searchsorted(size, i, side="right"), None)
+        chosen[place[i, alive]] = state[alive]
+        if i:
+            state[alive] = came[i, rows[alive], state[alive]]
     return chosen
 
 

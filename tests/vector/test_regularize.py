@@ -24,6 +24,7 @@ SHAPES = {
     "L": shapely.Polygon([(0, 0), (40, 0), (40, 18), (18, 18), (18, 45), (0, 45)]),
     "T": shapely.Polygon([(0, 0), (50, 0), (50, 18), (33, 18), (33, 45), (17, 45), (17, 18), (0, 18)]),
     "U": shapely.Polygon([(0, 0), (60, 0), (60, 45), (42, 45), (42, 18), (18, 18), (18, 45), (0, 45)]),
+    "hexagon": shapely.Polygon([(25 * np.cos(t), 25 * np.sin(t)) for t in np.arange(6) * np.pi / 3]),
     "courtyard": shapely.box(0, 0, 60, 50) - shapely.box(18, 16, 42, 34),
 }
 
@@ -134,7 +135,7 @@ def test_nothing_moves_further_than_allowed(points: list[tuple[float, float]], b
 def test_a_batch_changes_nothing(degrees: list[float], seed: int) -> None:
     names = sorted(SHAPES)
     outlines = np.array(
-        [drawn(placed(SHAPES[names[i % 5]], turn, 0, 0), seed + i) for i, turn in enumerate(degrees)]
+        [drawn(placed(SHAPES[names[i % len(names)]], turn, 0, 0), seed + i) for i, turn in enumerate(degrees)]
     )
     together = regularize(outlines, max_deviation=1.5)
     for i in range(len(outlines)):
