@@ -228,15 +228,19 @@ def feed_sinks(
         Knows how many polygons were written, and their area.
     tally : Tally
     """
+    from geoseg.vector.frontier import Frontier
     from geoseg.vector.join import Joiner
     from geoseg.vector.shaper import Shaper
 
     started = time.monotonic()
     joiner, tally, pixels = Joiner(plan.grid.shape), Tally(), 0
-    shaper = Shaper(plan.grid, plan.shape_rules, plan.schema, vector)
+    frontier = Frontier(plan.tiles, joiner)
+    shaper = Shaper(plan.grid, plan.shape_rules, plan.schema, vector, frontier)
     blocks_total, pixels_total = math.prod(plan.tiles.block_shape), math.prod(plan.grid.shape)
     for number, result in enumerate(stream, 1):
-        shaper.add(joiner.add(result.pieces))
+        pieces = joiner.add(result.pieces)
+        frontier.pass_region(result.block)
+        shaper.add(pieces)
         if raster is not None and result.raster is not None:
             raster.write(result.raster)
         tally += result.tally

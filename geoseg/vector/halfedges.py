@@ -201,6 +201,17 @@ def _run_starts(labels: NDArray[np.int16]) -> Index:
     return np.flatnonzero(begins)
 
 
+def seam_place(key: int) -> tuple[float, float]:
+    """Return the middle (col, row) of the grid edge that a key names.
+
+    >>> seam_place(int(_key(7, 1, np.array([3]))[0]))
+    (7.5, 4.0)
+    """
+    line, along = key >> 32, (key & 0xFFFFFFFF) - 2
+    place = (line >> 1) + 0.5, along + 1.0
+    return place if line & 1 else place[::-1]
+
+
 def _key(line: Index | int, upright: Index | int, along: Index) -> Index:
     """Pack a line of samples and a place on it (from -2) into one integer."""
     return ((2 * np.asarray(line, np.int64) + upright) << 32) + along + 2

@@ -9,11 +9,15 @@ from operator import add
 
 import numpy as np
 
+from geoseg.vector.halfedges import seam_place
 from geoseg.vector.pieces import Arc, OpenPiece, Piece, Pieces
 from geoseg.vector.rings import make_polygons
 from geoseg.vector.samples import Floats
 
 __all__ = ["Joiner", "Piece"]
+
+STRETCH = 64
+"""Edges of an outline that is not complete for which a box is kept."""
 
 
 @dataclass(eq=False, slots=True)
@@ -76,6 +80,15 @@ class Joiner:
         complete = [cluster for cluster in found.values() if cluster.missing == 0]
         return [*pieces.whole, *_build(complete)]
 
+    def open_boxes(self) -> Floats:
+        """Return what outlines that are not complete cover so far, in pieces, shape (n, 4).
+
+        As (col, row, col, row).
+        """
+        waiting = {id(cluster): cluster for cluster in (one.find() for one in self._waiting.values())}
+        parts = [part for cluster in waiting.values() for part in cluster.parts]
+        return np.concatenate([np.empty((0, 4)), *(_boxes(part) for part in parts)])
+
     def finish(self) -> None:
         """Check that nothing is left open.
 
@@ -98,6 +111,20 @@ class Joiner:
         other = other.find()
         other.missing -= 1
         return _unite(cluster, other)
+
+
+def _boxes(part: OpenPiece) -> Floats:
+    """Return the boxes of every `STRETCH` edges of a part's outlines, a pixel wider."""
+    lines = [np.vstack([ring, ring[:1]]) for ring in part.rings]
+    lines += [np.vstack([seam_place(arc.start), arc.points, seam_place(arc.end)]) for arc in part.arcs]
+    boxes = [np.empty((0, 4))]
+    for line in lines:
+        starts = np.arange(0, len(line) - 1, STRETCH)
+        least, most = np.minimum(line[:-1], line[1:]), np.maximum(line[:-1], line[1:])
+        boxes.append(
+            np.hstack([np.minimum.reduceat(least, starts) - 1, np.maximum.reduceat(most, starts) + 1])
+        )
+    return np.concatenate(boxes)
 
 
 def _unite(one: _Cluster, two: _Cluster) -> _Cluster:

@@ -1,20 +1,25 @@
-"""From traced pieces to features: simplified, measured, in the CRS of the layer."""
+"""From traced pieces to features: outlines to choose from, the choice among neighbours, what is measured."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 from geoseg.values import CERTAIN, GeoBox, LayerSchema
+from geoseg.vector.keys import place_keys
 from geoseg.vector.measure import largest_areas, measure
+from geoseg.vector.overlaps import choose_outlines, near_pairs, remove_overlaps
 from geoseg.vector.pieces import Piece
-from geoseg.vector.reproject import WGS84, reproject
-from geoseg.vector.simplify import simplify_apart, simplify_shared
+from geoseg.vector.place import DECIMALS, place
+from geoseg.vector.regularize import regularize
+from geoseg.vector.reproject import WGS84
+from geoseg.vector.samples import Floats
+from geoseg.vector.simplify import close_holes, simplify_apart, simplify_shared
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -26,14 +31,21 @@ COLUMNS = {
     "confidence": "float64",
     "area_m2": "float64",
     "perimeter_m": "float64",
+    "regularized": "bool",
+    "deviation_m": "float64",
     "touches_edge": "bool",
     "touches_nodata": "bool",
 }
 """Attributes of a feature, in order, with their pandas dtypes; the geometry comes last."""
 
-
 DEVIATION = "deviation_px"
 """Key in ``attrs`` of a table of features: pixels by which edges are off, where they could not follow."""
+
+REGULARIZED, SIMPLIFIED, TRACED = range(3)
+"""Kinds of outline that a feature may take, the preferred one first."""
+
+CLOSE = 0.5
+"""Pixels between two outlines from which on they cannot overlap in another CRS, nor when rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +60,145 @@ class ShapeRules:
         Smaller polygons are left out: geodesic square metres, or square pixels without a CRS.
     metres_per_pixel : float
         Ground sample distance of the grid; 1 without a CRS.
+    min_hole_m2 : float
+        Smaller holes are closed: in square metres by `metres_per_pixel`.
+    max_deviation_m : float or None
+        How far an outline may lie from its regularized one in metres; None: none is regularized.
     """
 
     simplify_m: float = 0.0
     min_area_m2: float = 0.0
     metres_per_pixel: float = 1.0
+    min_hole_m2: float = 0.0
+    max_deviation_m: float | None = None
+
+    @property
+    def reach(self) -> float:
+        """Pixels beyond its traced outline that a feature may cover."""
+        deviation = self.simplify_m if self.max_deviation_m is None else 2 * self.max_deviation_m
+        return max(deviation, self.simplify_m) / self.metres_per_pixel + CLOSE
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Shapes:
+    """Pieces with the outlines that they may take; all arrays have the length of `pieces`.
+
+    Parameters
+    ----------
+    pieces : ndarray of Piece, shape (n,)
+    outlines : ndarray of shapely.Polygon, shape (3, n)
+        In pixels: regularized (None where that is not within its bounds), simplified, traced.
+    sizes : ndarray of float64, shape (3, n, 2)
+        Area and perimeter of each outline in metres, as of `measure`; NaN for traced ones.
+    deviation_m : ndarray of float64, shape (n,)
+        Of the regularized outline, NaN where there is none.
+    boxes : ndarray of float64, shape (n, 4)
+        What the outlines cover (col, row, col, row), and `CLOSE` around it.
+    """
+
+    pieces: NDArray[np.object_]
+    outlines: NDArray[np.object_]
+    sizes: Floats
+    deviation_m: Floats
+    boxes: Floats
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __getitem__(self, which: NDArray[np.generic]) -> Shapes:
+        kinds = self.outlines[:, which], self.sizes[:, which]
+        return Shapes(self.pieces[which], *kinds, self.deviation_m[which], self.boxes[which])
+
+    def __add__(self, other: Self) -> Shapes:
+        return Shapes(
+            np.concatenate([self.pieces, other.pieces]),
+            np.concatenate([self.outlines, other.outlines], axis=1),
+            np.concatenate([self.sizes, other.sizes], axis=1),
+            np.concatenate([self.deviation_m, other.deviation_m]),
+            np.concatenate([self.boxes, other.boxes]),
+        )
+
+
+def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: bool) -> Shapes:
+    """Make the outlines that pieces may take; those of each depend on the piece alone.
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+        Whole polygons in pixel coordinates.
+    grid : GeoBox
+        The grid that they were traced on.
+    rules : ShapeRules
+    several : bool
+        Whether the layer has several classes, whose borders are shared.
+
+    Returns
+    -------
+    Shapes
+        Without pieces that are too small.
+    """
+    pieces, polygons = _candidates(pieces, grid, rules.min_area_m2)
+    pixel = rules.metres_per_pixel
+    traced = shapely.normalize(close_holes(polygons, rules.min_hole_m2 / pixel**2))
+    simple = _simplify(traced, rules.simplify_m / pixel, several=several)
+    size = _measured(simple, grid)
+    kept = np.flatnonzero(_areas(size, simple) >= rules.min_area_m2)
+    traced, simple = traced[kept], simple[kept]
+    outlines = np.stack([np.full(len(kept), None, object), simple, traced])
+    sizes, deviation = np.full((3, len(kept), 2), np.nan), np.full(len(kept), np.nan)
+    sizes[SIMPLIFIED] = size[kept]
+    if rules.max_deviation_m is not None:
+        done = regularize(traced, max_deviation=rules.max_deviation_m / pixel)
+        good = np.flatnonzero(done.accepted)
+        size = _measured(done.polygons[good], grid)
+        large = _areas(size, done.polygons[good]) >= rules.min_area_m2
+        good = good[large]
+        outlines[REGULARIZED, good], sizes[REGULARIZED, good] = done.polygons[good], size[large]
+        deviation[good] = done.deviation[good] * pixel
+    bounds = shapely.bounds(outlines)
+    boxes = np.hstack([np.nanmin(bounds[..., :2], axis=0) - CLOSE, np.nanmax(bounds[..., 2:], axis=0) + CLOSE])
+    chosen = np.empty(len(kept), object)
+    chosen[:] = [pieces[i] for i in kept.tolist()]
+    return Shapes(chosen, outlines, sizes, deviation, boxes)
+
+
+def features_of(
+    shapes: Shapes, which: NDArray[np.bool_], grid: GeoBox, schema: LayerSchema
+) -> GeoDataFrame:
+    """Choose outlines for shapes, so that no two of an object layer overlap, and make features of them.
+
+    Parameters
+    ----------
+    shapes : Shapes
+        With all neighbours of those that are wanted.
+    which : ndarray of bool, shape (n,)
+        Those that are wanted.
+    grid : GeoBox
+    schema : LayerSchema
+
+    Returns
+    -------
+    GeoDataFrame
+        In the order of the shapes, see `finish`. The index has the first pixel of each.
+    """
+    if len(schema.classes) > 1:
+        polygons = shapes.outlines[SIMPLIFIED]
+        placed, deviation = place(polygons[which], grid, schema.crs)
+        kind = np.full(np.count_nonzero(which), SIMPLIFIED)
+    else:
+        first = [piece.evidence.first_pixel for piece in shapes.pieces]
+        order = np.argsort(np.array(first, np.int64), kind="stable")
+        one, two = (order[some] for some in near_pairs(shapes.boxes[order]))
+        kind, placed, deviation = _choose(shapes.outlines, one, two, grid, schema.crs)
+        polygons = shapes.outlines[kind, np.arange(len(kind))]
+        placed, kind = placed[which], kind[which]
+    table = _table(shapes[which], kind, polygons[which], placed, (grid, schema))
+    table.attrs[DEVIATION] = deviation
+    return table
 
 
 def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: LayerSchema) -> GeoDataFrame:
-    """Turn pieces into features of the layer.
-
-    Each feature depends on its piece alone, so batches may be cut anywhere.
+    """Turn all pieces of a layer into its features.
 
     Parameters
     ----------
@@ -75,7 +215,7 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
     GeoDataFrame
         One polygon a row (for GeoJSON one feature, of several parts where it had to be divided), rings as
         OGC and RFC 7946 want them (shells counter-clockwise), with the columns of `COLUMNS`: ``id`` is
-        the first pixel of the polygon on the grid, ``confidence``
+        the key of its place (see `geoseg.vector.keys`), ``confidence``
         its mean probability, areas and lengths are geodesic (NaN without a CRS).
 
     Raises
@@ -83,29 +223,13 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
     InvalidOption
         If the CRS of the layer cannot hold the polygons.
     """
-    pieces, polygons = _candidates(pieces, grid, rules.min_area_m2)
-    polygons = _simplify(polygons, rules, several=len(schema.classes) > 1)
-    area, perimeter = measure(polygons, grid)
-    size = np.where(np.isnan(area), shapely.area(polygons), area)
-    kept = np.flatnonzero(size >= rules.min_area_m2).tolist()
-    names = {info.id: info.name for info in schema.classes}
-    evidence = [pieces[i].evidence for i in kept]
-    labels = [pieces[i].label for i in kept]
-    pixels = np.array([e.pixels for e in evidence], np.float64)
-    columns = (
-        [e.first_pixel for e in evidence],
-        labels,
-        [names[label] for label in labels],
-        np.array([e.probability_sum for e in evidence], np.float64) / pixels / CERTAIN,
-        area[kept],
-        perimeter[kept],
-        [e.touches_edge for e in evidence],
-        [e.touches_nodata for e in evidence],
-    )
-    polygons, deviation = _place(polygons[kept], grid, schema.crs)
-    table = _frame(columns, polygons, schema.crs)
-    table.attrs[DEVIATION] = deviation
-    return table
+    shapes = shape(pieces, grid, rules, several=len(schema.classes) > 1)
+    return features_of(shapes, np.ones(len(shapes), bool), grid, schema).reset_index(drop=True)
+
+
+def no_features(schema: LayerSchema) -> GeoDataFrame:
+    """Return a layer without features, with all its columns."""
+    return _frame(([],) * len(COLUMNS), np.empty(0, object), schema.crs)
 
 
 def _candidates(
@@ -122,50 +246,105 @@ def _candidates(
     return [pieces[i] for i in kept.tolist()], polygons[kept]
 
 
-def no_features(schema: LayerSchema) -> GeoDataFrame:
-    """Return a layer without features, with all its columns."""
-    return _frame(([],) * len(COLUMNS), np.empty(0, object), schema.crs)
+def _simplify(polygons: NDArray[np.object_], tolerance: float, *, several: bool) -> NDArray[np.object_]:
+    if tolerance == 0:
+        return polygons
+    return (simplify_shared if several else simplify_apart)(polygons, tolerance)
 
 
-def _frame(columns: Sequence[object], polygons: NDArray[np.object_], crs: str | None) -> GeoDataFrame:
+def _measured(polygons: NDArray[np.object_], grid: GeoBox) -> Floats:
+    """Return areas and perimeters in metres, shape (n, 2)."""
+    return np.column_stack(measure(polygons, grid))
+
+
+def _areas(sizes: Floats, polygons: NDArray[np.object_]) -> Floats:
+    """Return areas in square metres, in square pixels where these are not known."""
+    return np.where(np.isnan(sizes[:, 0]), shapely.area(polygons), sizes[:, 0])
+
+
+def _choose(
+    outlines: NDArray[np.object_],
+    one: NDArray[np.int64],
+    two: NDArray[np.int64],
+    grid: GeoBox,
+    crs: str | None,
+) -> tuple[NDArray[np.int64], NDArray[np.object_], float]:
+    """Return the kind of outline that each shape takes, where it comes to lie, and its deviation there.
+
+    Overlaps are looked for in the layer's CRS, as its file will have it.
+    """
+    wanted = np.zeros(outlines.shape, bool)
+    wanted[:, np.union1d(one, two)] = True
+    wanted &= ~shapely.is_missing(outlines)
+    # Others take their first.
+    alone = ~wanted.any(axis=0)
+    wanted[shapely.is_missing(outlines).argmin(axis=0)[alone], np.flatnonzero(alone)] = True
+    placed = np.full(outlines.shape, None, object)
+    placed[wanted], deviation = place(outlines[wanted], grid, crs)
+    kind = shapely.is_missing(placed).argmin(axis=0)
+    near, number = np.flatnonzero(~alone), np.cumsum(~alone) - 1
+    one, two = number[one], number[two]
+    # Traced outlines do not overlap but for rounding.
+    gap = 2 * 10**-DECIMALS if crs == WGS84 else 0.0
+    placed[TRACED, near] = remove_overlaps(placed[TRACED, near], one, two, gap)
+    kind[near] = choose_outlines(placed[:, near], one, two)
+    return kind, placed[kind, np.arange(len(kind))], deviation
+
+
+def _table(
+    shapes: Shapes,
+    kind: NDArray[np.int64],
+    polygons: NDArray[np.object_],
+    placed: NDArray[np.object_],
+    layer: tuple[GeoBox, LayerSchema],
+) -> GeoDataFrame:
+    """Return the features, without those of which nothing is left."""
+    grid, schema = layer
+    sizes = shapes.sizes[kind, np.arange(len(kind))]
+    sizes[kind == TRACED] = _measured(polygons[kind == TRACED], grid)
+    names = {info.id: info.name for info in schema.classes}
+    evidence = [piece.evidence for piece in shapes.pieces]
+    labels = [piece.label for piece in shapes.pieces]
+    pixels = np.array([e.pixels for e in evidence], np.float64)
+    columns = (
+        place_keys(polygons, grid),
+        labels,
+        [names[label] for label in labels],
+        np.array([e.probability_sum for e in evidence], np.float64) / pixels / CERTAIN,
+        sizes[:, 0],
+        sizes[:, 1],
+        kind == REGULARIZED,
+        np.where(kind == REGULARIZED, shapes.deviation_m, np.nan),
+        [e.touches_edge for e in evidence],
+        [e.touches_nodata for e in evidence],
+    )
+    table = _frame(columns, placed, schema.crs, [e.first_pixel for e in evidence])
+    empty = table.geometry.is_empty
+    return table[~empty] if empty.any() else table
+
+
+def _frame(
+    columns: Sequence[object],
+    polygons: NDArray[np.object_],
+    crs: str | None,
+    index: Sequence[int] | None = None,
+) -> GeoDataFrame:
     """Build the table; a polygon that has come apart into several has rows that share its size."""
     import geopandas
     import pandas
 
     data = {
-        name: pandas.Series(values, dtype=dtype)
+        name: pandas.Series(values, index, dtype=dtype)
         for (name, dtype), values in zip(COLUMNS.items(), columns, strict=True)
     }
     frame = geopandas.GeoDataFrame(data, geometry=polygons, crs=crs)
     # A layer for GeoJSON takes several parts in one feature, the other formats' layers are of polygons.
     if crs == WGS84 or (shapely.get_type_id(polygons) == shapely.GeometryType.POLYGON).all():
         return frame
+    frame["whole"] = np.arange(len(frame))
     parts = frame.explode()
     for name, share in (("area_m2", shapely.area), ("perimeter_m", shapely.length)):
-        whole = pandas.Series(share(polygons), frame.index)
-        parts[name] *= share(parts.geometry.to_numpy()) / whole[parts.index].to_numpy()
-    return parts.reset_index(drop=True)
-
-
-def _simplify(polygons: NDArray[np.object_], rules: ShapeRules, *, several: bool) -> NDArray[np.object_]:
-    polygons = shapely.normalize(polygons)
-    tolerance = rules.simplify_m / rules.metres_per_pixel
-    if tolerance == 0:
-        return polygons
-    return (simplify_shared if several else simplify_apart)(polygons, tolerance)
-
-
-def _place(polygons: NDArray[np.object_], grid: GeoBox, crs: str | None) -> tuple[NDArray[np.object_], float]:
-    """Map polygons from pixels to the layer's CRS; return the deviation in pixels that is left."""
-    if crs is None or crs == grid.crs:
-        return repaired(shapely.transform(polygons, grid.to_crs)), 0.0
-    placed, deviation = reproject(polygons, grid, crs)
-    return repaired(placed), deviation
-
-
-def repaired(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Repair polygons that rounding or reprojection has folded; turn shells counter-clockwise."""
-    broken = ~shapely.is_valid(polygons)
-    polygons[broken] = shapely.make_valid(polygons[broken], method="structure", keep_collapsed=False)
-    turned: NDArray[np.object_] = shapely.orient_polygons(polygons)
-    return turned
+        whole = share(polygons)[parts["whole"].to_numpy()]
+        with np.errstate(invalid="ignore"):
+            parts[name] *= share(parts.geometry.to_numpy()) / whole
+    return parts.drop(columns="whole")

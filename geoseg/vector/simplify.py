@@ -45,6 +45,25 @@ def simplify_apart(polygons: NDArray[np.object_], tolerance: float) -> NDArray[n
     return simplified
 
 
+def close_holes(polygons: NDArray[np.object_], smallest: float) -> NDArray[np.object_]:
+    """Close holes that are smaller than so many square pixels.
+
+    Examples
+    --------
+    >>> holed = shapely.box(0, 0, 9, 9) - shapely.box(1, 1, 2, 2) - shapely.box(4, 4, 8, 8)
+    >>> float(close_holes(np.array([holed]), 4.0)[0].area)
+    65.0
+    """
+    holed = np.flatnonzero(shapely.get_num_interior_rings(polygons) > 0) if smallest > 0 else []
+    result = polygons.copy()
+    for place in holed:
+        rings = shapely.get_rings(polygons[place])
+        kept = shapely.area(shapely.polygons(rings[1:])) >= smallest
+        if not kept.all():
+            result[place] = shapely.polygons(rings[0], rings[1:][kept])
+    return result
+
+
 def simplify_shared(polygons: NDArray[np.object_], tolerance: float) -> NDArray[np.object_]:
     """Simplify polygons of a partition arc by arc, so that it stays a partition.
 

@@ -9,22 +9,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
 from geoseg.values import LayerSchema
-from geoseg.vector.antimeridian import cut
+from geoseg.vector.place import cut_and_rounded
 from geoseg.vector.reproject import WGS84
-from geoseg.vector.shape import COLUMNS, repaired
+from geoseg.vector.shape import COLUMNS
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
-
-DECIMALS = 9
-"""A tenth of a millimetre: rounding moves no vertex that one could tell apart."""
 
 
 @contextlib.contextmanager
@@ -85,11 +80,3 @@ def _lines(features: GeoDataFrame) -> Iterator[str]:
 
 def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def cut_and_rounded(placed: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Cut polygons in longitude and latitude at the antimeridian; round coordinates."""
-    bounds = shapely.bounds(placed)
-    beyond = np.flatnonzero((bounds[:, 0] < -180) | (bounds[:, 2] > 180))
-    placed[beyond] = [cut(polygon) for polygon in placed[beyond]]
-    return repaired(shapely.transform(placed, lambda points: points.round(DECIMALS)))
