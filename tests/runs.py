@@ -33,6 +33,8 @@ COLUMNS = [
     "confidence",
     "area_m2",
     "perimeter_m",
+    "regularized",
+    "deviation_m",
     "touches_edge",
     "touches_nodata",
 ]

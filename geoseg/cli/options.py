@@ -66,7 +66,7 @@ def _decorator(name: str, field: Any) -> Callable[[F], F]:
         "help": " ".join(field.description.split()),
         "show_default": field.default is not None,
     }
-    if field.annotation is bool:
+    if field.annotation in {bool, bool | None}:
         spelling = flag(name) if field.default is False else f"{flag(name)}/--no-{flag(name)[2:]}"
         return click.option(spelling, is_flag=True, **shared)
     if typing.get_origin(field.annotation) is Literal:

@@ -68,6 +68,10 @@ class ModelCard:
         Distribution of the values seen in training; None: not known.
     min_area_m2 : float or None
         Smaller polygons are no objects but noise, in square metres; None: not known.
+    man_made : bool
+        Objects have straight walls, which `geoseg.vector.regularize` gives them back.
+    max_deviation_m : float or None
+        How far outlines may lie from these walls, in metres; None: not known.
     """
 
     name: str
@@ -86,6 +90,8 @@ class ModelCard:
     smallest_overlap: int | None = None
     trained_on: ValueStatistics | None = None
     min_area_m2: float | None = None
+    man_made: bool = False
+    max_deviation_m: float | None = None
 
     @property
     def best_overlap(self) -> int:
@@ -126,6 +132,10 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         fields["smallest_overlap"] = properties.smallest_overlap
     if properties.min_area_m2 is not None:
         fields["min_area_m2"] = properties.min_area_m2
+    if properties.man_made is not None:
+        fields["man_made"] = properties.man_made
+    if properties.max_deviation_m is not None:
+        fields["max_deviation_m"] = properties.max_deviation_m
     trained = properties.training_statistics
     state = json.dumps([fields, sorted(checksums.items())], sort_keys=True)
     return ModelCard(
@@ -145,6 +155,8 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         smallest_overlap=properties.smallest_overlap,
         trained_on=None if trained is None else _statistics(trained),
         min_area_m2=properties.min_area_m2,
+        man_made=bool(properties.man_made),
+        max_deviation_m=properties.max_deviation_m,
     )
 
 

@@ -229,6 +229,8 @@ class CardProperties(_Part):
     smallest_overlap: Annotated[int | None, Field(alias="geoseg:smallest_overlap", ge=0)] = None
     depends_on_extent: Annotated[bool | None, Field(alias="geoseg:depends_on_extent")] = None
     min_area_m2: Annotated[float | None, Field(alias="geoseg:min_area_m2", ge=0, allow_inf_nan=False)] = None
+    man_made: Annotated[bool | None, Field(alias="geoseg:man_made")] = None
+    max_deviation_m: Annotated[Positive | None, Field(alias="geoseg:max_deviation_m")] = None
     training_data: Annotated[tuple[TrainingData, ...], Field(alias="geoseg:training_data")] = ()
     accuracy: Annotated[tuple[Accuracy, ...], Field(alias="geoseg:accuracy")] = ()
     int8_loss: Annotated[Int8Loss | None, Field(alias="geoseg:int8_loss_iou_points")] = None

@@ -31,7 +31,7 @@ WORKER_LIBRARIES = 150_000_000
 """A worker's interpreter, dask.distributed and what is imported to read, infer and trace: it writes
 nothing, and what that imports is the larger part of `LIBRARIES`."""
 
-WRITING = 105_000_000
+WRITING = 121_000_000
 """Shaping a batch of polygons and writing it: vertices, a table, the format's own buffers."""
 
 RASTER = 60_000_000
@@ -43,8 +43,9 @@ STRIP = 1 << 24
 OUTLINE = 16
 """Bytes that tracing takes for outlines, for each pixel of a block: of a city, one in fifteen."""
 
-PART = 60
-"""Bytes of unfinished polygons that wait at the lower seam, for each column of the grid."""
+PART = 360
+"""Bytes of polygons that wait at the lower seam for what they are part of or near to, for each column of the
+grid: in a dense town a feature of 5 kB every 20 columns."""
 
 ADDRESSES = 15 * 10**8
 """Address space that libraries and stacks of threads reserve and never use, measured (up to 1.25 GB) and

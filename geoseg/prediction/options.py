@@ -138,6 +138,16 @@ class PredictOptions(Options):
     min_area: Annotated[Size | Auto, Metavar("M2")] = AUTO
     """Leave out polygons smaller than this, in m²; auto: what the model's card says, else 25 pixels."""
 
+    regularize: bool | None = None
+    """Straight walls, right angles and circles, where that moves nothing further than --max-deviation; unless
+    given, what the model's card says (objects made by people)."""
+
+    max_deviation: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto, Metavar("M")] = AUTO
+    """How far --regularize may move an outline, in metres; auto: what the model's card says, else a pixel."""
+
+    min_hole: Annotated[Size | Auto, Metavar("M2")] = AUTO
+    """Close holes smaller than this, in m²; auto: a quarter of --min-area."""
+
     crs: Annotated[str | None, BeforeValidator(_crs), Metavar("CRS")] = None
     """CRS of the polygons; the scene's own unless given."""
 

@@ -106,6 +106,8 @@ class Plan:
             "outline": self.outline,
             "simplify_m": round(self.shape_rules.simplify_m, 6),
             "min_area_m2": round(self.shape_rules.min_area_m2, 6),
+            "min_hole_m2": round(self.shape_rules.min_hole_m2, 6),
+            "max_deviation_m": self.shape_rules.max_deviation_m,
             "backend": self.precision,
         }
 
@@ -172,11 +174,6 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         If the options, the scene and the model do not fit together.
     """
     pixel_m = math.sqrt(math.prod(grid_resolution(scene, view.grid) or (1.0, 1.0)))
-    least = smallest_object_m2(card.min_area_m2, pixel_m)
-    # Half a pixel takes the tracing's small steps out of a straight wall and moves nothing visibly;
-    # exact pixel edges stay exact unless simplification is asked for.
-    usual = 0.5 * pixel_m if options.outline == "smooth" else 0.0
-    simplify = usual if options.simplify == AUTO else options.simplify
     threshold = card.threshold if options.threshold == AUTO else options.threshold
     return Plan(
         scene=scene,
@@ -191,10 +188,33 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         classes=card.classes,
         rule=ClassRule(card.channels, threshold),
         outline=options.outline,
-        shape_rules=ShapeRules(simplify, least if options.min_area == AUTO else options.min_area, pixel_m),
+        shape_rules=_shape_rules(options, card, pixel_m),
         crs=view.crs,
         precision=precision,
         wants_raster=options.raster is not None,
+    )
+
+
+def _shape_rules(options: PredictOptions, card: ModelCard, pixel_m: float) -> ShapeRules:
+    # Half a pixel takes the tracing's small steps out of a straight wall and moves nothing visibly;
+    # exact pixel edges stay exact unless something else is asked for.
+    smooth = options.outline == "smooth"
+    usual = 0.5 * pixel_m if smooth else 0.0
+    least = smallest_object_m2(card.min_area_m2, pixel_m) if options.min_area == AUTO else options.min_area
+    regularize = card.man_made and smooth if options.regularize is None else options.regularize
+    if regularize and len(card.classes) > 1:
+        raise InvalidOption(
+            f"--regularize: model {card.name} has {len(card.classes)} classes, whose polygons share their "
+            "borders; it is for objects of one class"
+        )
+    known = card.max_deviation_m or pixel_m
+    deviation = known if options.max_deviation == AUTO else options.max_deviation
+    return ShapeRules(
+        simplify_m=usual if options.simplify == AUTO else options.simplify,
+        min_area_m2=least,
+        metres_per_pixel=pixel_m,
+        min_hole_m2=least / 4 if options.min_hole == AUTO else options.min_hole,
+        max_deviation_m=deviation if regularize else None,
     )
 
 

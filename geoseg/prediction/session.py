@@ -101,6 +101,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
             lies beside that place all the same.
         """
         from geoseg.raster.scene import close_scene
+        from geoseg.vector.order import SortedSink
         from geoseg.vector.sink import VectorSink
 
         started = time.monotonic()
@@ -121,7 +122,9 @@ class Session(contextlib.AbstractContextManager["Session"]):
             _load_writers()
             vector = stack.enter_context(VectorSink(staging(out), plan.schema, overwrite=options.overwrite))
             raster = stack.enter_context(_raster_sink(plan, options, staging))
-            shaper, tally = feed_sinks(plan, stream, vector, raster, on_event)
+            folder = staging(out).absolute().parent if journal is None else journal.folder
+            with SortedSink(vector, plan.schema, folder) as ordered:
+                shaper, tally = feed_sinks(plan, stream, ordered, raster, on_event)
             report = RunReport(
                 plan,
                 decision.remarks,

@@ -38,11 +38,13 @@ class Frontier:
         top, bottom = (self._touched(self._rows, boxes[:, side]) for side in (1, 3))
         left, right = (self._touched(self._cols, boxes[:, side]) for side in (0, 2))
         sums = np.pad(self._missing.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-        untraced = sums[bottom + 1, right + 1] - sums[top, right + 1] - sums[bottom + 1, left] + sums[top, left]
-        open_ones = shapely.STRtree(shapely.box(*self._joiner.open_boxes().T))
-        unknown = untraced > 0
-        unknown[open_ones.query(shapely.box(*boxes.T))[0]] = True
-        return unknown
+        below, beyond = bottom + 1, right + 1
+        unknown = sums[below, beyond] - sums[top, beyond] - sums[below, left] + sums[top, left] > 0
+        open_ones, wanted = (
+            np.asarray(shapely.box(*some.T), object) for some in (self._joiner.open_boxes(), boxes)
+        )
+        unknown[shapely.STRtree(open_ones).query(wanted)[0]] = True
+        return np.asarray(unknown, bool)
 
     @staticmethod
     def _touched(stops: NDArray[np.int64], places: Floats) -> NDArray[np.int64]:

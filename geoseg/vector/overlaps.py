@@ -107,6 +107,6 @@ def near_pairs(boxes: NDArray[np.float64]) -> tuple[Index, Index]:
     >>> one.tolist(), two.tolist()
     ([0], [2])
     """
-    areas = shapely.box(*np.asarray(boxes, np.float64).reshape(-1, 4).T)
+    areas = np.asarray(shapely.box(*np.asarray(boxes, np.float64).reshape(-1, 4).T), object)
     one, two = shapely.STRtree(areas).query(areas)
     return one[one < two], two[one < two]

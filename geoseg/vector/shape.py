@@ -156,15 +156,14 @@ def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: 
         outlines[REGULARIZED, good], sizes[REGULARIZED, good] = done.polygons[good], size[large]
         deviation[good] = done.deviation[good] * pixel
     bounds = shapely.bounds(outlines)
-    boxes = np.hstack([np.nanmin(bounds[..., :2], axis=0) - CLOSE, np.nanmax(bounds[..., 2:], axis=0) + CLOSE])
+    least, most = np.nanmin(bounds[..., :2], axis=0), np.nanmax(bounds[..., 2:], axis=0)
+    boxes = np.hstack([least - CLOSE, most + CLOSE])
     chosen = np.empty(len(kept), object)
     chosen[:] = [pieces[i] for i in kept.tolist()]
     return Shapes(chosen, outlines, sizes, deviation, boxes)
 
 
-def features_of(
-    shapes: Shapes, which: NDArray[np.bool_], grid: GeoBox, schema: LayerSchema
-) -> GeoDataFrame:
+def features_of(shapes: Shapes, which: NDArray[np.bool_], grid: GeoBox, schema: LayerSchema) -> GeoDataFrame:
     """Choose outlines for shapes, so that no two of an object layer overlap, and make features of them.
 
     Parameters

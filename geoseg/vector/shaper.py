@@ -13,7 +13,7 @@ from geoseg.values import GeoBox, LayerSchema
 from geoseg.vector.overlaps import near_pairs
 from geoseg.vector.pieces import Piece
 from geoseg.vector.samples import Floats
-from geoseg.vector.shape import DEVIATION, Shapes, ShapeRules, features_of, shape
+from geoseg.vector.shape import DEVIATION, ShapeRules, Shapes, features_of, shape
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -80,34 +80,44 @@ class Shaper:
         self.area_m2: float | None = None if grid.crs is None else 0.0
 
     def add(self, pieces: Sequence[Piece]) -> None:
-        """Take pieces; shape and write whenever they make a batch."""
+        """Take the pieces that are complete now; shape and write whenever they make a batch."""
         counts = shapely.get_num_coordinates([piece.polygon for piece in pieces])
+        shaped = False
         for piece, count in zip(pieces, counts.tolist(), strict=True):
             self._new.append(piece)
             self._vertices += count
             if self._vertices >= VERTICES:
-                self._advance(self._unknown)
+                self._shape()
+                shaped = True
+                if self._several:
+                    self._advance(nothing_unknown)
+        if shaped and not self._several:
+            self._shape()  # what is not looked at could be a neighbour
+            self._advance(self._unknown)
 
     def flush(self) -> None:
         """Shape and write what is waiting: nothing comes any more."""
+        self._shape()
         self._advance(nothing_unknown)
 
-    def _advance(self, unknown: Unknown) -> None:
-        """Shape what is new; write what is final, and keep it while a neighbour is not."""
+    def _shape(self) -> None:
+        """Shape what is new."""
         fresh = shape(self._new, self._grid, self._rules, several=self._several)
         self._new, self._vertices = [], 0
-        if self._several:
-            self._write(fresh, np.ones(len(fresh), bool))
-            return
-        shapes = self._waiting + fresh
-        written = np.append(self._written, np.zeros(len(fresh), bool))
+        self._waiting += fresh
+        self._written = np.append(self._written, np.zeros(len(fresh), bool))
+
+    def _advance(self, unknown: Unknown) -> None:
+        """Write what is final, and keep it while a neighbour is not."""
+        shapes, written = self._waiting, self._written
         reach = self._rules.reach
-        final = ~unknown(shapes.boxes + np.array([-reach, -reach, reach, reach])) | written
+        final = written | ~unknown(shapes.boxes + np.array([-reach, -reach, reach, reach]))
         self._write(shapes, final & ~written)
         kept = ~final
-        one, two = near_pairs(shapes.boxes)
-        kept[one[~final[two]]] = True
-        kept[two[~final[one]]] = True
+        if kept.any():
+            one, two = near_pairs(shapes.boxes)
+            kept[one[~final[two]]] = True
+            kept[two[~final[one]]] = True
         self._waiting, self._written = shapes[kept], final[kept]
 
     def _write(self, shapes: Shapes, which: NDArray[np.bool_]) -> None:

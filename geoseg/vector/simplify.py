@@ -54,9 +54,8 @@ def close_holes(polygons: NDArray[np.object_], smallest: float) -> NDArray[np.ob
     >>> float(close_holes(np.array([holed]), 4.0)[0].area)
     65.0
     """
-    holed = np.flatnonzero(shapely.get_num_interior_rings(polygons) > 0) if smallest > 0 else []
     result = polygons.copy()
-    for place in holed:
+    for place in np.flatnonzero(shapely.get_num_interior_rings(polygons) * (smallest > 0)).tolist():
         rings = shapely.get_rings(polygons[place])
         kept = shapely.area(shapely.polygons(rings[1:])) >= smallest
         if not kept.all():

@@ -55,7 +55,10 @@ def test_columns_and_their_values() -> None:
     assert list(table.columns) == [*COLUMNS, "geometry"]
     assert table.dtypes[:-1].astype(str).to_dict() == COLUMNS
     row = table.iloc[0]
-    assert (row["id"], row["class"], row["class_name"]) == (7, 1, "class 1")
+    assert (row["class"], row["class_name"]) == (1, "class 1")
+    assert 0 < row["id"] < 2**52
+    assert not row["regularized"]
+    assert math.isnan(row["deviation_m"])
     assert row["confidence"] == pytest.approx(49152 / 65535)
     assert row["touches_edge"]
     assert not row["touches_nodata"]
@@ -263,15 +266,15 @@ def test_what_is_left_out_unmeasured_was_too_small(
 
 
 def test_speckle_is_left_out_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[int] = []
+    measured: list[shapely.Polygon] = []
     monkeypatch.setattr(
         "geoseg.vector.shape.measure",
-        lambda polygons, box: (measured.append(len(polygons)), measure(polygons, box))[1],
+        lambda polygons, box: (measured.extend(polygons), measure(polygons, box))[1],
     )
     speckle = [rectangle(col, 0, col + 2, 2) for col in range(0, 40, 4)]
     rules = ShapeRules(min_area_m2=25 * 0.25)
     found = finish([*speckle, rectangle(0, 10, 6, 16)], GeoBox(50, 50, UTM, "EPSG:32633"), rules, schema())
-    assert (len(found), measured) == (1, [1])
+    assert (len(found), len(measured)) == (1, 1)
 
 
 def test_polygons_are_reprojected_to_the_crs_of_the_layer() -> None:

@@ -60,7 +60,7 @@ def features(
         for i in range(count)
     ]
     box = GeoBox(100, 100, (0.5, 0.0, 500_000.0, 0.0, -0.5, 5_000_000.0), crs)
-    return finish(pieces, box, ShapeRules(), schema(target or crs))
+    return finish(pieces, box, ShapeRules(), schema(target or crs)).sort_values("id", ignore_index=True)
 
 
 def read(path: Path) -> geopandas.GeoDataFrame:

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 UNDEFINED_CARTESIAN = -1
 """The GeoPackage spec's ``srs_id`` of coordinates in no known CRS."""
-NAMES = {"perimeter_m": "perim_m", "touches_edge": "at_edge", "touches_nodata": "at_nodata"}
+NAMES = {
+    "perimeter_m": "perim_m",
+    "regularized": "regular",
+    "deviation_m": "deviat_m",
+    "touches_edge": "at_edge",
+    "touches_nodata": "at_nodata",
+}
 """Columns whose names are longer than the ten characters of a Shapefile's dBase."""
 STALE = (".prj", ".qix", ".sbn", ".sbx", ".qmd")
 """Files beside an older Shapefile that would not fit the new one."""

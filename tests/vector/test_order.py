@@ -1,0 +1,102 @@
+"""Features come out in the order of their places, each with an id of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import shapely
+from geopandas import GeoDataFrame
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from geoseg.errors import UnwritableOutput
+from geoseg.values import ClassInfo, GeoBox, LayerSchema
+from geoseg.vector import keys, order
+from geoseg.vector.keys import hilbert_keys, place_keys
+from geoseg.vector.pieces import Evidence, Piece
+from geoseg.vector.shape import ShapeRules, features_of, shape
+from tests.vector.test_overlaps import Sink
+
+SCHEMA = LayerSchema("layer", "EPSG:32633", (ClassInfo(1, "one", (1, 2, 3)),))
+GRID = GeoBox(400, 400, (0.1, 0.0, 500_000.0, 0.0, -0.1, 5_000_000.0), "EPSG:32633")
+
+
+def features(places: list[tuple[int, int]]) -> GeoDataFrame:
+    pieces = [
+        Piece(1, shapely.box(col, row, col + 0.5, row + 0.5), Evidence(1, 50_000, 400 * row + col))
+        for col, row in places
+    ]
+    shapes = shape(pieces, GRID, ShapeRules(), several=False)
+    return features_of(shapes, np.ones(len(shapes), bool), GRID, SCHEMA)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), unique=True, max_size=60),
+    st.integers(1, 9),
+    st.randoms(),
+)
+def test_any_batches_come_out_sorted_with_unique_ids(
+    tmp_path: Path, places: list[tuple[int, int]], batch: int, random: object
+) -> None:
+    table, sink = features(places), Sink()
+    shuffled = table.sample(frac=1, random_state=batch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "BATCH", 7)
+        with order.SortedSink(sink, SCHEMA, tmp_path) as sorting:
+            for begin in range(0, len(shuffled), batch):
+                sorting.write(shuffled[begin : begin + batch])
+    assert list(tmp_path.iterdir()) == []
+    if not places:
+        assert sink.tables == []
+        return
+    found = pandas.concat(sink.tables, ignore_index=True)
+    expected = table.rename_axis("first").reset_index().sort_values(["id", "first"], ignore_index=True)
+    assert found.geometry.geom_equals(expected.geometry).all()
+    assert found["id"].is_unique
+    assert found["id"].is_monotonic_increasing
+    assert (found["id"] >= expected["id"]).all()
+    assert (found["id"] - expected["id"]).max() < len(found)
+    assert found.dtypes.astype(str).to_dict() == table.dtypes.astype(str).to_dict()
+
+
+def test_nothing_is_written_after_an_error_and_nothing_stays(tmp_path: Path) -> None:
+    sink = Sink()
+    with pytest.raises(KeyboardInterrupt), order.SortedSink(sink, SCHEMA, tmp_path) as sorting:
+        sorting.write(features([(1, 1)]))
+        raise KeyboardInterrupt
+    assert sink.tables == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UnwritableOutput, match="put aside"),
+        order.SortedSink(Sink(), SCHEMA, tmp_path / "no"),
+    ):
+        pass
+
+
+@given(st.integers(1, 6))
+def test_the_curve_visits_every_cell_and_moves_by_one(bits: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "ORDER", bits)
+        cells = np.indices((1 << bits, 1 << bits)).reshape(2, -1).T
+        found = hilbert_keys(cells)
+    assert sorted(found) == list(range(len(cells)))
+    assert np.abs(np.diff(cells[np.argsort(found)], axis=0)).sum(axis=1).tolist() == [1] * (len(cells) - 1)
+
+
+def test_a_place_has_the_same_key_on_any_grid_and_crs() -> None:
+    inside = shapely.box(40, 40, 44, 44)
+    shifted = GeoBox(400, 400, (0.1, 0.0, 500_001.0, 0.0, -0.1, 4_999_998.0), "EPSG:32633")
+    moved = shapely.box(30, 20, 34, 24)
+    assert place_keys(np.array([inside]), GRID) == place_keys(np.array([moved]), shifted)
+    assert (place_keys(np.array([inside, moved]), GRID) < 2**52).all()
+    assert len(place_keys(np.empty(0, object), GRID)) == 0
+    assert place_keys(np.array([inside]), GeoBox(9, 9, GRID.transform, None))[0] == hilbert_keys(
+        np.array([[42, 42]])
+    )

@@ -1,0 +1,110 @@
+"""No two objects overlap, whatever their outlines would like, and nothing but neighbours decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas
+import pytest
+import shapely
+from geopandas import GeoDataFrame
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoseg.backends.base import PointwisePredictor
+from geoseg.prediction.plan import Plan
+from geoseg.prediction.resources import Resources
+from geoseg.prediction.schedulers import Scheduler
+from geoseg.prediction.session import feed_sinks
+from geoseg.prediction.wiring import Work
+from geoseg.vector import shaper
+from geoseg.vector.overlaps import INTERIORS_MEET, choose_outlines, near_pairs, remove_overlaps
+from geoseg.vector.reproject import WGS84
+from geoseg.vector.shape import ShapeRules
+from tests.plans import Load, make_test_plan
+from tests.promises.test_1_seamless import picture
+
+
+def overlapping(polygons: np.ndarray) -> int:
+    one, two = shapely.STRtree(polygons).query(polygons, predicate="intersects")
+    one, two = one[one < two], two[one < two]
+    return int(shapely.relate_pattern(polygons[one], polygons[two], INTERIORS_MEET).sum())
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.tables: list[GeoDataFrame] = []
+
+    def write(self, features: GeoDataFrame) -> None:
+        self.tables.append(features)
+
+
+def run(plan: Plan, seed: int, vertices: int) -> GeoDataFrame:
+    """Run a plan to features, with batches of so many vertices."""
+    sink = Sink()
+    reader = picture(plan.grid.shape, seed, holes=True)
+    work = Work(plan, reader, Load(PointwisePredictor(1)), 3)
+    with pytest.MonkeyPatch.context() as patch, Scheduler() as scheduler:
+        patch.setattr(shaper, "VERTICES", vertices)
+        with scheduler.results(work, Resources(threads=2, in_flight=3, batch=3)) as stream:
+            feed_sinks(plan, stream, sink, None)
+    if not sink.tables:
+        return GeoDataFrame({"id": [], "geometry": []})
+    return pandas.concat(sink.tables).sort_index()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(st.integers(20, 90), st.integers(20, 90)),
+    seed=st.integers(0, 1000),
+    block=st.integers(1, 4),
+    vertices=st.sampled_from([1, 50, 10_000]),
+    deviation=st.floats(0.2, 3.0),
+    crs=st.sampled_from([None, WGS84, "EPSG:3857"]),
+)
+def test_features_near_each_other_do_not_overlap_and_blocks_change_nothing(
+    shape: tuple[int, int], seed: int, block: int, vertices: int, deviation: float, crs: str | None
+) -> None:
+    rules = ShapeRules(0.3, 1.0, 0.5, 0.5, deviation)
+    plan = replace(make_test_plan(shape, block=block), shape_rules=rules, crs=crs)
+    found = run(plan, seed, vertices)
+    whole = run(plan.with_blocks(9), seed, 10**9)
+    assert found.drop(columns="geometry").equals(whole.drop(columns="geometry"))
+    polygons = found.geometry.to_numpy()
+    assert (shapely.to_wkb(polygons) == shapely.to_wkb(whole.geometry.to_numpy())).all()
+    assert shapely.is_valid(polygons).all()
+    assert overlapping(polygons) == 0
+
+
+boxes = st.lists(
+    st.tuples(st.floats(0, 9), st.floats(0, 9), st.floats(0.5, 4), st.floats(0.5, 4)), min_size=1, max_size=12
+)
+
+
+def drawn(sides: list[tuple[float, float, float, float]]) -> np.ndarray:
+    return np.array([shapely.box(x, y, x + width, y + height) for x, y, width, height in sides])
+
+
+@given(boxes)
+def test_what_overlaps_is_cut_off(sides: list[tuple[float, float, float, float]]) -> None:
+    polygons = drawn(sides)
+    found = remove_overlaps(polygons, *near_pairs(shapely.bounds(polygons)))
+    assert overlapping(found) == 0
+    assert shapely.union_all(found).area == pytest.approx(shapely.union_all(polygons).area)
+
+
+@given(boxes, boxes)
+def test_outlines_chosen_do_not_overlap(
+    wide: list[tuple[float, float, float, float]], other: list[tuple[float, float, float, float]]
+) -> None:
+    count = min(len(wide), len(other))
+    fine, plain = drawn(wide[:count]), drawn(other[:count])
+    traced = np.array([shapely.box(3 * i, 0, 3 * i + 3, 10) for i in range(count)])
+    outlines = np.stack([fine, plain, traced])
+    pairs = near_pairs(np.tile([0.0, 0.0, 1.0, 1.0], (count, 1)))
+    kind = choose_outlines(outlines, *pairs)
+    assert overlapping(outlines[kind, np.arange(count)]) == 0
+    assert (
+        kind[0] < 2 or overlapping(np.append(fine[:1], traced[1:])) or overlapping(np.append(fine[:1], plain))
+    )
