@@ -31,7 +31,7 @@ WORKER_LIBRARIES = 150_000_000
 """A worker's interpreter, dask.distributed and what is imported to read, infer and trace: it writes
 nothing, and what that imports is the larger part of `LIBRARIES`."""
 
-WRITING = 121_000_000
+WRITING = 109_000_000
 """Shaping a batch of polygons and writing it: vertices, a table, the format's own buffers."""
 
 RASTER = 60_000_000

@@ -23,7 +23,7 @@ from geoseg.vector.shaper import FeatureSink
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-CACHE = 16_000_000
+CACHE = 4_000_000
 """Bytes of the database that stay in memory."""
 
 BATCH = 4096
