@@ -6,7 +6,8 @@
 Without arguments the sample scene is predicted. Every function of the package that is called is counted
 once, lambdas and generator expressions among them, on all threads (`sys.setprofile`,
 `threading.setprofile`); the bodies of classes and modules are not counted. Depth counts the package's own
-functions on one stack.
+functions on one stack. Comprehensions of lists, dicts and sets are told apart: they are functions up to
+Python 3.11 only (PEP 709).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1] / "geoseg"
 SAMPLE = PACKAGE.parent / "sample_data" / "scene.tif"
+INLINED = ("<listcomp>", "<dictcomp>", "<setcomp>")
 
 
 class Calls:
@@ -75,7 +77,10 @@ def main() -> None:
     files = {file for file, _ in calls.functions}
     print(f"modules loaded     {len(loaded):4d}  (packages included)")
     print(f"modules called     {len(files):4d}")
-    print(f"functions called   {len(calls.functions):4d}")
+    inlined = sum(name.endswith(INLINED) for _, name in calls.functions)
+    print(
+        f"functions called   {len(calls.functions):4d}  (comprehensions of lists, dicts and sets: {inlined})"
+    )
     print(f"calls deep         {calls.deepest:4d}")
 
 

@@ -187,8 +187,9 @@ def _choice(plan: Plan, resources: Resources, side: int, batch: int, threads: in
     """Return blocks of a size, and a batch that divides one evenly: a rest would waste a pass."""
     plan = plan.with_blocks(side)
     tiles = min(side, len(plan.tiles.rows)) * min(side, len(plan.tiles.cols))
-    passes = math.ceil(tiles / batch)
-    return plan, resources.cut(batch=math.ceil(tiles / passes), threads=threads)
+    batch = math.ceil(tiles / math.ceil(tiles / batch))
+    in_flight = (resources.workers or 1) * threads + 1
+    return plan, replace(resources, batch=batch, threads=threads, in_flight=in_flight)
 
 
 def first_within(candidates: Iterable[Choice], budget: int) -> Choice | None:

@@ -66,9 +66,10 @@ def memory_use(plan: Plan, resources: Resources) -> dict[str, int]:
     separate = not resources.alone
     workers, blocks = resources.workers or 1, math.prod(plan.tiles.block_shape)
     inferring, threads = min(workers, blocks), min(workers * resources.threads, blocks)
-    extent, network = _extent(plan), resources.network
+    tiles, network = plan.tiles, resources.network
+    extent = largest_side(tiles.rows, tiles.block) * largest_side(tiles.cols, tiles.block)
     busy = min(resources.threads * (resources.batch if network.requests else 1), network.requests or 1 << 30)
-    tile = plan.tiles.rows.size * plan.tiles.cols.size
+    tile = tiles.rows.size * tiles.cols.size
     read, written = _read_cache(plan), plan.wants_raster * resources.cache
     return {
         "libraries": LIBRARIES + separate * (CLUSTER_LIBRARIES + workers * WORKER_LIBRARIES),
@@ -99,18 +100,6 @@ def largest_side(axis: Axis, block: int) -> int:
     return min(axis.n, (tiles - 1) * axis.stride + axis.size)
 
 
-def source_pixels(plan: Plan) -> float:
-    """Return the pixels of the file that are read for each pixel of the working grid."""
-    grid, (_, (height, width)) = plan.grid, choose_overview(plan.scene, plan.grid)
-    return max(1.0, height * width / (grid.height * grid.width))
-
-
-def _extent(plan: Plan) -> int:
-    """Return the pixels that the tiles of a block cover, at most."""
-    tiles = plan.tiles
-    return largest_side(tiles.rows, tiles.block) * largest_side(tiles.cols, tiles.block)
-
-
 def _read_size(plan: Plan) -> int:
     """Return the bytes of a pixel in all bands that are read."""
     chosen = [band.read_dtype for band in plan.scene.bands if band.index in plan.bands]
@@ -120,7 +109,8 @@ def _read_size(plan: Plan) -> int:
 def _at_work(plan: Plan, extent: int, resources: Resources) -> int:
     """Return the bytes of a block while it is read and inferred, blended, or traced: the most of them."""
     channels, bands, tile = len(plan.rule.channels), len(plan.bands), plan.tiles.rows.size**2
-    size, shrink = _read_size(plan), source_pixels(plan)
+    size, (_, (height, width)) = _read_size(plan), choose_overview(plan.scene, plan.grid)
+    shrink = max(1.0, height * width / (plan.grid.height * plan.grid.width))
     # Stored values, masks and validity of the strip that is being read, and what it is averaged to.
     source = min(extent * shrink, float(STRIP))
     reading = source * (size + 4) + (source / shrink) * 4 * bands * (plan.grid != plan.scene.geobox)

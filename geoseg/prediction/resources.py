@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from geoseg.backends.footprint import NOTHING, Footprint
 from geoseg.prediction.options import AUTO, PredictOptions
@@ -71,11 +71,6 @@ class Resources:
         """Whether there are no processes but this one."""
         return self.workers is None and self.scheduler is None
 
-    def cut(self, *, batch: int, threads: int | None = None) -> Resources:
-        """Return less of the same: smaller batches, fewer threads and blocks in flight."""
-        threads = self.threads if threads is None else threads
-        return replace(self, batch=batch, threads=threads, in_flight=(self.workers or 1) * threads + 1)
-
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -100,10 +95,6 @@ class Machine:
     def cores_each(self, workers: int) -> int:
         """Return the cores that each of so many worker processes can have, at least 1."""
         return max(1, self.cores // workers)
-
-    def threads_each(self, workers: int) -> int:
-        """Return the threads of each of so many processes: one more than cores, up to what is of use."""
-        return min(self.cores_each(workers) + 1, MOST_THREADS)
 
 
 def choose_resources(
@@ -133,7 +124,8 @@ def choose_resources(
     workers, gpus = options.workers, machine.gpus
     if workers is None:  # a process for each of several GPUs; one GPU needs none
         gpus = gpus if len(gpus) > 1 else ()
-        workers, threads = len(gpus) or None, machine.threads_each(max(1, len(gpus)))
+        workers, cores = len(gpus) or None, machine.cores_each(max(1, len(gpus)))
+        threads = min(cores + 1, MOST_THREADS)
     else:
         gpus, threads = gpus[:workers], min(machine.cores_each(workers), MOST_THREADS)
     in_flight = (workers or 1) * threads + 1

@@ -41,32 +41,25 @@ _SUFFIXES = frozenset(
 _MADE = ("tif", "vrt")
 _TRANSLATE = "convert it: gdal_translate -of COG {name} {tif}"
 # What people have and geoseg does not read, as it may hold many images or refer to other files.
-_OTHERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
-    (re.compile(start, re.DOTALL), what, advice)
-    for start, what, advice in (
-        (
-            rb"CDF[\x01\x02\x05]|\x89HDF\r\n\x1a\n|\x0e\x03\x13\x01",
-            "netCDF or HDF",
-            "gdalinfo lists its images; convert one: gdal_translate -of COG NETCDF:{name}:VARIABLE {tif}",
-        ),
-        (rb"GRIB", "GRIB", _TRANSLATE),
-        (rb"PK\x03\x04", "a ZIP archive", "unzip it"),
-        (rb"\x1f\x8b", "compressed by gzip", "unpack it: gunzip {name}"),
-        (rb".{257}ustar", "a tar archive", "unpack it: tar -xf {name}"),
-        (rb"GIF8", "GIF", _TRANSLATE),
-        (rb"%PDF", "PDF", _TRANSLATE),
-        (rb"ENVI\s", "the header of an ENVI image", "give the file beside it that holds the pixels"),
-        (
-            rb".*\bnumTiles\s*=",
-            "a list of tiles (TIL)",
-            "make a VRT of them: gdalbuildvrt {vrt} *.TIF",
-        ),
-        (
-            rb".*<(\w+:)?(Dimap_Document|Level-\w+_User_Product)\b",
-            "the metadata of a product",
-            "convert it: gdal_translate -of COG {name} {tif}, or make a VRT of its bands",
-        ),
-    )
+_OTHERS: tuple[tuple[bytes, str, str], ...] = (
+    (
+        rb"CDF[\x01\x02\x05]|\x89HDF\r\n\x1a\n|\x0e\x03\x13\x01",
+        "netCDF or HDF",
+        "gdalinfo lists its images; convert one: gdal_translate -of COG NETCDF:{name}:VARIABLE {tif}",
+    ),
+    (rb"GRIB", "GRIB", _TRANSLATE),
+    (rb"PK\x03\x04", "a ZIP archive", "unzip it"),
+    (rb"\x1f\x8b", "compressed by gzip", "unpack it: gunzip {name}"),
+    (rb".{257}ustar", "a tar archive", "unpack it: tar -xf {name}"),
+    (rb"GIF8", "GIF", _TRANSLATE),
+    (rb"%PDF", "PDF", _TRANSLATE),
+    (rb"ENVI\s", "the header of an ENVI image", "give the file beside it that holds the pixels"),
+    (rb".*\bnumTiles\s*=", "a list of tiles (TIL)", "make a VRT of them: gdalbuildvrt {vrt} *.TIF"),
+    (
+        rb".*<(\w+:)?(Dimap_Document|Level-\w+_User_Product)\b",
+        "the metadata of a product",
+        "convert it: gdal_translate -of COG {name} {tif}, or make a VRT of its bands",
+    ),
 )
 
 VRT_LIMIT = 64 << 20
@@ -114,7 +107,10 @@ def driver_of(head: bytes) -> str | None:
         return "BMP"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<VRTDataset", b"<?xml")) and b"<VRTDataset" in head:
         return "VRT"
-    return next((driver for signature, driver in _SIGNATURES if head.startswith(signature)), None)
+    for signature, driver in _SIGNATURES:
+        if head.startswith(signature):
+            return driver
+    return None
 
 
 def why_not(name: str, head: bytes) -> str:
@@ -131,7 +127,7 @@ def why_not(name: str, head: bytes) -> str:
     'is GRIB, which geoseg does not read; convert it: gdal_translate -of COG rain.grb rain.tif'
     """
     for start, what, advice in _OTHERS:
-        if start.match(head):
+        if re.match(start, head, re.DOTALL):
             return f"is {what}, which geoseg does not read; {_filled(advice, name)}"
     if PurePath(name).suffix.lower() in _SUFFIXES:
         return "not a raster that GDAL can read"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shlex
 import sqlite3
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -176,17 +174,18 @@ def _check_company(path: Path, driver: str, name: str) -> None:
     for file in company:
         if _local_driver(file, str(file)) != "GTiff":
             raise UnreadableScene(f"{name}: {file.name} beside it is not a TIFF; remove it")
-    for file, driver_name in ((path, driver), *((file, "GTiff") for file in company)):
-        with (
-            _recognizing(file.name if file in company else name),
-            opened(str(file), (driver_name,)) as raster,
-        ):
-            if "OVERVIEW_FILE" in raster.tags(ns="OVERVIEWS"):
-                raise UnreadableScene(
-                    f"{name}: {file.name} refers to an overview in another file; remove that"
-                )
-            if driver_name == "ENVI":
-                _check_envi(raster, file, name)
+    for file, driver_name in [(path, driver), *[(file, "GTiff") for file in company]]:
+        try:
+            with opened(str(file), (driver_name,)) as raster:
+                if "OVERVIEW_FILE" in raster.tags(ns="OVERVIEWS"):
+                    raise UnreadableScene(
+                        f"{name}: {file.name} refers to an overview in another file; remove that"
+                    )
+                if driver_name == "ENVI":
+                    _check_envi(raster, file, name)
+        except GDAL_ERRORS as error:
+            told = file.name if file in company else name
+            raise UnreadableScene(f"{told}: not a raster that GDAL can read ({reason_of(error)})") from error
 
 
 def _check_envi(raster: rasterio.DatasetReader, path: Path, name: str) -> None:
@@ -201,11 +200,3 @@ def _check_envi(raster: rasterio.DatasetReader, path: Path, name: str) -> None:
     needed = raster.width * raster.height * pixel + max(map(int, offsets), default=0)
     if (size := path.stat().st_size) < needed:
         raise UnreadableScene(f"{name}: has {size} bytes, its header wants {needed}; is it complete?")
-
-
-@contextlib.contextmanager
-def _recognizing(name: str) -> Iterator[None]:
-    try:
-        yield
-    except GDAL_ERRORS as error:
-        raise UnreadableScene(f"{name}: not a raster that GDAL can read ({reason_of(error)})") from error
