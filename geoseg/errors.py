@@ -115,8 +115,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
 def silenced(kind: type[Warning], message: str = "") -> Iterator[None]:
     """Silence a kind of Python's warnings, of what geoseg says in words of its own.
 
-    Warnings are state of the whole process, and whoever leaves puts back what was there when he came:
-    so only one thread can be inside at a time, and all that runs on threads comes through here.
+    `warnings.catch_warnings` is process-global, so entering and leaving are serialized.
 
     Parameters
     ----------

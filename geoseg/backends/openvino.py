@@ -151,7 +151,7 @@ class _Pool:
                 request.start_async({0: tiles[index : index + 1]}, share_inputs=True)
             while running:
                 outputs.append(self._finish(running))
-        finally:  # after an error no request may stay away, or others would wait for it for ever
+        finally:  # after an error, too, every request is given back: others wait for it
             for request in running:
                 with contextlib.suppress(RuntimeError):
                     request.wait()

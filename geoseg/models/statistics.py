@@ -129,12 +129,12 @@ def unlike_training(
             return (
                 f"its values ({found}) vary far {how} than those of the training ({known}); see --stretch",
             )
-    if negative_likeness(seen, trained) > INVERTED:
+    if inversion_evidence(seen, trained) > INVERTED:
         return ("its values look inverted, like a negative, compared with those of the training",)
     return ()
 
 
-def negative_likeness(seen: ValueStatistics, trained: ValueStatistics) -> float:
+def inversion_evidence(seen: ValueStatistics, trained: ValueStatistics) -> float:
     """Return how much more like the training the values are as a negative, in nats; below 0: less."""
     found, expected = np.array(seen.histograms), np.array(trained.histograms)
     surprise = -np.log(expected + _FLOOR)

@@ -4,8 +4,8 @@ The steps are the same functions in any scheduler (`geoseg.prediction.wiring`), 
 can be done again after a worker died, with the same result. They are those of a model that gives
 probabilities; a model that gives something else, objects say, brings its own four.
 
-Where nothing can be, a step is left out: its result is then None, or a value whose arrays are a single
-zero that is seen everywhere.
+On empty ground a step is left out: its result is then None, or a value whose arrays are one zero,
+broadcast.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def stretched(patch: Patch, limits: Sequence[Limits] | None) -> Patch:
 def share_strip(inferred: Inferred, taker: BlockIndex) -> Share | None:
     """Return what a block adds to a neighbour, None where that is nothing; the block can then be let go."""
     share = inferred.shares[taker]
-    # Where a giver found nothing valid, so does every other, and the sums there mean nothing.
+    # Where this block found nothing valid, no other does, and the sums mean nothing.
     return share if share.valid.any() or share.missing else None
 
 

@@ -152,9 +152,9 @@ def choices(
 ) -> Iterator[Choice]:
     """Yield ways to do the run, the fastest first.
 
-    Smaller blocks cost little, down to those of a single batch, of less a GPU or a CPU of many cores
-    starves. Some threads more than a few gain little, a single one lets reading and inference wait for
-    each other. So blocks give way first, then threads down to a few, then whole batches, then the rest.
+    Blocks shrink first, but not below one batch: smaller blocks leave the device idle. Then threads go
+    down to a few; with a single one, reading and inference wait for each other. Then blocks shrink
+    further, then batches, then the last threads go.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
 """How the tasks of a block hang together, written once for any scheduler.
 
-Where nothing can be (`geoseg.prediction.reading.EmptyGround`) nothing is submitted: a block far from
-all data is a value that is ready at once, and one beside data has only the tasks that its neighbours
-need.
+Nothing is submitted for empty ground (`geoseg.prediction.reading.EmptyGround`): the result of a block
+far from all data is ready at once, and a block beside data has only the tasks that its neighbours need.
 """
 
 from __future__ import annotations

@@ -49,8 +49,7 @@ Stamp = tuple[int, ...]
 class _Handle:
     """A dataset, or the place of one that is not open yet.
 
-    `users` (those who have it or wait for it) and `gone` belong to `_guard`, the rest to whoever holds
-    `lock`.
+    `_guard` protects `users` (threads that have it or wait for it) and `gone`, `lock` the rest.
     """
 
     lock: Any = field(default_factory=threading.RLock)
@@ -107,10 +106,9 @@ def close_kept(uri: str) -> None:
 def useful_cache(block: tuple[int, int], width: int, window: tuple[int, int], pixel: int) -> int:
     """Return how many bytes GDAL should keep of a file, so that neighbouring windows unpack it once.
 
-    Windows come row by row; threads begin a row before the last of the row above is read. Room for two
-    rows is enough for all. Of tiles, less costs little: those between a window and the next to its
-    right come first. Strips reach across the whole file, and all that a window touches are wanted by
-    each window to its right: there much is given, and no more than for tiles where that is not enough.
+    Windows come row by row, and threads begin a row before the last window of the row above is read: two
+    rows of windows are enough. A file of strips keeps two rows where they fit, else one, else what a file
+    of tiles keeps. A file of tiles keeps up to `TILED_WINDOWS` windows: less costs little there.
 
     Parameters
     ----------
@@ -188,9 +186,9 @@ def _stamps(names: Iterable[str]) -> dict[str, Stamp | None]:
 
 
 def _after_fork() -> None:
-    """Open anew in a child: what is open is the parent's, down to the places in the files.
+    """Open files anew in a child: the parent's share their positions with it.
 
-    It is not even closed: another thread of the parent may have been inside GDAL.
+    The parent's are not closed: another thread of the parent may have been inside GDAL.
     """
     global _guard, _handles
     _of_the_parent.append(_handles)

@@ -157,7 +157,7 @@ def _open(
 
 
 def _after_fork() -> None:
-    """Unpack on one thread in a child: GDAL's others are the parent's, and would be waited for for ever."""
+    """Unpack on one thread in a child: GDAL would wait for threads that only the parent has."""
     _threads[0] = "1"
 
 

@@ -14,7 +14,7 @@ from geoseg.errors import InvalidModel
 from geoseg.models.bundle import find_model
 from geoseg.models.card import card_of
 from geoseg.models.card_json import amended, make_document, parse_document, to_json
-from geoseg.models.statistics import ENOUGH, negative_likeness, unlike_training, value_statistics
+from geoseg.models.statistics import ENOUGH, inversion_evidence, unlike_training, value_statistics
 from tests.models.test_card import BUILDING, RGB
 
 pictures = arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 60)))
@@ -50,8 +50,10 @@ def test_a_negative_is_as_much_less_like_it_as_the_picture_is_more(
     bands = min(len(one), len(other))
     trained = value_statistics(other[:bands])
     seen, negative = (value_statistics(pixels) for pixels in (one[:bands], 255 - one[:bands]))
-    assert negative_likeness(seen, trained) == pytest.approx(-negative_likeness(negative, trained), abs=1e-9)
-    assert negative_likeness(trained, trained) <= 1e-9
+    assert inversion_evidence(seen, trained) == pytest.approx(
+        -inversion_evidence(negative, trained), abs=1e-9
+    )
+    assert inversion_evidence(trained, trained) <= 1e-9
 
 
 @pytest.mark.parametrize("seed", range(5))
