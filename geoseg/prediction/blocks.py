@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.backends.base import BatchSize, Predictor, predict_batches
-from geoseg.grid import BlockIndex, Share, Tile, accumulate, blend, classify, split
+from geoseg.grid import BlockIndex, Share, Tile, accumulate, blend, split
 from geoseg.prediction.options import Limits
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels, Failure, assemble
@@ -38,8 +38,8 @@ class Tally:
     ----------
     inferred, skipped : int
         Tiles that the model saw, and tiles without a valid pixel that it did not need to see.
-    valid_pixels, class_pixels : int
-        Pixels of the working grid with a probability, and those of them in a class.
+    valid_pixels : int
+        Pixels of the working grid with a probability.
     failures : tuple of Failure
     shrunk_batch : int or None
         Tiles a forward pass that the device's memory allowed; None: all that were asked for.
@@ -48,7 +48,6 @@ class Tally:
     inferred: int = 0
     skipped: int = 0
     valid_pixels: int = 0
-    class_pixels: int = 0
     failures: tuple[Failure, ...] = ()
     shrunk_batch: int | None = None
 
@@ -58,7 +57,6 @@ class Tally:
             self.inferred + other.inferred,
             self.skipped + other.skipped,
             self.valid_pixels + other.valid_pixels,
-            self.class_pixels + other.class_pixels,
             self.failures + other.failures,
             min(shrunk, default=None),
         )
@@ -224,10 +222,7 @@ def finish_block(
     seen = assemble(window, parts)
     field = ProbabilityBlock(window, np.asarray(seen.pixels, np.uint16), seen.valid)
     pieces = trace(field, plan.tiles.region(block), plan.grid.shape, plan.rule, plan.outline)
-    counted = Tally(
-        valid_pixels=int(np.count_nonzero(blended.valid)),
-        class_pixels=int(np.count_nonzero(classify(blended.values, plan.rule))),
-    )
+    counted = Tally(valid_pixels=int(np.count_nonzero(blended.valid)))
     tally = tally or _all_skipped(plan, block)
     return BlockResult(block, pieces, blended if plan.wants_raster else None, tally + counted)
 
