@@ -41,32 +41,13 @@ ARCHITECTURES: Mapping[str, type[torch.nn.Module]] = {
 """Architectures by name, lower case; ``+`` may stand for ``plus`` (``unet++``, ``deeplabv3+``)."""
 
 _ARGUMENTS = {
-    "activation",
-    "aux_params",
-    "classes",
-    "decoder_aspp_dropout",
-    "decoder_aspp_separable",
-    "decoder_atrous_rates",
-    "decoder_attention_type",
-    "decoder_channels",
-    "decoder_dropout",
-    "decoder_interpolation",
-    "decoder_merge_policy",
-    "decoder_pab_channels",
-    "decoder_pyramid_channels",
-    "decoder_segmentation_channels",
-    "decoder_use_batchnorm",
-    "decoder_use_norm",
-    "encoder_depth",
-    "encoder_name",
-    "encoder_output_stride",
-    "in_channels",
-    "psp_dropout",
-    "psp_out_channels",
-    "psp_use_batchnorm",
-    "psp_use_norm",
-    "upsampling",
-}
+    "activation", "aux_params", "classes", "decoder_aspp_dropout", "decoder_aspp_separable",
+    "decoder_atrous_rates", "decoder_attention_type", "decoder_channels", "decoder_dropout",
+    "decoder_interpolation", "decoder_merge_policy", "decoder_pab_channels", "decoder_pyramid_channels",
+    "decoder_segmentation_channels", "decoder_use_batchnorm", "decoder_use_norm", "encoder_depth",
+    "encoder_name", "encoder_output_stride", "in_channels", "psp_dropout", "psp_out_channels",
+    "psp_use_batchnorm", "psp_use_norm", "upsampling",
+}  # fmt: skip
 _LARGEST = {"in_channels": 64, "classes": 256, "encoder_depth": 6}
 _LARGEST_OF_ALL = 4096
 _ENCODER = re.compile(r"[\w.-]{1,100}")
