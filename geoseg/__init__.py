@@ -69,7 +69,7 @@ def predict(
             raise GeosegError(f"{len(failures)} tiles could not be read, the first: {failures[0].reason}")
         features: GeoDataFrame
         if path.suffix.lower() == ".parquet":
-            features = geopandas.read_parquet(path)
+            features = geopandas.read_parquet(path.absolute())
         else:
             features = pyogrio.read_dataframe(Verbatim(path), layer=0)
     return features

@@ -162,6 +162,8 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     UnwritableOutput
         If the folder is missing or not writable, or `path` exists and `overwrite` is False.
     """
+    if not is_utf8(path):
+        raise UnwritableOutput(f"{path}: cannot be written: its name, or a folder's, is not valid UTF-8")
     if not path.parent.is_dir():
         raise UnwritableOutput(f"{path}: the folder {path.parent} does not exist")
     try:
@@ -172,6 +174,19 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         raise UnwritableOutput(f"{path}: exists already; give --overwrite to replace it")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UnwritableOutput(f"{path}: the folder {path.parent} is not writable")
+
+
+def is_utf8(path: Path) -> bool:
+    r"""Tell whether a path has a name that libraries take, and not bytes in some other encoding.
+
+    >>> is_utf8(Path("café")), is_utf8(Path("caf\udce9"))
+    (True, False)
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def fingerprint(path: Path, *, sample: int = 1 << 20) -> str:

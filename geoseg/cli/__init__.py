@@ -82,10 +82,18 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; foreseeable failures become one line on stderr."""
     try:
+        _check_text(arguments)
         code = cli(list(arguments), prog_name="geoseg", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
         return _report(error, debug="--debug" in arguments)
     return code if isinstance(code, int) else 0
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):  # bytes that are not UTF-8
+            shown = argument.encode(errors="backslashreplace").decode()
+            raise click.UsageError(f"{shown}: is not valid UTF-8; rename the file or folder")
 
 
 def _report(error: BaseException, *, debug: bool) -> int:

@@ -9,10 +9,10 @@ bears its own name (it was written, synced and renamed) and its checksums hold.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
-import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -67,22 +67,30 @@ class Journal:
         Raises
         ------
         UnwritableOutput
-            If the folder cannot be made.
+            If the folder cannot be made, or is a link to another one.
         """
         try:
+            if self.folder.is_symlink():
+                raise FileExistsError(errno.EEXIST, "it is a link")
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise UnwritableOutput(
                 f"{self.folder}: cannot be made ({error.strerror}); try --no-resume"
             ) from error
         known = set(self.folder.glob(f"*-{self.digest[:16]}.npz"))
-        for stale in set(self.folder.iterdir()) - known:
-            stale.unlink(missing_ok=True)
+        self._discard(known)
         return len(known)
 
     def remove(self) -> None:
-        """Delete the journal."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the journal, but nothing in its folder that is none of its records."""
+        self._discard(set())
+        self.remove_if_empty()
+
+    def _discard(self, keep: set[Path]) -> None:
+        records = () if self.folder.is_symlink() else self.folder.glob("*.npz")
+        for record in set(records) - keep:
+            with contextlib.suppress(OSError):  # a folder of that name, or gone already
+                record.unlink()
 
     def remove_if_empty(self) -> None:
         """Delete the folder where nothing was kept."""

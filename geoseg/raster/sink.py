@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -97,6 +98,7 @@ class RasterSink:
         with contextlib.ExitStack() as stack:
             self._temporary = stack.enter_context(files.replacing(self.path, overwrite=self.overwrite))
             stack.callback(_remove_parts, self._temporary)
+            stack.enter_context(_quiet_libtiff())
             stack.enter_context(environment(str(self.path)))
             self._work = stack.enter_context(self._create("blocks", self.grid))
             self._stack = stack.pop_all()
@@ -253,6 +255,18 @@ def _interruptibly(function: Callable[[], None]) -> None:
         thread.join(timeout=0.2)
     if errors:
         raise errors[0]
+
+
+@contextlib.contextmanager
+def _quiet_libtiff() -> Iterator[None]:
+    """Keep libtiff from printing itself what GDAL raises, where it is the one of rasterio's wheel."""
+    found = [*Path(rasterio.__file__).parents[1].glob("rasterio.libs/libtiff*")]
+    with contextlib.ExitStack() as stack:
+        for library in found:
+            handle = ctypes.CDLL(str(library)).TIFFSetErrorHandler
+            handle.argtypes, handle.restype = [ctypes.c_void_p], ctypes.c_void_p
+            stack.callback(handle, handle(None))
+        yield
 
 
 def _remove_parts(temporary: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import rasterio
 
 from geoseg.errors import UnreadableScene
+from geoseg.files import is_utf8
 from geoseg.raster.drivers import (
     HEAD,
     REMOTE_DRIVERS,
@@ -51,6 +52,8 @@ def resolve(source: str | os.PathLike[str]) -> Source:
         return Source(remote, REMOTE_DRIVERS, name)
     path = Path(os.path.abspath(name))
     anew(str(path))
+    if not is_utf8(path):
+        raise UnreadableScene(f"{name}: its name, or a folder's, is not valid UTF-8; rename it")
     if str(path).startswith("/vsi"):
         raise UnreadableScene(
             f"{name}: GDAL's virtual paths are not accepted; give a file (unpack archives) or a URL"

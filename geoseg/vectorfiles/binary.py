@@ -99,7 +99,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> VectorLayer:
     """
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(path) as file:
+    with ParquetFile(path.absolute()) as file:  # as it takes ~ for the home, and a: for a scheme
         place, encoding, crs = _geometry_column(file)
         available = tuple(str(name) for name in file.schema_arrow.names if name != place)
         wanted = [name for name in columns if name in available]

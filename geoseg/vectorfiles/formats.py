@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geoseg.errors import InvalidOption
+from geoseg.files import is_utf8
 from geoseg.vectorfiles.crs import other_file
 
 
@@ -104,6 +105,8 @@ def check_vector_file(path: Path, name: str) -> VectorFormat:
         If it is missing, of no known format, named like another format, or refers to other files,
         programs or URLs.
     """
+    if not is_utf8(path):
+        raise InvalidOption(f"{name}: its name, or a folder's, is not valid UTF-8; rename it")
     try:
         mode = path.stat().st_mode
         named = next((one for one in FORMATS if path.suffix.lower() in one.suffixes), None)

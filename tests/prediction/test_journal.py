@@ -82,6 +82,32 @@ def test_records_of_another_plan_are_thrown_away(tmp_path: Path) -> None:
     assert not list(journal.folder.iterdir())
 
 
+def test_a_journal_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.npz").write_text("precious")
+    journal = Journal.beside(tmp_path / "out.gpkg", "a" * 64)
+    journal.folder.symlink_to(other)
+    with pytest.raises(UnwritableOutput, match=r"it is a link.*--no-resume"):
+        journal.begin()
+    journal.remove()
+    assert (other / "mine.npz").read_text() == "precious"
+
+
+def test_only_records_are_deleted_from_a_journal(tmp_path: Path) -> None:
+    journal, _ = stored(tmp_path)
+    (tmp_path / "mine").write_text("precious")
+    (journal.folder / "link.npz").symlink_to(tmp_path / "mine")
+    for folder in ("folder", "folder.npz"):
+        (journal.folder / folder).mkdir()
+        (journal.folder / folder / "mine").write_text("precious")
+    assert Journal(journal.folder, "b" * 64).begin() == 0
+    journal.remove()
+    assert {path.name for path in journal.folder.iterdir()} == {"folder", "folder.npz"}
+    assert (journal.folder / "folder.npz" / "mine").read_text() == "precious"
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
 def test_a_journal_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) -> None:
     journal, block = stored(tmp_path)
     plan = make_test_plan(SHAPE)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import geoseg
+from geoseg.cli import run
+from geoseg.errors import GeosegError
 from geoseg.testing import make_scene
 from tests.runs import BRIGHT, DARK, assert_refused, bright_model, least_memory, picture, predict
 
@@ -292,3 +297,22 @@ def test_no_input_and_no_folder_is_replaced(tmp_path: Path, capfd: pytest.Captur
         assert_refused(result, str(arguments[1]))
     assert scene.read_bytes() == before
     assert (folder / "precious").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("predict", "caf\udce9.tif", "--out", "a.gpkg"), ("info", "caf\udce9/scene.tif")]
+)
+def test_names_that_are_not_utf8(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    assert re.fullmatch(r"geoseg: error: caf.udce9\S*: is not valid UTF-8; .*\n", capfd.readouterr().err)
+
+
+def test_names_that_are_not_utf8_from_python(tmp_path: Path) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    scene = good_scene(tmp_path)
+    area = folder / "a.geojson"
+    area.write_text("{}")
+    for place, options in ((shutil.copy(scene, folder), {}), (scene, {"aoi": area})):
+        with pytest.raises(GeosegError, match="is not valid UTF-8; rename it"):
+            geoseg.predict(place, model=str(bright_model()), **options)

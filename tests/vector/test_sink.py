@@ -30,6 +30,7 @@ from geoseg.vector.shape import COLUMNS, ShapeRules, finish
 from geoseg.vector.sink import FORMATS, VectorSink, check_vector_path, in_degrees
 from geoseg.vector.sink.ogr import NAMES
 from geoseg.vector.style import layer_style
+from geoseg.vectorfiles.layers import read_layer
 
 CLASSES = (ClassInfo(1, "building", (228, 87, 46)), ClassInfo(2, "wood & <water>", (1, 2, 3)))
 LOCAL = CRS("+proj=laea +lat_0=51.3 +lon_0=9.7 +x_0=1000 +ellps=GRS80 +units=m +type=crs").to_wkt()
@@ -300,15 +301,30 @@ def test_a_shapefile_replaces_no_file_beside_it_unasked(suffix: str, tmp_path: P
     assert kept.read_text() == "mine"
 
 
-@pytest.mark.parametrize("folder", ["~", "a:b"])
-def test_a_folder_that_is_called_like_a_home_or_a_scheme(
-    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("folder", ["~", "a:b", "http:", "a;b", "q?x", "it's"])
+@pytest.mark.parametrize("suffix", NOT_GEOJSON)
+def test_a_folder_may_be_called_like_a_home_or_a_scheme(
+    folder: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path)
-    path = Path(folder) / "out.parquet"
+    path = Path(folder) / f"out{suffix}"
     write(path, schema(), features())
-    assert len(geopandas.read_parquet(path.absolute())) == len(features())
+    assert len(read_layer(path, "out").geometries) == len(features())
+
+
+@pytest.mark.parametrize("folder", ["wow!", "new\nline", "tab\t", "caf\udce9"])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_any_other_folder_works_or_gets_one_line(folder: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / folder / f"out{suffix}"
+    path.parent.mkdir()
+    if "\udce9" in folder or suffix in {".gpkg", ".fgb", ".shp"}:
+        with pytest.raises(UnwritableOutput, match=r"a name of a folder has|is not valid UTF-8"):
+            write(path, schema(), features())
+        assert not [*path.parent.iterdir()]
+        return
+    write(path, schema(crs_of(suffix)), features(crs_of(suffix)))
+    assert len(read_layer(path, "out").geometries) == len(features())
 
 
 def test_geoparquet_says_what_the_spec_asks_for(tmp_path: Path) -> None:

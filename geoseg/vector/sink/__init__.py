@@ -34,6 +34,8 @@ FORMATS: Mapping[str, Callable[..., AbstractContextManager[Append]]] = {
 }
 """What writes each format, by suffix: called with path, schema, metadata (read last) and overwrite."""
 
+_BY_GDAL = {".gpkg", ".fgb", ".shp"}
+
 
 class VectorSink:
     """A vector file that features are written to in batches.
@@ -115,6 +117,11 @@ def check_vector_path(path: Path, *, overwrite: bool) -> None:
     check_writable(path, overwrite=overwrite)
     if path.is_dir():
         raise UnwritableOutput(f"{path}: is a folder; give the name of a file")
+    if _suffix(path) in _BY_GDAL and set(str(path.absolute().parent)) & set("!\t\n\r"):
+        raise UnwritableOutput(
+            f"{path}: a name of a folder has an exclamation mark, tab or line end, which pyogrio takes for "
+            "something else; write .parquet, or to another folder"
+        )
 
 
 def in_degrees(path: Path) -> bool:

@@ -84,11 +84,11 @@ def write_flatgeobuf(
         yield _begin_geopackage(waiting, schema)
         with (
             silenced(UserWarning, "'crs' was not provided"),
-            pyogrio.open_arrow(waiting, layer=schema.name, batch_size=BATCH) as (_, stream),
+            pyogrio.open_arrow(waiting.absolute(), layer=schema.name, batch_size=BATCH) as (_, stream),
         ):
             pyogrio.write_arrow(
                 stream,
-                complete,
+                complete.absolute(),
                 driver="FlatGeobuf",
                 layer=schema.name,
                 geometry_name="geom",
@@ -150,12 +150,19 @@ def _begin_geopackage(path: Path, schema: LayerSchema) -> Callable[[GeoDataFrame
 def _write(features: GeoDataFrame, path: Path, driver: str, layer: str, **options: Any) -> None:
     import pyogrio
 
+    # Paths are absolute, as pyogrio takes one that begins with http: for a URL.
     # The whole file is synced once, before it gets its name; until then it is nobody's.
     pyogrio.set_gdal_config_options({"OGR_SQLITE_SYNCHRONOUS": "OFF"})
     # A layer in pixel coordinates has no CRS, which is said elsewhere.
     with silenced(UserWarning, "'crs' was not provided"):
         pyogrio.write_dataframe(
-            features, path, driver=driver, layer=layer, geometry_type="Polygon", use_arrow=True, **options
+            features,
+            path.absolute(),
+            driver=driver,
+            layer=layer,
+            geometry_type="Polygon",
+            use_arrow=True,
+            **options,
         )
 
 
