@@ -12,7 +12,9 @@ INTERIORS_MEET = "T********"
 """How the interiors of two polygons that overlap are related (Clementini and Di Felice, 1996)."""
 
 
-def choose_outlines(outlines: NDArray[np.object_], one: Index, two: Index) -> Index:
+def choose_outlines(
+    outlines: NDArray[np.object_], one: Index, two: Index, group: Index | None = None
+) -> Index:
     """Return which of several outlines each object takes, so that no two overlap.
 
     An outline is taken only where it overlaps no plainer outline of a neighbour, whichever that takes, and
@@ -26,6 +28,8 @@ def choose_outlines(outlines: NDArray[np.object_], one: Index, two: Index) -> In
         kind do not overlap each other.
     one, two : ndarray of int64, shape (m,)
         Pairs of objects that may overlap, the earlier first.
+    group : ndarray of int64, shape (n,), optional
+        Objects of one group all take the same kind, in which they do not overlap each other.
 
     Returns
     -------
@@ -46,6 +50,11 @@ def choose_outlines(outlines: NDArray[np.object_], one: Index, two: Index) -> In
             allowed[kind, one[overlap(outlines[kind, one], outlines[plainer, two])]] = False
             allowed[kind, two[overlap(outlines[plainer, one], outlines[kind, two])]] = False
         allowed[kind, two[overlap(outlines[kind, one], outlines[kind, two])]] = False
+    if group is not None:
+        for kind in range(last):
+            together = np.ones(int(group.max(initial=-1)) + 1, bool)
+            together[group[~allowed[kind]]] = False
+            allowed[kind] = together[group]
     allowed[last] = True
     return np.asarray(allowed.argmax(axis=0), np.int64)
 

@@ -78,7 +78,7 @@ def regularize(
     rings, owner = shapely.get_rings(polygons, return_index=True)
     samples = sample_rings(rings)
     directions = main_directions(samples, owner, len(polygons))
-    bounds = _Bounds(polygons, max_deviation, max_area_change)
+    bounds = Bounds(polygons, max_deviation, max_area_change)
     for frames in FRAMES:
         left = np.flatnonzero(~accepted & ((max(frames) < 2) | ~np.isnan(directions[:, 1])))
         if len(left) == 0:
@@ -96,8 +96,8 @@ def regularize(
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Bounds:
-    """What a new polygon must keep to."""
+class Bounds:
+    """What new polygons must keep to, see `regularize`."""
 
     polygons: NDArray[np.object_]
     max_deviation: float
@@ -148,7 +148,7 @@ def _polygons(lines: NDArray[np.object_], owner: Index, count: int) -> NDArray[n
     return built
 
 
-def _circles(polygons: NDArray[np.object_], bounds: _Bounds) -> tuple[NDArray[np.object_], Floats]:
+def _circles(polygons: NDArray[np.object_], bounds: Bounds) -> tuple[NDArray[np.object_], Floats]:
     """Return the circle of each polygon's area and centroid, and how far it deviates; inf: too far."""
     area, centre = shapely.area(polygons), shapely.get_coordinates(shapely.centroid(polygons))
     radius = np.sqrt(area / np.pi)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -16,9 +16,10 @@ from geoseg.vector.measure import largest_areas, measure
 from geoseg.vector.overlaps import choose_outlines, near_pairs, remove_overlaps
 from geoseg.vector.pieces import Piece
 from geoseg.vector.place import DECIMALS, place
-from geoseg.vector.regularize import regularize
+from geoseg.vector.regularize import Regularized, regularize
 from geoseg.vector.reproject import WGS84
-from geoseg.vector.samples import Floats
+from geoseg.vector.rows import find_rows, regularize_rows
+from geoseg.vector.samples import Floats, Index
 from geoseg.vector.simplify import close_holes, simplify_apart, simplify_shared
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ REGULARIZED, SIMPLIFIED, TRACED = range(3)
 
 CLOSE = 0.5
 """Pixels between two outlines from which on they cannot overlap in another CRS, nor when rounded."""
+
+LONGEST = 512
+"""Pixels that a row of touching objects may measure, across or down, to be regularized as one."""
+
+OUTWARD = np.array([-1.0, -1.0, 1.0, 1.0])
+"""What makes a box wider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +88,15 @@ class ShapeRules:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Shapes:
-    """Pieces with the outlines that they may take; all arrays have the length of `pieces`.
+    """Pieces with the outlines that they may take, by their first pixels.
 
     Parameters
     ----------
     pieces : ndarray of Piece, shape (n,)
-    outlines : ndarray of shapely.Polygon, shape (3, n)
+    outlines : ndarray of shapely.Polygon, shape (n, 3)
         In pixels: regularized (None where that is not within its bounds), simplified, traced.
-    sizes : ndarray of float64, shape (3, n, 2)
-        Area and perimeter of each outline in metres, as of `measure`; NaN for traced ones.
+    sizes : ndarray of float64, shape (n, 3, 2)
+        Area and perimeter of each outline in metres, as of `measure`; NaN where not measured.
     deviation_m : ndarray of float64, shape (n,)
         Of the regularized outline, NaN where there is none.
     boxes : ndarray of float64, shape (n, 4)
@@ -106,17 +113,63 @@ class Shapes:
         return len(self.pieces)
 
     def __getitem__(self, which: NDArray[np.generic]) -> Shapes:
-        kinds = self.outlines[:, which], self.sizes[:, which]
-        return Shapes(self.pieces[which], *kinds, self.deviation_m[which], self.boxes[which])
+        return Shapes(*(getattr(self, one.name)[which] for one in fields(self)))
 
     def __add__(self, other: Self) -> Shapes:
-        return Shapes(
-            np.concatenate([self.pieces, other.pieces]),
-            np.concatenate([self.outlines, other.outlines], axis=1),
-            np.concatenate([self.sizes, other.sizes], axis=1),
-            np.concatenate([self.deviation_m, other.deviation_m]),
-            np.concatenate([self.boxes, other.boxes]),
-        )
+        both = [np.concatenate([getattr(self, one.name), getattr(other, one.name)]) for one in fields(self)]
+        return Shapes(*both)[np.argsort(first_pixels(both[0]), kind="stable")]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Near:
+    """What shapes have to do with each other.
+
+    Parameters
+    ----------
+    one, two : ndarray of int64, shape (m,)
+        Pairs whose boxes meet, the earlier first.
+    row : ndarray of int64, shape (n,)
+        Number of the row of touching shapes that each is part of.
+    long : ndarray of bool, shape (n,)
+        Whether that row goes on for more than `LONGEST`.
+    """
+
+    one: Index
+    two: Index
+    row: Index
+    long: NDArray[np.bool_]
+
+
+def find_near(shapes: Shapes, reach: float, long: NDArray[np.bool_] | None = None) -> Near:
+    """Find out which shapes are near each other or touch.
+
+    Parameters
+    ----------
+    shapes : Shapes
+    reach : float
+        Of the rules.
+    long : ndarray of bool, shape (n,), optional
+        Shapes that are known to be part of a long row, others of which are there no more.
+    """
+    boxes = shapes.boxes
+    one, two = near_pairs(boxes)
+    row = find_rows(shapes.outlines[:, TRACED], one, two)
+    touching = (np.bincount(row)[row] > 1)[:, None]
+    if touching.any():  # these may get other outlines together than they have alone
+        one, two = near_pairs(np.where(touching, boxes + reach * OUTWARD, boxes))
+    count = int(row.max(initial=-1)) + 1
+    least, most = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
+    np.minimum.at(least, row, shapes.boxes[:, :2])
+    np.maximum.at(most, row, shapes.boxes[:, 2:])
+    far = ((most - least).max(axis=1, initial=0) > LONGEST) & (np.bincount(row, minlength=count) > 1)
+    if long is not None:
+        far[row[long]] = True
+    return Near(one, two, row, far[row])
+
+
+def first_pixels(pieces: Sequence[Piece] | NDArray[np.object_]) -> Index:
+    """Return the first pixels of pieces, which order them."""
+    return np.array([piece.evidence.first_pixel for piece in pieces], np.int64)
 
 
 def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: bool) -> Shapes:
@@ -143,55 +196,69 @@ def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: 
     simple = _simplify(traced, rules.simplify_m / pixel, several=several)
     size = _measured(simple, grid)
     kept = np.flatnonzero(_areas(size, simple) >= rules.min_area_m2)
+    kept = kept[np.argsort(first_pixels(pieces)[kept], kind="stable")]
     traced, simple = traced[kept], simple[kept]
-    outlines = np.stack([np.full(len(kept), None, object), simple, traced])
-    sizes, deviation = np.full((3, len(kept), 2), np.nan), np.full(len(kept), np.nan)
-    sizes[SIMPLIFIED] = size[kept]
+    outlines = np.stack([np.full(len(kept), None, object), simple, traced], axis=1)
+    sizes, deviation = np.full((len(kept), 3, 2), np.nan), np.full(len(kept), np.nan)
+    sizes[:, SIMPLIFIED] = size[kept]
     if rules.max_deviation_m is not None:
         done = regularize(traced, max_deviation=rules.max_deviation_m / pixel)
-        good = np.flatnonzero(done.accepted)
-        size = _measured(done.polygons[good], grid)
-        large = _areas(size, done.polygons[good]) >= rules.min_area_m2
-        good = good[large]
-        outlines[REGULARIZED, good], sizes[REGULARIZED, good] = done.polygons[good], size[large]
-        deviation[good] = done.deviation[good] * pixel
+        _take(outlines, sizes, deviation, done, np.arange(len(kept)), (grid, rules))
     bounds = shapely.bounds(outlines)
-    least, most = np.nanmin(bounds[..., :2], axis=0), np.nanmax(bounds[..., 2:], axis=0)
-    boxes = np.hstack([least - CLOSE, most + CLOSE])
+    least, most = np.nanmin(bounds[..., :2], axis=1), np.nanmax(bounds[..., 2:], axis=1)
     chosen = np.empty(len(kept), object)
     chosen[:] = [pieces[i] for i in kept.tolist()]
-    return Shapes(chosen, outlines, sizes, deviation, boxes)
+    return Shapes(chosen, outlines, sizes, deviation, np.hstack([least - CLOSE, most + CLOSE]))
 
 
-def features_of(shapes: Shapes, which: NDArray[np.bool_], grid: GeoBox, schema: LayerSchema) -> GeoDataFrame:
+def _take(
+    outlines: NDArray[np.object_],
+    sizes: Floats,
+    deviation: Floats,
+    done: Regularized,
+    where: Index,
+    how: tuple[GeoBox, ShapeRules],
+) -> None:
+    """Enter outlines that were regularized and are not too small."""
+    grid, rules = how
+    good = np.flatnonzero(done.accepted)
+    size = _measured(done.polygons[good], grid)
+    large = _areas(size, done.polygons[good]) >= rules.min_area_m2
+    good, size = good[large], size[large]
+    outlines[where[good], REGULARIZED], sizes[where[good], REGULARIZED] = done.polygons[good], size
+    deviation[where[good]] = done.deviation[good] * rules.metres_per_pixel
+
+
+def features_of(
+    shapes: Shapes, near: Near, which: NDArray[np.bool_], layer: tuple[GeoBox, ShapeRules, LayerSchema]
+) -> GeoDataFrame:
     """Choose outlines for shapes, so that no two of an object layer overlap, and make features of them.
 
     Parameters
     ----------
     shapes : Shapes
         With all neighbours of those that are wanted.
+    near : Near
+        Of the shapes; nothing of a layer of several classes.
     which : ndarray of bool, shape (n,)
         Those that are wanted.
-    grid : GeoBox
-    schema : LayerSchema
+    layer : tuple of GeoBox, ShapeRules and LayerSchema
 
     Returns
     -------
     GeoDataFrame
         In the order of the shapes, see `finish`. The index has the first pixel of each.
     """
+    grid, rules, schema = layer
     if len(schema.classes) > 1:
-        polygons = shapes.outlines[SIMPLIFIED]
-        placed, deviation = place(polygons[which], grid, schema.crs)
-        kind = np.full(np.count_nonzero(which), SIMPLIFIED)
+        shapes = shapes[which]
+        kind = np.full(len(shapes), SIMPLIFIED)
+        placed, deviation = place(shapes.outlines[:, SIMPLIFIED], grid, schema.crs)
     else:
-        first = [piece.evidence.first_pixel for piece in shapes.pieces]
-        order = np.argsort(np.array(first, np.int64), kind="stable")
-        one, two = (order[some] for some in near_pairs(shapes.boxes[order]))
-        kind, placed, deviation = _choose(shapes.outlines, one, two, grid, schema.crs)
-        polygons = shapes.outlines[kind, np.arange(len(kind))]
-        placed, kind = placed[which], kind[which]
-    table = _table(shapes[which], kind, polygons[which], placed, (grid, schema))
+        shapes = _join_rows(shapes, near, grid, rules)
+        kind, placed, deviation = _choose(shapes.outlines, near, grid, schema.crs)
+        shapes, kind, placed = shapes[which], kind[which], placed[which]
+    table = _table(shapes, kind, placed, grid, schema)
     table.attrs[DEVIATION] = deviation
     return table
 
@@ -223,7 +290,9 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
         If the CRS of the layer cannot hold the polygons.
     """
     shapes = shape(pieces, grid, rules, several=len(schema.classes) > 1)
-    return features_of(shapes, np.ones(len(shapes), bool), grid, schema).reset_index(drop=True)
+    near = find_near(shapes, rules.reach)
+    every = np.ones(len(shapes), bool)
+    return features_of(shapes, near, every, (grid, rules, schema)).reset_index(drop=True)
 
 
 def no_features(schema: LayerSchema) -> GeoDataFrame:
@@ -261,46 +330,67 @@ def _areas(sizes: Floats, polygons: NDArray[np.object_]) -> Floats:
     return np.where(np.isnan(sizes[:, 0]), shapely.area(polygons), sizes[:, 0])
 
 
+def _join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Shapes:
+    """Give shapes that touch outlines that share their walls."""
+    touching = np.flatnonzero(np.bincount(near.row)[near.row] > 1)
+    if len(touching) == 0:
+        return shapes
+    pixel = rules.metres_per_pixel
+    outlines, sizes, deviation = shapes.outlines.copy(), shapes.sizes.copy(), shapes.deviation_m.copy()
+    traced = outlines[touching, TRACED]
+    outlines[touching, SIMPLIFIED] = simplify_shared(traced, rules.simplify_m / pixel)
+    sizes[touching, SIMPLIFIED] = _measured(outlines[touching, SIMPLIFIED], grid)
+    outlines[touching, REGULARIZED], deviation[touching] = None, np.nan
+    # Of a row that goes on too far no part waits for the others; each has its one outline.
+    long = touching[near.long[touching]]
+    outlines[long, TRACED], sizes[long, TRACED] = outlines[long, SIMPLIFIED], sizes[long, SIMPLIFIED]
+    short = touching[~near.long[touching]]
+    if rules.max_deviation_m is not None and len(short):
+        row = np.unique(near.row[short], return_inverse=True)[1].astype(np.int64)
+        done = regularize_rows(
+            shapes.outlines[short, TRACED], row, max_deviation=rules.max_deviation_m / pixel
+        )
+        _take(outlines, sizes, deviation, done, short, (grid, rules))
+    return Shapes(shapes.pieces, outlines, sizes, deviation, shapes.boxes)
+
+
 def _choose(
-    outlines: NDArray[np.object_],
-    one: NDArray[np.int64],
-    two: NDArray[np.int64],
-    grid: GeoBox,
-    crs: str | None,
-) -> tuple[NDArray[np.int64], NDArray[np.object_], float]:
+    outlines: NDArray[np.object_], near: Near, grid: GeoBox, crs: str | None
+) -> tuple[Index, NDArray[np.object_], float]:
     """Return the kind of outline that each shape takes, where it comes to lie, and its deviation there.
 
     Overlaps are looked for in the layer's CRS, as its file will have it.
     """
+    missing = shapely.is_missing(outlines)
     wanted = np.zeros(outlines.shape, bool)
-    wanted[:, np.union1d(one, two)] = True
-    wanted &= ~shapely.is_missing(outlines)
+    wanted[np.union1d(near.one, near.two)] = True
+    wanted &= ~missing
     # Others take their first.
-    alone = ~wanted.any(axis=0)
-    wanted[shapely.is_missing(outlines).argmin(axis=0)[alone], np.flatnonzero(alone)] = True
+    alone = ~wanted.any(axis=1)
+    wanted[np.flatnonzero(alone), missing.argmin(axis=1)[alone]] = True
     placed = np.full(outlines.shape, None, object)
     placed[wanted], deviation = place(outlines[wanted], grid, crs)
-    kind = shapely.is_missing(placed).argmin(axis=0)
-    near, number = np.flatnonzero(~alone), np.cumsum(~alone) - 1
-    one, two = number[one], number[two]
+    kind = shapely.is_missing(placed).argmin(axis=1)
+    some, number = np.flatnonzero(~alone), np.cumsum(~alone) - 1
+    one, two = number[near.one], number[near.two]
+    apart = near.long[near.one] | (near.row[near.one] != near.row[near.two])
+    one, two = one[apart], two[apart]
     # Traced outlines do not overlap but for rounding.
     gap = 2 * 10**-DECIMALS if crs == WGS84 else 0.0
-    placed[TRACED, near] = remove_overlaps(placed[TRACED, near], one, two, gap)
-    kind[near] = choose_outlines(placed[:, near], one, two)
-    return kind, placed[kind, np.arange(len(kind))], deviation
+    placed[some, TRACED] = remove_overlaps(placed[some, TRACED], one, two, gap)
+    alike = np.where(near.long, len(near.row) + np.arange(len(near.row)), near.row)
+    kind[some] = choose_outlines(placed[some].T, one, two, np.unique(alike[some], return_inverse=True)[1])
+    return kind, placed[np.arange(len(kind)), kind], deviation
 
 
 def _table(
-    shapes: Shapes,
-    kind: NDArray[np.int64],
-    polygons: NDArray[np.object_],
-    placed: NDArray[np.object_],
-    layer: tuple[GeoBox, LayerSchema],
+    shapes: Shapes, kind: Index, placed: NDArray[np.object_], grid: GeoBox, schema: LayerSchema
 ) -> GeoDataFrame:
     """Return the features, without those of which nothing is left."""
-    grid, schema = layer
-    sizes = shapes.sizes[kind, np.arange(len(kind))]
-    sizes[kind == TRACED] = _measured(polygons[kind == TRACED], grid)
+    every = np.arange(len(kind))
+    polygons, sizes = shapes.outlines[every, kind], shapes.sizes[every, kind]
+    unknown = np.isnan(sizes[:, 0])
+    sizes[unknown] = _measured(polygons[unknown], grid)
     names = {info.id: info.name for info in schema.classes}
     evidence = [piece.evidence for piece in shapes.pieces]
     labels = [piece.label for piece in shapes.pieces]

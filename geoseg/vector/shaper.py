@@ -10,10 +10,19 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.values import GeoBox, LayerSchema
-from geoseg.vector.overlaps import near_pairs
 from geoseg.vector.pieces import Piece
-from geoseg.vector.samples import Floats
-from geoseg.vector.shape import DEVIATION, ShapeRules, Shapes, features_of, shape
+from geoseg.vector.samples import Floats, Index
+from geoseg.vector.shape import (
+    DEVIATION,
+    OUTWARD,
+    Near,
+    ShapeRules,
+    Shapes,
+    features_of,
+    find_near,
+    first_pixels,
+    shape,
+)
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -23,6 +32,9 @@ VERTICES = 200_000
 
 Unknown = Callable[[Floats], NDArray[np.bool_]]
 """Tells which boxes of pixels (col, row, col, row), shape (n, 4), may still get outlines."""
+
+
+NOTHING_NEAR = Near(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, bool))
 
 
 class FeatureSink(Protocol):
@@ -74,7 +86,7 @@ class Shaper:
         self._new: list[Piece] = []
         self._vertices = 0
         self._waiting = shape([], grid, rules, several=self._several)
-        self._written = np.zeros(0, bool)
+        self._written, self._long = np.zeros(0, bool), np.zeros(0, bool)
         self.features = 0
         self.deviation_px = 0.0
         self.area_m2: float | None = None if grid.crs is None else 0.0
@@ -104,29 +116,51 @@ class Shaper:
         """Shape what is new."""
         fresh = shape(self._new, self._grid, self._rules, several=self._several)
         self._new, self._vertices = [], 0
+        order = np.argsort(first_pixels([*self._waiting.pieces, *fresh.pieces]), kind="stable")
         self._waiting += fresh
-        self._written = np.append(self._written, np.zeros(len(fresh), bool))
+        self._written, self._long = (
+            np.append(flags, np.zeros(len(fresh), bool))[order] for flags in (self._written, self._long)
+        )
 
     def _advance(self, unknown: Unknown) -> None:
-        """Write what is final, and keep it while a neighbour is not."""
-        shapes, written = self._waiting, self._written
+        """Write what is final, and keep it while something near is not."""
+        shapes = self._waiting
+        if self._several:
+            every = np.ones(len(shapes), bool)
+            self._write(shapes, NOTHING_NEAR, every)
+            self._waiting, self._written, self._long = shapes[~every], self._written[:0], self._long[:0]
+            return
         reach = self._rules.reach
-        final = written | ~unknown(shapes.boxes + np.array([-reach, -reach, reach, reach]))
-        self._write(shapes, final & ~written)
+        near = find_near(shapes, reach, self._long)
+        # What comes may reach as far as what is there.
+        known = self._written | ~unknown(shapes.boxes + 2 * reach * OUTWARD)
+        # An outline depends on those near it, and these on the rows that they are part of.
+        complete = near.long | _all_of(near.row, known)
+        final = known & complete
+        for one, two in ((near.one, near.two), (near.two, near.one)):
+            final[one[~complete[two]]] = False
+        final = _all_of(near.row, final) | (near.long & final) | self._written
+        self._write(shapes, near, final & ~self._written)
         kept = ~final
-        if kept.any():
-            one, two = near_pairs(shapes.boxes)
+        for one, two in ((near.one, near.two), (near.two, near.one)):
             kept[one[~final[two]]] = True
-            kept[two[~final[one]]] = True
-        self._waiting, self._written = shapes[kept], final[kept]
+        kept |= ~near.long & ~_all_of(near.row, ~kept)
+        self._waiting, self._written, self._long = shapes[kept], final[kept], near.long[kept]
 
-    def _write(self, shapes: Shapes, which: NDArray[np.bool_]) -> None:
+    def _write(self, shapes: Shapes, near: Near, which: NDArray[np.bool_]) -> None:
         if not which.any():
             return
-        features = features_of(shapes, which, self._grid, self._schema)
+        features = features_of(shapes, near, which, (self._grid, self._rules, self._schema))
         self.deviation_px = max(self.deviation_px, features.attrs[DEVIATION])
         if len(features):
             self._sink.write(features)
             self.features += len(features)
             if self.area_m2 is not None:
                 self.area_m2 += float(features["area_m2"].sum())
+
+
+def _all_of(row: Index, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell for each shape whether all of its row are flagged."""
+    every = np.ones(int(row.max(initial=-1)) + 1, bool)
+    every[row[~flags]] = False
+    return every[row]

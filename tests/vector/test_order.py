@@ -17,7 +17,7 @@ from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector import keys, order
 from geoseg.vector.keys import hilbert_keys, place_keys
 from geoseg.vector.pieces import Evidence, Piece
-from geoseg.vector.shape import ShapeRules, features_of, shape
+from geoseg.vector.shape import ShapeRules, features_of, find_near, shape
 from tests.vector.test_overlaps import Sink
 
 SCHEMA = LayerSchema("layer", "EPSG:32633", (ClassInfo(1, "one", (1, 2, 3)),))
@@ -29,8 +29,11 @@ def features(places: list[tuple[int, int]]) -> GeoDataFrame:
         Piece(1, shapely.box(col, row, col + 0.5, row + 0.5), Evidence(1, 50_000, 400 * row + col))
         for col, row in places
     ]
-    shapes = shape(pieces, GRID, ShapeRules(), several=False)
-    return features_of(shapes, np.ones(len(shapes), bool), GRID, SCHEMA)
+    rules = ShapeRules()
+    shapes = shape(pieces, GRID, rules, several=False)
+    return features_of(
+        shapes, find_near(shapes, rules.reach), np.ones(len(shapes), bool), (GRID, rules, SCHEMA)
+    )
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
