@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import UnreadableScene
-from geoseg.grid import BlockIndex, TileGrid
+from geoseg.grid import BlockIndex
 from geoseg.prediction.plan import Plan
 from geoseg.values import Patch, Window
 
@@ -97,17 +97,28 @@ class EmptyGround:
         return self.coverage is not None and self.coverage.empty(window, self.plan.grid)
 
 
-def surroundings(grid: TileGrid, block: BlockIndex) -> Window:
-    """Return all pixels that working a block looks at: its tiles' and its neighbours' margins."""
-    return Window.around(grid.field(block), grid.extent(block))
-
-
 def read_block(plan: Plan, block: BlockIndex, read: Reader) -> BlockPixels:
-    """Read all that a block's tiles need."""
-    wanted = area_of_interest(plan, plan.tiles.extent(block))
-    patch, failures = read_surviving(plan.tiles, block, read, wanted)
+    """Read a block in one go; where that fails, tile by tile, so that one bad spot costs one tile.
+
+    Tiles without a pixel in the area of interest are not read: there the extent may come out invalid.
+    """
+    extent = plan.tiles.extent(block)
+    wanted = area_of_interest(plan, extent)
+    inside = [tile.window.intersection(extent) for tile in plan.tiles.tiles(block)]
+    windows = [window for window in inside if wanted[window.within(extent)].any()]
+    failures = []
+    try:
+        parts = [(window, read(window)) for window in windows_to_read(windows)]
+    except UnreadableScene:
+        parts = []
+        for window in windows:
+            try:
+                parts.append((window, read(window)))
+            except UnreadableScene as error:
+                failures.append(Failure(window, str(error)))
+    patch = assemble(extent, parts)
     # The model sees what lies around the area of interest; nothing of it is kept.
-    return BlockPixels(patch, patch.valid & wanted, failures)
+    return BlockPixels(patch, patch.valid & wanted, tuple(failures))
 
 
 def area_of_interest(plan: Plan, window: Window) -> NDArray[np.bool_]:
@@ -117,32 +128,6 @@ def area_of_interest(plan: Plan, window: Window) -> NDArray[np.bool_]:
     from geoseg.vectorfiles.aoi import aoi_mask
 
     return aoi_mask(plan.aoi, window)
-
-
-def read_surviving(
-    grid: TileGrid, block: BlockIndex, read: Reader, wanted: NDArray[np.bool_]
-) -> tuple[Patch, tuple[Failure, ...]]:
-    """Read a block in one go; where that fails, tile by tile, so that one bad spot costs one tile.
-
-    Parameters
-    ----------
-    wanted : ndarray of bool, shape of the block's extent
-        Only tiles with a wanted pixel are read; the rest of the extent may come out invalid.
-    """
-    extent = grid.extent(block)
-    inside = [tile.window.intersection(extent) for tile in grid.tiles(block)]
-    windows = [window for window in inside if wanted[window.within(extent)].any()]
-    try:
-        return assemble(extent, [(window, read(window)) for window in windows_to_read(windows)]), ()
-    except UnreadableScene:
-        pass
-    parts, failures = [], []
-    for window in windows:
-        try:
-            parts.append((window, read(window)))
-        except UnreadableScene as error:
-            failures.append(Failure(window, str(error)))
-    return assemble(extent, parts), tuple(failures)
 
 
 def windows_to_read(tiles: Sequence[Window]) -> list[Window]:

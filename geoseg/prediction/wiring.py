@@ -27,7 +27,8 @@ from geoseg.prediction.blocks import (
 )
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import BlockPixels, EmptyGround, Reader, read_block, surroundings
+from geoseg.prediction.reading import BlockPixels, EmptyGround, Reader, read_block
+from geoseg.values import Window
 
 if TYPE_CHECKING:
     from geoseg.raster.coverage import Coverage
@@ -109,9 +110,9 @@ class Wiring:
 
         Blocks come row by row.
         """
-        if self._empty(surroundings(self._tiles, block)):
-            return empty_result(self._plan, block)
         submit, (work, plan), tiles = self._submit, self._nodes, self._tiles
+        if self._empty(Window.around(tiles.field(block), tiles.extent(block))):  # all that it looks at
+            return empty_result(self._plan, block)
         followers = [taker for taker in tiles.followers(block) if taker != block]
         leaders = [giver for giver in tiles.leaders(block) if giver != block]
         inferred = tally = blended = None
