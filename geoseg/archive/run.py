@@ -209,7 +209,7 @@ def facts_of(options: PredictOptions, bundle: Bundle) -> dict[str, Any]:
     """Return all that fixes a result, but for the scene and what the model is computed in."""
     return {
         "model": f"{bundle.path.name} {bundle.card.digest[:16]}",
-        "aoi": None if options.aoi is None else sha256(options.aoi),
+        "aoi": None if options.aoi is None else sha256(options.aoi)[:16],
         **options.model_dump(mode="json", exclude=set(NOT_OPTIONS)),
         "geoseg": version("geoseg"),
     }
@@ -276,33 +276,66 @@ class Archive:
 
     def _expected(self, entry: Entry, identity: str, made: Mapping[str, Any], digest: str) -> Result:
         """Return a scene as it is before the run: pending where there is something to do."""
-        known, out = self.manifest.get(entry.name), self.places.out
+        known, out, retried = self.manifest.get(entry.name), self.places.out, self.batch.retry is not None
         new = replace(Result.of(entry), identity=identity)
+        why = why_do(known, new, digest, out, retried=retried)
         if known is None:
             return new
-        unchanged = same_scene(known.identity, identity)
         if known.state in FINISHED and not self.batch.redo:
-            if known.digest != digest:
-                raise InvalidOption(f"{out}: {self._difference(made)}; give --redo, or another --out")
-            if known.location != entry.location and not unchanged:
+            if why == OTHERWISE:
+                before = json.loads(self.manifest.facts().get("made", "{}"))
+                raise InvalidOption(f"{out}: {difference(before, made)}; give --redo, or another --out")
+            if why == ANOTHER:
                 raise InvalidOption(
                     f"{out}: {known.name} is the result of {known.location}, not of {entry.location}; "
                     "give another --out, or --redo to replace it"
                 )
-        retried = self.batch.retry is not None
-        lasting = ("done",) if retried else ("done", "partial", "failed", "quarantined")
-        there = all((out / path).exists() for path in known.files)
-        if unchanged and known.digest == digest and known.state in lasting and there:
+        if not why:
             return replace(known, location=entry.location, identity=max(known.identity, identity, key=len))
+        unchanged = same_scene(known.identity, identity)
         return replace(new, tries=known.tries if unchanged and not retried else 0)
 
-    def _difference(self, made: Mapping[str, Any]) -> str:
-        """Say how the results that are there were made otherwise."""
-        before = json.loads(self.manifest.facts().get("made", "{}"))
-        for name, value in made.items():
-            if name in before and before[name] != value:
-                return f"holds results made with {name} {before[name]}, not {value}"
-        return "holds results made with another model or other options"
+
+NEW, CHANGED, GONE = "new", "changed", "its result is gone"
+OTHERWISE, ANOTHER = "done with another model or other options", "the result is another scene's"
+AGAIN = "failed before, or done in part"
+"""Why a scene is to be done."""
+
+
+def why_do(known: Result | None, new: Result, digest: str, folder: Path, *, retried: bool) -> str:
+    """Return why a scene is to be done; empty where it is not.
+
+    Parameters
+    ----------
+    known : Result or None
+        What has become of it before.
+    new : Result
+        The scene as it is now, with its identity.
+    digest : str
+        Of model and options.
+    folder : Path
+        Of the results.
+    retried : bool
+        Whether scenes that failed are tried again.
+    """
+    if known is None or known.state in ("pending", "running"):
+        return NEW
+    unchanged = same_scene(known.identity, new.identity)
+    if known.digest != digest:
+        return OTHERWISE
+    if not unchanged:
+        return CHANGED if known.location == new.location else ANOTHER
+    if known.state != "done" and retried:
+        return AGAIN
+    return "" if all((folder / path).exists() for path in known.files) else GONE
+
+
+def difference(before: Mapping[str, Any], made: Mapping[str, Any]) -> str:
+    """Say how the results that are there were made otherwise."""
+    for name, value in made.items():
+        if name in before and before[name] != value:
+            return f"holds results made with {name} {before[name]}, not {value}"
+    return "holds results made with another model or other options"
 
 
 def _begin(places: Places, text: str) -> None:

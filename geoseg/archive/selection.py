@@ -72,6 +72,8 @@ def select(
     InvalidOption
         If no scene is meant, or what is asked for cannot be decided.
     """
+    if aoi and options.bbox:
+        raise InvalidOption("--aoi and --bbox exclude each other")
     box = None if options.bbox is None else Area.of_box(options.bbox, options.bbox_crs)
     sieve = _Sieve(
         Condition(options.where) if options.where else None,
@@ -118,7 +120,9 @@ class _Sieve:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def passes_listed(self, entry: Entry) -> bool:
-        """Whether a scene may be meant by what the sources say of it."""
+        """Whether a scene may be meant by what the sources say of it, be it that it cannot be read."""
+        if entry.problem and not entry.properties:
+            return True
         if self.condition is not None:
             holds = self.condition.holds(entry.properties, entry.location)
             if not holds:

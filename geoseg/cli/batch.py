@@ -35,6 +35,11 @@ NOT_HERE = ("bbox", "overwrite", "resume")
 @options_of(BatchOptions)
 @options_of(PredictOptions, without=NOT_HERE)
 @click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Look at all scenes and show what would be done, how long it takes and why; nothing is done.",
+)
+@click.option(
     "--status",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -46,6 +51,7 @@ NOT_HERE = ("bbox", "overwrite", "resume")
 def batch(
     sources: tuple[str, ...],
     out: Path | None,
+    dry_run: bool,
     status: Path | None,
     as_json: bool,
     quiet: bool,
@@ -63,19 +69,26 @@ def batch(
       geoseg batch 'archive/**/*.tif' --out results --workers 8
       geoseg batch scenes/ --out results --scheduler tcp://head:8786
       geoseg batch catalog.json --out results --since 2024-05-01 --where "eo:cloud_cover < 10"
+      geoseg batch scenes/ --out results --dry-run
       geoseg batch --status results
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
-    from geoseg.cli.batch_display import BatchDisplay, show_status, summarize
+    from geoseg.cli.batch_display import BatchDisplay, show_preview, show_status, summarize
 
     if status is not None:
         return show_status(status, as_json=as_json)
     if out is None or not sources:
         raise click.UsageError("takes SOURCE... and --out DIR; or --status DIR alone")
-    from geoseg.archive.run import run_batch
-
     run = BatchOptions(**{name: options.pop(name) for name in BatchOptions.model_fields})
     select = SelectOptions(**{name: options.pop(name) for name in SelectOptions.model_fields})
     chosen = PredictOptions(**options)
+    if dry_run:
+        from geoseg.archive.preview import preview
+
+        with BatchDisplay(quiet=quiet) as display:
+            seen = preview(sources, out, chosen, run, select, on_event=display)
+        return show_preview(seen, as_json=as_json)
+    from geoseg.archive.run import run_batch
+
     with BatchDisplay(quiet=quiet) as display:
         summary = run_batch(sources, out, chosen, run, select, on_event=display)
     if not quiet:

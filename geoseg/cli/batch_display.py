@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from geoseg.cli.progress import LINE_SECONDS, Display, duration
 if TYPE_CHECKING:
     from geoseg.archive.coordinator import Progressed
     from geoseg.archive.facts import Looked
+    from geoseg.archive.preview import Foreseen, Preview
     from geoseg.archive.run import Summary
 
 SHOWN = 20
@@ -110,6 +112,45 @@ def status_lines(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
         lines += [f"{state:<12}{count:>9,}" for state, count in counts.items() if count]
         lines.append(f"{'scenes':<12}{total:>9,}")
     return lines
+
+
+def show_preview(seen: Preview, *, as_json: bool) -> int:
+    """Print what a run would do, and return its exit code, as far as it is foreseen."""
+    if as_json:
+        for scene in seen.scenes:
+            click.echo(json.dumps(scene.as_json()))
+    else:
+        for line in preview_lines(seen):
+            click.echo(line)
+    if seen.refused:
+        return 2
+    return 1 if any(scene.state == "unreadable" for scene in seen.scenes) else 0
+
+
+def preview_lines(seen: Preview) -> list[str]:
+    """Return what a run would do: a line a fact, then those scenes that are not simply new or done."""
+    doing = ("todo", "redo")
+    todo = [scene for scene in seen.scenes if scene.state in doing]
+    groups = Counter((one.state, f" ({one.why})" if one.state in doing else "") for one in seen.scenes)
+    left_out = "".join(f", {count:,} left out as {why}" for why, count in seen.left_out.items())
+    lines = [
+        f"scenes     {len(seen.scenes):,}, {_megapixels(seen.scenes)}{left_out}",
+        *(f"{state:<11}{count:,}{why}" for (state, why), count in groups.items()),
+        f"to do      {len(todo):,}, {_megapixels(todo)}",
+    ]
+    if todo:
+        took = "unknown" if seen.seconds is None else f"about {duration(seen.seconds)} on this machine"
+        lines += [f"time       {took}", f"disk       about {seen.size / 1e6:,.1f} MB"]
+    if seen.refused:
+        lines.append(f"REFUSED    {seen.refused}")
+    told = [scene for scene in seen.scenes if scene.state not in ("todo", "done")]
+    lines += [f"{scene.state:<11}{scene.entry.name}: {scene.why}" for scene in told[:SHOWN]]
+    more = len(told) - SHOWN
+    return [*lines, *([f"and {more:,} more (--json lists all)"] if more > 0 else [])]
+
+
+def _megapixels(scenes: Iterable[Foreseen]) -> str:
+    return f"{sum(scene.pixels for scene in scenes) / 1e6:,.1f} MPix"
 
 
 def _print_troubles(troubles: list[tuple[str, str, str]], *, err: bool) -> None:

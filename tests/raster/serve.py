@@ -52,8 +52,10 @@ def served(folder: Path) -> Iterator[Served]:
     command = [sys.executable, __file__, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        yield Served(f"http://127.0.0.1:{server.stdout.readline().strip()}", folder)
-        server.terminate()
+        try:
+            yield Served(f"http://127.0.0.1:{server.stdout.readline().strip()}", folder)
+        finally:
+            server.terminate()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
