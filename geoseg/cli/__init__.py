@@ -22,6 +22,7 @@ _COMMANDS = {
     "predict": "Segment a scene and write georeferenced polygons.",
     "batch": "Segment many scenes: an archive, on one machine or a cluster.",
     "plan": "Show what a prediction would do and take, without running it.",
+    "vectorize": "Make polygons of a class map or of probabilities.",
     "train": "Train a model on your own scenes and footprints.",
     "evaluate": "Measure a prediction or a model against the truth.",
     "run": "Do what a recipe says, or write an example of one.",

@@ -10,14 +10,16 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.evaluation.options import EvaluateOptions, parse_classes, parse_pairs
-from geoseg.evaluation.probabilities import ProbabilityMap, read_facts
+from geoseg.evaluation.options import EvaluateOptions
+from geoseg.evaluation.probabilities import ProbabilityMap
 from geoseg.labels.classes import UNKNOWN, ClassTable, Ids, text_of
 from geoseg.labels.files import is_vector
 from geoseg.labels.footprints import burn
 from geoseg.labels.masks import Mask, check_placeable, open_labels, open_mask
 from geoseg.labels.places import box_of
 from geoseg.labels.polygons import Polygons, read_polygons
+from geoseg.options import parse_classes, parse_pairs
+from geoseg.raster.facts import read_facts
 from geoseg.values import ClassInfo, GeoBox, Window
 
 if TYPE_CHECKING:

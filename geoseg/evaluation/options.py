@@ -6,7 +6,6 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from geoseg.errors import InvalidOption
 from geoseg.options import Metavar, Options, path_text
 
 DEFAULT_RESOLUTION_M = 0.3
@@ -70,42 +69,3 @@ class EvaluateOptions(Options):
         if self.labelled_area_layer is not None and self.labelled_area is None:
             raise ValueError("--labelled-area-layer is for --labelled-area")
         return self
-
-
-def parse_pairs(text: str | None, name: str) -> dict[str, str]:
-    """Parse ``255=1,127=ignore``; None gives no pairs.
-
-    Examples
-    --------
-    >>> parse_pairs("255=1, 127 = ignore", "--truth-values")
-    {'255': '1', '127': 'ignore'}
-
-    Raises
-    ------
-    InvalidOption
-        If it is no such list, or names a value twice.
-    """
-    if text is None:
-        return {}
-    pairs = []
-    for part in text.split(","):
-        left, equals, right = (word.strip() for word in part.partition("="))
-        if not (left and equals and right):
-            raise InvalidOption(f"{name} takes pairs such as 255=1,127=ignore, not {text!r}")
-        pairs.append((left, right))
-    if len({left for left, _ in pairs}) < len(pairs):
-        raise InvalidOption(f"{name} {text}: names a value twice")
-    return dict(pairs)
-
-
-def parse_classes(text: str | None) -> dict[int, str]:
-    """Return names by id from ``--classes``; None gives none.
-
-    Raises
-    ------
-    InvalidOption
-    """
-    try:
-        return {int(number): name for number, name in parse_pairs(text, "--classes").items()}
-    except ValueError:
-        raise InvalidOption("--classes takes ids and names such as 1=house,2=road") from None

@@ -57,7 +57,7 @@ def _ascending(limits: Any) -> Any:
     return limits
 
 
-def _crs(value: Any) -> Any:
+def layer_crs_text(value: Any) -> Any:
     """Return what other packages call a CRS as text."""
     if hasattr(value, "to_wkt"):
         return value.to_wkt()
@@ -148,7 +148,7 @@ class PredictOptions(Options):
     min_hole: Annotated[Size | Auto, Metavar("M2")] = AUTO
     """Close holes smaller than this, in m²; auto: a quarter of --min-area."""
 
-    crs: Annotated[str | None, BeforeValidator(_crs), Metavar("CRS")] = None
+    crs: Annotated[str | None, BeforeValidator(layer_crs_text), Metavar("CRS")] = None
     """CRS of the polygons; the scene's own unless given."""
 
     tile: Annotated[Count | Auto, Metavar("PX")] = AUTO

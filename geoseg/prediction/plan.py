@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from geoseg.errors import InvalidOption
 from geoseg.grid import TILE_MULTIPLE, Axis, TileGrid, choose_tile
@@ -174,6 +174,7 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         If the options, the scene and the model do not fit together.
     """
     pixel_m = math.sqrt(math.prod(grid_resolution(scene, view.grid) or (1.0, 1.0)))
+    least = smallest_object_m2(card.min_area_m2, pixel_m)
     threshold = card.threshold if options.threshold == AUTO else options.threshold
     return Plan(
         scene=scene,
@@ -188,33 +189,86 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         classes=card.classes,
         rule=ClassRule(card.channels, threshold),
         outline=options.outline,
-        shape_rules=_shape_rules(options, card, pixel_m),
+        shape_rules=shape_rules(
+            options,
+            options.outline,
+            pixel_m=pixel_m,
+            min_area_m2=least if options.min_area == AUTO else options.min_area,
+            classes=len(card.classes),
+            card=card,
+        ),
         crs=view.crs,
         precision=precision,
         wants_raster=options.raster is not None,
     )
 
 
-def _shape_rules(options: PredictOptions, card: ModelCard, pixel_m: float) -> ShapeRules:
+class ShapeOptions(Protocol):
+    """Options that say how polygons are shaped."""
+
+    @property
+    def simplify(self) -> float | Literal["auto"]:
+        """Tolerance in metres."""
+
+    @property
+    def min_hole(self) -> float | Literal["auto"]:
+        """Smallest hole in m²."""
+
+    @property
+    def max_deviation(self) -> float | Literal["auto"]:
+        """In metres."""
+
+    @property
+    def regularize(self) -> bool | None:
+        """Whether to; None: as the card says."""
+
+
+def shape_rules(
+    options: ShapeOptions,
+    outline: Literal["smooth", "pixel"],
+    *,
+    pixel_m: float,
+    min_area_m2: float,
+    classes: int,
+    card: ModelCard | None = None,
+) -> ShapeRules:
+    """Resolve how polygons are shaped.
+
+    Parameters
+    ----------
+    pixel_m : float
+        Side of a pixel of the working grid in metres, 1 where that is not known.
+    min_area_m2 : float
+    classes : int
+        How many the layer has.
+    card : ModelCard, optional
+        What to regularize unless the options say so.
+
+    Raises
+    ------
+    InvalidOption
+        If several classes are to be regularized.
+    """
     # Half a pixel takes the tracing's small steps out of a straight wall and moves nothing visibly;
     # exact pixel edges stay exact unless something else is asked for.
-    smooth = options.outline == "smooth"
-    usual = 0.5 * pixel_m if smooth else 0.0
-    least = smallest_object_m2(card.min_area_m2, pixel_m) if options.min_area == AUTO else options.min_area
-    regularize = card.man_made and smooth if options.regularize is None else options.regularize
-    if regularize and len(card.classes) > 1:
+    smooth = outline == "smooth"
+    regularize, known = options.regularize, pixel_m
+    if card is not None:
+        regularize = card.man_made and smooth if regularize is None else regularize
+        known = card.max_deviation_m or pixel_m
+    if regularize and classes > 1:
         raise InvalidOption(
-            f"--regularize: model {card.name} has {len(card.classes)} classes, whose polygons share their "
-            "borders; it is for objects of one class"
+            f"--regularize: the layer has {classes} classes, whose polygons share their borders; it is for "
+            "objects of one class"
         )
-    known = card.max_deviation_m or pixel_m
-    deviation = known if options.max_deviation == AUTO else options.max_deviation
     return ShapeRules(
-        simplify_m=usual if options.simplify == AUTO else options.simplify,
-        min_area_m2=least,
+        simplify_m=0.5 * pixel_m * smooth if options.simplify == AUTO else options.simplify,
+        min_area_m2=min_area_m2,
         metres_per_pixel=pixel_m,
-        min_hole_m2=least / 4 if options.min_hole == AUTO else options.min_hole,
-        max_deviation_m=deviation if regularize else None,
+        min_hole_m2=min_area_m2 / 4 if options.min_hole == AUTO else options.min_hole,
+        max_deviation_m=(known if options.max_deviation == AUTO else options.max_deviation)
+        if regularize
+        else None,
     )
 
 

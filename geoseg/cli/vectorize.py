@@ -1,0 +1,50 @@
+"""``geoseg vectorize``: a raster of classes or probabilities to polygons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from geoseg.cli.options import options_of
+from geoseg.prediction.vectorize import VectorizeOptions
+
+
+@click.command()
+@click.argument("raster")
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Polygons; the suffix names the format, as of geoseg predict.",
+)
+@options_of(VectorizeOptions)
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+def vectorize(raster: str, out: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Make polygons of RASTER, a class map or probabilities that any tool has made.
+
+    \b
+    Examples:
+      geoseg vectorize landcover.tif --out landcover.gpkg --classes 1=forest,2=water
+      geoseg vectorize probability.tif --out roofs.gpkg --threshold 0.6 --min-area 12 --regularize
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    from geoseg.cli.progress import StepDisplay, duration
+    from geoseg.prediction.vectorize import vectorize as run
+
+    chosen = VectorizeOptions(**options)
+    with StepDisplay("tracing", quiet=quiet) as display:
+        report = run(raster, out, chosen, display)
+    if not quiet:
+        area = "" if report.area_m2 is None else f", {report.area_m2:,.0f} m²"
+        click.echo(f"{report.features:,} features{area}", err=True)
+        click.echo(f"classes    {', '.join(report.classes)}", err=True)
+        click.echo(f"time       {duration(report.seconds)}", err=True)
+        click.echo(f"wrote      {report.file}", err=True)
+    if as_json:
+        click.echo(json.dumps(report.as_json()))

@@ -1,0 +1,392 @@
+"""Polygons of a class map or a raster of probabilities that any tool may have made, streamed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
+
+from geoseg.backends.hardware import usable_cores
+from geoseg.errors import InvalidOption
+from geoseg.grid import Axis, BlockIndex, TileGrid
+from geoseg.labels.classes import ClassTable
+from geoseg.labels.masks import open_labels
+from geoseg.models.card import class_color
+from geoseg.options import Metavar, Options, parse_classes, parse_pairs
+from geoseg.prediction.memory import LIBRARIES, OUTLINE, PART, WRITING
+from geoseg.prediction.options import AUTO, Auto, Count, Finite, Share, Size, layer_crs_text, parse_memory
+from geoseg.prediction.plan import shape_rules
+from geoseg.raster.describe import SceneInfo
+from geoseg.raster.facts import read_facts
+from geoseg.raster.scene import close_scene, read_patch
+from geoseg.values import CERTAIN, ClassInfo, ClassRule, LayerSchema, Patch, ProbabilityBlock, Window
+from geoseg.vector.pieces import Pieces
+
+SIDES = (2048, 1024, 512, 256)
+"""Sides of a block in pixels, of which the largest that fits the memory is taken."""
+
+BATCH = 24_000_000
+"""Bytes of GDAL's cache and of what is read beside the blocks."""
+
+DEFAULT_MEMORY = 2 * 10**9
+"""The default of --max-memory, in bytes."""
+
+
+class VectorizeOptions(Options):
+    """How a raster becomes polygons.
+
+    Raises
+    ------
+    InvalidOption
+        One line on the first that is wrong.
+    """
+
+    content: Literal["auto", "class", "probability"] = "auto"
+    """What the raster holds: class ids, or probabilities, a band a class; auto: whole numbers without a scale
+    are class ids."""
+
+    band: Annotated[Count | None, Metavar("N")] = None
+    """Band to take, counted from 1; unless given the first of class ids, all of probabilities."""
+
+    scale: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto, Metavar("FACTOR")] = AUTO
+    """What stored values are multiplied by to be probabilities; auto: the file's own scale, else 1/255 for
+    bytes and 1 for others."""
+
+    nodata: Annotated[Finite | None, Metavar("VALUE")] = None
+    """Stored value that says nothing; unless given, the file's own (0 in a class map is the background)."""
+
+    classes: Annotated[str | None, Metavar("1=house,2=road…")] = None
+    """Ids and names of the classes, where the file does not tell them; others are left out."""
+
+    colors: Annotated[str | None, Metavar("1=e4572e,…")] = None
+    """Their colours, where the file has none."""
+
+    threshold: Annotated[Share | Auto, Metavar("0…1")] = AUTO
+    """Probability from which a pixel is an object; auto: what the file says, else 0.5."""
+
+    outline: Literal["auto", "smooth", "pixel"] = "auto"
+    """Outlines at sub-pixel accuracy, or exact pixel edges; auto: smooth for probabilities."""
+
+    simplify: Annotated[Size | Auto, Metavar("M")] = AUTO
+    """Tolerance of simplification in metres; auto: half a pixel of smooth outlines, else 0."""
+
+    min_area: Annotated[Size, Metavar("M2")] = 0.0
+    """Leave out polygons smaller than this, in m²."""
+
+    regularize: bool = False
+    """Straight walls, right angles and circles, where that moves nothing further than --max-deviation."""
+
+    max_deviation: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto, Metavar("M")] = AUTO
+    """How far --regularize may move an outline, in metres; auto: a pixel."""
+
+    min_hole: Annotated[Size | Auto, Metavar("M2")] = AUTO
+    """Close holes smaller than this, in m²; auto: a quarter of --min-area."""
+
+    crs: Annotated[str | None, BeforeValidator(layer_crs_text), Metavar("CRS")] = None
+    """CRS of the polygons; the raster's own unless given."""
+
+    max_memory: Annotated[Count, BeforeValidator(parse_memory), Metavar("SIZE")] = DEFAULT_MEMORY
+    """Most memory that the run may take, such as 1GB."""
+
+    overwrite: bool = False
+    """Replace an output that exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorizeReport:
+    """What was done; area in m², None without a CRS."""
+
+    raster: str
+    file: str
+    content: str
+    classes: tuple[str, ...]
+    features: int
+    area_m2: float | None
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the summary as plain values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Source:
+    """A raster, and how its values are probabilities of classes.
+
+    Parameters
+    ----------
+    scene : SceneInfo
+    bands : tuple of int
+    nodata : float or None
+        Value that says nothing, besides what the scene knows of.
+    scale : float or None
+        None: the values are class ids.
+    classes : tuple of ClassInfo
+    rule : ClassRule
+        Of the probabilities; of class ids all classes.
+    outline : {"smooth", "pixel"}
+    """
+
+    scene: SceneInfo
+    bands: tuple[int, ...]
+    nodata: float | None
+    scale: float | None
+    classes: tuple[ClassInfo, ...]
+    rule: ClassRule
+    outline: Literal["smooth", "pixel"]
+
+    def block(self, tiles: TileGrid, index: BlockIndex) -> tuple[ProbabilityBlock, ClassRule] | None:
+        """Read what tracing a block needs; None where there is nothing to trace."""
+        window = tiles.field(index)
+        patch = _read(self.scene, window, self.bands, self.nodata)
+        if not patch.valid.any():
+            return None
+        if self.scale is not None:
+            values = _probabilities(patch.pixels, patch.valid, self.scale, self.scene.name)
+            return ProbabilityBlock(window, values, patch.valid), self.rule
+        ids = patch.pixels[0]
+        channels = self.rule.channels
+        if (
+            self.outline == "pixel"
+        ):  # only what is there: smooth outlines need the same on both sides of a seam
+            channels = tuple(one for one in channels if (ids == one).any())
+            if not channels:
+                return None
+        values = np.empty((len(channels), *ids.shape), np.uint16)
+        for channel, number in zip(values, channels, strict=True):
+            np.multiply((ids == number) & patch.valid, np.uint16(CERTAIN), out=channel)
+        return ProbabilityBlock(window, values, patch.valid), ClassRule(channels, 0.5)
+
+    def trace(self, tiles: TileGrid, index: BlockIndex) -> Pieces:
+        """Trace a block."""
+        from geoseg.vector.trace import trace
+
+        found = self.block(tiles, index)
+        if found is None:
+            return Pieces((), ())
+        return trace(found[0], tiles.region(index), tiles.window.shape, found[1], self.outline)
+
+
+def vectorize(
+    raster: str | Path,
+    out: Path,
+    options: VectorizeOptions,
+    on_step: Callable[[float], None] = lambda done: None,
+) -> VectorizeReport:
+    """Make polygons of a raster of classes or probabilities.
+
+    Parameters
+    ----------
+    raster : path or URL
+    out : Path
+        Vector file; its suffix names the format.
+    options : VectorizeOptions
+    on_step : callable
+        Called with the share that is done.
+
+    Raises
+    ------
+    GeosegError
+        For every foreseeable failure.
+    """
+    from geoseg.vector.frontier import Frontier
+    from geoseg.vector.join import Joiner
+    from geoseg.vector.order import SortedSink
+    from geoseg.vector.reproject import layer_crs
+    from geoseg.vector.shaper import Shaper
+    from geoseg.vector.sink import VectorSink, check_vector_path, in_degrees
+
+    started = time.monotonic()
+    check_vector_path(out, overwrite=options.overwrite)
+    scene = open_labels(raster)
+    try:
+        source = _look(scene, options, lambda share: on_step(share / 4))
+        tiles, threads = _blocks(source, options.max_memory)
+        grid = scene.geobox
+        rules = shape_rules(
+            options,
+            source.outline,
+            pixel_m=math.sqrt(math.prod(scene.resolution or (1.0, 1.0))),
+            min_area_m2=options.min_area,
+            classes=len(source.classes),
+        )
+        crs = layer_crs(options.crs, grid.crs, degrees=in_degrees(out)) or grid.crs
+        facts = {"geoseg_raster": scene.uri, "geoseg_options": json.dumps(options.model_dump(mode="json"))}
+        schema = LayerSchema(out.stem, crs, source.classes, facts)
+        joiner = Joiner(grid.shape)
+        frontier = Frontier(tiles, joiner)
+        with (
+            VectorSink(out, schema, overwrite=options.overwrite) as sink,
+            SortedSink(sink, schema, out.absolute().parent) as ordered,
+        ):
+            shaper = Shaper(grid, rules, schema, ordered, frontier)
+            count = math.prod(tiles.block_shape)
+            for number, (index, pieces) in enumerate(_traced(source, tiles, threads), 1):
+                complete = joiner.add(pieces)
+                frontier.pass_region(index)
+                shaper.add(complete)
+                on_step(0.25 + 0.75 * number / count)
+            joiner.finish()
+            shaper.flush()
+    finally:
+        close_scene(scene)
+    names = tuple(info.name for info in source.classes)
+    content = "class" if source.scale is None else "probability"
+    seconds = time.monotonic() - started
+    return VectorizeReport(scene.uri, str(out), content, names, shaper.features, shaper.area_m2, seconds)
+
+
+def _traced(source: _Source, tiles: TileGrid, threads: int) -> Iterator[tuple[BlockIndex, Pieces]]:
+    """Trace blocks on threads, a bounded number ahead; yield them in order."""
+    waiting: deque[tuple[BlockIndex, Future[Pieces]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for index in tiles.blocks():
+                waiting.append((index, pool.submit(source.trace, tiles, index)))
+                if len(waiting) > threads:
+                    first, traced = waiting.popleft()
+                    yield first, traced.result()
+            for first, traced in waiting:
+                yield first, traced.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _look(scene: SceneInfo, options: VectorizeOptions, on_step: Callable[[float], None]) -> _Source:
+    """Find out what a raster holds."""
+    facts = read_facts(scene)
+    known = {band.index: band for band in scene.bands}
+    if options.band is not None and options.band not in known:
+        raise InvalidOption(f"--band {options.band}: {scene.name} has bands 1 to {len(known)}")
+    first = known[options.band or min(known)]
+    whole = np.dtype(first.dtype).kind in "iu" and (first.scale, first.offset) == (1.0, 0.0)
+    is_class = options.content == "class" or (options.content == "auto" and whole and options.scale == AUTO)
+    bands = (first.index,) if is_class or options.band is not None else tuple(known)
+    if options.nodata is not None or (is_class and first.nodata == 0):
+        scene = _without_nodata(scene)
+    nodata = None if options.nodata is None else options.nodata * first.scale + first.offset
+    named = parse_classes(options.classes)
+    outline: Any = options.outline if options.outline != "auto" else "pixel" if is_class else "smooth"
+    if is_class:
+        if not whole:
+            raise InvalidOption(
+                f"{scene.name}: band {first.index} is {first.dtype}, which holds no class ids"
+            )
+        ids = tuple(sorted(named or facts.names)) or _ids_in(scene, bands, nodata, on_step)
+        classes = _classes(ids, dict(facts.names) | named, scene, options)
+        return _Source(scene, bands, nodata, None, classes, ClassRule(ids or (1,), 0.5), outline)
+    ids = facts.band_ids if len(facts.band_ids) == len(bands) else tuple(range(1, len(bands) + 1))
+    scale = (1 / 255 if whole and first.dtype == "uint8" else 1.0) if options.scale == AUTO else options.scale
+    threshold = (facts.threshold or 0.5) if options.threshold == AUTO else options.threshold
+    classes = _classes(ids, dict(facts.names) | named, scene, options)
+    return _Source(scene, bands, nodata, scale, classes, ClassRule(ids, threshold), outline)
+
+
+def _without_nodata(scene: SceneInfo) -> SceneInfo:
+    """Return the scene with its nodata values put aside."""
+    return dataclasses.replace(
+        scene, bands=tuple(dataclasses.replace(band, nodata=None) for band in scene.bands)
+    )
+
+
+def _read(scene: SceneInfo, window: Window, bands: tuple[int, ...], nodata: float | None) -> Patch:
+    """Read bands; pixels where all hold what the user calls nodata are invalid."""
+    patch = read_patch(scene, window, scene.geobox, bands)
+    if nodata is None:
+        return patch
+    absent = (patch.pixels == np.asarray(nodata, patch.pixels.dtype)).all(axis=0)
+    return Patch(patch.pixels, patch.valid & ~absent)
+
+
+def _ids_in(
+    scene: SceneInfo, bands: tuple[int, ...], nodata: float | None, on_step: Callable[[float], None]
+) -> tuple[int, ...]:
+    """Read a class map and return the ids in it."""
+    height, width = scene.geobox.shape
+    tiles = TileGrid(Axis(height, SIDES[1], 0), Axis(width, SIDES[1], 0), 1)
+    found, count = np.zeros(256, bool), math.prod(tiles.block_shape)
+    for number, index in enumerate(tiles.blocks(), 1):
+        patch = _read(scene, tiles.core(index), bands, nodata)
+        ids = patch.pixels[0][patch.valid]
+        if ids.size and (ids.min() < 0 or ids.max() > 255):
+            worst = ids.min() if ids.min() < 0 else ids.max()
+            raise InvalidOption(
+                f"{scene.name}: holds the value {worst}, and class ids are 1 … 255; name those that are "
+                "wanted with --classes, or say that it holds --content probability"
+            )
+        found |= np.bincount(ids.astype(np.uint8), minlength=256) > 0
+        on_step(number / count)
+    return tuple(np.flatnonzero(found[1:]) + 1)
+
+
+def _classes(
+    ids: tuple[int, ...], names: dict[int, str], scene: SceneInfo, options: VectorizeOptions
+) -> tuple[ClassInfo, ...]:
+    """Return the classes with names and colours."""
+    table = ClassTable.named({one: names.get(one, f"class {one}") for one in map(int, ids)} or {1: "class 1"})
+    chosen = {}
+    for number, text in parse_pairs(options.colors, "--colors").items():
+        try:
+            red, green, blue = bytes.fromhex(text.removeprefix("#"))
+            chosen[int(number)] = (red, green, blue)
+        except ValueError:
+            raise InvalidOption(f"--colors takes pairs such as 1=e4572e, not {number}={text}") from None
+    return tuple(
+        dataclasses.replace(info, color=chosen.get(info.id, class_color(info.id))) for info in table.classes
+    )
+
+
+def _blocks(source: _Source, max_memory: int) -> tuple[TileGrid, int]:
+    """Return the largest blocks, and threads for them, that fit the memory.
+
+    Raises
+    ------
+    InvalidOption
+        If the smallest do not.
+    """
+    height, width = source.scene.geobox.shape
+    stored = sum(
+        np.dtype(band.read_dtype).itemsize for band in source.scene.bands if band.index in source.bands
+    )
+    channels = len(source.rule.channels)
+    pixel = 2 * stored + 8 * len(source.bands) * (source.scale is not None) + 4 * channels + 24 + OUTLINE
+    fixed = LIBRARIES + WRITING + BATCH + PART * width
+    for side in SIDES:
+        for threads in range(min(usable_cores(), 8), 0, -1):
+            need = fixed + (threads + 1) * pixel * (min(side, height) + 8) * (min(side, width) + 8)
+            if need <= max_memory:
+                return TileGrid(Axis(height, side, 0), Axis(width, side, 0), 1), threads
+    raise InvalidOption(
+        f"--max-memory {max_memory / 1e6:.0f}MB: {source.scene.name} needs {need / 1e6:.0f}MB at least"
+    )
+
+
+def _probabilities(
+    pixels: NDArray[np.generic], valid: NDArray[np.bool_], scale: float, name: str
+) -> NDArray[np.uint16]:
+    """Return stored values as probabilities on the integer scale.
+
+    Raises
+    ------
+    InvalidOption
+        If a value is none.
+    """
+    values = np.where(valid, pixels, 0).astype(np.float32) * np.float32(scale)
+    if values.min() < -1e-6 or values.max() > 1 + 1e-6:
+        worst = values.max() if values.max() > 1 else values.min()
+        raise InvalidOption(
+            f"{name}: holds {worst:g}, and probabilities lie within 0 … 1; say what stored values are "
+            "multiplied by: --scale"
+        )
+    return np.asarray(np.round(values.clip(0, 1) * CERTAIN), np.uint16)

@@ -1,0 +1,172 @@
+"""Rasters of any tool become polygons: the same ones whatever the blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import rasterio.features
+import shapely
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from geoseg.cli import run
+from geoseg.errors import InvalidOption, UnwritableOutput
+from geoseg.prediction import vectorize as module
+from geoseg.prediction.vectorize import VectorizeOptions, vectorize
+from geoseg.testing import assert_same_polygons
+from tests.runs import picture, predict
+from tests.vector.test_overlaps import overlapping
+
+TRANSFORM = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
+
+
+def write(path: Path, values: NDArray[Any], tags: dict[str, str] | None = None, **profile: Any) -> Path:
+    values = values.reshape(-1, *values.shape[-2:])
+    shape = {"count": len(values), "height": values.shape[1], "width": values.shape[2]}
+    with rasterio.open(
+        path, "w", "GTiff", dtype=values.dtype, crs="EPSG:32633", transform=TRANSFORM, **shape, **profile
+    ) as file:
+        file.write(values)
+        file.update_tags(**(tags or {}))
+    return path
+
+
+def class_map(shape: tuple[int, int], seed: int, count: int) -> NDArray[np.uint8]:
+    small = np.random.default_rng(seed).integers(0, count + 1, (shape[0] // 4 + 1, shape[1] // 4 + 1))
+    return np.kron(small, np.ones((4, 4))).astype(np.uint8)[: shape[0], : shape[1]]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shape=st.tuples(st.integers(9, 70), st.integers(9, 70)),
+    seed=st.integers(0, 99),
+    count=st.integers(1, 4),
+    outline=st.sampled_from(["pixel", "smooth"]),
+)
+def test_a_class_map_gives_its_regions_in_any_blocks(
+    tmp_path: Path, shape: tuple[int, int], seed: int, count: int, outline: Any
+) -> None:
+    ids = class_map(shape, seed, count)
+    raster = write(tmp_path / "ids.tif", ids)
+    options = VectorizeOptions(outline=outline, simplify=0, overwrite=True, min_hole=0)
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for side in (16, 2048):
+            patch.setattr(module, "SIDES", (side, 1024))
+            vectorize(raster, tmp_path / "out.gpkg", options)
+            found[side] = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="out")
+    one, other = found.values()
+    assert one.drop(columns="geometry").equals(other.drop(columns="geometry"))
+    assert one.geometry.to_wkb().tolist() == other.geometry.to_wkb().tolist()
+    assert one["id"].is_monotonic_increasing
+    if outline == "pixel":
+        expected = [
+            (value, shapely.geometry.shape(geometry))
+            for geometry, value in rasterio.features.shapes(ids, connectivity=4, transform=TRANSFORM)
+            if value > 0
+        ]
+        assert_same_polygons(one, expected)
+    else:
+        assert shapely.coverage_is_valid(one.geometry.to_numpy())
+
+
+def test_probabilities_that_geoseg_wrote_give_its_own_polygons(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = picture((10, 10, 30, 40), (60, 20, 8, 8))
+    raster = tmp_path / "p.tif"
+    scene = write(tmp_path / "scene.tif", image)
+    options = ("--raster-content", "probability-float32", "--outline", "smooth", "--min-area", "4")
+    ours = predict(capfd, scene, "--raster", raster, *options, "--tile", "64").features
+    report = vectorize(raster, tmp_path / "again.gpkg", VectorizeOptions(min_area=4))
+    again = pyogrio.read_dataframe(tmp_path / "again.gpkg", layer="again")
+    assert (report.content, report.classes, report.features) == ("probability", ("building",), len(ours))
+    assert_same_polygons(again, ours)
+    assert again["id"].tolist() == ours["id"].tolist()
+    assert np.allclose(again["confidence"], ours["confidence"], atol=1e-4)
+
+
+def test_bytes_are_shares_of_255_or_what_the_scale_says(tmp_path: Path) -> None:
+    values = np.zeros((40, 40), np.uint8)
+    values[10:20, 10:20] = 200
+    raster = write(tmp_path / "p.tif", values)
+    for scale, threshold, count in (("auto", 0.7, 1), ("auto", 0.8, 0), (1 / 200, 0.99, 1)):
+        options = VectorizeOptions(content="probability", scale=scale, threshold=threshold, overwrite=True)
+        assert vectorize(raster, tmp_path / "out.gpkg", options).features == count
+
+
+def test_objects_of_one_class_are_regularized_and_do_not_overlap(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    values = np.zeros((200, 200), np.float32)
+    for row, col in random.integers(0, 180, (40, 2)):
+        values[row : row + 12, col : col + 14] = 1
+    noisy = np.clip(values * 0.8 + 0.1 + random.normal(0, 0.02, values.shape), 0, 1).astype(np.float32)
+    report = vectorize(
+        write(tmp_path / "p.tif", noisy),
+        tmp_path / "out.geojson",
+        VectorizeOptions(regularize=True, min_area=5, max_deviation=1),
+    )
+    found = pyogrio.read_dataframe(tmp_path / "out.geojson")
+    assert report.features == len(found) > 5
+    assert found["regularized"].mean() > 0.5
+    assert overlapping(found.geometry.to_numpy()) == 0
+
+
+def test_names_colours_and_the_background_come_from_file_or_option(tmp_path: Path) -> None:
+    ids = class_map((30, 30), 3, 3)
+    raster = write(tmp_path / "ids.tif", ids, {"CLASS_1": "wood", "CLASS_2": "water"}, nodata=0)
+    vectorize(raster, tmp_path / "a.gpkg", VectorizeOptions())
+    found = pyogrio.read_dataframe(tmp_path / "a.gpkg", layer="a")
+    assert set(found["class_name"]) == {"wood", "water"}
+    assert not found["touches_nodata"].any()
+    options = VectorizeOptions(classes="3=road,1=forest", colors="3=ff0000", nodata=1)
+    vectorize(raster, tmp_path / "b.gpkg", options)
+    found = pyogrio.read_dataframe(tmp_path / "b.gpkg", layer="b")
+    assert set(found["class_name"]) == {"road"}
+    assert found["touches_nodata"].any()
+    style = pyogrio.read_dataframe(tmp_path / "b.gpkg", layer="layer_styles")["styleQML"][0]
+    assert "255,0,0" in style
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"band": 2}, "--band 2"),
+        ({"colors": "1=red"}, "--colors"),
+        ({"classes": "house"}, "--classes"),
+        ({"classes": "1=a,2=b", "regularize": True}, "--regularize"),
+        ({"max_memory": "50MB"}, "at least"),
+        ({"content": "probability", "scale": 1}, "--scale"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    raster = write(tmp_path / "ids.tif", class_map((30, 30), 3, 3))
+    with pytest.raises(InvalidOption, match=words):
+        vectorize(raster, tmp_path / "out.gpkg", VectorizeOptions(**options))
+    assert [path.name for path in tmp_path.iterdir()] == ["ids.tif"]
+
+
+def test_ids_beyond_255_and_floats_are_told(tmp_path: Path) -> None:
+    large = write(tmp_path / "large.tif", np.full((9, 9), 300, np.uint16))
+    with pytest.raises(InvalidOption, match="300"):
+        vectorize(large, tmp_path / "out.gpkg", VectorizeOptions())
+    floats = write(tmp_path / "floats.tif", np.full((9, 9), 0.3, np.float32))
+    with pytest.raises(InvalidOption, match="float32"):
+        vectorize(floats, tmp_path / "out.gpkg", VectorizeOptions(content="class"))
+    with pytest.raises(UnwritableOutput, match="extension"):
+        vectorize(floats, tmp_path / "out.xyz", VectorizeOptions())
+
+
+def test_the_command_line_prints_a_summary(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    raster = write(tmp_path / "ids.tif", class_map((30, 30), 3, 2))
+    assert run(["vectorize", str(raster), "--out", str(tmp_path / "o.fgb"), "--json"]) == 0
+    captured = capfd.readouterr()
+    assert '"features"' in captured.out
+    assert "wrote" in captured.err
+    assert run(["vectorize", str(raster), "--out", str(tmp_path / "o.fgb")]) == 2
