@@ -19,7 +19,7 @@ from geoseg.archive.consent import fetch, host_of, is_url
 from geoseg.archive.degrees import OUTLINE, Degrees, outlines_in_degrees
 from geoseg.archive.entries import Entry
 from geoseg.archive.identity import identity_of, stamp_of, whole_identity
-from geoseg.errors import GeosegError
+from geoseg.errors import GeosegError, UnreadableScene
 from geoseg.values import GeoBox, Transform
 
 FILE = ".facts.sqlite"
@@ -174,7 +174,12 @@ def _stamp(location: str, hosts: frozenset[str]) -> str:
         return stamp_of(Path(location))
     if "://" in (host_of(location) or ""):
         return ""
-    _, headers = fetch(location, hosts, look=True)
+    try:
+        _, headers = fetch(location, hosts, look=True)
+    except UnreadableScene as error:
+        if "access denied" in str(error):  # GDAL may have been given a key
+            return ""
+        raise
     size = headers.get("content-range", "").rpartition("/")[2]
     mark = headers.get("etag") or headers.get("last-modified")
     return f"{size} {mark}" if mark else ""

@@ -15,6 +15,7 @@ import geoseg
 from geoseg.cli import run
 from geoseg.errors import GeosegError
 from geoseg.testing import make_scene
+from tests.raster.serve import served
 from tests.runs import BRIGHT, DARK, assert_refused, bright_model, least_memory, picture, predict
 
 
@@ -316,3 +317,47 @@ def test_names_that_are_not_utf8_from_python(tmp_path: Path) -> None:
     for place, options in ((shutil.copy(scene, folder), {}), (scene, {"aoi": area})):
         with pytest.raises(GeosegError, match="is not valid UTF-8; rename it"):
             geoseg.predict(place, model=str(bright_model()), **options)
+
+
+def test_naming_a_list_allows_the_rasters_that_it_lists_and_nothing_more(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from geoseg.archive.entries import entries_of
+    from geoseg.archive.facts import look_at
+
+    near, far = tmp_path / "near", tmp_path / "far"
+    for folder in (near, far):
+        folder.mkdir()
+        good_scene(folder)
+    with served(near) as mine, served(far) as other:
+        away = f"{other.url}/scene.tif"
+        (near / "list.csv").write_text(f"location\n{away}\n")
+        (near / "sent.csv").write_text(f"location\nto/{other.url[7:]}/scene.tif\nscene.tif\n")
+        (near / "local.csv").write_text(f"location\nfile://{tmp_path}/near/scene.tif\n")
+        (near / "local.txt").write_text(f"{mine.url}/scene.tif\n")
+        for listed in (
+            f"{mine.url}/list.csv",
+            near / "list.csv",
+            near / "local.txt",
+            f"{mine.url}/local.csv",
+        ):
+            assert run(["batch", str(listed), "--out", str(tmp_path / "out"), "--dry-run"]) == 2
+            (line,) = capfd.readouterr().err.splitlines()
+            assert "--allow-host" in line or "reads URLs of http" in line
+        entries = entries_of([f"{mine.url}/sent.csv"])
+        problems = sorted(look.problem for look in look_at(entries, tmp_path).values())
+        assert problems[0] == ""
+        assert "leads to another host" in problems[1]
+        (near / "trap.vrt").write_text(
+            '<VRTDataset rasterXSize="1" rasterYSize="1"><VRTRasterBand><SimpleSource>'
+            f"<SourceFilename>/vsicurl/{away}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+        )
+        (near / "trap.txt").write_text("trap.vrt\n")
+        (trap,) = look_at(entries_of([str(near / "trap.txt")]), tmp_path).values()
+        assert "a VRT with" in trap.problem
+        assert not other.log()
+        (near / "both.txt").write_text(f"{away}\n")
+        (entry,) = entries_of([str(near / "both.txt")], hosts=[other.url[7:]])
+        (look,) = look_at([entry], tmp_path).values()
+        assert look.facts is not None
+        assert other.log()
