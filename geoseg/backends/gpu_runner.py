@@ -41,7 +41,7 @@ class GpuRunner:
         self._device = device
         self._compute = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._passes = ThreadPoolExecutor(1, "gpu")
-        self._largest = LargestBatches()
+        self._largest: dict[tuple[tuple[int, ...], str], int] = {}  # tiles, by their shape and dtype
         self._lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
         for _ in range(LANES):
             self._lanes.put(_Lane(device))
@@ -56,7 +56,7 @@ class GpuRunner:
             self._lanes.put(lane)
 
     def _run(self, lane: _Lane, batch: NDArray[Any]) -> Forward:
-        count = self._largest.count_for(batch)
+        count = max(len(batch), self._largest.get(_kind(batch), 0))
         try:
             return self._run_filled(lane, batch, count)
         except RuntimeError as error:
@@ -69,7 +69,7 @@ class GpuRunner:
     def _run_filled(self, lane: _Lane, batch: NDArray[Any], count: int) -> Forward:
         tiles, sent = lane.send(batch, count)
         results, done = self._passes.submit(self._queue_pass, tiles, sent).result()
-        self._largest.ran(batch)
+        self._largest[_kind(batch)] = max(count, self._largest.get(_kind(batch), 0))
         values, broken = lane.fetch(results, done)
         return values[: len(batch)], bool(broken)
 
@@ -83,27 +83,8 @@ class GpuRunner:
 
     def forget(self) -> None:
         """Give back memory that is not in use, and fill batches up no more to what did not fit."""
-        self._largest.forget()
+        self._largest.clear()
         torch.cuda.empty_cache()
-
-
-class LargestBatches:
-    """How many tiles of a shape and dtype have been run at once, at most."""
-
-    def __init__(self) -> None:
-        self._counts: dict[tuple[tuple[int, ...], str], int] = {}
-
-    def count_for(self, batch: NDArray[Any]) -> int:
-        """Return the tiles that a batch is to be filled up to: those of the largest that has run."""
-        return max(len(batch), self._counts.get(_kind(batch), 0))
-
-    def ran(self, batch: NDArray[Any]) -> None:
-        """Remember a batch."""
-        self._counts[_kind(batch)] = self.count_for(batch)
-
-    def forget(self) -> None:
-        """Begin anew."""
-        self._counts.clear()
 
 
 def _kind(batch: NDArray[Any]) -> tuple[tuple[int, ...], str]:
