@@ -45,6 +45,13 @@ class Metavar:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What an option means that is given without a value."""
+
+    value: str
+
+
 class Options(BaseModel):
     """Frozen options; what is wrong with them is one `InvalidOption`.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from geoseg.archive.conditions import moment_of
-from geoseg.options import Metavar, Options, numbers
+from geoseg.options import Alone, Metavar, Options, flag, numbers
 
 OF_THE_RUN = frozenset({"workers", "scheduler", "batch", "device", "backend", "precision", "max_memory"})
 """Options of a prediction that change how fast it is done; the precision is told apart by what it becomes."""
@@ -47,6 +47,28 @@ class BatchOptions(Options):
         tuple[int, int] | None, BeforeValidator(_parts), AfterValidator(_within), Metavar("I/N")
     ] = None
     """Do only the I-th of N parts of the scenes: for machines that share a folder but no scheduler."""
+
+
+class MergeOptions(Options):
+    """Whether and how the results of all scenes are put together."""
+
+    merge: bool = False
+    """Afterwards, make one GeoParquet dataset of all results, sorted by place, and a STAC collection."""
+
+    reconcile: Annotated[Literal["same-date", "any-date"] | None, Metavar("any-date"), Alone("same-date")] = (
+        None
+    )
+    """In the dataset, make one feature of an object that several scenes show: those of one day, or of any."""
+
+    merge_crs: Annotated[str | None, Metavar("CRS")] = None
+    """CRS of the dataset; that of all results where they share one, else longitude and latitude."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        for name in ("reconcile", "merge_crs"):
+            if getattr(self, name) is not None and not self.merge:
+                raise ValueError(f"{flag(name)} is a step of --merge")
+        return self
 
 
 def _moment(value: Any) -> Any:

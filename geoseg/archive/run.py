@@ -208,11 +208,16 @@ def shared_options(options: PredictOptions, bundle: Bundle) -> PredictOptions:
 def facts_of(options: PredictOptions, bundle: Bundle) -> dict[str, Any]:
     """Return all that fixes a result, but for the scene and what the model is computed in."""
     return {
-        "model": f"{bundle.path.name} {bundle.card.digest[:16]}",
+        "model": model_name(bundle),
         "aoi": None if options.aoi is None else sha256(options.aoi)[:16],
         **options.model_dump(mode="json", exclude=set(NOT_OPTIONS)),
         "geoseg": version("geoseg"),
     }
+
+
+def model_name(bundle: Bundle) -> str:
+    """Return what the facts call a model: its name, and what tells it from others of the name."""
+    return f"{bundle.path.name} {bundle.card.digest[:16]}"
 
 
 def digest_of(made: Mapping[str, Any]) -> str:

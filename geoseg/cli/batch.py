@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from geoseg.archive.options import BatchOptions, SelectOptions
+from geoseg.archive.options import BatchOptions, MergeOptions, SelectOptions
 from geoseg.cli.options import options_of
 from geoseg.prediction.options import PredictOptions
 
@@ -34,6 +35,7 @@ NOT_HERE = ("bbox", "overwrite", "resume")
 )
 @options_of(BatchOptions)
 @options_of(PredictOptions, without=NOT_HERE)
+@options_of(MergeOptions)
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -70,30 +72,81 @@ def batch(
       geoseg batch scenes/ --out results --scheduler tcp://head:8786
       geoseg batch catalog.json --out results --since 2024-05-01 --where "eo:cloud_cover < 10"
       geoseg batch scenes/ --out results --dry-run
+      geoseg batch scenes/ --out results --merge --reconcile
+      geoseg batch --out results --merge
       geoseg batch --status results
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
-    from geoseg.cli.batch_display import BatchDisplay, show_preview, show_status, summarize
+    from geoseg.cli.batch_display import show_status
 
     if status is not None:
         return show_status(status, as_json=as_json)
-    if out is None or not sources:
+    merging = MergeOptions(**{name: options.pop(name) for name in MergeOptions.model_fields})
+    if out is None or not (sources or merging.merge):
         raise click.UsageError("takes SOURCE... and --out DIR; or --status DIR alone")
     run = BatchOptions(**{name: options.pop(name) for name in BatchOptions.model_fields})
     select = SelectOptions(**{name: options.pop(name) for name in SelectOptions.model_fields})
     chosen = PredictOptions(**options)
     if dry_run:
-        from geoseg.archive.preview import preview
+        return preview_scenes(sources, out, chosen, run, select, as_json=as_json, quiet=quiet)
+    code = 0
+    if sources:
+        code = run_scenes(sources, out, chosen, run, select, as_json=as_json, quiet=quiet)
+    if merging.merge:
+        code = max(code, merge_results(out, merging, chosen.model, quiet=quiet))
+    return code
 
-        with BatchDisplay(quiet=quiet) as display:
-            seen = preview(sources, out, chosen, run, select, on_event=display)
-        return show_preview(seen, as_json=as_json)
+
+def run_scenes(
+    sources: Sequence[str],
+    out: Path,
+    options: PredictOptions,
+    run: BatchOptions,
+    select: SelectOptions,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Do the scenes of an archive, show how it goes, and return the exit code."""
     from geoseg.archive.run import run_batch
+    from geoseg.cli.batch_display import BatchDisplay, summarize
 
     with BatchDisplay(quiet=quiet) as display:
-        summary = run_batch(sources, out, chosen, run, select, on_event=display)
+        summary = run_batch(sources, out, options, run, select, on_event=display)
     if not quiet:
         summarize(summary, out)
     if as_json:
         for result in summary.results:
             click.echo(json.dumps(result.as_json()))
     return summary.exit_code
+
+
+def preview_scenes(
+    sources: Sequence[str],
+    out: Path,
+    options: PredictOptions,
+    run: BatchOptions,
+    select: SelectOptions,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Show what would be done, and return the exit code."""
+    from geoseg.archive.preview import preview
+    from geoseg.cli.batch_display import BatchDisplay, show_preview
+
+    with BatchDisplay(quiet=quiet) as display:
+        seen = preview(sources, out, options, run, select, on_event=display)
+    return show_preview(seen, as_json=as_json)
+
+
+def merge_results(out: Path, options: MergeOptions, model: str, *, quiet: bool) -> int:
+    """Merge the results of an archive, say what came of it, and return the exit code."""
+    from geoseg.archive.merge import merge
+    from geoseg.cli.batch_display import summarize_merged
+    from geoseg.cli.progress import StepDisplay
+
+    with StepDisplay("merging", quiet=quiet) as steps:
+        merged = merge(out, options, model, steps)
+    if not quiet:
+        summarize_merged(merged)
+    return merged.exit_code

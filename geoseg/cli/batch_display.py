@@ -16,6 +16,7 @@ from geoseg.cli.progress import LINE_SECONDS, Display, duration
 if TYPE_CHECKING:
     from geoseg.archive.coordinator import Progressed
     from geoseg.archive.facts import Looked
+    from geoseg.archive.merge import Merged
     from geoseg.archive.preview import Foreseen, Preview
     from geoseg.archive.run import Summary
 
@@ -82,6 +83,22 @@ def summarize(summary: Summary, out: Path) -> None:
     click.echo(f"scenes     {states}{before}", err=True)
     click.echo(f"results    {out}", err=True)
     _print_troubles([(one.name, one.state, one.reason) for one in summary.troubles], err=True)
+
+
+def summarize_merged(merged: Merged) -> None:
+    """Print what merging came to, one fact a line, on stderr."""
+    states = ", ".join(f"{merged.states[state]:,} {state}" for state in STATES if merged.states.get(state))
+    of = f" of {merged.before:,}" if merged.before != merged.features else ""
+    click.echo(f"merged     {states}", err=True)
+    click.echo(f"features   {merged.features:,}{of}, in {merged.files:,} files", err=True)
+    if merged.without:
+        click.echo(f"without    {merged.without:,} scenes that have no result", err=True)
+    if merged.states["partial"]:
+        click.echo(
+            f"in part    {merged.states['partial']:,} scenes lack tiles that could not be read", err=True
+        )
+    click.echo(f"dataset    {merged.dataset}", err=True)
+    click.echo(f"catalogue  {merged.catalogue / 'collection.json'}", err=True)
 
 
 def show_status(folder: Path, *, as_json: bool) -> int:

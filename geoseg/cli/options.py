@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from geoseg.options import Metavar, Options, flag
+from geoseg.options import Alone, Metavar, Options, flag
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,5 +72,11 @@ def _decorator(name: str, field: Any) -> Callable[[F], F]:
     if typing.get_origin(field.annotation) is Literal:
         return click.option(flag(name), type=click.Choice(typing.get_args(field.annotation)), **shared)
     metavar = next((part.text for part in field.metadata if isinstance(part, Metavar)), "TEXT")
+    alone = next((part.value for part in field.metadata if isinstance(part, Alone)), None)
+    if alone is not None:
+        metavar = f"[{metavar}]"
+        return click.option(
+            flag(name), type=_AsTyped(), is_flag=False, flag_value=alone, metavar=metavar, **shared
+        )
     values = len(metavar.split())  # W S E N are four
     return click.option(flag(name), type=_AsTyped(), nargs=values, metavar=metavar, **shared)

@@ -30,7 +30,7 @@ def write_geoparquet(
     from pyarrow import parquet
 
     bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
-    columns = _columns()
+    columns = arrow_schema()
 
     def append(features: GeoDataFrame) -> None:
         writer.write_table(_table(features, columns))
@@ -44,11 +44,12 @@ def write_geoparquet(
         parquet.ParquetWriter(path.absolute(), columns, compression="zstd") as writer,
     ):
         yield append
-        geo = _geo_metadata(schema, bounds.tolist() if np.isfinite(bounds).all() else None)
+        geo = geo_metadata(schema.crs, bounds.tolist() if np.isfinite(bounds).all() else None)
         writer.add_key_value_metadata({**metadata, "geo": json.dumps(geo)})
 
 
-def _columns() -> pyarrow.Schema:
+def arrow_schema() -> pyarrow.Schema:
+    """Return the columns of a layer of features: its attributes and WKB."""
     import pyarrow
 
     fields = [(name, pyarrow.type_for_alias(_TYPES[dtype])) for name, dtype in COLUMNS.items()]
@@ -66,14 +67,14 @@ def _table(features: GeoDataFrame, schema: pyarrow.Schema) -> pyarrow.Table:
     return pyarrow.Table.from_arrays([*columns, geometry], schema=schema)
 
 
-def _geo_metadata(schema: LayerSchema, bounds: list[float] | None) -> dict[str, Any]:
+def geo_metadata(crs: str | None, bounds: list[float] | None) -> dict[str, Any]:
     """Return the ``geo`` entry; a missing CRS is ``null``, not the default of longitude and latitude."""
     from pyproj import CRS
 
     column: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": ["Polygon"],
-        "crs": None if schema.crs is None else CRS.from_user_input(schema.crs).to_json_dict(),
+        "crs": None if crs is None else CRS.from_user_input(crs).to_json_dict(),
         "orientation": "counterclockwise",
         "edges": "planar",
     }
