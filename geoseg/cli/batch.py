@@ -81,7 +81,7 @@ def batch(
     if status is not None:
         return show_status(status, as_json=as_json)
     merging = MergeOptions(**{name: options.pop(name) for name in MergeOptions.model_fields})
-    if out is None or not (sources or merging.merge):
+    if out is None or not (sources or (merging.merge and not dry_run)):
         raise click.UsageError("takes SOURCE... and --out DIR; or --status DIR alone")
     run = BatchOptions(**{name: options.pop(name) for name in BatchOptions.model_fields})
     select = SelectOptions(**{name: options.pop(name) for name in SelectOptions.model_fields})
