@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoseg.errors import GeosegError
+from geoseg.errors import GeosegError, InvalidOption
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -39,7 +39,8 @@ def predict(
     out : path, optional
         Also keep the polygons in this file: .gpkg, .fgb, .parquet, .geojson, .geojsonl or .shp.
     **options
-        Fields of `geoseg.prediction.options.PredictOptions`, such as ``threshold=0.4``.
+        Fields of `geoseg.prediction.options.PredictOptions`, such as ``threshold=0.4``; None is the default.
+        ``aoi`` may also be a GeoDataFrame or GeoSeries with a CRS, or a shapely geometry in the scene's.
 
     Returns
     -------
@@ -57,12 +58,20 @@ def predict(
     import geopandas
     import pyogrio
 
+    from geoseg.options import named_as_in_python
     from geoseg.prediction.options import PredictOptions
     from geoseg.prediction.session import predict_scene
     from geoseg.vectorfiles.binary import Verbatim
 
-    chosen = PredictOptions(model=model, **options)
-    with tempfile.TemporaryDirectory() as folder:
+    if not isinstance(scene, str | os.PathLike):
+        raise InvalidOption(f"scene must be one path or URL, not {_kind(scene)}; for many: geoseg batch")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        named_as_in_python({*PredictOptions.model_fields, *options}),
+    ):
+        if options.get("aoi") is not None and not isinstance(options["aoi"], str | os.PathLike):
+            options["aoi"] = _kept_area(options["aoi"], scene, Path(folder) / "aoi.parquet")
+        chosen = PredictOptions(model=model, **options)
         path = Path(folder) / "polygons.gpkg" if out is None else Path(out)
         report = predict_scene(scene, path, chosen)
         if failures := report.tally.failures:
@@ -73,3 +82,30 @@ def predict(
         else:
             features = pyogrio.read_dataframe(Verbatim(path), layer=0)
     return features
+
+
+def _kept_area(area: Any, scene: str | os.PathLike[str], path: Path) -> Path:
+    """Write an area of interest that is no file to one; a geometry alone is in the scene's CRS."""
+    import geopandas
+    import shapely
+
+    if isinstance(area, shapely.Geometry):
+        from geoseg.raster.scene import close_scene, open_scene
+
+        opened = open_scene(scene)
+        close_scene(opened)
+        area = geopandas.GeoSeries([area], crs=opened.geobox.crs)
+    if not isinstance(area, geopandas.GeoSeries | geopandas.GeoDataFrame):
+        raise InvalidOption(
+            f"aoi must be a path, a GeoDataFrame, a GeoSeries or a geometry, not {_kind(area)}"
+        )
+    if area.crs is None:
+        raise InvalidOption("aoi has no CRS; give it one: aoi.set_crs(...)")
+    geopandas.GeoDataFrame(geometry=area.geometry).to_parquet(path)
+    return path
+
+
+def _kind(value: object) -> str:
+    return (
+        f"{len(value)} in a {type(value).__name__}" if isinstance(value, list | tuple) else repr(value)[:60]
+    )

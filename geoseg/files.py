@@ -47,9 +47,10 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` on success.
 
     The temporary name keeps the suffix (drivers look at it), is hidden and short, so that names of
-    255 bytes still work. On any exception, Ctrl-C included, the temporary file or folder and the
-    sidecars that GDAL or SQLite left beside it are removed and `path` stays as it was. What a
-    process that was killed left behind is removed by the next one that writes `path`.
+    255 bytes still work; folders that are missing are made. On any exception, Ctrl-C included, the
+    temporary file or folder and the sidecars that GDAL or SQLite left beside it are removed and `path`
+    stays as it was. What a process that was killed left behind is removed by the next one that writes
+    `path`.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     Raises
     ------
     UnwritableOutput
-        If the folder is missing or not writable, or `path` exists and `overwrite` is False.
+        If the folder is not writable, or `path` exists and `overwrite` is False.
     NoSpaceLeft
         If writing failed because the disk is full, or a quota or limit is reached.
     """
@@ -155,25 +156,26 @@ def _found_full(path: Path) -> int | None:
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
-    """Check, before any work is done, that `path` can be written.
+    """Check, before any work is done, that `path` can be written; folders that are missing will be made.
 
     Raises
     ------
     UnwritableOutput
-        If the folder is missing or not writable, or `path` exists and `overwrite` is False.
+        If the folder is not writable, or `path` exists and `overwrite` is False.
     """
     if not is_utf8(path):
         raise UnwritableOutput(f"{path}: cannot be written: its name, or a folder's, is not valid UTF-8")
-    if not path.parent.is_dir():
-        raise UnwritableOutput(f"{path}: the folder {path.parent} does not exist")
+    there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not there.is_dir():
+        raise UnwritableOutput(f"{path}: {there} is not a folder")
     try:
         exists = path.exists()
     except OSError as error:  # such as a name that is too long
         raise UnwritableOutput(f"{path}: cannot be written: {error.strerror}") from error
     if exists and not overwrite:
         raise UnwritableOutput(f"{path}: exists already; give --overwrite to replace it")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UnwritableOutput(f"{path}: the folder {path.parent} is not writable")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UnwritableOutput(f"{path}: the folder {there} is not writable")
 
 
 def is_utf8(path: Path) -> bool:
@@ -227,6 +229,7 @@ def _stem(path: Path) -> str:
 
 def _temporary(path: Path) -> Path:
     """Return a new name beside `path`, after removing what processes that are gone left under such names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     _remove_orphans(path)
     return path.parent / f"{_stem(path)}{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}"
 

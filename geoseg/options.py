@@ -5,15 +5,17 @@ A field's type says what it takes, the text under it what it is for; help and do
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from geoseg.errors import InvalidOption
+from geoseg.errors import GeosegError, InvalidOption
 
 _EXPECTED = {
     "float_parsing": "a number",
@@ -53,7 +55,7 @@ class Alone:
 
 
 class Options(BaseModel):
-    """Frozen options; what is wrong with them is one `InvalidOption`.
+    """Frozen options; what is wrong with them is one `InvalidOption`. None is the default of each.
 
     Examples
     --------
@@ -78,16 +80,20 @@ class Options(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_numpy(cls, values: Any) -> Any:
-        """Take NumPy's numbers and arrays (such as the bounds of a table) for Python's."""
+    def _plain(cls, values: Any) -> Any:
+        """Take None for the default, and NumPy's numbers and arrays (the bounds of a table) for Python's."""
         if not isinstance(values, Mapping):
             return values
-        return {key: value.tolist() if hasattr(value, "tolist") else value for key, value in values.items()}
+        given = {key: one for key, one in values.items() if one is not None or key not in cls.model_fields}
+        return {key: one.tolist() if hasattr(one, "tolist") else one for key, one in given.items()}
 
 
 def path_text(value: Any) -> Any:
     """Return a path as text; what is none as it is."""
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+_NUMBER = re.compile(r"\s*[-+.]?\d")
 
 
 def numbers(count: int, what: str) -> Callable[[Any], Any]:
@@ -100,7 +106,8 @@ def numbers(count: int, what: str) -> Callable[[Any], Any]:
     """
 
     def check(value: Any) -> Any:
-        parts = value.split(",") if isinstance(value, str) and "," in value else value
+        alone = isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.match(value))
+        parts = str(value).split(",") if alone or (isinstance(value, str) and "," in value) else value
         if isinstance(parts, list | tuple) and len(parts) != count:
             raise ValueError(f"takes {what}, not {value!r}")
         return parts
@@ -154,6 +161,42 @@ def flag(name: str) -> str:
     '--min-area'
     """
     return f"--{name.replace('_', '-')}"
+
+
+@contextlib.contextmanager
+def named_as_in_python(known: Collection[str]) -> Iterator[None]:
+    """Let errors name options as a caller from Python gives them: ``overwrite=True``, not ``--overwrite``.
+
+    Parameters
+    ----------
+    known : collection of str
+        Fields of the options; what else begins with two dashes stays.
+
+    Examples
+    --------
+    >>> with named_as_in_python(["max_memory", "resume"]):
+    ...     raise InvalidOption("--max-memory 10 bytes: is too little; or give --no-resume")
+    Traceback (most recent call last):
+    geoseg.errors.InvalidOption: max_memory 10 bytes: is too little; or give resume=False
+    """
+
+    def spelled(found: re.Match[str]) -> str:
+        negated, name = bool(found[1]), found[2].replace("-", "_")
+        if name not in known:
+            return found[0]
+        switch = negated or name in _SWITCHES
+        return f"{name}={not negated}" if switch else name
+
+    try:
+        yield
+    except GeosegError as error:
+        error.args = tuple(_FLAG.sub(spelled, one) if isinstance(one, str) else one for one in error.args)
+        raise
+
+
+_FLAG = re.compile(r"--(no-)?([a-z][a-z-]*[a-z])")
+_SWITCHES = {"overwrite", "tta"}
+"""Fields that a message asks to be set, not to be given another value."""
 
 
 def explain(error: ValidationError, known: Collection[str], spell: Callable[[str], str] = flag) -> str:

@@ -70,9 +70,15 @@ def test_names_as_long_as_the_system_takes_them_work(tmp_path: Path) -> None:
     assert target.exists()
 
 
-def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnwritableOutput, match="does not exist"):
-        check_writable(tmp_path / "missing" / "out.gpkg", overwrite=True)
+def test_a_missing_folder_is_made_when_it_is_written_to(tmp_path: Path) -> None:
+    target = tmp_path / "missing" / "folder" / "out.gpkg"
+    check_writable(target, overwrite=False)
+    assert not list(tmp_path.iterdir())
+    with replacing(target) as path:
+        path.write_text("x")
+    assert target.read_text() == "x"
+    with pytest.raises(UnwritableOutput, match=r"out\.gpkg is not a folder"):
+        check_writable(target / "out.gpkg", overwrite=True)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -16,7 +16,7 @@ from types import FrameType
 
 import click
 
-from geoseg.errors import GeosegError, MissingExtra
+from geoseg.errors import GeosegError, MissingExtra, suggest
 
 _COMMANDS = {
     "predict": "Segment a scene and write georeferenced polygons.",
@@ -49,6 +49,13 @@ class _Commands(click.Group):
         module = "recipe" if cmd_name == "run" else cmd_name  # `geoseg.cli.run` is the function below
         command: click.Command = getattr(importlib.import_module(f"geoseg.cli.{module}"), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"{args[0]}: no such command; {suggest(args[0], _COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

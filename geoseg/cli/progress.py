@@ -162,8 +162,7 @@ def summary(report: RunReport) -> list[str]:
         f"{report.features:,} features{area}",
         f"coverage   {report.coverage:.1%} of the scene has a prediction",
         f"model      {plan.model_name} on {plan.precision}{_because(report.remarks.reason)}",
-        f"grid       {plan.grid.width} × {plan.grid.height} px"
-        f"{_resampled(plan)}, {report.tally.inferred} tiles inferred, {report.tally.skipped} empty skipped",
+        f"grid       {plan.grid.width} × {plan.grid.height} px{_resampled(plan)}, {_tiles(report)}",
         f"time       {duration(report.seconds)}, {speed:.2f} MPix/s",
         *([] if report.peak_memory is None else [_memory(report, report.peak_memory)]),
         *([] if report.tally.shrunk_batch is None else [_batch(report.tally.shrunk_batch)]),
@@ -183,6 +182,12 @@ def summary(report: RunReport) -> list[str]:
         if count > 5:
             lines.append(f"    and {count - 5} more (--json lists them)")
     return lines
+
+
+def _tiles(report: RunReport) -> str:
+    inferred, skipped = report.tally.inferred, report.tally.skipped
+    rest = f", {skipped:,} skipped (no data there, or outside the area)" if skipped else ""
+    return f"{inferred:,} {'tile' if inferred == 1 else 'tiles'} inferred{rest}"
 
 
 def _memory(report: RunReport, peak: int) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
 from geoseg.values import GeoBox, Window
+from geoseg.vectorfiles.placing import extent_of
 
 if TYPE_CHECKING:
     import pyproj
@@ -181,22 +182,15 @@ def extent_in_degrees(geometries: NDArray[np.object_], crs: pyproj.CRS, name: st
     return west, south, east, north
 
 
-def check_overlap(name: str, extent: Extent, geobox: GeoBox, ground: str, advice: str = "") -> None:
-    """Check that labels meet a grid at all.
+def check_overlap(name: str, own: GeoBox, geobox: GeoBox, ground: str) -> None:
+    """Check that a mask meets a grid at all.
 
     Raises
     ------
     InvalidOption
-        If they do not; the message has both extents.
+        If they do not; the message has both extents, each in its CRS.
     """
-    theirs = outline_in_degrees(geobox).bounds
-    if not shapely.box(*extent).intersects(shapely.box(*theirs)):
+    if not outline_in_degrees(own).envelope.intersects(outline_in_degrees(geobox).envelope):
         raise InvalidOption(
-            f"{name}: lies elsewhere than {ground}: it covers {_degrees(extent)}, "
-            f"the scene {_degrees(theirs)}{advice}"
+            f"{name}: lies elsewhere than {ground}: it covers {extent_of(own)}, the scene {extent_of(geobox)}"
         )
-
-
-def _degrees(extent: Extent) -> str:
-    west, south, east, north = extent
-    return f"{west:.4f} to {east:.4f} E, {south:.4f} to {north:.4f} N"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import re
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -219,7 +220,17 @@ def refuse_pickle(path: Path) -> None:
     zipped = head == b"PK\x03\x04"
     pickled = len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5 and path.suffix != ".bin"
     if zipped or pickled:
+        if zipped and not _holds_pickles(path):
+            raise InvalidModel(f"{path}: is a zip archive; unpack it and give the folder")
         raise InvalidModel(f"{path}: is a pickle or torch archive; {_HOW}")
+
+
+def _holds_pickles(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(_PICKLES) for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return True
 
 
 def _load_onnx(path: Path) -> Bundle:

@@ -133,8 +133,9 @@ def fit_memory(
     least = min(every, key=_total)
     fewer = " or fewer --workers" if (resources.workers or 1) > 1 else ""
     if asked != AUTO and _total(least) > asked:
+        given = _megabytes(asked) if asked >= MEGABYTE else f"{asked} bytes"
         raise InvalidOption(
-            f"--max-memory {_megabytes(asked)}: this run needs {_megabytes(_total(least))} at least; "
+            f"--max-memory {given}: this run needs {_megabytes(_total(least))} at least; "
             f"give that, or a smaller --tile{fewer}"
         )
     if limit is not None and _total(least) > limit:

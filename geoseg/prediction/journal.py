@@ -72,7 +72,7 @@ class Journal:
         try:
             if self.folder.is_symlink():
                 raise FileExistsError(errno.EEXIST, "it is a link")
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UnwritableOutput(
                 f"{self.folder}: cannot be made ({error.strerror}); try --no-resume"

@@ -118,7 +118,7 @@ class PredictOptions(Options):
     """Predict only inside this box, in the scene's CRS."""
 
     raster: Annotated[Path | None, Metavar("FILE.tif")] = None
-    """Also write a Cloud Optimized GeoTIFF."""
+    """Cloud Optimized GeoTIFF of what the model found, beside the polygons."""
 
     raster_content: RasterContent = "probability"
     """What the raster holds: probabilities (uint8 with a scale, or float32) or class ids."""
@@ -198,4 +198,6 @@ class PredictOptions(Options):
             raise ValueError("--aoi and --bbox exclude each other")
         if self.aoi_layer is not None and self.aoi is None:
             raise ValueError("--aoi-layer is for --aoi")
+        if self.raster is None and (self.raster_content, self.raster_resolution) != ("probability", "scene"):
+            raise ValueError("--raster-content and --raster-resolution are for --raster, which is not given")
         return self

@@ -195,7 +195,7 @@ def check_outputs(source: str | os.PathLike[str], out: Path | None, options: Pre
     UnwritableOutput
         If the folder is missing or not writable, or the file exists.
     """
-    from geoseg.vector.sink import check_vector_path
+    from geoseg.vector.sink import check_vector_path, written_beside
 
     raster = options.raster
     if out is not None:
@@ -214,6 +214,12 @@ def check_outputs(source: str | os.PathLike[str], out: Path | None, options: Pre
                 raise InvalidOption(f"{path}: is asked for twice: as output, and as input or other output")
             if path.exists() and other.exists() and path.samefile(other):
                 raise InvalidOption(f"{path}: is {other}, which would be replaced by the result")
+    for path in () if out is None else written_beside(out):
+        for other in filter(os.path.exists, inputs):
+            if path.exists() and path.absolute() == other.absolute().with_suffix(path.suffix):
+                raise InvalidOption(
+                    f"{out}: would replace {path}, which belongs to {other}; choose another name"
+                )
 
 
 def feed_sinks(

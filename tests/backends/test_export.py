@@ -98,7 +98,8 @@ def test_training_mode_is_given_back(tmp_path):
     np.testing.assert_allclose(session.run(None, {INPUT: image.numpy()})[0], logits(module, image), atol=1e-3)
 
 
-def test_missing_folder_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(UnwritableOutput, match="does not exist"):
+def test_what_is_no_folder_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "no").touch()
+    with pytest.raises(UnwritableOutput, match="is not a folder"):
         export_onnx(network(), tmp_path / "no" / "model.onnx", bands=3, tile=64)
-    assert not list(tmp_path.iterdir())
+    assert [*tmp_path.iterdir()] == [tmp_path / "no"]

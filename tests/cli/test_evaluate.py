@@ -121,7 +121,7 @@ def test_masks_by_explicit_values(tmp_path: Path, capfd: pytest.CaptureFixture[s
         (("--scene", "s.tif", "--probability", "p.tif"), "--probability"),
         (("--prediction", "p.tif", "--tile", "256"), "--tile"),
         (("--prediction", "p.tif", "--report", "report.pdf"), ".html"),
-        (("--prediction", "p.tif", "--report", "nowhere/report.html"), "nowhere"),
+        (("--prediction", "p.tif", "--report", "/dev/null/report.html"), "/dev/null is not a folder"),
         (("--prediction", "p.tif", "--blocks", "0"), "--blocks"),
         (("--prediction", "p.tif"), "no such file"),
     ],

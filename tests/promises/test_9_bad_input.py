@@ -6,7 +6,9 @@ import os
 import pickle
 import re
 import shutil
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import pytest
 import geoseg
 from geoseg.cli import run
 from geoseg.errors import GeosegError
+from geoseg.prediction.options import PredictOptions
 from geoseg.testing import make_scene
 from tests.raster.serve import served
 from tests.runs import BRIGHT, DARK, assert_refused, bright_model, least_memory, picture, predict
@@ -127,7 +130,7 @@ def test_other_types_are_stretched(dtype: str, tmp_path: Path, capfd: pytest.Cap
     ("out", "words"),
     [
         ("out.xyz", (".gpkg",)),
-        ("missing/out.gpkg", ("does not exist",)),
+        ("there.gpkg/out.gpkg", ("is not a folder",)),
         ("there.gpkg", ("exists already", "--overwrite")),
     ],
 )
@@ -186,6 +189,10 @@ def test_a_pickle_is_never_loaded(tmp_path: Path, capfd: pytest.CaptureFixture[s
         (["--bbox", "0", "0", "1", "1"], ("outside",)),
         (["--crs", "EPSG:999999"], ("EPSG:999999",)),
         (["--raster", "out.png"], ("out.png", ".tif")),
+        (["--raster-content", "class"], ("--raster-content", "for --raster, which is not given")),
+        (["--raster-resolution", "model"], ("--raster-resolution", "for --raster, which is not given")),
+        (["--stretch", "10"], ("--stretch takes auto, none or LOW,HIGH, not '10'",)),
+        (["--max-memory", "10"], ("--max-memory 10 bytes",)),
         (["--scheduler", "tcp://127.0.0.1:1"], ("--scheduler",)),
         (["--scheduler", "tls://127.0.0.1:1"], ("--scheduler", "not set up for tls")),
     ],
@@ -287,6 +294,15 @@ def test_the_model_sees_what_lies_around_the_area_of_interest(
     assert (a[both] == b[both]).all()
 
 
+def test_nothing_beside_an_input_is_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    scene = good_scene(tmp_path)
+    (tmp_path / "out.csv").write_text('geom\n"POLYGON ((0 0, 9 0, 9 9, 0 0))"\n')
+    (tmp_path / "out.prj").write_text("EPSG:32633")
+    result = predict(capfd, scene, "--aoi", tmp_path / "out.csv", "--overwrite", out="out.shp")
+    assert_refused(result, "out.shp: would replace", "out.prj, which belongs to", "out.csv")
+    assert (tmp_path / "out.prj").read_text() == "EPSG:32633"
+
+
 def test_no_input_and_no_folder_is_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     scene = good_scene(tmp_path)
     before = scene.read_bytes()
@@ -361,3 +377,70 @@ def test_naming_a_list_allows_the_rasters_that_it_lists_and_nothing_more(
         (look,) = look_at([entry], tmp_path).values()
         assert look.facts is not None
         assert other.log()
+
+
+def in_python(scene: Path, **options: Any) -> Any:
+    return geoseg.predict(scene, model=str(bright_model()), outline="pixel", min_area=0, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_memory": 10}, "max_memory 10 bytes: this run needs"),
+        ({"tile": 50}, "tile 50: must be"),
+        ({"raster_content": "class"}, "raster_content and raster_resolution are for raster, which"),
+        ({"treshold": 0.5}, "treshold: no such option; did you mean threshold?"),
+        ({"threshold": "high"}, "threshold must be a number or auto, not 'high'"),
+        ({"out": "there.gpkg"}, "give overwrite=True to replace it"),
+        ({"aoi": 5}, "aoi must be a path, a GeoDataFrame, a GeoSeries or a geometry, not 5"),
+    ],
+)
+def test_python_is_told_of_options_as_it_gives_them(
+    options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = good_scene(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.gpkg").touch()
+    with pytest.raises(GeosegError) as caught:
+        in_python(scene, **options)
+    assert message in str(caught.value)
+    assert "--" not in str(caught.value)
+
+
+def test_a_misspelt_command(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["prdict", "scene.tif"]) == 2
+    assert capfd.readouterr().err == "geoseg: error: prdict: no such command; did you mean 'predict'?\n"
+
+
+def test_a_zip_is_not_called_a_pickle(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name, message in (("a.txt", "is a zip archive; unpack it"), ("m/data.pkl", "is a pickle or torch")):
+        with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+            archive.writestr(name, "x")
+        assert run(["models", "show", str(tmp_path / "m.zip")]) == 2
+        assert message in capfd.readouterr().err
+
+
+def test_several_scenes_are_for_batch(tmp_path: Path) -> None:
+    with pytest.raises(GeosegError, match=r"not 2 in a list; .*geoseg batch"):
+        geoseg.predict([tmp_path / "a.tif", tmp_path / "b.tif"])  # type: ignore[arg-type]
+
+
+def test_none_is_the_default_of_every_option(tmp_path: Path) -> None:
+    names = set(PredictOptions.model_fields) - {"model"}
+    assert PredictOptions(**dict.fromkeys(names)) == PredictOptions()
+    with pytest.raises(GeosegError, match="no such option"):
+        PredictOptions(treshold=None)
+
+
+def test_an_area_of_interest_may_be_a_table_or_a_geometry(tmp_path: Path) -> None:
+    import geopandas
+    import shapely
+
+    scene = make_scene(tmp_path / "scene.tif", pixels=picture((20, 30, 40, 60), (70, 10, 10, 10)))
+    both = in_python(scene)
+    assert len(both) == 2
+    area = both.geometry[:1].envelope.buffer(1)
+    for aoi in (area, geopandas.GeoDataFrame(geometry=area), area.to_crs(4326), area[0]):
+        assert len(in_python(scene, aoi=aoi)) == 1
+    with pytest.raises(GeosegError, match="aoi has no CRS"):
+        in_python(scene, aoi=geopandas.GeoSeries([shapely.box(0, 0, 1, 1)]))

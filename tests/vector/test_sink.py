@@ -355,9 +355,14 @@ def test_an_unknown_extension_is_refused_with_the_known_ones(tmp_path: Path) -> 
         check_vector_path(tmp_path / "out.kml", overwrite=False)
 
 
-def test_missing_folders_and_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnwritableOutput, match="does not exist"):
-        check_vector_path(tmp_path / "no" / "out.gpkg", overwrite=False)
+@pytest.mark.parametrize("suffix", NOT_GEOJSON)
+def test_missing_folders_are_made(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / f"out{suffix}"
+    write(path, schema(), features())
+    assert len(read_layer(path, "out").geometries) == len(features())
+
+
+def test_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "out.gpkg").mkdir()
     with pytest.raises(UnwritableOutput, match="is a folder"):
         check_vector_path(tmp_path / "out.gpkg", overwrite=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geoseg.labels.classes import IGNORE
 from geoseg.labels.footprints import Footprints
 from geoseg.labels.masks import Mask, check_placeable
-from geoseg.labels.places import Box, carry, check_overlap, outline_in_degrees
+from geoseg.labels.places import Box, carry, check_overlap
 from geoseg.raster.describe import SceneInfo
 from geoseg.training.data.ground import Arrays, Labels, area_of, grid_of, native_box, to_bytes
 from geoseg.values import GeoBox, Window
@@ -157,7 +157,7 @@ class MaskLabels:
         """
         check_placeable(mask.geobox, scene, mask.name, name)
         if mask.geobox.crs is not None and scene.crs is not None:
-            check_overlap(mask.name, outline_in_degrees(mask.geobox).bounds, scene, name)
+            check_overlap(mask.name, mask.geobox, scene, name)
         found = [carry(cells, mask.geobox, scene) for cells in _objects(mask)]
         spots = np.concatenate([np.empty((0, 2)), *found])
         inside = ((spots >= 0) & (spots < (scene.width, scene.height))).all(axis=1)

@@ -15,12 +15,12 @@ from geoseg.files import check_writable, telling_full_disks
 from geoseg.values import LayerSchema
 from geoseg.vector.sink.geojson import write_geojson, write_geojson_lines
 from geoseg.vector.sink.geoparquet import write_geoparquet
-from geoseg.vector.sink.ogr import write_flatgeobuf, write_geopackage, write_shapefile
+from geoseg.vector.sink.ogr import BESIDE, write_flatgeobuf, write_geopackage, write_shapefile
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["FORMATS", "VectorSink", "check_vector_path", "in_degrees"]
+__all__ = ["FORMATS", "VectorSink", "check_vector_path", "in_degrees", "written_beside"]
 
 Append = Callable[["GeoDataFrame"], None]
 
@@ -122,6 +122,15 @@ def check_vector_path(path: Path, *, overwrite: bool) -> None:
             f"{path}: a name of a folder has an exclamation mark, tab or line end, which pyogrio takes for "
             "something else; write .parquet, or to another folder"
         )
+
+
+def written_beside(path: Path) -> tuple[Path, ...]:
+    """Return what else is replaced or removed where a vector file is written.
+
+    >>> [file.name for file in written_beside(Path("roofs.shp"))][:3]
+    ['roofs.shx', 'roofs.dbf', 'roofs.cpg']
+    """
+    return tuple(map(path.with_suffix, BESIDE)) if _suffix(path) == ".shp" else ()
 
 
 def in_degrees(path: Path) -> bool:

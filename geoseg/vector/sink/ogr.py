@@ -37,6 +37,8 @@ NAMES = {
 """Columns whose names are longer than the ten characters of a Shapefile's dBase."""
 STALE = (".prj", ".qix", ".sbn", ".sbx", ".qmd")
 """Files beside an older Shapefile that would not fit the new one."""
+BESIDE = (".shx", ".dbf", ".cpg", *STALE)
+"""Files beside a Shapefile that are replaced or removed with it."""
 BATCH = 10_000
 """Features that are copied into a FlatGeobuf file at a time."""
 
