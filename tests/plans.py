@@ -23,6 +23,7 @@ from geoseg.values import ClassInfo, ClassRule, GeoBox, Patch, Window
 from geoseg.vector.join import Joiner
 from geoseg.vector.pieces import Piece
 from geoseg.vector.shape import ShapeRules
+from geoseg.vector.split import SplitRule
 
 CLASSES = (ClassInfo(1, "one", (200, 60, 60)), ClassInfo(2, "two", (60, 200, 60)))
 
@@ -55,6 +56,7 @@ def make_test_plan(
     channels: int = 1,
     outline: Literal["smooth", "pixel"] = "smooth",
     margin: int = 1,
+    split: SplitRule | None = None,
 ) -> Plan:
     height, width = shape
     scene = scene_info(height, width)
@@ -71,6 +73,7 @@ def make_test_plan(
         inputs=InputSpec(("gray",), "float32", 1.0, (0.0,), (1.0,)),
         classes=CLASSES[: max(1, channels - 1)],
         rule=ClassRule(ids, 0.5 if channels == 1 else 0.2),
+        split=split,
         outline=outline,
         shape_rules=ShapeRules(),
         crs=None,

@@ -1,7 +1,17 @@
 """Tiles, blocks, weights and exact overlap-add: pixels and numpy only."""
 
 from geoseg.grid.overlap_add import Share, accumulate, blend, classify, share_window, split
-from geoseg.grid.tiles import ONE, TILE_MULTIPLE, Axis, BlockIndex, Taper, Tile, TileGrid, choose_tile
+from geoseg.grid.tiles import (
+    ONE,
+    TILE_MULTIPLE,
+    Axis,
+    BlockIndex,
+    Taper,
+    Tile,
+    TileGrid,
+    choose_tile,
+    largest_margin,
+)
 
 __all__ = [
     "ONE",
@@ -16,6 +26,7 @@ __all__ = [
     "blend",
     "choose_tile",
     "classify",
+    "largest_margin",
     "share_window",
     "split",
 ]

@@ -166,9 +166,9 @@ class TileGrid:
     margin: int = 1
 
     def __post_init__(self) -> None:
-        shortest = min([axis.stride for axis in (self.rows, self.cols) if len(axis) > 1], default=self.halo)
-        if self.margin < 1 or self.halo > shortest:
-            raise ValueError(f"a margin of {self.margin} is not within 1 … half a stride of {shortest}")
+        largest = largest_margin(self.rows, self.cols)
+        if not 1 <= self.margin <= largest:
+            raise ValueError(f"a margin of {self.margin} is not within 1 … {largest}, half a stride")
 
     @property
     def halo(self) -> int:
@@ -248,6 +248,23 @@ class TileGrid:
         bottom = core.row_stop - shift * (core.row_stop < self.rows.n)
         right = core.col_stop - shift * (core.col_stop < self.cols.n)
         return Window(top, left, bottom - top, right - left)
+
+    def seams(self, axis: Axis) -> NDArray[np.int64]:
+        """Return where regions may begin along an axis, after its start: those of blocks of any size."""
+        edges = [axis.block_edge(1, block) for block in range(1, axis.blocks(1))]
+        return np.array(edges, np.int64) - (self.margin + 1)
+
+
+def largest_margin(rows: Axis, cols: Axis) -> int:
+    """Return the largest margin of a grid of such tiles: what a block needs must lie in those next to it.
+
+    A single tile has no neighbours; no more than a tile is looked at.
+
+    >>> largest_margin(Axis(100, 32, 8), Axis(20, 32, 8))
+    11
+    """
+    strides = [axis.stride for axis in (rows, cols) if len(axis) > 1]
+    return (min(strides) - 1) // 2 if strides else min(rows.size, cols.size)
 
 
 def choose_tile(shape: tuple[int, int], suggested: int, overlap: int) -> int:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from geoseg.models.document import Activation, CardDocument, TrainingStatistics
+from geoseg.models.document import Activation, CardDocument, Split, TrainingStatistics
 from geoseg.models.inputs import InputSpec
 from geoseg.models.statistics import ValueStatistics
 from geoseg.values import ClassInfo, ClassRule
@@ -72,6 +72,10 @@ class ModelCard:
         Objects have straight walls, which `geoseg.vector.regularize` gives them back.
     max_deviation_m : float or None
         How far outlines may lie from these walls, in metres; None: not known.
+    min_confidence : float or None
+        Polygons of lower mean probability are no objects; None: not known.
+    split : Split or None
+        How objects that touch are told apart; None: they are not.
     """
 
     name: str
@@ -92,6 +96,8 @@ class ModelCard:
     min_area_m2: float | None = None
     man_made: bool = False
     max_deviation_m: float | None = None
+    min_confidence: float | None = None
+    split: Split | None = None
 
     @property
     def best_overlap(self) -> int:
@@ -137,6 +143,10 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
     if properties.max_deviation_m is not None:
         fields["max_deviation_m"] = properties.max_deviation_m
     trained = properties.training_statistics
+    if properties.min_confidence is not None:
+        fields["min_confidence"] = properties.min_confidence
+    if properties.split is not None:
+        fields["split"] = properties.split.model_dump()
     state = json.dumps([fields, sorted(checksums.items())], sort_keys=True)
     return ModelCard(
         name=properties.name,
@@ -157,6 +167,8 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         min_area_m2=properties.min_area_m2,
         man_made=bool(properties.man_made),
         max_deviation_m=properties.max_deviation_m,
+        min_confidence=properties.min_confidence,
+        split=properties.split,
     )
 
 

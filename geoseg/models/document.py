@@ -206,6 +206,18 @@ class TrainingStatistics(_OwnPart):
         return self
 
 
+class Split(_OwnPart):
+    """When parts of an object are objects of their own, see `geoseg.vector.split`.
+
+    The probability between two parts lies `gate` below the top of either, and both measure
+    `smallest_m2`; seen from within `margin_m`.
+    """
+
+    gate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    smallest_m2: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    margin_m: Positive
+
+
 class CardProperties(_Part):
     """The properties of the STAC Item."""
 
@@ -231,6 +243,8 @@ class CardProperties(_Part):
     min_area_m2: Annotated[float | None, Field(alias="geoseg:min_area_m2", ge=0, allow_inf_nan=False)] = None
     man_made: Annotated[bool | None, Field(alias="geoseg:man_made")] = None
     max_deviation_m: Annotated[Positive | None, Field(alias="geoseg:max_deviation_m")] = None
+    min_confidence: Annotated[float | None, Field(alias="geoseg:min_confidence", ge=0, le=1)] = None
+    split: Annotated[Split | None, Field(alias="geoseg:split")] = None
     training_data: Annotated[tuple[TrainingData, ...], Field(alias="geoseg:training_data")] = ()
     accuracy: Annotated[tuple[Accuracy, ...], Field(alias="geoseg:accuracy")] = ()
     int8_loss: Annotated[Int8Loss | None, Field(alias="geoseg:int8_loss_iou_points")] = None

@@ -23,6 +23,7 @@ from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels, Failure, assemble
 from geoseg.values import Patch, ProbabilityBlock, Window
 from geoseg.vector.pieces import Pieces
+from geoseg.vector.split import find_cuts
 from geoseg.vector.trace import trace
 
 
@@ -221,7 +222,9 @@ def finish_block(
     parts = [(part.window, Patch(part.values, part.valid)) for part in (blended, *known)]
     seen = assemble(window, parts)
     field = ProbabilityBlock(window, np.asarray(seen.pixels, np.uint16), seen.valid)
-    pieces = trace(field, plan.tiles.region(block), plan.grid.shape, plan.rule, plan.outline)
+    region = plan.tiles.region(block)
+    cuts = None if plan.split is None else find_cuts(field, region, plan.tiles, plan.rule, plan.split)
+    pieces = trace(field, region, plan.grid.shape, plan.rule, plan.outline, cuts)
     counted = Tally(valid_pixels=int(np.count_nonzero(blended.valid)))
     tally = tally or _all_skipped(plan, block)
     return BlockResult(block, pieces, blended if plan.wants_raster else None, tally + counted)

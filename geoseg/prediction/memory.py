@@ -43,6 +43,9 @@ STRIP = 1 << 24
 OUTLINE = 16
 """Bytes that tracing takes for outlines, for each pixel of a block: of a city, one in fifteen."""
 
+SPLITTING = 28
+"""Bytes that splitting takes for each pixel of a block, all of it one building; of a dense town, 17."""
+
 PART = 360
 """Bytes of polygons that wait at the lower seam for what they are part of or near to, for each column of the
 grid: in a dense town a feature of 5 kB every 20 columns."""
@@ -126,7 +129,8 @@ def _at_work(plan: Plan, extent: int, resources: Resources) -> int:
     blending = extent * (6 * channels + 3)  # sums, probabilities, validity
     # Labels, their borders, outlines.
     tracing = extent * (2 * channels + 12 + 10 * (channels > 1) + OUTLINE)
-    return max(inferring, blending, tracing)
+    splitting = extent * (2 * channels + 1 + SPLITTING) * (plan.split is not None)
+    return max(inferring, blending, splitting, tracing)
 
 
 def _waiting(plan: Plan, extent: int, *, read: bool) -> int:

@@ -129,6 +129,10 @@ class PredictOptions(Options):
     threshold: Annotated[Share | Auto, Metavar("0…1")] = AUTO
     """Probability from which a pixel is an object."""
 
+    split: Literal["auto", "touching", "none"] = AUTO
+    """Whether objects that touch become polygons of their own, where the probability falls between them;
+    auto: what the model's card says."""
+
     outline: Outline = "smooth"
     """Outlines at sub-pixel accuracy, or exact pixel edges."""
 
@@ -147,6 +151,8 @@ class PredictOptions(Options):
 
     min_hole: Annotated[Size | Auto, Metavar("M2")] = AUTO
     """Close holes smaller than this, in m²; auto: a quarter of --min-area."""
+    min_confidence: Annotated[Annotated[float, Field(ge=0, le=1)] | Auto, Metavar("0…1")] = AUTO
+    """Leave out polygons of lower mean probability; auto: what the model's card says, else none."""
 
     crs: Annotated[str | None, BeforeValidator(layer_crs_text), Metavar("CRS")] = None
     """CRS of the polygons; the scene's own unless given."""

@@ -13,12 +13,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from geoseg.errors import InvalidOption
-from geoseg.grid import TILE_MULTIPLE, Axis, TileGrid, choose_tile
+from geoseg.grid import TILE_MULTIPLE, Axis, TileGrid, choose_tile, largest_margin
 from geoseg.models.card import ModelCard
+from geoseg.models.document import Split
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.options import AUTO, Limits, PredictOptions
 from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema
 from geoseg.vector.shape import ShapeRules
+from geoseg.vector.split import SplitRule
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -30,6 +32,10 @@ BLOCK_PIXELS = 2048
 
 NOISE_PIXELS = 25
 """The default of --min-area, in pixels of the working grid."""
+
+SMALLEST_PART, PART_MARGIN = 3, 32
+"""Where no model's card says it: the smallest part that --split makes, in smallest objects, and pixels round
+a part that are looked at."""
 
 SAME_RESOLUTION = 0.05
 """A scene this close to the model's resolution (relative) is taken as it is, not resampled."""
@@ -60,6 +66,8 @@ class Plan:
     inputs : InputSpec
     classes : tuple of ClassInfo
     rule : ClassRule
+    split : SplitRule or None
+        When parts of objects are objects of their own; None: never.
     outline : {"smooth", "pixel"}
     shape_rules : ShapeRules
         Simplification and smallest area.
@@ -82,6 +90,7 @@ class Plan:
     inputs: InputSpec
     classes: tuple[ClassInfo, ...]
     rule: ClassRule
+    split: SplitRule | None
     outline: Literal["smooth", "pixel"]
     shape_rules: ShapeRules
     crs: str | None
@@ -103,6 +112,8 @@ class Plan:
             "tile": self.tiles.rows.size,
             "overlap": self.tiles.rows.overlap,
             "threshold": self.rule.threshold,
+            "split": None if self.split is None else dataclasses.asdict(self.split),
+            "min_confidence": self.shape_rules.min_confidence,
             "outline": self.outline,
             "simplify_m": round(self.shape_rules.simplify_m, 6),
             "min_area_m2": round(self.shape_rules.min_area_m2, 6),
@@ -176,31 +187,45 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
     pixel_m = math.sqrt(math.prod(grid_resolution(scene, view.grid) or (1.0, 1.0)))
     least = smallest_object_m2(card.min_area_m2, pixel_m)
     threshold = card.threshold if options.threshold == AUTO else options.threshold
+    split, margin_m = _split_rule(options, card, pixel_m)
+    usual = card.min_confidence or 0.0
+    confidence = usual if options.min_confidence == AUTO else options.min_confidence
+    shaped = shape_rules(
+        options,
+        options.outline,
+        pixel_m=pixel_m,
+        min_area_m2=least if options.min_area == AUTO else options.min_area,
+        classes=len(card.classes),
+        card=card,
+    )
     return Plan(
         scene=scene,
         bands=view.bands,
         stretch=view.stretch,
         grid=view.grid,
-        tiles=_tile_grid(view.grid, card, options),
+        tiles=_tile_grid(view.grid, card, options, margin_m / pixel_m),
         aoi=view.aoi,
         model_name=card.name,
         model_digest=card.digest,
         inputs=card.inputs,
         classes=card.classes,
         rule=ClassRule(card.channels, threshold),
+        split=split,
         outline=options.outline,
-        shape_rules=shape_rules(
-            options,
-            options.outline,
-            pixel_m=pixel_m,
-            min_area_m2=least if options.min_area == AUTO else options.min_area,
-            classes=len(card.classes),
-            card=card,
-        ),
+        shape_rules=replace(shaped, min_confidence=confidence),
         crs=view.crs,
         precision=precision,
         wants_raster=options.raster is not None,
     )
+
+
+def _split_rule(options: PredictOptions, card: ModelCard, pixel_m: float) -> tuple[SplitRule | None, float]:
+    """Return when parts are objects, in pixels, and the metres round a part that are looked at."""
+    if options.split == "none" or (options.split == AUTO and card.split is None):
+        return None, 0.0
+    smallest = SMALLEST_PART * smallest_object_m2(card.min_area_m2, pixel_m)
+    known = card.split or Split(smallest_m2=smallest, margin_m=PART_MARGIN * pixel_m)
+    return SplitRule(known.gate, known.smallest_m2 / pixel_m**2), max(known.margin_m, 4 * pixel_m)
 
 
 class ShapeOptions(Protocol):
@@ -300,7 +325,7 @@ def grid_resolution(scene: SceneInfo, grid: GeoBox) -> tuple[float, float] | Non
     return across * scene.geobox.width / grid.width, down * scene.geobox.height / grid.height
 
 
-def _tile_grid(grid: GeoBox, card: ModelCard, options: PredictOptions) -> TileGrid:
+def _tile_grid(grid: GeoBox, card: ModelCard, options: PredictOptions, margin: float) -> TileGrid:
     tile = card.tile if options.tile == AUTO else options.tile
     overlap = min(card.best_overlap, tile // 2) if options.overlap == AUTO else options.overlap
     if options.tile == AUTO and card.any_tile:
@@ -314,7 +339,8 @@ def _tile_grid(grid: GeoBox, card: ModelCard, options: PredictOptions) -> TileGr
     if not 0 <= overlap <= tile // 2:
         raise InvalidOption(f"--overlap {overlap}: must lie within 0 and half the tile of {tile}")
     rows, cols = Axis(grid.height, tile, overlap), Axis(grid.width, tile, overlap)
-    return TileGrid(rows, cols, max(1, BLOCK_PIXELS // rows.stride))
+    margin = max(1, min(round(margin), largest_margin(rows, cols)))
+    return TileGrid(rows, cols, max(1, BLOCK_PIXELS // rows.stride), margin=margin)
 
 
 def working_grid(geobox: GeoBox, resolution: tuple[float, float] | None, wanted: float | None) -> GeoBox:

@@ -9,13 +9,14 @@ Corners and sides of a cell are numbered in the order that keeps the inside on t
        │                     │
     corner 3 ── side 2 ── corner 2
 
-A side whose corners have different labels holds one *crossing*. Every label's part of a cell is
-bounded by *half-edges*, each from the crossing after the part's last corner to another crossing,
-with the part on its left. So from every crossing of every cell one half-edge starts, with the label
-of the corner before it, and one ends, with the label of the corner after it.
+A side whose corners have different labels, or a cut between them, holds one *crossing*. Every part
+of a cell, of a label or cut off, is bounded by *half-edges*, each from the crossing after the part's
+last corner to another crossing, with the part on its left. So from every crossing of every cell one
+half-edge starts, with the label of the corner before it, and one ends, with that of the corner after it.
 
 The smooth outline puts crossings where the linearly interpolated probabilities are equal (Lorensen
-and Cline, 1987). Three or four labels meet at the mean of their crossings. Around invalid pixels
+and Cline, 1987), and half-way along a cut. Three or four labels meet at the mean of their crossings,
+four parts at the middle of the cell where there is a cut. Around invalid pixels
 and at the scene's edge, where there is nothing to interpolate, an outline runs from its last
 crossing straight to the nearest point of the invalid quarter pixels and then along their exact edge:
 the polygons of all labels partition the valid area exactly.
@@ -105,15 +106,19 @@ def cross_cells(samples: Samples, changes: Changes, *, smooth: bool) -> Cells:
     """Find the cells that outlines of classes cross, and how."""
     index, corners = _bounding(samples, changes.cells)
     crossed = _bits([one != two for one, two in zip(corners, [*corners[1:], corners[0]], strict=True)])
+    cut = _cut_sides(samples, index)
+    crossed |= cut
     of_class = _bits([corner > 0 for corner in corners])
     ok = _bits([corner >= 0 for corner in corners])
     target = _rows(_PREVIOUS, crossed)
     bounding = _rows(_SIDES, crossed & of_class).view(bool)
     valid = _rows(_SIDES, ok & np.asarray(ok >> 1 | (ok & 1) << 3, np.uint8)).view(bool)
     if smooth:
-        via = _smooth(samples, index, corners, crossed, target)
+        via = _smooth(samples, index, corners, crossed, target, cut)
     else:
-        owner = np.flatnonzero(bounding & (target != np.arange(2, 6) % 4))
+        # Where a cut begins or forks, whoever goes straight on passes a point that others turn at.
+        forks = (cut > 0) & (_SIDES.sum(axis=1) >= 3)[crossed]
+        owner = np.flatnonzero(bounding & ((target != np.arange(2, 6) % 4) | forks[:, None]))
         via = Via(owner, centers(samples, index[owner // 4]))
     return Cells(index, bounding, valid, target, via)
 
@@ -126,6 +131,14 @@ def _bounding(samples: Samples, index: Index) -> tuple[Index, list[Labels]]:
     if bounding.all():
         return index, corners
     return index[bounding], [corner[bounding] for corner in corners]
+
+
+def _cut_sides(samples: Samples, index: Index) -> NDArray[np.uint8]:
+    """Return the sides of cells that are cut, a set of sides a cell."""
+    if samples.cuts is None:
+        return np.zeros(len(index), np.uint8)
+    first = [index, index + 1, index + samples.stride, index]
+    return _bits([samples.is_cut(one, side % 2 == 0) for side, one in enumerate(first)])
 
 
 def _bits(flags: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
@@ -170,17 +183,20 @@ def _smooth(
     corners: list[Labels],
     crossed: NDArray[np.uint8],
     target: NDArray[np.int8],
+    cut: NDArray[np.uint8],
 ) -> Via:
     """Choose the vertices inside cells; correct `target` where opposite corners are connected."""
     outline = np.minimum(np.minimum(*corners[:2]), np.minimum(*corners[2:])) < 0
     several = ~outline & (_SIDES.sum(axis=1) >= 3)[crossed]
     paired = several & (crossed == 15) & ((corners[0] == corners[2]) | (corners[1] == corners[3]))
+    paired &= cut == 0
     saddle = np.flatnonzero(paired)
     target[saddle] = _connected(_saddle_corner(samples, index[saddle], _at(corners, saddle)))
     meeting, edge = np.flatnonzero(several & ~paired), np.flatnonzero(outline)
     vias = []
     if len(meeting):
-        vias.append(_junctions(samples, meeting, index, _SIDES[crossed].view(bool)))
+        middle = (crossed[meeting] == 15) & (cut[meeting] > 0)
+        vias.append(_junctions(samples, meeting, index, _SIDES[crossed].view(bool), middle))
     if len(edge):
         crosses = _SIDES[crossed[edge]].view(bool)
         vias.append(_along_outline(samples, edge, index, _at(corners, edge), crosses, target))
@@ -217,11 +233,18 @@ def _saddle_corner(samples: Samples, cell: Index, corners: Labels) -> Index:
     return np.where(same.all(axis=1), ~first, ~same[:, 0]).astype(np.int64)
 
 
-def _junctions(samples: Samples, chosen: Index, index: Index, crossed: NDArray[np.bool_]) -> Via:
-    """Let all outlines of a cell meet at the mean of its crossings."""
+def _junctions(
+    samples: Samples, chosen: Index, index: Index, crossed: NDArray[np.bool_], in_middle: NDArray[np.bool_]
+) -> Via:
+    """Let all outlines of a cell meet at the mean of its crossings.
+
+    Four that meet with a cut do so at the middle: there alone may an object touch itself, see
+    `geoseg.vector.rings.make_polygons`.
+    """
     cell, crossed = index[chosen], crossed[chosen]
     points = np.stack([crossings(samples, cell, np.full(len(cell), side))[0] for side in range(4)], axis=1)
     middle = (points * crossed[:, :, None]).sum(axis=1) / crossed.sum(axis=1)[:, None]
+    middle[in_middle] = centers(samples, cell[in_middle])
     which, side = np.nonzero(crossed)
     return Via(4 * chosen[which] + side, middle[which])
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geoseg.values import ProbabilityBlock, Window
 from geoseg.vector.pieces import NO_PIXEL, Evidence
-from geoseg.vector.samples import Index, Labels, Samples
+from geoseg.vector.samples import BELOW, RIGHT, Index, Labels, Samples
 
 _BAND = 1 << 18
 """Pixels that are looked at in one go."""
@@ -28,14 +28,15 @@ _BATCH = 1 << 16
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Changes:
-    """Flat indices of samples and cells where labels change.
+    """Flat indices of samples and cells where labels change or objects are cut apart.
 
     Parameters
     ----------
     across : ndarray of int64, shape (n,)
-        Samples whose right neighbour has another label, and the last sample of every row; increasing.
+        Samples whose right neighbour has another label or is cut off, and the last sample of every
+        row; increasing.
     cells : ndarray of int64, shape (m,)
-        Cells with corners of different labels, increasing.
+        Cells with corners of different labels, or a cut between two corners, increasing.
     """
 
     across: Index
@@ -43,7 +44,7 @@ class Changes:
 
 
 def find_changes(samples: Samples) -> Changes:
-    """Find where labels change."""
+    """Find where labels change, and cuts."""
     rows, stride = samples.labels.shape
     # A few rows at a time, so that flags stay in the processor's cache.
     step = max(1, _BAND // stride)
@@ -52,7 +53,19 @@ def find_changes(samples: Samples) -> Changes:
         found = _in_band(samples.labels[row : row + step + 1], step)
         across.append(found[0] + row * stride)
         cells.append(found[1] + row * stride)
-    return Changes(np.concatenate(across), np.concatenate(cells))
+    changes = Changes(np.concatenate(across), np.concatenate(cells))
+    return changes if samples.cuts is None else _with_cuts(changes, samples.cuts)
+
+
+def _with_cuts(changes: Changes, cuts: NDArray[np.uint8]) -> Changes:
+    """Add the samples and the cells on both sides of cuts."""
+    rows, stride = cuts.shape
+    marked = where(cuts.ravel() > 0)
+    right, below = (marked[cuts.ravel().take(marked) & bit > 0] for bit in (RIGHT, BELOW))
+    cells = np.concatenate([right, right - stride, below, below - 1])
+    row, col = np.divmod(cells, stride)
+    cells = cells[(row >= 0) & (row < rows - 1) & (col < stride - 1)]
+    return Changes(np.union1d(changes.across, right), np.union1d(changes.cells, cells))
 
 
 def _in_band(labels: Labels, own: int) -> tuple[Index, Index]:

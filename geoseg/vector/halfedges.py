@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from geoseg.values import Window
 from geoseg.vector.cells import Cells
 from geoseg.vector.rings import cycles
-from geoseg.vector.samples import Index, Samples
+from geoseg.vector.samples import BELOW, RIGHT, Index, Samples
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -153,19 +153,24 @@ def _sample_positions(samples: Samples, row: Index, col: Index) -> Index:
     return np.asarray(at, np.int64)
 
 
-def seam_keys(samples: Samples, cell: Index, side: Index) -> Index:
-    """Name the grid edges under sides of cells on a seam, the same from both regions."""
+def seam_keys(samples: Samples, cell: Index, side: Index, *, begins: bool) -> Index:
+    """Name where arcs begin, or end, on a seam: an arc goes on with the one that begins where it ends.
+
+    The key names the grid edge under the side of the cell and the region in which an arc begins
+    there: where a cut crosses the seam, one does in each.
+    """
     row, col = np.divmod(cell, samples.stride)
     upright = side % 2
     line = np.where(upright, samples.col + col + (side == 1), samples.row + row + (side == 2))
     along = np.where(upright, samples.row + row, samples.col + col)
-    return _key(line, upright, along)
+    before = (side == 1) | (side == 2)  # the region lies above or to the left
+    return np.asarray(2 * _key(line, upright, along) + (before != begins), np.int64)
 
 
 def find_contacts(
     samples: Samples, region: Window, grid_shape: tuple[int, int]
 ) -> tuple[Index, Index, Index]:
-    """Find the stretches of seams along which classes touch the neighbouring region.
+    """Find the stretches of seams along which parts of classes touch the neighbouring region.
 
     Returns
     -------
@@ -185,7 +190,7 @@ def find_contacts(
         if not seam:
             continue
         labels = samples.labels[:, at] if upright else samples.labels[at]
-        first = _run_starts(labels)
+        first = _run_starts(labels, _cuts_along(samples, at, upright=bool(upright)))
         offset, line = (samples.row, samples.col + at) if upright else (samples.col, samples.row + at)
         # The last sample begins the next region's stretch too: tell the two apart.
         key = _key(line, upright, 2 * (first + offset) + (first == len(labels) - 1))
@@ -195,9 +200,16 @@ def find_contacts(
     return key, row, col
 
 
-def _run_starts(labels: NDArray[np.int16]) -> Index:
+def _cuts_along(samples: Samples, at: int, *, upright: bool) -> NDArray[np.bool_]:
+    """Tell which samples of a line are cut off from the next one."""
+    if samples.cuts is None:
+        return np.zeros(samples.labels.shape[0 if upright else 1], bool)
+    return np.asarray((samples.cuts[:, at] & BELOW if upright else samples.cuts[at] & RIGHT) > 0)
+
+
+def _run_starts(labels: NDArray[np.int16], cut: NDArray[np.bool_]) -> Index:
     begins = labels > 0
-    begins[1:] &= labels[1:] != labels[:-1]
+    begins[1:] &= (labels[1:] != labels[:-1]) | cut[:-1]
     return np.flatnonzero(begins)
 
 

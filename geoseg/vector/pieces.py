@@ -8,6 +8,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.values import CERTAIN
+
 NO_PIXEL = np.iinfo(np.int64).max
 """``Evidence.first_pixel`` of a part without pixels: the identity of the minimum."""
 
@@ -38,6 +40,11 @@ class Evidence:
     first_pixel: int = NO_PIXEL
     touches_edge: bool = False
     touches_nodata: bool = False
+
+    @property
+    def confidence(self) -> float:
+        """Mean probability of the pixels."""
+        return self.probability_sum / self.pixels / CERTAIN
 
     def __add__(self, other: Evidence) -> Evidence:
         """Return the evidence of both pieces together."""

@@ -83,7 +83,9 @@ def components(n: int, pairs: tuple[Index, Index]) -> Index:
 
 
 def make_polygons(rings: Floats, starts: Index, owner: Index) -> NDArray[np.object_]:
-    """Build valid polygons from rings that may touch themselves in points.
+    """Build valid polygons from rings that may touch themselves in points, or along cuts within them.
+
+    A cut within a polygon is passed twice, there and back: it is left out.
 
     Parameters
     ----------
@@ -148,35 +150,37 @@ def _signed_area(rings: Floats, starts: Index, sizes: Index) -> Floats:
 
 
 def _split_touching(rings: Floats, starts: Index, owner: Index) -> tuple[Floats, Index, Index]:
-    """Split rings that visit a point twice, which OGC polygons may not."""
+    """Split rings that visit a point twice, which OGC polygons may not; leave out what has no area."""
     sizes = np.diff(starts, append=len(rings))
-    # Only corners of pixels, at integers, can be visited twice: other vertices lie on one side each.
-    whole = rings == np.floor(rings)
+    # Only corners of pixels, at integers, and the middles of cuts, at halves, can be visited twice:
+    # other vertices lie on one side each, or are passed together with such.
+    doubled = 2 * rings
+    whole = doubled == np.floor(doubled)
     corner = np.flatnonzero(whole[:, 0] & whole[:, 1])
     if len(corner) == 0:
         return rings, starts, owner
     ring = np.repeat(np.arange(len(starts)), sizes)[corner]
-    x, y = rings[corner].T.astype(np.int64)
+    x, y = doubled[corner].T.astype(np.int64)
     order = np.lexsort((x, y, ring))
-    touching = np.zeros(len(starts), bool)
+    touching = sizes < 3
     again = (np.diff(x[order]) == 0) & (np.diff(y[order]) == 0) & (np.diff(ring[order]) == 0)
     touching[ring[order][1:][again]] = True
     if not touching.any():
         return rings, starts, owner
     kept = np.repeat(~touching, sizes)
     loops: list[Floats] = []
-    owners: list[int] = []
+    looped: list[int] = []
     for number in np.flatnonzero(touching):
         parts = _loops(rings[starts[number] : starts[number] + sizes[number]])
         loops.extend(parts)
-        owners.extend([owner[number]] * len(parts))
-    lengths = np.concatenate([sizes[~touching], [len(loop) for loop in loops]])
-    begin = np.cumsum(lengths) - lengths
-    return np.concatenate([rings[kept], *loops]), begin, np.concatenate([owner[~touching], owners])
+        looped.extend([owner[number]] * len(parts))
+    lengths = np.append(sizes[~touching], np.array([len(loop) for loop in loops], np.int64))
+    owners = np.append(owner[~touching], np.array(looped, np.int64))
+    return np.concatenate([rings[kept], *loops]), np.cumsum(lengths) - lengths, owners
 
 
 def _loops(ring: Floats) -> Sequence[Floats]:
-    """Split one ring at every point that it visits twice."""
+    """Split one ring at every point that it visits twice, and leave out what it passes there and back."""
     loops: list[Floats] = []
     path: list[tuple[float, ...]] = []
     place: dict[tuple[float, ...], int] = {}
@@ -190,4 +194,4 @@ def _loops(ring: Floats) -> Sequence[Floats]:
         else:
             place[point] = len(path)
             path.append(point)
-    return [*loops, np.array(path)]
+    return [loop for loop in [*loops, np.array(path)] if len(loop) > 2]

@@ -7,7 +7,7 @@ row is the seam to the region above.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,29 @@ Index = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Labels = NDArray[np.signedinteger[Any]]
 """Class ids, 0 background, `INVALID`; bytes where the ids allow it."""
+
+
+RIGHT, BELOW = 1, 2
+"""Bits of `Samples.cuts`."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Cuts:
+    """Grid edges between two pixels of one class that belong to different objects.
+
+    Both sides may still turn out to be one object, connected elsewhere: the cut is then dropped.
+
+    Parameters
+    ----------
+    row, col : ndarray of int64, shape (n,)
+        Grid position of the upper or left pixel; one may be named twice.
+    below : ndarray of bool, shape (n,)
+        Whether the other pixel lies below, else to the right.
+    """
+
+    row: Index
+    col: Index
+    below: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,6 +69,8 @@ class Samples:
         That probability.
     level : float
         Threshold between two integers.
+    cuts : ndarray of uint8, shape (rows, cols), or None
+        Whether a sample is cut off from its `RIGHT` neighbour, or from that `BELOW`; None: none is.
     """
 
     row: int
@@ -56,6 +81,7 @@ class Samples:
     winner: NDArray[np.uint8]
     strongest: NDArray[np.uint16]
     level: float
+    cuts: NDArray[np.uint8] | None = None
 
     @property
     def stride(self) -> int:
@@ -67,6 +93,12 @@ class Samples:
         # Unlike numpy's divmod, its division by one number is vectorized.
         rows = index // self.stride
         return rows, index - rows * self.stride
+
+    def is_cut(self, index: Index, across: NDArray[np.bool_] | bool) -> NDArray[np.bool_]:
+        """Tell where there is a cut between samples and their right, else lower, neighbours."""
+        if self.cuts is None:
+            return np.zeros(len(index), bool)
+        return np.asarray(self.cuts.ravel().take(index) & np.where(across, RIGHT, BELOW) > 0)
 
     def leads(self, rows: Index, cols: Index, across: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Return by how much the first label leads the second one at either end of grid edges.
@@ -80,8 +112,8 @@ class Samples:
         rows, cols : ndarray of int64, shape (n,)
             Local place of the first, upper or left, samples.
         across : ndarray of bool, shape (n,)
-            Whether the other one lies to the right, else below. Both are valid; of a single class
-            their labels differ.
+            Whether the other one lies to the right, else below. Both are valid; their labels differ
+            unless there is a cut between them, which runs half-way.
         """
         pitch = self.window.width
         first = (rows + (self.row - self.window.row)) * pitch + (cols + (self.col - self.window.col))
@@ -89,6 +121,9 @@ class Samples:
         if len(self.values) == 1:
             probability = self.values.ravel()
             here, there = probability.take(first) - self.level, probability.take(second) - self.level
+            if self.cuts is not None:
+                cut = self.is_cut(rows * self.stride + cols, across)
+                here[cut] = there[cut] = 1.0
             return np.abs(here), -np.abs(there)
         index = rows * self.stride + cols
         labels = self.labels.ravel()
@@ -105,9 +140,15 @@ class Samples:
 
 
 def take_samples(
-    block: ProbabilityBlock, region: Window, grid_shape: tuple[int, int], rule: ClassRule
+    block: ProbabilityBlock,
+    region: Window,
+    grid_shape: tuple[int, int],
+    rule: ClassRule,
+    cuts: Cuts | None = None,
 ) -> Samples:
     """Label the pixel centres of a region and of the next row and column.
+
+    Cuts outside, or between pixels of different classes, are ignored.
 
     Raises
     ------
@@ -135,7 +176,23 @@ def take_samples(
     valid = block.valid[rows, cols]
     if not valid.all():
         np.copyto(target, INVALID, where=~valid)
-    return Samples(row, col, labels, block.window, values, winner, best, rule.level)
+    samples = Samples(row, col, labels, block.window, values, winner, best, rule.level)
+    return samples if cuts is None else replace(samples, cuts=_cuts_within(samples, cuts))
+
+
+def _cuts_within(samples: Samples, cuts: Cuts) -> NDArray[np.uint8] | None:
+    """Mark the cuts between samples of one class."""
+    labels, below = samples.labels, cuts.below.astype(np.int64)
+    row, col = cuts.row - samples.row, cuts.col - samples.col
+    inside = (row >= 0) & (col >= 0) & (row + below < labels.shape[0]) & (col + 1 - below < labels.shape[1])
+    row, col, below = row[inside], col[inside], below[inside]
+    same = (labels[row, col] > 0) & (labels[row, col] == labels[row + below, col + 1 - below])
+    if not same.any():
+        return None
+    marks = np.zeros(labels.shape, np.uint8)
+    for bit, chosen in ((RIGHT, same & (below == 0)), (BELOW, same & (below == 1))):
+        marks[row[chosen], col[chosen]] |= bit
+    return marks
 
 
 def _strongest(values: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:

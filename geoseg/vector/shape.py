@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.values import CERTAIN, GeoBox, LayerSchema
+from geoseg.values import GeoBox, LayerSchema
 from geoseg.vector.keys import place_keys
 from geoseg.vector.measure import largest_areas, measure
 from geoseg.vector.overlaps import choose_outlines, near_pairs, remove_overlaps
@@ -71,6 +71,8 @@ class ShapeRules:
         Smaller holes are closed: in square metres by `metres_per_pixel`.
     max_deviation_m : float or None
         How far an outline may lie from its regularized one in metres; None: none is regularized.
+    min_confidence : float
+        Polygons of lower mean probability are left out.
     """
 
     simplify_m: float = 0.0
@@ -78,6 +80,7 @@ class ShapeRules:
     metres_per_pixel: float = 1.0
     min_hole_m2: float = 0.0
     max_deviation_m: float | None = None
+    min_confidence: float = 0.0
 
     @property
     def reach(self) -> float:
@@ -190,7 +193,7 @@ def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: 
     Shapes
         Without pieces that are too small.
     """
-    pieces, polygons = _candidates(pieces, grid, rules.min_area_m2)
+    pieces, polygons = _candidates(pieces, grid, rules)
     pixel = rules.metres_per_pixel
     traced = shapely.normalize(close_holes(polygons, rules.min_hole_m2 / pixel**2))
     simple = _simplify(traced, rules.simplify_m / pixel, several=several)
@@ -301,12 +304,15 @@ def no_features(schema: LayerSchema) -> GeoDataFrame:
 
 
 def _candidates(
-    pieces: Sequence[Piece], grid: GeoBox, min_area_m2: float
+    pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules
 ) -> tuple[Sequence[Piece], NDArray[np.object_]]:
-    """Leave out pieces that are too small for certain, and return the others with their polygons.
+    """Leave out pieces of low confidence, or too small for certain; return the others with their polygons.
 
     Simplified or not, a polygon stays within its bounds. Of speckle nearly all pieces go here.
     """
+    if rules.min_confidence > 0:
+        pieces = [piece for piece in pieces if piece.evidence.confidence >= rules.min_confidence]
+    min_area_m2 = rules.min_area_m2
     polygons = np.array([piece.polygon for piece in pieces], dtype=object)
     if min_area_m2 <= 0 or len(polygons) == 0:
         return pieces, polygons
@@ -394,12 +400,11 @@ def _table(
     names = {info.id: info.name for info in schema.classes}
     evidence = [piece.evidence for piece in shapes.pieces]
     labels = [piece.label for piece in shapes.pieces]
-    pixels = np.array([e.pixels for e in evidence], np.float64)
     columns = (
         place_keys(polygons, grid),
         labels,
         [names[label] for label in labels],
-        np.array([e.probability_sum for e in evidence], np.float64) / pixels / CERTAIN,
+        [e.confidence for e in evidence],
         sizes[:, 0],
         sizes[:, 1],
         kind == REGULARIZED,

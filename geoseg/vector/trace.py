@@ -19,7 +19,7 @@ from geoseg.vector.changes import Runs, count, find_changes, find_runs
 from geoseg.vector.halfedges import HalfEdges, find_contacts, link, seam_keys
 from geoseg.vector.pieces import Arc, Evidence, OpenPiece, Piece, Pieces
 from geoseg.vector.rings import components, make_polygons
-from geoseg.vector.samples import Floats, Index, Samples, take_samples
+from geoseg.vector.samples import Cuts, Floats, Index, Samples, take_samples
 
 __all__ = ["Pieces", "trace"]
 
@@ -32,8 +32,9 @@ def trace(
     grid_shape: tuple[int, int],
     rule: ClassRule,
     outline: Outline = "smooth",
+    cuts: Cuts | None = None,
 ) -> Pieces:
-    """Trace the outlines of all classes in one region.
+    """Trace the outlines of all classes, or of their parts, in one region.
 
     Parameters
     ----------
@@ -49,20 +50,25 @@ def trace(
     outline : {"smooth", "pixel"}
         Where the interpolated probabilities cross, or along the exact edges of pixels. Pixels are
         connected over their edges, not their corners.
+    cuts : Cuts, optional
+        Where objects of a class are told apart; both sides of a seam need the same. Parts are what
+        is connected in spite of the cuts, and share the walls between them vertex by vertex.
 
     Returns
     -------
     Pieces
         In pixel coordinates (col, row).
     """
-    samples = take_samples(block, region, grid_shape, rule)
+    samples = take_samples(block, region, grid_shape, rule, cuts)
     smooth = outline == "smooth"
     changes = find_changes(samples)
     cells = cross_cells(samples, changes, smooth=smooth)
     edges = link(samples, cells)
     runs = find_runs(samples, changes)
     ring = _rings_before(samples, edges, runs)
-    piece = components(edges.rings + 1, (ring, _rings_behind(samples, edges, runs, ring)))
+    behind = _rings_behind(samples, edges, runs, ring)
+    slit, around = _slits(samples, cells, edges, runs, ring)
+    piece = components(edges.rings + 1, (np.append(ring, slit), np.append(behind, around)))
     owner = piece[ring]
     evidence = count(samples, runs, owner, block, grid_shape)
     labels = np.zeros(len(evidence), np.int64)
@@ -100,6 +106,20 @@ def _rings_behind(samples: Samples, edges: HalfEdges, runs: Runs, before: Index)
     return ring
 
 
+def _slits(
+    samples: Samples, cells: Cells, edges: HalfEdges, runs: Runs, before: Index
+) -> tuple[Index, Index]:
+    """Return the rings round cuts that end no run, level ones inside a part, and a ring of the same part."""
+    if samples.cuts is None:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    loose = np.setdiff1d(edges.ring, before)
+    first = np.unique(edges.ring, return_index=True)[1][loose]
+    cell, side = np.divmod(edges.owner[first], 4)
+    corner = cells.index[cell] + np.array([0, 1, samples.stride + 1, samples.stride])[side]
+    run = np.searchsorted(runs.row * samples.stride + runs.first, corner, side="right") - 1
+    return loose, before[run]
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class _Chains:
     """Rings, and arcs between seams, in the order of the pieces they bound.
@@ -129,9 +149,10 @@ def _chains(samples: Samples, cells: Cells, edges: HalfEdges, piece: Index, *, s
     begin, end = np.full(len(first), -1), np.full(len(first), -1)
     begun, ended = np.flatnonzero(edges.starts[heads]), np.flatnonzero(edges.ends[tails])
     cell, side = np.divmod(edges.owner[heads[begun]], 4)
-    begin[begun] = seam_keys(samples, cells.index[cell], side)
+    begin[begun] = seam_keys(samples, cells.index[cell], side, begins=True)
     cell = edges.owner[tails[ended]] // 4
-    end[ended] = seam_keys(samples, cells.index[cell], edges.goal[tails[ended]].astype(np.int64))
+    goal = edges.goal[tails[ended]].astype(np.int64)
+    end[ended] = seam_keys(samples, cells.index[cell], goal, begins=False)
     starts = np.append(offsets[first], len(vertices))
     return _Chains(vertices, starts, piece[ring[first]], begin, end)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from geoseg.backends.base import PointwisePredictor, ReferencePredictor
 from geoseg.prediction.resources import Resources
+from geoseg.vector.split import SplitRule
 from tests.plans import ArrayReader, Outcome, make_test_plan, run_to_arrays
 from tests.strategies import tapers
 
@@ -55,6 +56,7 @@ def key(outcome: Outcome) -> Counter[tuple[object, ...]]:
     batches=st.tuples(st.integers(1, 3), st.integers(4, 9)),
     threads=st.integers(1, 4),
     margin=st.integers(1, 5),
+    split=st.sampled_from([None, SplitRule(0.02, 4), SplitRule(0.1, 12)]),
     span=st.sampled_from([1, 3, 256]),
 )
 def test_no_block_batch_thread_or_margin_changes_a_bit(
@@ -70,9 +72,12 @@ def test_no_block_batch_thread_or_margin_changes_a_bit(
     batches: tuple[int, int],
     threads: int,
     margin: int,
+    split: SplitRule | None,
     span: int,
 ) -> None:
     reader = picture(shape, seed, holes=holes)
+    margin = min(margin, (tile - int(tile * share) - 1) // 2)
+    split = split if margin >= 2 else None
 
     def run(block: int, batch: int, workers: int, margin: int) -> Outcome:
         plan = make_test_plan(
@@ -83,15 +88,18 @@ def test_no_block_batch_thread_or_margin_changes_a_bit(
             taper=taper,
             channels=channels,
             outline=outline,
-            margin=min(margin, (tile - int(tile * share) - 1) // 2),
+            margin=margin,
+            split=split,
         )
         resources = Resources(workers, workers + 1, batch)
         return run_to_arrays(plan, reader, ReferencePredictor(channels), batch=batch, resources=resources)
 
+    # What is looked at beyond a region changes nothing but what is split.
+    widths = (1, margin) if split is None else (margin, margin)
     with patch("geoseg.prediction.schedulers.SPAN", span):
         outcomes = [
             run(block, batch, workers, width)
-            for block, batch, workers, width in zip(blocks, batches, (1, threads), (1, margin), strict=True)
+            for block, batch, workers, width in zip(blocks, batches, (1, threads), widths, strict=True)
         ]
     first, second = outcomes
     assert (first.values == second.values).all()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from geoseg.values import ClassRule, ProbabilityBlock, Window
 from geoseg.vector.join import Joiner
 from geoseg.vector.pieces import Piece
+from geoseg.vector.samples import Cuts
 from geoseg.vector.trace import Outline, trace
 
 
@@ -21,6 +22,7 @@ class Field:
     values: NDArray[np.uint16]
     valid: NDArray[np.bool_]
     rule: ClassRule
+    cuts: Cuts | None = None
 
     @property
     def window(self) -> Window:
@@ -39,7 +41,9 @@ def building(probability: NDArray[np.floating], valid: NDArray[np.bool_] | None 
 
 def whole(field: Field, outline: Outline) -> list[Piece]:
     joiner = Joiner(field.valid.shape)
-    pieces = joiner.add(trace(field.cut(field.window), field.window, field.valid.shape, field.rule, outline))
+    pieces = joiner.add(
+        trace(field.cut(field.window), field.window, field.valid.shape, field.rule, outline, field.cuts)
+    )
     joiner.finish()
     return pieces
 
@@ -61,7 +65,7 @@ def streamed(
     for region in regions:
         around = Window(region.row - 1, region.col - 1, region.height + 3, region.width + 3)
         block = field.cut(around.intersection(field.window))
-        pieces += joiner.add(trace(block, region, (height, width), field.rule, outline))
+        pieces += joiner.add(trace(block, region, (height, width), field.rule, outline, field.cuts))
     joiner.finish()
     return pieces
 
