@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,13 @@ class Summary:
         All scenes that the sources name.
     before : int
         Of them, those that had come to an end before this run.
+    left_out : mapping of str to int
+        How many of those that the sources name are not meant, by reason.
     """
 
     results: tuple[Result, ...]
     before: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def counts(self) -> Counter[str]:
@@ -134,7 +137,7 @@ def run_batch(
                 manifest.write_status({"running": False}, now=True)
         names = {entry.name for entry in entries}
         results = tuple(result for result in manifest.results() if result.name in names)
-    return Summary(results, len(entries) - len(todo))
+    return Summary(results, len(entries) - len(todo), scenes.left_out)
 
 
 def select_scenes(

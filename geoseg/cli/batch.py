@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from geoseg.archive.options import BatchOptions, MergeOptions, SelectOptions
+from geoseg.cli.events import EventLines, progress_option
 from geoseg.cli.options import options_of
 from geoseg.prediction.options import PredictOptions
 
@@ -48,6 +49,7 @@ NOT_HERE = ("bbox", "overwrite", "resume")
     help="Show how far an archive is, and what failed; nothing is done.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line a scene on stdout.")
+@progress_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
 def batch(
@@ -56,6 +58,7 @@ def batch(
     dry_run: bool,
     status: Path | None,
     as_json: bool,
+    progress: str,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -86,13 +89,14 @@ def batch(
     run = BatchOptions(**{name: options.pop(name) for name in BatchOptions.model_fields})
     select = SelectOptions(**{name: options.pop(name) for name in SelectOptions.model_fields})
     chosen = PredictOptions(**options)
+    lines = EventLines() if progress == "json" and not quiet else None
     if dry_run:
-        return preview_scenes(sources, out, chosen, run, select, as_json=as_json, quiet=quiet)
+        return preview_scenes(sources, out, chosen, run, select, lines, as_json=as_json, quiet=quiet)
     code = 0
     if sources:
-        code = run_scenes(sources, out, chosen, run, select, as_json=as_json, quiet=quiet)
+        code = run_scenes(sources, out, chosen, run, select, lines, as_json=as_json, quiet=quiet)
     if merging.merge:
-        code = max(code, merge_results(out, merging, chosen.model, quiet=quiet))
+        code = max(code, merge_results(out, merging, chosen.model, lines, quiet=quiet))
     return code
 
 
@@ -102,6 +106,7 @@ def run_scenes(
     options: PredictOptions,
     run: BatchOptions,
     select: SelectOptions,
+    lines: EventLines | None,
     *,
     as_json: bool,
     quiet: bool,
@@ -110,9 +115,11 @@ def run_scenes(
     from geoseg.archive.run import run_batch
     from geoseg.cli.batch_display import BatchDisplay, summarize
 
-    with BatchDisplay(quiet=quiet) as display:
+    with lines or BatchDisplay(quiet=quiet) as display:
         summary = run_batch(sources, out, options, run, select, on_event=display)
-    if not quiet:
+    if lines:
+        lines.summarize(summary)
+    elif not quiet:
         summarize(summary, out)
     if as_json:
         for result in summary.results:
@@ -126,6 +133,7 @@ def preview_scenes(
     options: PredictOptions,
     run: BatchOptions,
     select: SelectOptions,
+    lines: EventLines | None,
     *,
     as_json: bool,
     quiet: bool,
@@ -134,19 +142,23 @@ def preview_scenes(
     from geoseg.archive.preview import preview
     from geoseg.cli.batch_display import BatchDisplay, show_preview
 
-    with BatchDisplay(quiet=quiet) as display:
+    with lines or BatchDisplay(quiet=quiet) as display:
         seen = preview(sources, out, options, run, select, on_event=display)
     return show_preview(seen, as_json=as_json)
 
 
-def merge_results(out: Path, options: MergeOptions, model: str, *, quiet: bool) -> int:
+def merge_results(
+    out: Path, options: MergeOptions, model: str, lines: EventLines | None, *, quiet: bool
+) -> int:
     """Merge the results of an archive, say what came of it, and return the exit code."""
     from geoseg.archive.merge import merge
     from geoseg.cli.batch_display import summarize_merged
     from geoseg.cli.progress import StepDisplay
 
-    with StepDisplay("merging", quiet=quiet) as steps:
+    with lines or StepDisplay("merging", quiet=quiet) as steps:
         merged = merge(out, options, model, steps)
-    if not quiet:
+    if lines:
+        lines.summarize(merged)
+    elif not quiet:
         summarize_merged(merged)
     return merged.exit_code

@@ -81,6 +81,8 @@ def summarize(summary: Summary, out: Path) -> None:
     states = ", ".join(f"{summary.counts[state]:,} {state}" for state in STATES if summary.counts.get(state))
     before = f" ({summary.before:,} of them before this run)" if summary.before else ""
     click.echo(f"scenes     {states}{before}", err=True)
+    if summary.left_out:
+        click.echo(f"left out   {', '.join(f'{n:,} {why}' for why, n in summary.left_out.items())}", err=True)
     click.echo(f"results    {out}", err=True)
     _print_troubles([(one.name, one.state, one.reason) for one in summary.troubles], err=True)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from geoseg.cli.events import EventLines, progress_option
 from geoseg.cli.options import one_scene, options_of
 from geoseg.prediction.options import PredictOptions
 
@@ -24,9 +25,10 @@ from geoseg.prediction.options import PredictOptions
 )
 @options_of(PredictOptions)
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
+@progress_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
-def predict(scene: str, out: Path, as_json: bool, quiet: bool, **options: Any) -> int:
+def predict(scene: str, out: Path, as_json: bool, progress: str, quiet: bool, **options: Any) -> int:
     """Segment SCENE and write georeferenced polygons.
 
     SCENE is a GeoTIFF or one of the other rasters of plain pixels that GDAL reads: a file, or a URL that you
@@ -38,15 +40,25 @@ def predict(scene: str, out: Path, as_json: bool, quiet: bool, **options: Any) -
       geoseg predict scene.tif --out roofs.parquet --aoi district.gpkg --threshold 0.4
       geoseg predict scene.tif --out land.gpkg --model models/mine --raster land.tif
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
-    return predict_file(scene, out, PredictOptions(**options), as_json=as_json, quiet=quiet)
+    chosen = PredictOptions(**options)
+    return predict_file(scene, out, chosen, as_json=as_json, quiet=quiet, progress=progress)
 
 
-def predict_file(scene: str, out: Path, options: PredictOptions, *, as_json: bool, quiet: bool) -> int:
+def predict_file(
+    scene: str,
+    out: Path,
+    options: PredictOptions,
+    *,
+    as_json: bool,
+    quiet: bool,
+    progress: str = "auto",
+) -> int:
     """Predict one scene, show how it goes, and return the exit code."""
     from geoseg.cli.progress import ProgressDisplay
     from geoseg.prediction.session import predict_scene
 
-    with ProgressDisplay(quiet=quiet) as display:
+    shown = EventLines() if progress == "json" and not quiet else ProgressDisplay(quiet=quiet)
+    with shown as display:
         report = predict_scene(scene, out, options, on_event=display)
     if not quiet:
         display.summarize(report)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from geoseg.cli.events import EventLines, progress_option
+
 if TYPE_CHECKING:
     from geoseg.training.recipe import Recipe
 
@@ -111,6 +113,7 @@ def _override_options(command: F) -> F:
 )
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the measured figures on stdout.")
+@progress_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
 def train(
@@ -119,6 +122,7 @@ def train(
     resume: bool,
     overwrite: bool,
     as_json: bool,
+    progress: str,
     quiet: bool,
     **flags: Any,
 ) -> int:
@@ -139,10 +143,14 @@ def train(
 
     require_packages()
     checked = _recipe(recipe, out, flags)
-    return train_by(checked, resume=resume, overwrite=overwrite, as_json=as_json, quiet=quiet)
+    return train_by(
+        checked, resume=resume, overwrite=overwrite, as_json=as_json, quiet=quiet, progress=progress
+    )
 
 
-def train_by(checked: Recipe, *, resume: bool, overwrite: bool, as_json: bool, quiet: bool) -> int:
+def train_by(
+    checked: Recipe, *, resume: bool, overwrite: bool, as_json: bool, quiet: bool, progress: str = "auto"
+) -> int:
     """Train what a recipe says and return the exit code."""
     from geoseg.cli.training_progress import TrainingDisplay
     from geoseg.training import require_packages
@@ -150,7 +158,9 @@ def train_by(checked: Recipe, *, resume: bool, overwrite: bool, as_json: bool, q
     require_packages()
     from geoseg.training.run import is_first_process, train_model
 
-    with TrainingDisplay(checked, quiet=quiet or not is_first_process()) as display:
+    quiet = quiet or not is_first_process()
+    shown = EventLines() if progress == "json" and not quiet else TrainingDisplay(checked, quiet=quiet)
+    with shown as display:
         bundle = train_model(checked, resume=resume, overwrite=overwrite, on_event=display)
     figures = bundle.document.properties.accuracy
     if not quiet:
