@@ -56,7 +56,7 @@ def start_and_wait_for_records(
 
 
 def features(path: Path) -> set[tuple[object, ...]]:
-    table = pyogrio.read_dataframe(path, layer=0)
+    table = pyogrio.read_dataframe(path, layer=0).fillna({"deviation_m": -1.0})  # a NaN equals nothing
     return {(*row[:-1], row[-1].normalize().wkb) for row in table.itertuples(index=False)}
 
 
