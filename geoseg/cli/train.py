@@ -62,7 +62,9 @@ def _override_options(command: F) -> F:
     metavar="FOLDER|CSV",
     help="Chips: images/ and masks/, or an index.csv.",
 )
-@click.option("--out", "-o", type=_FILE, metavar="FOLDER", help="Model folder to write.")
+@click.option(
+    "--out", "-o", type=_FILE, metavar="FOLDER", help="Model folder to write; missing folders are made."
+)
 @click.option("--class-attribute", metavar="NAME", help="Attribute of the polygons that holds their class.")
 @click.option(
     "--class", "classes", multiple=True, metavar="NAME", help="A class; by default all, or building."

@@ -137,15 +137,15 @@ def why_not(name: str, head: bytes) -> str:
 def why_no_folder(name: str) -> str:
     """Say how to make a raster of the images in a folder, which is none itself.
 
-    >>> why_no_folder("tiles/")
-    'is a folder; make a VRT of its images beside it: gdalbuildvrt tiles.vrt tiles/*.tif'
+    >>> why_no_folder("t/")
+    'is a folder, as geoseg batch takes it; make a VRT of its images beside it: gdalbuildvrt t.vrt t/*.tif'
     """
     if PurePath(name).suffix.lower() == ".safe":
         bands = "$(find {name} -name '*_B0[432]*.jp2' | sort -r)"
         return "is a folder of bands (SAFE); make a VRT of those of one size beside it: " + _filled(
             f"gdalbuildvrt -separate {{vrt}} {bands}", name
         )
-    return "is a folder; make a VRT of its images beside it: " + _filled(
+    return "is a folder, as geoseg batch takes it; make a VRT of its images beside it: " + _filled(
         "gdalbuildvrt {vrt} {name}/*.tif", name
     )
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg import errors
+from geoseg import errors, options
 from geoseg.errors import InvalidOption
-from geoseg.evaluation import options
 from geoseg.labels import classes, footprints
 from geoseg.labels.classes import UNKNOWN, ClassTable, translate
 from geoseg.metrics import objects, outlines, pixels

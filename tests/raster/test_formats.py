@@ -221,7 +221,10 @@ def test_files_are_named_as_what_they_are(tmp_path, monkeypatch, name, content, 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("tiles", "is a folder; make a VRT of its images beside it: gdalbuildvrt tiles.vrt tiles/*.tif"),
+        (
+            "tiles",
+            "geoseg batch takes it; make a VRT of its images beside it: gdalbuildvrt tiles.vrt tiles/*.tif",
+        ),
         ("S2.SAFE", "gdalbuildvrt -separate S2.vrt $(find S2.SAFE -name '*_B0[432]*.jp2' | sort -r)"),
         (".", "is a folder"),
         ("/", "is a folder"),
