@@ -155,12 +155,12 @@ def parse_classes(text: str | None) -> dict[int, str]:
 
 
 def flag(name: str) -> str:
-    """Return how the command line spells a field.
+    """Return how the command line spells a field (``class_`` is ``--class``).
 
     >>> flag("min_area")
     '--min-area'
     """
-    return f"--{name.replace('_', '-')}"
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 @contextlib.contextmanager

@@ -1,25 +1,47 @@
 """What holds for all tests: no test decides by a stopwatch, or writes to the user's cache."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+EXAMPLES = {"quick": 0.1, "geoseg": 1, "long": 10}
+"""Hypothesis profile: how many times the examples that a test names, or else 100, it draws."""
+
+QUICK = "not slow"
+FEWEST = 3
+
 settings.register_profile("geoseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("long", settings.get_profile("geoseg"), max_examples=1000)
+for profile, factor in EXAMPLES.items():
+    settings.register_profile(profile, settings.get_profile("geoseg"), max_examples=int(100 * factor))
 settings.load_profile("geoseg")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--hypothesis-profile long``, tests that name a number of examples get ten times as many."""
-    if config.getoption("--hypothesis-profile") != "long":
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw few examples in the quick set, unless a profile is named."""
+    if config.option.markexpr == QUICK and not config.getoption("--hypothesis-profile"):
+        settings.load_profile("quick")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import, in the quick set, a module that is slow as a whole."""
+    if config.option.markexpr != QUICK or collection_path.suffix != ".py":
+        return None
+    return "\npytestmark = pytest.mark.slow" in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests that name a number of examples follow the profile too."""
+    factor = EXAMPLES.get(settings.get_current_profile_name(), 1)
+    if factor == 1:
         return
     name = "_hypothesis_internal_use_settings"
-    tests = {getattr(item, "obj", None) for item in items}
-    for test in tests:
+    for test in {getattr(item, "obj", None) for item in items}:
         chosen = getattr(test, name, None)
         if chosen is not None and chosen.max_examples != settings.default.max_examples:
-            setattr(test, name, settings(chosen, max_examples=10 * chosen.max_examples))
+            count = max(FEWEST, int(factor * chosen.max_examples))
+            setattr(test, name, settings(chosen, max_examples=count))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,8 @@ import shapely
 from rasterio.enums import Compression, MaskFlags
 from scenery import World
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).resolve().parents[1] / "sample_data"
 
 

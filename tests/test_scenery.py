@@ -12,6 +12,8 @@ from scenery.canvas import Sun, blur, shadow, smooth_noise
 
 from geoseg.errors import InvalidOption
 
+pytestmark = pytest.mark.slow
+
 
 def centres_inside(world: World) -> np.ndarray:
     """Return which pixel centres lie in a footprint, by geometry alone."""

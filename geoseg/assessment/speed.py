@@ -1,6 +1,6 @@
 """How fast a model is here in each precision, and whether the rule of ``--precision auto`` is the fastest.
 
-No run times anything to decide on its bits; whoever wants the fastest precision asks here and types it.
+A run times nothing to choose its precision. To use the fastest one, measure it here and type it.
 Where a CPU has AMX units, a U-Net of depthwise convolutions ran in INT8 at 0.8 times its speed in bf16,
 one with a ResNet-34 at 2.7 times: no rule over instruction sets can tell.
 """

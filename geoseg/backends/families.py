@@ -8,8 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
-from geoseg.errors import InvalidModel, InvalidOption, suggest
+from geoseg.errors import InvalidModel, InvalidOption, MissingExtra, suggest
 
 _PROBE = (64, 96)
 """Rows and cols that every network must take: geoseg's tiles are multiples of 32."""
@@ -95,7 +98,7 @@ def find_family(arch: str) -> Family:
     """
     name = arch.lower().translate(str.maketrans("", "", "-_ ")).replace("plus", "+")
     if name not in FAMILIES:
-        raise InvalidOption(f"--arch {arch}: no such architecture; {suggest(name, FAMILIES)}")
+        raise InvalidOption(f"{arch}: no such architecture; {suggest(name, FAMILIES)}")
     return FAMILIES[name]
 
 
@@ -107,18 +110,43 @@ def find_encoder(name: str) -> str:
     InvalidOption
         If neither timm nor segmentation-models-pytorch has it; the nearest name is given.
     """
-    import segmentation_models_pytorch as smp
-    import timm
-
     bare = name.removeprefix("tu-")
-    if re.fullmatch(r"[\w.-]+", bare) and timm.is_model(bare):
+    timms, smps = encoder_names()
+    if re.fullmatch(r"[\w.-]+", bare) and bare.partition(".")[0] in timms:
         return f"tu-{bare}"
-    own = smp.encoders.get_encoder_names()
-    if name in own:
+    if name in smps:
         return name
-    near = suggest(bare, [*timm.list_models(), *own])
+    near = suggest(bare, sorted(timms | smps))
     hint = near if near.startswith("did") else "timm.list_models() names them"
-    raise InvalidOption(f"--encoder {name}: no such encoder; {hint}")
+    raise InvalidOption(f"{name}: no such encoder; {hint}")
+
+
+@cache
+def encoder_names() -> tuple[frozenset[str], frozenset[str]]:
+    """Return the encoders of timm and of segmentation-models-pytorch, by name.
+
+    They are read off the packages' sources, as importing these takes seconds.
+
+    Raises
+    ------
+    MissingExtra
+        If they are not installed.
+    """
+    patterns = {
+        "timm": ("models", r"^@register_model\s+def (\w+)|^ +'([\w.]+)': '[\w.]+'"),  # and names of old
+        "segmentation_models_pytorch": ("encoders", r'^    "([\w.-]+)": ?\{'),
+    }
+    found = []
+    for package, (folder, pattern) in patterns.items():
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise MissingExtra("choosing an encoder", "torch")
+        sources = (Path(spec.origin).parent / folder).rglob("*.py")
+        text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+        found.append(
+            frozenset("".join(match.groups("")) for match in re.finditer(pattern, text, re.MULTILINE))
+        )
+    return found[0], found[1]
 
 
 def _try(config: Mapping[str, object], arch: str, encoder: str) -> None:
@@ -139,6 +167,6 @@ def _try(config: Mapping[str, object], arch: str, encoder: str) -> None:
         reason = " ".join(str(error).split())[:200].rstrip(".")
     if reason:
         raise InvalidOption(
-            f"--arch {arch} --encoder {encoder}: do not go together: {reason}; "
+            f"architecture {arch} and encoder {encoder}: do not go together: {reason}; "
             "take an encoder with features at strides 4 to 32 and tiles of any size, such as resnet18"
         )

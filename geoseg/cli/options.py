@@ -69,9 +69,13 @@ def _decorator(name: str, field: Any) -> Callable[[F], F]:
     if field.annotation in {bool, bool | None}:
         spelling = flag(name) if field.default is False else f"{flag(name)}/--no-{flag(name)[2:]}"
         return click.option(spelling, is_flag=True, **shared)
+    metavar = next((part.text for part in field.metadata if isinstance(part, Metavar)), "TEXT")
+    if field.default == ():  # given once or more often
+        return click.option(
+            flag(name), name, type=_AsTyped(), multiple=True, metavar=metavar, help=shared["help"]
+        )
     if typing.get_origin(field.annotation) is Literal:
         return click.option(flag(name), type=click.Choice(typing.get_args(field.annotation)), **shared)
-    metavar = next((part.text for part in field.metadata if isinstance(part, Metavar)), "TEXT")
     alone = next((part.value for part in field.metadata if isinstance(part, Alone)), None)
     if alone is not None:
         metavar = f"[{metavar}]"

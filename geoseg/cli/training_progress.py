@@ -54,7 +54,7 @@ class TrainingDisplay:
             for note in event.notes:
                 click.echo(f"geoseg: {note}", err=True)
             if event.step:
-                click.echo(f"geoseg: going on after step {event.step}", err=True)
+                click.echo(f"geoseg: resuming after step {event.step}", err=True)
             self._begin()
         elif isinstance(event, Noted):
             self._stop()

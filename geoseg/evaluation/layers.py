@@ -11,22 +11,18 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
 from geoseg.evaluation.options import EvaluateOptions
-from geoseg.evaluation.probabilities import ProbabilityMap
+from geoseg.evaluation.probabilities import ProbabilityMap, holds_probabilities, probability_map
 from geoseg.labels.classes import UNKNOWN, ClassTable, Ids, text_of
-from geoseg.labels.files import is_vector
 from geoseg.labels.footprints import burn
 from geoseg.labels.masks import Mask, check_placeable, open_labels, open_mask
 from geoseg.labels.places import box_of
-from geoseg.labels.polygons import Polygons, read_polygons
+from geoseg.labels.polygons import Polygons, is_vector, read_polygons
 from geoseg.options import parse_classes, parse_pairs
 from geoseg.raster.facts import read_facts
 from geoseg.values import ClassInfo, GeoBox, Window
 
 if TYPE_CHECKING:
     from geoseg.raster.describe import SceneInfo
-
-DEFAULT_THRESHOLD = 0.5
-"""Of probabilities of which neither the user nor their file says which threshold is meant."""
 
 Labels = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """Class ids, 0 for the background, and what is known."""
@@ -181,7 +177,7 @@ def _named_by(prediction: Polygons | SceneInfo) -> dict[int, str]:
         table, _ = ClassTable(()).extended([] if values is None else values)
         return {info.id: info.name for info in table.classes}
     facts = read_facts(prediction)
-    if not _holds_probabilities(prediction):
+    if not holds_probabilities(prediction):
         return dict(facts.names)
     numbers = facts.band_ids or tuple(range(1, len(prediction.bands) + 1))
     return {
@@ -249,8 +245,8 @@ def prediction_layer(
     """
     pairs = parse_pairs(options.prediction_values, "--prediction-values")
     if not isinstance(prediction, Polygons):
-        if _holds_probabilities(prediction):
-            found = _probability_map(prediction, sources.prediction, table, grid, sources.threshold)
+        if holds_probabilities(prediction):
+            found = probability_map(prediction, sources.prediction, table, grid, sources.threshold)
             if sources.threshold is None:
                 notes.append(
                     f"{found.name}: classes begin at a probability of {found.threshold:g} (--threshold)"
@@ -332,34 +328,9 @@ def probabilities(
     """
     if sources.probability is not None:
         raster = open_labels(sources.probability)
-        if not _holds_probabilities(raster):
+        if not holds_probabilities(raster):
             raise InvalidOption(f"{sources.probability}: is a class map, which holds no probabilities")
-        return _probability_map(raster, sources.probability, table, grid, sources.threshold)
-    if not isinstance(prediction, Polygons) and _holds_probabilities(prediction):
-        return _probability_map(prediction, sources.prediction, table, grid, sources.threshold)
+        return probability_map(raster, sources.probability, table, grid, sources.threshold)
+    if not isinstance(prediction, Polygons) and holds_probabilities(prediction):
+        return probability_map(prediction, sources.prediction, table, grid, sources.threshold)
     return None
-
-
-def _probability_map(
-    raster: SceneInfo, name: str, table: ClassTable, grid: GeoBox, threshold: float | None
-) -> ProbabilityMap:
-    """Assign bands to classes: by the id in the band's metadata, by the band's name, else in order."""
-    if len(raster.bands) > len(table.ids):
-        raise InvalidOption(
-            f"{name}: has {len(raster.bands)} bands for {len(table.ids)} classes ({table.text})"
-        )
-    facts = read_facts(raster)
-    by_name = [table.find(band.description) if band.description else None for band in raster.bands]
-    named = tuple(found for found in by_name if found is not None and found > 0)
-    ids = table.ids[: len(raster.bands)]
-    for known in (named, facts.band_ids):
-        if len(set(known)) == len(raster.bands) and set(known) <= set(table.ids):
-            ids = known
-    given = (value for value in (threshold, facts.threshold) if value is not None)
-    chosen = next(given, DEFAULT_THRESHOLD)
-    check_placeable(raster.geobox, grid, name, "what it is compared with")
-    return ProbabilityMap(raster, grid, name, ids, chosen)
-
-
-def _holds_probabilities(raster: SceneInfo) -> bool:
-    return all(band.read_dtype.startswith("float") for band in raster.bands)

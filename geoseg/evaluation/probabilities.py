@@ -9,13 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.labels.masks import read_nearest
+from geoseg.labels.classes import ClassTable
+from geoseg.labels.masks import check_placeable, read_nearest
 from geoseg.labels.places import box_of
 from geoseg.metrics.calibration import to_levels
+from geoseg.raster.facts import read_facts
 from geoseg.values import GeoBox, Window
 
 if TYPE_CHECKING:
     from geoseg.raster.describe import SceneInfo
+
+DEFAULT_THRESHOLD = 0.5
+"""Of probabilities of which neither the user nor their file says which threshold is meant."""
 
 _ROUNDING = 1e-6
 
@@ -70,3 +75,47 @@ class ProbabilityMap:
         if probability.size and not (probability.min() >= -_ROUNDING and probability.max() <= 1 + _ROUNDING):
             raise InvalidOption(f"{self.name}: holds values outside 0 … 1, which are no probabilities")
         return probability, known
+
+
+def probability_map(
+    raster: SceneInfo, name: str, table: ClassTable, grid: GeoBox, threshold: float | None
+) -> ProbabilityMap:
+    """Return a raster of probabilities over the grid.
+
+    A band is of the class that its name says, else that its metadata says, else they come in order.
+
+    Parameters
+    ----------
+    raster : SceneInfo
+    name : str
+        Of the file, for messages.
+    table : ClassTable
+    grid : GeoBox
+    threshold : float or None
+        None: what the raster says, else `DEFAULT_THRESHOLD`.
+
+    Raises
+    ------
+    InvalidOption
+        If it has more bands than there are classes, or cannot be placed on the grid.
+    """
+    if len(raster.bands) > len(table.ids):
+        raise InvalidOption(
+            f"{name}: has {len(raster.bands)} bands for {len(table.ids)} classes ({table.text})"
+        )
+    facts = read_facts(raster)
+    by_name = [table.find(band.description) if band.description else None for band in raster.bands]
+    named = tuple(found for found in by_name if found is not None and found > 0)
+    ids = table.ids[: len(raster.bands)]
+    for known in (named, facts.band_ids):
+        if len(set(known)) == len(raster.bands) and set(known) <= set(table.ids):
+            ids = known
+    given = (value for value in (threshold, facts.threshold) if value is not None)
+    chosen = next(given, DEFAULT_THRESHOLD)
+    check_placeable(raster.geobox, grid, name, "what it is compared with")
+    return ProbabilityMap(raster, grid, name, ids, chosen)
+
+
+def holds_probabilities(raster: SceneInfo) -> bool:
+    """Return whether a raster holds probabilities: floating-point numbers, or bytes with a scale."""
+    return all(band.read_dtype.startswith("float") for band in raster.bands)

@@ -2,7 +2,7 @@
 
 ::
 
-    classes.py     ClassTable: from names, ids and values to class ids      files.py   polygons or a mask?
+    classes.py     ClassTable: from names, ids and values to class ids
     polygons.py    the polygons of a vector file, placed on any grid        masks.py   a raster of classes
     footprints.py  polygons burnt into pixels                               places.py  where things lie
 

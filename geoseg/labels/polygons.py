@@ -15,13 +15,17 @@ from geoseg.errors import InvalidOption, suggest
 from geoseg.labels.classes import ClassTable, Ids
 from geoseg.labels.footprints import Footprints
 from geoseg.labels.places import extent_in_degrees, outline_in, outline_in_degrees
+from geoseg.raster.drivers import HEAD, driver_of, remote_uri
 from geoseg.values import GeoBox
 from geoseg.vectorfiles.crs import without_crs
+from geoseg.vectorfiles.formats import FORMATS, format_of
 from geoseg.vectorfiles.layers import polygons_of, read_layer, repair
 from geoseg.vectorfiles.placing import check_degrees, extents, place_in_pixels
 
 if TYPE_CHECKING:
     import pyproj
+
+_SUFFIXES = {suffix for one in FORMATS for suffix in one.suffixes}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -248,3 +252,20 @@ def need_polygons(polygons: Polygons) -> Polygons:
     if not len(polygons.parts):
         raise InvalidOption(f"{polygons.name}: holds no polygons with an area")
     return polygons
+
+
+def is_vector(path: str | Path) -> bool:
+    """Tell whether a file is taken for a vector file: by its first bytes, else by its name.
+
+    A URL is a raster, since vector files are read from disk only. What neither tells is taken for a
+    raster, whose reader says what is wrong with it.
+    """
+    if remote_uri(str(path)):
+        return False
+    named = Path(path).suffix.lower() in _SUFFIXES
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return named
+    return format_of(head) is not None or (named and driver_of(head) is None)

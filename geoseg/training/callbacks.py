@@ -33,7 +33,7 @@ class Watch(lightning.Callback):  # type: ignore[misc]  # lightning is not follo
         self._recent: list[float] = []
 
     def on_train_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
-        """Forget steps that will be done again."""
+        """Remove the rows of steps that will be done again."""
         if trainer.is_global_zero:
             keep_rows(self._table, trainer.global_step)
 
@@ -99,7 +99,7 @@ class Validation(lightning.Callback):  # type: ignore[misc]  # lightning is not 
         self.best = -math.inf
 
     def on_train_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
-        """Forget validations that will be done again."""
+        """Remove the rows of validations that will be done again."""
         if trainer.is_global_zero:
             keep_rows(self._folder / "validation.csv", trainer.global_step)
 

@@ -60,7 +60,7 @@ def train(
     start : Start
         The network with its first weights; trained in place.
     resume : bool
-        Go on from the run's last checkpoint, if there is one.
+        Resume from the run's last checkpoint, if there is one.
     on_event : callable
         Told what happens.
 

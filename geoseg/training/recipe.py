@@ -13,17 +13,49 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
+from geoseg.backends.families import find_encoder, find_family
 from geoseg.errors import InvalidOption, suggest
 from geoseg.models.document import MODEL_NAME
 from geoseg.recipefiles import below, expand, merged, read_layers
-from geoseg.training.data.spec import Blocks, DataSpec, Draws, Section, ValidationSpec
+from geoseg.training.data.spec import Blocks, DataSpec, Draws, Positive, Section, Share, ValidationSpec
 
 LOSSES = ("ce", "bce", "dice", "focal", "lovasz")
 """Terms of a loss; ce and bce are the same."""
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=2**31)]
+Optimizer = Literal["adamw", "adam", "radam", "nadam", "sgd"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def _checked(check: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a validator that leaves a name as it is written once `check` has found it."""
+
+    def name(name: str) -> str:
+        check(name)
+        return name
+
+    return name
+
+
+def _terms(name: str) -> None:
+    for part in name.lower().split("+"):
+        if part not in LOSSES:
+            raise ValueError(f"{part!r} is no term of a loss; {suggest(part, LOSSES)}; join terms with +")
+
+
+def _name(name: str) -> None:
+    if not re.fullmatch(MODEL_NAME, name):
+        raise ValueError(
+            f"{name!r} cannot be the name of a model: 2 to 100 letters, digits and _ . -, a letter first"
+        )
+
+
+ModelName = Annotated[str, AfterValidator(_checked(_name))]
+Arch = Annotated[str, AfterValidator(_checked(find_family))]
+Encoder = Annotated[str, AfterValidator(_checked(find_encoder))]
+LossName = Annotated[str, AfterValidator(_checked(_terms))]
 
 
 class ModelSpec(Section):
@@ -44,33 +76,19 @@ class ModelSpec(Section):
         Several must be one network, trained from one another: the mean of their weights.
     """
 
-    arch: str = Field(default="unet", description="Architecture: unet, fcn, pspnet, deeplabv3+, hrnet …")
-    encoder: str | None = Field(
-        default=None, description="Any encoder of timm; by default one that suits --arch."
-    )
+    arch: Arch = "unet"
+    encoder: Encoder | None = None
     details: dict[str, object] = Field(default_factory=dict)
-    weights: Literal["imagenet"] | None = Field(
-        default=None, description="First weights of the encoder, from an installed package."
-    )
+    weights: Literal["imagenet"] | None = None
     start: Annotated[
         tuple[str, ...], BeforeValidator(lambda name: (name,) if isinstance(name, str) else name)
     ] = ()
 
 
-def _terms(name: str) -> str:
-    """Check the terms of a loss."""
-    for part in name.lower().split("+"):
-        if part not in LOSSES:
-            raise ValueError(f"{part!r} is no term of a loss; {suggest(part, LOSSES)}; join terms with +")
-    return name
-
-
 class LossSpec(Section):
     """What is made small; see `geoseg.training.losses.make_loss`."""
 
-    name: Annotated[str, AfterValidator(_terms)] = Field(
-        default="ce+dice", description="Terms joined by +: ce, dice, focal, lovasz."
-    )
+    name: LossName = "ce+dice"
     gap_weight: Positive = 3.0
     outline_weight: Positive = 1.0
 
@@ -116,25 +134,23 @@ class Optimization(Section):
         Processes that draw samples; None: none on a CPU, one a core beside a GPU, 16 at most.
     """
 
-    optimizer: Literal["adamw", "adam", "radam", "nadam", "sgd"] = "adamw"
-    learning_rate: Positive = Field(default=1e-3, description="Peak of the cosine schedule.")
+    optimizer: Optimizer = "adamw"
+    learning_rate: Positive = 1e-3
     encoder_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     final_rate: Share = 0.0
     cycles: Count = 1
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     warmup_steps: Count = 50
     clip: Positive = 2.0
-    batch: Count = Field(default=16, description="Samples a step.")
-    steps: Annotated[int, Field(ge=0)] = Field(default=2000, description="Steps of the schedule.")
-    minutes: Positive | None = Field(default=None, description="End the schedule after this training time.")
+    batch: Count = 16
+    steps: Steps = 2000
+    minutes: Positive | None = None
     ema_decay: Share = 0.995
     epoch: Count = 50
     validate_every: Count = 4
     pictures_every: Annotated[int, Field(ge=0)] = 3
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: all GPUs, else the CPU."
-    )
+    device: Device = "auto"
     workers: Annotated[int, Field(ge=0)] | None = None
 
 
@@ -185,9 +201,9 @@ class Recipe(Section):
     """
 
     kind: Literal["train"] = "train"
-    name: str = Field(default="", description="Name of the model; by default that of its folder.")
+    name: str = ""
     out: Path
-    seed: Annotated[int, Field(ge=0, le=2**31)] = Field(default=0, description="Fixes every bit of chance.")
+    seed: Seed = 0
     base: Path = Path()
     data: DataSpec
     validation: ValidationSpec = ValidationSpec(blocks=Blocks())
@@ -264,11 +280,10 @@ def make_recipe(content: Mapping[str, object], source: str | Callable[[Sequence[
     if not out.name:
         raise InvalidOption(f"{place(['out'])}: out: {recipe.out} is no folder for a model")
     name = recipe.name or out.name
-    if not re.fullmatch(MODEL_NAME, name):
-        raise InvalidOption(
-            f"{place(['name'])}: {name!r} cannot be the name of a model: 2 to 100 letters, digits and _ . -, "
-            "a letter first; give it one (--name)"
-        )
+    try:
+        _name(name)
+    except ValueError as error:
+        raise InvalidOption(f"{place(['name'])}: {error}; give it one (--name)") from None
     return recipe.model_copy(update={"out": out, "name": name})
 
 

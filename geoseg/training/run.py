@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from geoseg.backends.families import find_family
 from geoseg.errors import InvalidModel, InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.models.bundle import CARD, CONFIG, WEIGHTS, Bundle, find_model
@@ -71,8 +70,7 @@ def train_model(
 
 
 def _check_names(spec: ModelSpec) -> None:
-    """Check the names of architecture and of models to start from; the rest needs PyTorch."""
-    find_family(spec.arch)
+    """Check the names of models to start from; the recipe has checked the others, the rest needs PyTorch."""
     for name in spec.start:
         if not {WEIGHTS, CONFIG} <= set(find_model(name).files):
             raise InvalidModel(f"{name}: has no {WEIGHTS} to start from; an ONNX file cannot be trained")

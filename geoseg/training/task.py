@@ -50,7 +50,7 @@ class Numbered:
         return pixels, self._numbers[labels.long()]
 
     def __deepcopy__(self, _memo: dict[int, object]) -> Self:
-        """Return itself: whoever copies the task to average its weights needs no second copy of the data."""
+        """Return itself: a copy of the task, made to average its weights, shares the data."""
         return self
 
 

@@ -28,6 +28,8 @@ from geoseg.models.card_json import amended, make_document
 from geoseg.values import Patch
 from tests.backends.conftest import SIGMOID, SPEC, TILE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():

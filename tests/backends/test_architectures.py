@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from geoseg.backends.architectures import ARCHITECTURES, build, compact, load, round_to_half, save
 from geoseg.errors import InvalidModel
 
+pytestmark = pytest.mark.slow
+
 TINY = {"_model_class": "Unet", "encoder_name": "tu-test_efficientnet", "decoder_channels": [16, 8, 8, 8, 8]}
 RESNET_ONLY = ("pan", "deeplabv3")
 

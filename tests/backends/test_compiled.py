@@ -26,6 +26,8 @@ from geoseg.models.inputs import InputSpec
 from tests.backends.conftest import SPEC
 from tests.models.onnx_graphs import write_pointwise
 
+pytestmark = pytest.mark.slow
+
 TILES = np.random.default_rng(7).integers(0, 256, (2, 3, 32, 32), np.uint8)
 
 
@@ -378,7 +380,6 @@ print(json.dumps([outputs, pickled]))
 """
 
 
-@pytest.mark.slow
 def test_processes_at_once_agree_print_nothing_and_unpickle_nothing(folder: Path, model: Path) -> None:
     def begin() -> subprocess.Popen[str]:
         pipe = subprocess.PIPE

@@ -25,6 +25,8 @@ from geoseg.values import CERTAIN
 from tests.backends.test_stored import SPEC, normalized, stored
 from tests.runs import Run, predict
 
+pytestmark = pytest.mark.slow
+
 needs_gpu = pytest.mark.skipif(not cuda_available(), reason="no NVIDIA GPU that PyTorch can use")
 
 

@@ -9,6 +9,8 @@ from geoseg.backends.architectures import build, round_to_half
 from geoseg.backends.export import INPUT, OUTPUT, export_onnx
 from geoseg.errors import UnwritableOutput
 
+pytestmark = pytest.mark.slow
+
 onnxruntime = pytest.importorskip("onnxruntime")
 SIZES = [(1, 64, 64), (3, 96, 160)]
 

@@ -3,12 +3,16 @@
 import json
 
 import pytest
+import segmentation_models_pytorch as smp
+import timm
 import torch
 
 from geoseg.backends.architectures import build
-from geoseg.backends.families import FAMILIES, find_encoder, find_family, make_config
+from geoseg.backends.families import FAMILIES, encoder_names, find_encoder, find_family, make_config
 from geoseg.backends.networks import FCN, HRNet
 from geoseg.errors import GeosegError, InvalidModel, InvalidOption
+
+pytestmark = pytest.mark.slow
 
 NINE = {"unet", "unet++", "fcn", "pspnet", "deeplabv3", "deeplabv3+", "hrnet", "fpn", "segformer"}
 
@@ -50,6 +54,13 @@ def test_names_as_people_write_them(written, name):
 )
 def test_encoders_of_timm_get_their_prefix(given, found):
     assert find_encoder(given) == found
+
+
+def test_the_names_of_encoders_are_those_of_the_packages():
+    timms, smps = encoder_names()
+    assert set(timm.list_models()) <= timms
+    assert all(timm.is_model(name) for name in timms)
+    assert smps >= set(smp.encoders.get_encoder_names())
 
 
 @pytest.mark.parametrize(

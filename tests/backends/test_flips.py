@@ -23,6 +23,8 @@ from geoseg.models.bundle import Bundle
 from geoseg.values import CERTAIN
 from tests.plans import ArrayReader, make_test_plan, run_to_arrays
 
+pytestmark = pytest.mark.slow
+
 Batch = NDArray[np.float32]
 
 

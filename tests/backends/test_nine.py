@@ -17,6 +17,8 @@ from geoseg.models.inputs import InputSpec
 from geoseg.testing import make_scene
 from geoseg.values import ClassInfo, Patch
 
+pytestmark = pytest.mark.slow
+
 TILE, STEPS, SIDE = 64, 6, 160
 HEAD = Head((ClassInfo(1, "building", (228, 87, 46)),), (1,), "sigmoid")
 BANDS = dict(zip(FAMILIES, [1, 3, 4, 3, 1, 5, 4, 3, 6], strict=True))
@@ -81,7 +83,6 @@ def save(network, config, folder, bands) -> Bundle:
     return save_bundle(folder.parent / "bundle", document, {name: folder / name for name in names})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arch", FAMILIES)
 def test_each_family_learns_and_runs_everywhere(arch, tmp_path, capfd):
     bands = BANDS[arch]

@@ -26,6 +26,8 @@ from geoseg.values import CERTAIN
 from tests.backends.conftest import SIGMOID, SPEC, TILE
 from tests.models.onnx_graphs import write_pointwise
 
+pytestmark = pytest.mark.slow
+
 Tiles = NDArray[np.float32]
 
 
@@ -197,7 +199,6 @@ def test_without_nncf_one_line_says_what_to_install(tmp_path: Path, monkeypatch:
         quantize(write_pointwise(tmp_path / "m.onnx"), blocks(1), tmp_path / INT8[0])
 
 
-@pytest.mark.slow
 def test_nothing_is_printed_and_nothing_reported(tmp_path: Path) -> None:
     onnx = write_pointwise(tmp_path / "m.onnx")
     code = f"""

@@ -23,6 +23,8 @@ from tests.backends.conftest import SPEC
 from tests.models.onnx_graphs import save, write_pointwise
 from tests.runs import SHARED
 
+pytestmark = pytest.mark.slow
+
 BACKENDS = ("openvino", "pytorch")
 RGB = ("red", "green", "blue")
 

@@ -18,6 +18,8 @@ from geoseg.testing import make_scene
 from tests.evaluation.files import boxes, burned, class_map, polygons
 from tests.runs import SHARED, bright_model, picture
 
+pytestmark = pytest.mark.slow
+
 HOUSES = ((20, 30, 24, 24), (60, 70, 24, 30))
 SIZE = (100, 120)
 

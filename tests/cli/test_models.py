@@ -16,6 +16,8 @@ from geoseg.testing import make_scene
 from geoseg.values import ClassInfo
 from tests.models.onnx_graphs import write_pointwise
 
+pytestmark = pytest.mark.slow
+
 SPEC = InputSpec(("red", "green", "blue"), "uint8", 1 / 255, (0.5,) * 3, (0.5,) * 3)
 EXTRA = {
     "description": "Roofs",

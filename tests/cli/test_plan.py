@@ -309,6 +309,7 @@ def test_help_has_examples_and_every_option_of_a_run(capfd: Capture) -> None:
     assert options <= set(helps["plan"].split())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_on_a_terminal_it_is_a_table_of_one_screen(tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene.tif")

@@ -17,7 +17,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-import geoseg.training.request
+import geoseg.training.defaults
 from geoseg.cli import run
 from geoseg.models.bundle import load_folder
 from geoseg.testing import make_scene
@@ -34,12 +34,12 @@ AGAIN = ["--steps", "2", "--batch", "2", "--crop", "32", "--learning-rate", "1e-
 @pytest.fixture
 def plain(monkeypatch):
     """Cards of small tiles, without INT8, which takes longest and has tests of its own."""
-    make_content = geoseg.training.request.make_content
+    make_content = geoseg.training.defaults.make_content
 
     def make_plain(*arguments):
         return make_content(*arguments) | {"card": {"int8": False, "tile": 64}}
 
-    monkeypatch.setattr(geoseg.training.request, "make_content", make_plain)
+    monkeypatch.setattr(geoseg.training.defaults, "make_content", make_plain)
 
 
 @pytest.fixture
@@ -155,8 +155,11 @@ def test_mistakes_in_a_recipe_are_one_line(recipe_path, recipe_dict, change, wor
         (["--scene", "missing.tif", "--labels", "x.gpkg"], ["missing.tif"]),
         (["recipe.yaml", "--scene", "a.tif", "--labels", "b.gpkg"], ["recipe.yaml"]),
         (["--chips", "folder"], ["--hold-out"]),
-        (["--device", "tpu", "--chips", "folder", "--hold-out", "a"], ["optimization.device", "cuda"]),
-        (["--steps", "-1", "--chips", "folder", "--hold-out", "a"], ["optimization.steps"]),
+        (
+            ["--device", "tpu", "--chips", "folder", "--hold-out", "a"],
+            ["--device must be auto, cpu or cuda"],
+        ),
+        (["--steps", "-1", "--chips", "folder", "--hold-out", "a"], ["--steps must be 0 or more"]),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_line(arguments, words, tmp_path, monkeypatch, capsys):
@@ -243,7 +246,7 @@ def test_a_run_killed_twice_ends_like_one_that_was_not(recipe_path, recipe_dict,
     assert steps_in(folder / "training.csv") < 60, "killed in the middle"
     assert not (recipe_path.parent / "model").exists()
     assert run(["train", str(recipe_path)]) == 0
-    assert "going on after step" in capsys.readouterr().err
+    assert "resuming after step" in capsys.readouterr().err
     for name in ("model.training/best", "model"):
         ours = load_file(recipe_path.parent / name / "model.safetensors")
         theirs = load_file(

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sklearn.metrics
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -107,7 +106,10 @@ def test_naming_classes_otherwise_changes_nothing_else(seed: int, tmp_path: Path
         assert one == two
 
 
+@pytest.mark.slow
 def test_pixels_agree_with_scikit_learn(tmp_path: Path) -> None:
+    import sklearn.metrics
+
     truth, prediction = blobs(3, 3), blobs(4, 3)
     result = compare(
         class_map(tmp_path / "t.tif", truth), class_map(tmp_path / "p.tif", prediction), classes="1=a,2=b,3=c"

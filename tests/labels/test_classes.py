@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg import errors, options
 from geoseg.errors import InvalidOption
-from geoseg.labels import classes, footprints
 from geoseg.labels.classes import UNKNOWN, ClassTable, translate
-from geoseg.metrics import objects, outlines, pixels
-from geoseg.training import request
-from geoseg.training.data import ground
 
 TABLE = ClassTable.named({1: "Building", 3: "road"})
-
-
-@pytest.mark.parametrize(
-    "module", [classes, footprints, errors, options, objects, outlines, pixels, ground, request]
-)
-def test_examples(module) -> None:
-    found = doctest.testmod(module)
-    assert found.attempted
-    assert not found.failed
 
 
 @pytest.mark.parametrize(

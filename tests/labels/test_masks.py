@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
 from geoseg.labels.classes import UNKNOWN, ClassTable
-from geoseg.labels.files import is_vector
 from geoseg.labels.masks import open_mask
 from geoseg.labels.places import carry, pixel_centers
+from geoseg.labels.polygons import is_vector
 from geoseg.testing import NORTH_UP, make_scene
 from geoseg.values import GeoBox
 

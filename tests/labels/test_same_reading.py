@@ -10,7 +10,8 @@ from geoseg.errors import InvalidOption
 from geoseg.testing import make_scene
 from geoseg.training.data.read import read_data
 from geoseg.training.data.spec import DataSpec, Draws, SceneSpec, ValidationSpec
-from geoseg.training.request import Request, make_content
+from geoseg.training.defaults import make_content
+from geoseg.training.options import TrainOptions
 from tests.evaluation.files import boxes, burned, class_map, compare, polygons
 
 SIZE = (240, 220)
@@ -21,8 +22,8 @@ def test_the_same_classes_are_found_in_the_same_attribute(tmp_path) -> None:
     kinds = ["House ", "house", "Shed"]
     labels = polygons(tmp_path / "a.gpkg", boxes(*HOUSES), kind=kinds)
     scene = make_scene(tmp_path / "a.tif", size=SIZE)
-    request = Request(scenes=(str(scene),), labels=(labels,), class_attribute="kind")
-    trained = [one["name"] for one in make_content(request, None, None)["data"]["classes"]]
+    options = TrainOptions(scene=scene, labels=labels, class_attribute="kind")
+    trained = [one["name"] for one in make_content(options)["data"]["classes"]]
     found = polygons(tmp_path / "found.gpkg", boxes(*HOUSES), class_name=["house", "house", "shed"])
     evaluated = compare(labels, found, class_attribute="kind", resolution=0.3)
     assert [name.casefold() for name in trained] == [info.name for info in evaluated.classes]

@@ -4,11 +4,8 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss
-from torchmetrics.functional.classification import binary_calibration_error
 
 from geoseg.metrics.calibration import (
     BINS,
@@ -39,8 +36,12 @@ def test_histogram_counts_every_pixel_once(sample):
     assert bins[:, 2].sum() == truth.sum()
 
 
+@pytest.mark.slow
 @given(samples)
 def test_calibration_error_agrees_with_torchmetrics(sample):
+    import torch
+    from torchmetrics.functional.classification import binary_calibration_error
+
     levels, truth = sample
     inside = levels % 25 != 0  # on the border of two bins, rounding decides there
     levels, truth = levels[inside], truth[inside]
@@ -53,8 +54,11 @@ def test_calibration_error_agrees_with_torchmetrics(sample):
     assert float(ours) == pytest.approx(float(theirs), abs=1e-6)
 
 
+@pytest.mark.slow
 @given(samples)
 def test_brier_score_agrees_with_scikit_learn(sample):
+    from sklearn.metrics import brier_score_loss
+
     levels, truth = sample
     expected = brier_score_loss(truth, levels / (LEVELS - 1), pos_label=True)
     assert brier_score(level_histogram(levels, truth)) == pytest.approx(expected)

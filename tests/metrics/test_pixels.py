@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -86,12 +85,15 @@ def test_class_ids_are_not_taken_for_yes_and_no():
         confusion(np.full((2, 2), 2, np.uint8), np.ones((2, 2), bool))
 
 
+@pytest.mark.slow
 @given(
     st.integers(2, 6).flatmap(
         lambda n: st.tuples(st.just(n), st.lists(st.tuples(*[st.integers(0, n - 1)] * 2)))
     )
 )
 def test_the_matrix_of_many_classes_agrees_with_others(drawn):
+    import sklearn.metrics
+
     size, pairs = drawn
     truth, predicted = (np.array([pair[i] for pair in pairs], np.uint8) for i in (0, 1))
     ours = confusion_matrix(truth, predicted, size)

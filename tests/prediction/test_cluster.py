@@ -17,6 +17,8 @@ from geoseg.prediction.schedulers import run_on_cluster, run_on_threads
 from geoseg.prediction.wiring import Work
 from tests.plans import ArrayReader, Load, make_test_plan
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (120, 150)
 
 
@@ -29,7 +31,6 @@ class Slow(ReferencePredictor):
         return ReferencePredictor.__call__(self, batch)
 
 
-@pytest.mark.slow
 def test_nothing_is_lost_with_a_worker() -> None:
     pixels = np.random.default_rng(0).random((1, *SHAPE)).astype(np.float32)
     plan = make_test_plan(SHAPE)

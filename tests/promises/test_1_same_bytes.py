@@ -11,6 +11,8 @@ import pytest
 
 from tests.runs import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 FILES = ("buildings.geojsonl", "buildings.fgb", "buildings.parquet")
 
 
@@ -32,7 +34,6 @@ def run(folder: Path, out: str, *options: str, cores: int | None = None) -> dict
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("out", FILES)
 def test_a_second_run_writes_the_same_bytes(out: str, tmp_path: Path) -> None:
     first = run(tmp_path / "first", out)
@@ -40,7 +41,6 @@ def test_a_second_run_writes_the_same_bytes(out: str, tmp_path: Path) -> None:
     assert run(tmp_path / "second", out) == first
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be taken away here")
 def test_threads_processes_batches_and_memory_change_no_byte(tmp_path: Path) -> None:
     first = run(tmp_path / "first", FILES[0])

@@ -241,6 +241,7 @@ def test_an_area_of_interest_is_all_that_is_predicted(
         assert result.summary["tiles"]["inferred"] < whole.summary["tiles"]["inferred"]
 
 
+@pytest.mark.slow
 def test_what_lies_outside_the_area_of_interest_is_not_even_read(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -364,6 +364,7 @@ def test_a_run_reads_each_block_once(
     assert not open_files(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["tiles of 128", "tiles of 512"])
 def test_all_cores_unpack_each_block_once(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -421,6 +421,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_an_interruption_does_not_wait_for_the_optimizing(tmp_path, scene):
     out = tmp_path / "out.tif"
     before = sorted(tmp_path.iterdir())

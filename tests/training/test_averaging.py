@@ -8,6 +8,8 @@ import torch
 
 from geoseg.training.schedule import Averaging, moving_average
 
+pytestmark = pytest.mark.slow
+
 
 def test_average_follows_and_forgets_its_start():
     average = moving_average(0.9)

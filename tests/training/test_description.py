@@ -17,6 +17,8 @@ from geoseg.training.validate import Score
 from geoseg.training.watch import append_row
 from geoseg.values import ClassRule
 
+pytestmark = pytest.mark.slow
+
 TOWN = Score((Confusion(60, 20, 20, 100),), (Confusion(3, 1, 1, 0),), 1e6)
 WOOD = Score((Confusion(0, 2, 0, 198),), (Confusion(0, 5, 0, 0),), 2e6)
 UNKNOWN = Score((Confusion(),), (Confusion(),), 0.0)

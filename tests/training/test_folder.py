@@ -10,6 +10,8 @@ from geoseg.errors import UnwritableOutput
 from geoseg.training.data.spec import SceneSpec
 from geoseg.training.folder import CHECKPOINT, IDENTITY, claim, data_state
 
+pytestmark = pytest.mark.slow
+
 
 def begun(recipe):
     """Claim a folder and leave a checkpoint in it."""

@@ -16,6 +16,8 @@ from geoseg.training.network import in_order, load_imagenet, make_network
 from geoseg.training.recipe import ModelSpec
 from geoseg.values import ClassInfo
 
+pytestmark = pytest.mark.slow
+
 TINY = ModelSpec(
     arch="unet", encoder="test_efficientnet", details={"encoder_depth": 3, "decoder_channels": [16, 8, 8]}
 )

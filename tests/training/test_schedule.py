@@ -11,6 +11,8 @@ from geoseg.training.recipe import Optimization
 from geoseg.training.schedule import Schedule, cycles_done, done_share, rate_share
 from geoseg.training.task import make_optimizer
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = Optimization(steps=1000, minutes=10, warmup_steps=50)
 
 

@@ -48,12 +48,13 @@ def folder(tmp_path_factory):
         ({"--labelled-area": "b.gpkg"}, "b.gpkg: no such file"),
         ({"--class-attribute": "knd"}, "did you mean 'kind'"),
         ({"--class-attribute": "kind", "--class": "house"}, "'shed' is no class"),
-        ({"--arch": "unett"}, "did you mean 'unet'"),
+        ({"--arch": "unett"}, "--arch unett: no such architecture; did you mean 'unet'"),
+        ({"--encoder": "resnet19"}, "--encoder resnet19: no such encoder; did you mean 'resnet18'"),
         ({"--loss": "ce+dise"}, "did you mean 'dice'"),
         ({"--start": "buildigs"}, "buildigs"),
         ({"--hold-out": "c"}, "no scene is called so"),
-        ({"--optimizer": "adm"}, "optimization.optimizer"),
-        ({"--batch": "0"}, "optimization.batch"),
+        ({"--optimizer": "adm"}, "--optimizer must be adamw"),
+        ({"--batch": "0"}, "--batch must be 1 or more"),
     ],
 )
 def test_before_anything_heavy_is_imported(folder, changes, words) -> None:

@@ -15,6 +15,8 @@ from geoseg.training.data.pictures import PictureGround
 from geoseg.training.validate import Answer, Score, answers, best_rule, merit, outlines, score, sweep, total
 from geoseg.values import CERTAIN, ClassRule
 
+pytestmark = pytest.mark.slow
+
 RULE = ClassRule((1,), 0.5)
 
 

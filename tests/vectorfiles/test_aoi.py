@@ -187,6 +187,7 @@ def test_a_pixel_is_inside_if_its_centre_is_through_any_window(corners, row, col
     assert np.array_equal(aoi_mask(area, window), expected[window.within(Window(0, 0, 140, 140))])
 
 
+@pytest.mark.slow
 def test_threads_may_ask_at_once():
     """In a process of its own: what goes wrong there is a crash."""
     script = """

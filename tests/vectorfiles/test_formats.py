@@ -510,6 +510,7 @@ HOLLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOLLOW)
 def test_what_text_takes_in_memory_is_known_before(tmp_path, name):
     path = tmp_path / name

@@ -91,6 +91,7 @@ def test_geoseg_reads_what_it_writes(tmp_path, suffix, count):
             assert shapely.equals(found.geometries[order], np.array(polygons)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SINKS)
 def test_runs_take_what_geoseg_writes(tmp_path, suffix, capfd):
     scene = make_scene(tmp_path / "scene.tif", size=(200, 300))
@@ -204,7 +205,7 @@ def parquet_of(path, *binaries):
 @pytest.mark.parametrize("before", [b"", GROUND.wkb])
 def test_geometries_that_nest_without_end_get_one_line(tmp_path, kind, order, before):
     count = struct.pack(f"{order}BII", order == "<", kind, 1 + bool(before))
-    path = parquet_of(tmp_path / "a.parquet", GROUND.wkb, (count + before) * 300_000)
+    path = parquet_of(tmp_path / "a.parquet", GROUND.wkb, (count + before) * 30_000)
     with pytest.raises(InvalidOption, match="row 2 nests collections deeper than"):
         read_layer(path, "a")
 
@@ -285,6 +286,7 @@ def test_a_format_without_layers_says_so(tmp_path):
         read_aoi(tmp_path / "a.geojson", UTM, layer="a")
 
 
+@pytest.mark.slow
 def test_runs_name_the_option_that_chooses(tmp_path, capfd):
     scene = str(make_scene(tmp_path / "scene.tif", size=(200, 300)))
     path = str(layers(tmp_path / "a.gpkg", fields=OTHER, houses=GROUND))

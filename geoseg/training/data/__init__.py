@@ -9,7 +9,7 @@
     scenes.py    SceneGround, windows of a file; MaskLabels
     sampler.py   Sampler(grounds, draws).draw(rng) -> Sample;  validation_tiles(...) -> Iterator[Tile]
     chips.py     chips of an index or a folder     holdout.py  places, scenes and blocks
-    mixing.py    samples made of two               rims.py     what is unknown round clusters
+    mixing.py    samples made of two
 
 A `Sample` is pixels, uint8, (bands, rows, cols), and labels, uint8, (rows, cols): class ids, 0 for
 background, `geoseg.labels.classes.IGNORE` = 255 where nothing is known. Two frames are used

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,15 @@ from geoseg.raster.scene import SceneInfo, open_scene, read_patch
 from geoseg.raster.stretch import apply_stretch, estimate_stretch
 from geoseg.training.data.ground import Located, to_bytes, within
 from geoseg.training.data.pictures import PictureGround
-from geoseg.training.data.rims import forget_rims
 from geoseg.training.data.spec import ChipsSpec, DataSpec
 
+if TYPE_CHECKING:
+    import torch
+
 _PICTURES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".img"}
+
+_STEP = 40
+"""Grey values by which the two sides of a seam differ, one roof and the next or a roof and the ground."""
 
 _Labels = tuple[Polygons, NDArray[np.uint8]]
 """Polygons and the class of each."""
@@ -74,11 +80,16 @@ def read_chips(
         If a mask has another size than its picture or an unknown value, a ground resolution is
         unknown, or polygons do not fit.
     """
-    rows = [row for row in chip_rows(spec, base) if not _excluded(row.source, spec)]
+    rows = [
+        row
+        for row in chip_rows(spec, base)
+        if not any(fnmatchcase(row.source, pattern) for pattern in spec.exclude)
+    ]
     _check_files(rows)
     sources = {row.source for row in rows}
     for word in sorted({*spec.weights, *spec.labels, *spec.layers, *spec.rims} - sources):
-        raise InvalidOption(f"{_title(spec, base)}: has no source {word!r}; {suggest(word, sorted(sources))}")
+        place = base / (spec.index or spec.images or "")
+        raise InvalidOption(f"{place}: has no source {word!r}; {suggest(word, sorted(sources))}")
     polygons = {
         source: read_labelled(base / path, table, layer=spec.layers.get(source), option=f"layers: {source}:")
         for source, path in spec.labels.items()
@@ -110,7 +121,7 @@ def _read(row: Row, spec: ChipsSpec, data: DataSpec, table: ClassTable, polygons
     labels[~patch.valid] = IGNORE
     pixel_m = _pixel_m(row, scene)
     if rim_m := spec.rims.get(row.source):
-        labels = forget_rims(labels, to_bytes(pixels, patch.valid), (rim_m / pixel_m[0], rim_m / pixel_m[1]))
+        labels = ignore_rims(labels, to_bytes(pixels, patch.valid), (rim_m / pixel_m[0], rim_m / pixel_m[1]))
     footprints = _footprints(scene, pixel_m, polygons, data.touching_gap_m)
     weight = spec.weights.get(row.source, 1.0)
     ground = PictureGround(
@@ -207,15 +218,61 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _excluded(source: str, spec: ChipsSpec) -> bool:
-    return any(fnmatchcase(source, pattern) for pattern in spec.exclude)
-
-
 def _check_files(rows: list[Row]) -> None:
     missing = [path for row in rows for path in (row.image, row.mask) if not path.is_file()]
     if missing:
         raise UnreadableScene(f"{missing[0]}: no such file ({len(missing)} files of chips are missing)")
 
 
-def _title(spec: ChipsSpec, base: Path) -> Path:
-    return base / (spec.index or spec.images or "")
+def ignore_rims(
+    labels: NDArray[np.uint8], pixels: NDArray[np.uint8], radius: tuple[float, float]
+) -> NDArray[np.uint8]:
+    """Return labels with rims and seams set to `IGNORE`.
+
+    Unknown become the band round every outline, gaps between objects that are narrower than two such
+    bands, and, inside of objects, where the picture changes by much: there one roof ends and another
+    begins. Even roofs stay objects, ground further away stays background.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (rows, cols)
+        Class ids, 0 background, `IGNORE`.
+    pixels : ndarray of uint8, shape (bands, rows, cols)
+        The picture.
+    radius : (float, float)
+        Width of the band on either side of an outline, in pixels along a row and along a column, rounded
+        to at least 1. Seams are looked for at half of it: the morphological gradient of the mean of the
+        bands, smoothed.
+
+    Examples
+    --------
+    >>> labels = np.zeros((9, 9), np.uint8)
+    >>> labels[2:7, 2:7] = 1
+    >>> ignore_rims(labels, np.zeros((3, 9, 9), np.uint8), (1.0, 1.0))[4].tolist()
+    [0, 255, 255, 1, 1, 1, 255, 255, 0]
+    """
+    import torch
+    from torch.nn.functional import avg_pool2d
+
+    across, down = radius
+    reach, half, third = ((_whole(down / n), _whole(across / n)) for n in (1, 2, 3))
+    objects = torch.from_numpy((labels != 0) & (labels != IGNORE))[None].float()
+    grown = _largest(objects, reach)
+    closed = -_largest(-grown, reach)
+    band = grown + _largest(-objects, reach)  # 1 where both lie within reach
+    grey = torch.from_numpy(pixels).float().mean(0, keepdim=True)
+    smooth = avg_pool2d(grey, [2 * side + 1 for side in third], 1, third, count_include_pad=False)
+    seams = _largest(smooth, half) + _largest(-smooth, half)
+    unknown = (band + closed * (1 - objects) + objects * (seams > _STEP)) > 0
+    return np.where(unknown[0].numpy(), np.uint8(IGNORE), labels)
+
+
+def _largest(values: torch.Tensor, reach: tuple[int, int]) -> torch.Tensor:
+    """Return the largest value within `reach` rows and columns; what lies beyond the edge does not count."""
+    from torch.nn.functional import max_pool2d
+
+    return max_pool2d(values, [2 * side + 1 for side in reach], 1, reach)
+
+
+def _whole(size: float) -> int:
+    return max(1, round(size))

@@ -76,7 +76,7 @@ def _whole_objects(
     return np.asarray(rasterize(kept, labels.shape, dtype=np.uint8) == 1)
 
 
-def lend_tones(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
+def match_tones(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
     """Move the colours of `sample` towards those of `donor`; labels stay.
 
     The linear map that carries one Gaussian distribution of colours to the other with least effort

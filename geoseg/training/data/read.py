@@ -10,10 +10,9 @@ import shapely
 
 from geoseg.errors import InvalidOption, suggest
 from geoseg.labels.classes import ClassTable
-from geoseg.labels.files import is_vector
 from geoseg.labels.footprints import Footprints
 from geoseg.labels.masks import open_mask
-from geoseg.labels.polygons import need_polygons, read_labelled, read_polygons
+from geoseg.labels.polygons import is_vector, need_polygons, read_labelled, read_polygons
 from geoseg.prediction.plan import choose_bands
 from geoseg.raster.describe import SceneInfo
 from geoseg.raster.drivers import remote_uri

@@ -92,9 +92,9 @@ class Sampler:
 
             sample = paste(sample, self._cut(self._positive(rng), rng), rng)
         if self._draws.tone_share and rng.random() < self._draws.tone_share:
-            from geoseg.training.data.mixing import lend_tones
+            from geoseg.training.data.mixing import match_tones
 
-            sample = lend_tones(sample, self._cut(self.choose(rng), rng), rng)
+            sample = match_tones(sample, self._cut(self.choose(rng), rng), rng)
         return sample
 
     def choose(self, rng: np.random.Generator) -> Ground:
@@ -228,7 +228,7 @@ def region_on(ground: Ground, shape: tuple[int, int]) -> Window:
 def validation_tiles(ground: Ground, resolution_m: float, size: int, context: int) -> Iterator[Tile]:
     """Yield a ground in tiles, row by row; their inner windows partition its region.
 
-    Around the region lies the ground that is there in truth, trained on or not; beyond the edge of
+    Around the region lies the ground that is there, trained on or not; beyond the edge of
     the picture or scene, its mirror image.
 
     Parameters

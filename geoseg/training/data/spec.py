@@ -12,7 +12,9 @@ from geoseg.labels.classes import IGNORED, ClassTable
 from geoseg.values import ClassInfo
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ClassName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Crop = Annotated[int, Field(ge=32, multiple_of=32)]
 Color = tuple[Annotated[int, Field(ge=0, le=255)], ...]
 MaskValues = dict[Annotated[int, Field(ge=0)], int | str]
 """Value of a mask -> class id, class name, ``background`` or ``ignore``."""
@@ -38,7 +40,7 @@ class ClassSpec(Section):
     """
 
     id: Annotated[int, Field(ge=1, le=254)]
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    name: ClassName
     color: Annotated[Color, Field(min_length=3, max_length=3)]
 
     @property
@@ -119,7 +121,7 @@ class ChipsSpec(Section):
         Layer of these polygons, by source; None: the only one that holds polygons.
     rims : mapping of str to float
         Metres round outlines and seams of a source's objects of which nothing is known: for masks that
-        draw touching objects as one. See `geoseg.training.data.rims`.
+        draw touching objects as one. See `geoseg.training.data.chips.ignore_rims`.
     exclude : tuple of str
         Shell patterns of sources that are left out.
     """
@@ -287,7 +289,7 @@ class Draws(Section):
         `SceneSpec` and `ChipsSpec`.
     """
 
-    crop: Annotated[int, Field(ge=32, multiple_of=32)] = 256
+    crop: Crop = 256
     resolution_m: Positive = 0.3
     smallest_m: Positive = 0.2
     largest_m: Positive = 0.6

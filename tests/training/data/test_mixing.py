@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.labels.classes import IGNORE
-from geoseg.training.data.mixing import lend_tones
+from geoseg.training.data.mixing import match_tones
 
 
 class Always:
@@ -37,7 +37,7 @@ def moments(pixels):
 @pytest.mark.parametrize("bands", [1, 3, 5])
 def test_all_the_way_gives_the_donors_mean_and_covariance(bands):
     own, donor = sample(1, bands, mean=120, spread=22), sample(2, bands, mean=135, spread=25)
-    moved = lend_tones(own, donor, Always(1.0))[0]
+    moved = match_tones(own, donor, Always(1.0))[0]
     (mean, covariance), (donor_mean, donor_covariance) = moments(moved), moments(donor[0])
     assert torch.allclose(mean, donor_mean, atol=0.5)
     # The floor under variances, and values beyond 0 … 255, keep it from being exact.
@@ -50,18 +50,18 @@ def test_all_the_way_gives_the_donors_mean_and_covariance(bands):
 def test_labels_and_inputs_stay_and_the_own_colours_change_nothing(one, two, seed, bands):
     own, donor = sample(one, bands), sample(two, bands, mean=150)
     kept = own[0].clone(), donor[0].clone()
-    pixels, labels = lend_tones(own, donor, np.random.default_rng(seed))
+    pixels, labels = match_tones(own, donor, np.random.default_rng(seed))
     assert labels is own[1]
     assert pixels.dtype == torch.uint8
     assert torch.equal(own[0], kept[0])
     assert torch.equal(donor[0], kept[1])
-    same = lend_tones(own, own, np.random.default_rng(seed))[0]
+    same = match_tones(own, own, np.random.default_rng(seed))[0]
     assert int((same.int() - own[0].int()).abs().max()) <= 1
 
 
 def test_part_of_the_way_lies_between():
     own, donor = sample(3, mean=80), sample(4, mean=160)
-    half = lend_tones(own, donor, Always(0.5))[0].float().mean()
+    half = match_tones(own, donor, Always(0.5))[0].float().mean()
     assert 115 < float(half) < 125
 
 
@@ -70,15 +70,15 @@ def test_unknown_pixels_are_no_colours_and_a_donor_of_nothing_else_lends_none():
     spoiled = donor[0].clone(), donor[1].clone()
     spoiled[0][:, :10], spoiled[1][:10] = 0, IGNORE
     donor[1][:10] = IGNORE
-    with_black = lend_tones(own, spoiled, Always(1.0))[0]
-    assert torch.equal(with_black, lend_tones(own, donor, Always(1.0))[0])
+    with_black = match_tones(own, spoiled, Always(1.0))[0]
+    assert torch.equal(with_black, match_tones(own, donor, Always(1.0))[0])
     blind = donor[0], torch.full_like(donor[1], IGNORE)
-    assert lend_tones(own, blind, Always(1.0)) is own
-    assert lend_tones((own[0], blind[1]), donor, Always(1.0))[0] is own[0]
+    assert match_tones(own, blind, Always(1.0)) is own
+    assert match_tones((own[0], blind[1]), donor, Always(1.0))[0] is own[0]
 
 
 def test_flat_ground_is_not_blown_up_to_noise():
     flat = torch.full((3, 48, 48), 60, dtype=torch.uint8), torch.zeros(48, 48, dtype=torch.uint8)
     flat[0][0, ::2] += 1
-    moved = lend_tones(flat, sample(7, spread=20), Always(1.0))[0].float()
+    moved = match_tones(flat, sample(7, spread=20), Always(1.0))[0].float()
     assert float(moved.flatten(1).std(1).max()) < 12

@@ -333,6 +333,7 @@ def test_chips_that_cannot_be_used_get_one_line(chips):
         read(chips, index="index.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared imagery is not beside the checkout")
 def test_real_chips_with_the_polygons_of_their_source():
     """South Tyrol: polygons agree with the masks but for the lines between touching houses."""

@@ -48,6 +48,7 @@ def test_titles_and_places():
     assert not place.holds("whu", "b")
 
 
+@pytest.mark.slow
 def test_the_sections_load_nothing_heavy():
     script = (
         "import sys, geoseg.training.data.spec\n"
