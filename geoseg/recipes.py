@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeGuard
 
 import yaml  # type: ignore[import-untyped]
-from pydantic import BeforeValidator, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from geoseg.archive.options import NOT_FOR_MANY, BatchOptions, MergeOptions, SelectOptions
 from geoseg.errors import InvalidOption, UnwritableOutput, suggest
 from geoseg.evaluation.options import NOT_FOR_RUNS, EvaluateOptions
 from geoseg.files import replacing
@@ -64,7 +65,38 @@ class EvaluateRecipe(Options):
         return self
 
 
-KINDS: Mapping[str, type[Options]] = {"predict": PredictRecipe, "evaluate": EvaluateRecipe}
+def _asked_for(section: Any) -> Any:
+    return {"merge": True, **section} if isinstance(section, dict) else section
+
+
+class BatchRecipe(Options):
+    """Many scenes to polygons, and with a section ``merge`` to one dataset."""
+
+    kind: Literal["batch"]
+    sources: Annotated[
+        Annotated[tuple[Source, ...], Field(min_length=1)],
+        BeforeValidator(lambda given: (given,) if isinstance(given, str) else given),
+    ]
+    out: Path
+    batch: BatchOptions = BatchOptions()
+    select: SelectOptions = SelectOptions()
+    predict: PredictOptions = PredictOptions()
+    merge: Annotated[MergeOptions, BeforeValidator(_asked_for)] = MergeOptions()
+
+    @model_validator(mode="after")
+    def _of_many(self) -> Self:
+        for name in NOT_FOR_MANY:
+            if name in self.predict.model_fields_set:
+                instead = "give select.bbox" if name == "bbox" else "leave it out"
+                raise ValueError(f"predict.{name} is for one scene; {instead}")
+        return self
+
+
+KINDS: Mapping[str, type[Options]] = {
+    "predict": PredictRecipe,
+    "evaluate": EvaluateRecipe,
+    "batch": BatchRecipe,
+}
 """What a recipe may be, apart from ``train``, see `geoseg.training.recipe`."""
 
 
@@ -74,7 +106,7 @@ class Loaded:
 
     Parameters
     ----------
-    recipe : PredictRecipe, EvaluateRecipe or geoseg.training.recipe.Recipe
+    recipe : PredictRecipe, EvaluateRecipe, BatchRecipe or geoseg.training.recipe.Recipe
     content : dict
         What it says, all files and changes together: paths absolute, variables as they are written.
     path : Path

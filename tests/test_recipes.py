@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import geopandas
 import pytest
 import yaml
 
@@ -130,6 +131,11 @@ def test_other_bad_input(recipe, capfd, tmp_path):
     assert "predict.raster is not for an evaluation" in refused(capfd, recipe)
     recipe.write_text(report.replace("raster: x.tif", "tile: 64") + "prediction: b.gpkg\n")
     assert "--tile is for running a model" in refused(capfd, recipe)
+    batch = "kind: batch\nsources: a.tif\nout: b\n"
+    recipe.write_text(batch + "predict: {bbox: [1, 2, 3, 4]}\n")
+    assert "predict.bbox is for one scene; give select.bbox" in refused(capfd, recipe)
+    recipe.write_text(batch + "merge: {merge_crs: EPSG:4326, reconcile: no-date}\n")
+    assert "line 4: merge.reconcile must be same-date or any-date, not 'no-date'" in refused(capfd, recipe)
 
 
 def test_a_training_recipe_is_checked_in_the_same_words(tmp_path, capfd):
@@ -164,6 +170,20 @@ def test_the_buildings_of_the_sample(example, capfd):
     assert Path("build/buildings.gpkg").exists()
     assert sorted(os.listdir()) == ["build", "buildings.yaml", "sample_data"]
     assert os.listdir("sample_data") == ["scene.tif"]
+
+
+@pytest.mark.slow
+def test_an_archive_of_the_sample_becomes_one_dataset(example, capfd):
+    assert example("archive") == 0
+    said = capfd.readouterr().err
+    merged = geopandas.read_parquet("build/archive/merged")
+    assert f"features   {len(merged)} of " in said
+    assert "catalogue  build/archive/stac/collection.json" in said.replace(f"{Path.cwd()}/", "")
+    assert set(merged["scene"]) == {"east", "west"}
+    assert sorted(os.listdir("sample_data")) == ["east.vrt", "scene.tif", "west.vrt"]
+    files = {path: path.read_bytes() for path in Path("build/archive").glob("*/**/*") if path.is_file()}
+    assert run(["run", "build/archive.recipe.yaml", "--quiet"]) == 0
+    assert {path: path.read_bytes() for path in files} == files
 
 
 @pytest.mark.slow

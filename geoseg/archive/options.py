@@ -14,6 +14,10 @@ OF_THE_RUN = frozenset({"workers", "scheduler", "batch", "device", "backend", "p
 """Options of a prediction that change how fast it is done; the precision is told apart by what it becomes."""
 
 
+NOT_FOR_MANY = ("bbox", "overwrite", "resume")
+"""Options of one scene that an archive has no use for."""
+
+
 def _parts(value: Any) -> Any:
     return value.split("/") if isinstance(value, str) else value
 

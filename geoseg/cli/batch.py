@@ -9,13 +9,10 @@ from typing import Any
 
 import click
 
-from geoseg.archive.options import BatchOptions, MergeOptions, SelectOptions
+from geoseg.archive.options import NOT_FOR_MANY, BatchOptions, MergeOptions, SelectOptions
 from geoseg.cli.events import EventLines, progress_option
 from geoseg.cli.options import options_of
 from geoseg.prediction.options import PredictOptions
-
-NOT_HERE = ("bbox", "overwrite", "resume")
-"""Options of one scene that an archive has no use for, or another."""
 
 
 @click.command()
@@ -35,7 +32,7 @@ NOT_HERE = ("bbox", "overwrite", "resume")
     help="Host that lists may lead to besides their own; may be repeated.",
 )
 @options_of(BatchOptions)
-@options_of(PredictOptions, without=NOT_HERE)
+@options_of(PredictOptions, without=NOT_FOR_MANY)
 @options_of(MergeOptions)
 @click.option(
     "--dry-run",
@@ -95,9 +92,7 @@ def batch(
     code = 0
     if sources:
         code = run_scenes(sources, out, chosen, run, select, lines, as_json=as_json, quiet=quiet)
-    if merging.merge:
-        code = max(code, merge_results(out, merging, chosen.model, lines, quiet=quiet))
-    return code
+    return max(code, merge_results(out, merging, chosen.model, lines, quiet=quiet))
 
 
 def run_scenes(
@@ -150,7 +145,9 @@ def preview_scenes(
 def merge_results(
     out: Path, options: MergeOptions, model: str, lines: EventLines | None, *, quiet: bool
 ) -> int:
-    """Merge the results of an archive, say what came of it, and return the exit code."""
+    """Merge the results of an archive if that is asked for, say what came of it, and return the exit code."""
+    if not options.merge:
+        return 0
     from geoseg.archive.merge import merge
     from geoseg.cli.batch_display import summarize_merged
     from geoseg.cli.progress import StepDisplay

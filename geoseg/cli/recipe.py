@@ -79,10 +79,24 @@ def _evaluate(recipe: Any, **told: Any) -> int:
     return evaluate_files(recipe.predict.model_fields_set, recipe.truth, **places, **options, **told)
 
 
+def _batch(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:
+    from geoseg.cli.batch import merge_results, run_scenes
+
+    run = recipe.batch.model_copy(update={"redo": True}) if overwrite else recipe.batch
+    places = recipe.sources, recipe.out
+    code = run_scenes(*places, recipe.predict, run, recipe.select, None, as_json=as_json, quiet=quiet)
+    return max(code, merge_results(recipe.out, recipe.merge, recipe.predict.model, None, quiet=quiet))
+
+
 def _train(recipe: Any, **told: Any) -> int:
     from geoseg.cli.train import train_by
 
     return train_by(recipe, resume=True, **told)
 
 
-_KINDS: Mapping[str, Callable[..., int]] = {"predict": _predict, "evaluate": _evaluate, "train": _train}
+_KINDS: Mapping[str, Callable[..., int]] = {
+    "predict": _predict,
+    "evaluate": _evaluate,
+    "batch": _batch,
+    "train": _train,
+}
