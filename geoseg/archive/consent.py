@@ -119,6 +119,21 @@ def linked_location(text: str, listed_in: str, hosts: frozenset[str] = frozenset
     return location
 
 
+def why_absent(source: str) -> str:
+    """Say what is wrong with a source that is not there.
+
+    Examples
+    --------
+    >>> why_absent("NETCDF:a.nc:rain"), why_absent("scenes")
+    ("prefixes of GDAL's drivers are not accepted; give files or URLs", 'no such file or folder')
+    """
+    if source.startswith("/vsi"):
+        return "GDAL's virtual paths are not accepted; give files or URLs"
+    if _PREFIX.match(source):
+        return "prefixes of GDAL's drivers are not accepted; give files or URLs"
+    return "no such file or folder"
+
+
 def _joined(base: str, text: str) -> str:
     if _PREFIX.match(text):
         raise InvalidOption(f"{base}: lists {text}: is no path and no URL of http, https, s3, gs or az")

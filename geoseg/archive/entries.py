@@ -11,17 +11,18 @@ import os
 import sqlite3
 import tempfile
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 
-from geoseg.archive.consent import allowed_location, fetch, host_of, is_url
+from geoseg.archive.consent import allowed_location, fetch, host_of, is_url, why_absent
 from geoseg.archive.degrees import Degrees
 from geoseg.archive.lists import Row, read_csv, read_footprints, read_text
 from geoseg.archive.names import name_of_listed, name_of_path, safe_name, shared_name
 from geoseg.archive.stac import Item, choose_asset, is_stac, load_json, read_items
 from geoseg.errors import InvalidOption, UnreadableScene
-from geoseg.raster.drivers import VRT_LIMIT, vrt_sources
+from geoseg.raster.drivers import VRT_LIMIT, remote_uri, vrt_sources
 from geoseg.vectorfiles.formats import opened_database
 
 SUFFIXES = frozenset(
@@ -145,6 +146,8 @@ def _check_names(entries: Sequence[Entry]) -> None:
 
 
 def _entries(source: str, look: _Look) -> Iterator[Entry]:
+    if source.lower().startswith("file://"):
+        source = urllib.request.url2pathname(urllib.parse.urlsplit(source).path)
     path = Path(source)
     if is_url(source):
         yield from _remote(source, look)
@@ -159,16 +162,18 @@ def _entries(source: str, look: _Look) -> Iterator[Entry]:
         yield from _below(root, (one for one in paths if one not in lists), source)
     else:
         location = os.path.abspath(source)
+        if not path.exists():
+            raise UnreadableScene(f"{source}: {why_absent(source)}")
         reader = _reader(location)
         if reader is None:
             yield Entry(name_of_path(path.name), location, source)
         else:
-            if not path.exists():
-                raise UnreadableScene(f"{source}: no such file")
             yield from reader(location, look)
 
 
 def _remote(url: str, look: _Look) -> Iterator[Entry]:
+    if remote_uri(url) is None:
+        raise UnreadableScene(f"{url}: geoseg reads URLs of http, https, s3, gs and az only")
     path = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rstrip("/")
     host = host_of(url) or ""
     look = replace(look, hosts=look.hosts | {host})

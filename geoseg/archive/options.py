@@ -119,3 +119,9 @@ class SelectOptions(Options):
 
     allow_host: Annotated[tuple[str, ...], BeforeValidator(_hosts), Metavar("HOST")] = ()
     """Host that lists may lead to besides their own; may be repeated."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.bbox_crs is not None and self.bbox is None:
+            raise ValueError("--bbox-crs is for --bbox")
+        return self

@@ -76,7 +76,7 @@ def select(
         raise InvalidOption("--aoi and --bbox exclude each other")
     box = None if options.bbox is None else Area.of_box(options.bbox, options.bbox_crs)
     sieve = _Sieve(
-        Condition(options.where) if options.where else None,
+        None if options.where is None else Condition(options.where),
         _period(options),
         Area.of_file(*aoi) if aoi else box,
     )

@@ -172,6 +172,15 @@ def test_a_geopackage_of_pixels_is_a_scene(tmp_path: Path) -> None:
     assert [entry.location for entry in of(path)] == [str(path)]
 
 
+def test_a_file_url_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a b.tif").touch()
+    assert of(f"file://{tmp_path}/a%20b.tif")[0].location == str(tmp_path / "a b.tif")
+
+
+def test_prefixes_of_drivers_on_the_command_line() -> None:
+    assert "prefixes of GDAL's drivers" in refusal("NETCDF:a.nc:rain")
+
+
 def test_hosts_that_are_allowed(tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text("https://H.org/a.tif\nhttp://h.org:8000/b.tif\n")

@@ -119,6 +119,11 @@ def test_what_a_run_refuses_is_told_in_one_line_before_any_work(
         ("far.txt",): ("--allow-host example.org",),
         ("i.json",): ("item i", "its assets are meta"),
         ("nothing.csv",): ("nothing.csv", "no such file"),
+        ("nowhere",): ("no such file or folder",),
+        ("/vsizip/a.zip/a.tif",): ("virtual paths are not accepted",),
+        ("ftp://h.org/a.tif",): ("http, https, s3, gs and az only",),
+        ("s", "--where", ""): ("--where", "does not parse"),
+        ("s", "--bbox-crs", "EPSG:4326"): ("--bbox-crs is for --bbox",),
         ("s", "--where", "cloud <"): ("--where", "does not parse"),
         ("s", "--where", "cloud < 1"): ("no property cloud",),
         ("s", "--bbox", "0", "0", "1", "1"): ("no scene matches", "1 is outside the area"),
@@ -129,6 +134,7 @@ def test_what_a_run_refuses_is_told_in_one_line_before_any_work(
     }.items():
         if "a.png" in sources[-1]:
             make_scene(tmp_path / "s/a.png", size=(8, 8)).touch()
-        first = [tmp_path / one if index == 0 or "s/" in one else one for index, one in enumerate(sources)]
+        named = [(index == 0 and "://" not in one) or one == "s/a.png" for index, one in enumerate(sources)]
+        first = [tmp_path / one if mine else one for one, mine in zip(sources, named, strict=True)]
         refusal(batch(capfd, *first, *out), *words)
     assert not list((tmp_path / "out").rglob("*.parquet"))
