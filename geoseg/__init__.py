@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,9 @@ from geoseg.errors import GeosegError, InvalidOption
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
+    from pandas import DataFrame
 
-__all__ = ["GeosegError", "predict"]
+__all__ = ["GeosegError", "batch", "predict"]
 __version__ = version("geoseg")
 
 
@@ -64,7 +67,7 @@ def predict(
     from geoseg.vectorfiles.binary import Verbatim
 
     if not isinstance(scene, str | os.PathLike):
-        raise InvalidOption(f"scene must be one path or URL, not {_kind(scene)}; for many: geoseg batch")
+        raise InvalidOption(f"scene must be one path or URL, not {_kind(scene)}; for many: geoseg.batch")
     with (
         tempfile.TemporaryDirectory() as folder,
         named_as_in_python({*PredictOptions.model_fields, *options}),
@@ -109,3 +112,63 @@ def _kind(value: object) -> str:
     return (
         f"{len(value)} in a {type(value).__name__}" if isinstance(value, list | tuple) else repr(value)[:60]
     )
+
+
+def batch(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    client: Any = None,
+    **options: Any,
+) -> DataFrame:
+    """Segment many scenes into a folder, and return what became of each.
+
+    What an earlier call has done is not done again.
+
+    Parameters
+    ----------
+    sources : path, or sequence of paths
+        Scenes, folders, patterns, lists: see ``docs/archives.md``.
+    out : path
+        Folder of the results, a file a scene.
+    client : distributed.Client, optional
+        Of a cluster to work on; it stays open. Otherwise one is started on this machine: call this below
+        ``if __name__ == "__main__":``.
+    **options
+        Fields of `geoseg.archive.options.BatchOptions`, of `geoseg.archive.options.SelectOptions`, and of
+        `geoseg.prediction.options.PredictOptions`.
+
+    Returns
+    -------
+    DataFrame
+        One row a scene, by name: location, state (done, partial, failed, quarantined), reason, seconds,
+        features, coverage, files and more, see `geoseg.archive.manifest.Result`.
+
+    Raises
+    ------
+    GeosegError
+        If a source, the folder or the options cannot be used, or no scene can be done any more. Scenes that
+        failed are no error: look at ``state``.
+    """
+    import pandas
+
+    from geoseg.archive.manifest import Result
+    from geoseg.archive.options import BatchOptions, SelectOptions
+    from geoseg.archive.run import run_batch
+    from geoseg.options import named_as_in_python
+    from geoseg.prediction.options import PredictOptions
+
+    named = [sources] if isinstance(sources, str | os.PathLike) else sources
+    paths = [os.fspath(one) for one in named]
+    kinds = (BatchOptions, SelectOptions, PredictOptions)
+    with named_as_in_python({*options, *(name for kind in kinds for name in kind.model_fields)}):
+        run = BatchOptions(**_taken(options, BatchOptions))
+        select = SelectOptions(**_taken(options, SelectOptions))
+        summary = run_batch(paths, Path(out), PredictOptions(**options), run, select, client=client)
+    columns = [one.name for one in fields(Result)]
+    return pandas.DataFrame(map(asdict, summary.results), columns=columns).set_index("name")
+
+
+def _taken(options: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Take out the options of one kind."""
+    return {name: options.pop(name) for name in kind.model_fields if name in options}

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack
 from typing import Any
 
 from geoseg.archive.scene import Places, unseen_folders
-from geoseg.backends.hardware import usable_cores
-from geoseg.errors import InvalidOption
+from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
+from geoseg.backends.select import PredictorRecipe, choose_backend
+from geoseg.errors import GeosegError, InvalidOption
+from geoseg.models.bundle import Bundle
 from geoseg.prediction.memory import memory_limit
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.resources import Machine, Resources
-from geoseg.prediction.schedulers import connect
+from geoseg.prediction.resources import MOST_THREADS, Machine, Resources
+from geoseg.prediction.schedulers import connect, offers_gpu
 
 WORKER_MEMORY = 1_500_000_000
 """Bytes for a worker: where there are fewer for each core, not every core gets one."""
@@ -22,31 +26,65 @@ FAILURES = 1
 """Workers that a task may kill before it is given up, where the cluster is started here."""
 
 
+KEPT = "what was finished is in place, and the same command goes on from there"
+
+
+class Lost(GeosegError):
+    """The scheduler of the cluster does not answer any more, or its workers cannot even load the model."""
+
+
 @contextlib.contextmanager
-def opened(options: PredictOptions, scenes: int, client: Any = None) -> Iterator[Any]:
+def opened(options: PredictOptions, bundle: Bundle, client: Any = None) -> Iterator[Any]:
     """Yield a client of the cluster that is given, named by the options, or started for this run.
 
-    Parameters
-    ----------
-    scenes : int
-        No more workers are started than there are scenes.
+    Raises
+    ------
+    InvalidOption
+        If there is no such cluster.
+    Lost
+        If it does not answer any more.
     """
-    if client is not None:
-        yield client
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import KilledWorker
+
+    with ExitStack() as stack:
+        client = client or stack.enter_context(_started(options, bundle))
+        try:
+            yield client
+        except (CancelledError, CommClosedError, KilledWorker) as error:
+            raise Lost(f"the cluster was lost ({type(error).__name__}); {KEPT}") from error
+
+
+@contextlib.contextmanager
+def _started(options: PredictOptions, bundle: Bundle) -> Iterator[Any]:
+    """Yield a client of the cluster that the options name, or of one that is started."""
+    if options.scheduler:
+        with connect(Resources(0, 0, 0, scheduler=options.scheduler)) as found:
+            yield found
         return
     machine = Machine(usable_cores())
-    workers = options.workers or _workers(machine.cores, scenes)
-    resources = Resources(
-        machine.cores_each(workers), 0, 0, None if options.scheduler else workers, options.scheduler
-    )
+    wanted = {name: getattr(options, name) for name in ("backend", "device", "precision")}
+    device = choose_backend(bundle, **wanted).device
+    gpus = visible_gpus(os.environ, gpu_count()) if device == "cuda" else ()
+    if device.startswith("cuda"):  # a process for each, and a thread to read and trace beside it
+        workers, spare = options.workers or max(1, len(gpus)), 1
+    else:
+        workers, spare = options.workers or _workers(machine.cores), 0
+    threads = min(machine.cores_each(workers) + spare, MOST_THREADS)
+    resources = Resources(threads, 0, 0, workers, device=device, gpus=gpus)
     with connect(resources, allowed_failures=FAILURES) as found:
         yield found
 
 
-def _workers(cores: int, scenes: int) -> int:
+def _workers(cores: int) -> int:
     memory = memory_limit()
-    fitting = cores if memory is None else max(1, memory // WORKER_MEMORY)
-    return max(1, min(cores, fitting, scenes))
+    fitting = cores if memory is None else memory // WORKER_MEMORY
+    return max(1, min(cores, fitting))
+
+
+def takes_gpus(client: Any, recipe: PredictorRecipe) -> bool:
+    """Whether scenes are to ask for the resource ``GPU``: they run on one, and workers declare it."""
+    return recipe.device.startswith("cuda") and offers_gpu(client)
 
 
 def check_places(client: Any, places: Places, text: str, locations: Sequence[str]) -> None:
@@ -81,3 +119,17 @@ def slots(client: Any) -> tuple[int, int]:
     """Return how many workers there are, and how many tasks they do at a time."""
     threads = client.nthreads()
     return len(threads), sum(threads.values())
+
+
+def revive(client: Any) -> None:
+    """Start workers again that died while they were starting: their nannies, of a cluster here, do not.
+
+    See `distributed.nanny.Nanny`, which restarts those only that had been up.
+    """
+    from distributed.core import Status
+
+    workers = getattr(client.cluster, "workers", {})
+    for nanny in list(workers.values()):
+        process = getattr(nanny, "process", None)
+        if process is not None and process.status == Status.stopped and nanny.status == Status.running:
+            client.cluster.sync(nanny.instantiate)

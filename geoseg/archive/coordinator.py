@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from typing import Any
 
-from geoseg.archive.cluster import slots
+from geoseg.archive.cluster import KEPT, Lost, revive, slots
 from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import Manifest, Result
 from geoseg.archive.publish import forget_reports, move_into_place, sync_folders
@@ -38,12 +38,14 @@ TRIES = 4
 COMMIT_SECONDS = 0.5
 """How often what has been heard is written down."""
 
+FETCH_SECONDS = 2.0
+"""How long to wait for what a worker has of a scene that has ended."""
+
+REVIVE_SECONDS = 10.0
+"""How often it is looked whether workers that died are started again."""
+
 LOST_SECONDS = 10.0
 """A scheduler that does not answer for so long is lost."""
-
-
-class Lost(GeosegError):
-    """The scheduler of the cluster does not answer any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,8 @@ class Coordinator:
         self._begun: list[str] = []
         self._states: Counter[str] = Counter()
         self._pixels = 0
-        self._total = 0
-        self._start = self._committed = self._answered = time.monotonic()
+        self._total = self._sent = 0
+        self._start = self._committed = self._answered = self._revived = time.monotonic()
         self._slots = slots(client)
 
     def work(self, names: Iterable[str]) -> Counter[str]:
@@ -130,17 +132,23 @@ class Coordinator:
         self._waiting.extend(names)
         self._total = len(self._waiting)
         try:
-            while self._submit():
+            while self._left:
+                self._submit()
                 self._listen()
                 self._commit()
-            self._commit(last=True)
         except BaseException:
             self._call_back()
             raise
+        self._manifest.write_status({"running": False}, now=True)
         return self._states
 
-    def _submit(self) -> bool:
-        """Hand out as many scenes as workers are free; return whether there is anything to wait for."""
+    @property
+    def _left(self) -> bool:
+        """Whether there is anything to do, to hear of or to write down."""
+        return any((self._waiting, self._flights, self._large, self._suspects, self._heard))
+
+    def _submit(self) -> None:
+        """Hand out as many scenes as workers are free, and one more for each worker."""
         workers, free = self._slots
         conducted = sum(flight.conducted for flight in self._flights.values())
         while self._large and conducted < CONDUCTED:
@@ -152,58 +160,67 @@ class Coordinator:
             self._send(self._waiting.popleft(), limit=limit if free > 1 else None)
         if not self._flights and self._suspects:
             self._send(self._suspects.popleft(), alone=True)
-        return bool(self._flights)
 
     def _send(
         self, name: str, *, conducted: bool = False, alone: bool = False, limit: int | None = None
     ) -> None:
-        scene = self._manifest.get(name)
-        assert scene is not None
+        scene = self._known(name)
         given = (self._job, Scene(name, scene.location, scene.identity, scene.bands))
-        key = f"geoseg_scene-{self._job.places.run}-{len(self._flights)}-{time.monotonic_ns()}-{name}"
+        self._sent += 1
+        key = f"geoseg_scene-{self._job.places.run}-{self._sent}-{name}"
         if conducted:
             future = self._client.submit(conduct_scene, *given, key=key, pure=False, priority=1)
         else:
-            limit = limit or 1 << 62
-            future = self._client.submit(work_scene, *given, limit, key=key, pure=False, priority=-1)
+            resources = {"GPU": 1} if self._job.gpu else None
+            future = self._client.submit(
+                work_scene, *given, limit, key=key, pure=False, priority=-1, resources=resources
+            )
         self._flights[key] = Flight(name, future, conducted, alone)
         self._begun.append(name)
+        self._hear(future)
+
+    def _hear(self, future: Any) -> None:
         future.add_done_callback(lambda done: self._ended.put(done.key))
 
     def _listen(self) -> None:
         """Wait for scenes to end, for a moment at most."""
         for key in _taken(self._ended, timeout=0.25):
-            flight = self._flights.pop(key)
+            flight = self._flights[key]
             outcome = self._outcome(flight)
+            if outcome is None:  # what it gave was lost with its worker: it is made again
+                self._hear(flight.future)
+                continue
+            del self._flights[key]
             flight.future.release()
             if outcome.ending == "stop":
-                raise GeosegError(outcome.reason)
+                raise GeosegError(f"{outcome.reason}; {KEPT}")
             if outcome.ending == "large":
-                (self._suspects if flight.alone else self._large).append(flight.name)
+                self._large.append(flight.name)
             elif outcome.ending == "killed":
                 self._blame(flight, outcome)
             else:
                 self._heard.append(outcome)
 
-    def _outcome(self, flight: Flight) -> Outcome:
+    def _outcome(self, flight: Flight) -> Outcome | None:
         from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
 
         try:
-            outcome: Outcome = flight.future.result()
+            outcome: Outcome = flight.future.result(timeout=FETCH_SECONDS)
+        except TimeoutError:
+            return None
         except KilledWorker as error:
             deaths = error.allowed_failures + 1
             return Outcome(flight.name, "killed", f"{deaths} workers died of it", deaths=deaths)
-        except (CancelledError, CommClosedError) as error:
-            raise Lost(self._lost()) from error
+        except (CancelledError, CommClosedError):
+            raise
         except Exception as error:
             return Outcome(flight.name, "failed", f"a defect in geoseg: {type(error).__name__}: {error}")
         return outcome
 
     def _blame(self, flight: Flight, outcome: Outcome) -> None:
         """Count the workers that died; a scene of which they die when it is alone is given up."""
-        scene = self._manifest.get(flight.name)
-        assert scene is not None
+        scene = self._known(flight.name)
         tries = scene.tries + outcome.deaths
         self._manifest.put([replace(scene, tries=tries)])
         if flight.alone and tries >= TRIES:
@@ -214,10 +231,10 @@ class Coordinator:
         else:
             self._waiting.append(flight.name)
 
-    def _commit(self, *, last: bool = False) -> None:
+    def _commit(self, *, now: bool = False) -> None:
         """Put results in place and write down what has been heard; look after the cluster."""
-        now = time.monotonic()
-        if now - self._committed < COMMIT_SECONDS and not last:
+        resting = time.monotonic() - self._committed < COMMIT_SECONDS
+        if resting and self._flights and not now:
             return
         self._lease.check()
         moved = [one for one in self._heard if one.ending in ("done", "partial")]
@@ -233,8 +250,12 @@ class Coordinator:
             self._states[result.state] += 1
             self._pixels += result.pixels or 0
         self._heard, self._begun = [], []
-        self._committed = now
-        self._slots = slots(self._client) if self._answers() else self._slots
+        self._committed = time.monotonic()
+        if self._answers():
+            self._slots = slots(self._client)
+            if time.monotonic() - self._revived > REVIVE_SECONDS:
+                revive(self._client)
+                self._revived = time.monotonic()
         self._tell()
 
     def _result(self, outcome: Outcome) -> Result:
@@ -261,15 +282,8 @@ class Coordinator:
             self._answered = time.monotonic()
             return True
         if time.monotonic() - self._answered > LOST_SECONDS or self._client.status == "closed":
-            raise Lost(self._lost())
+            raise Lost(f"the scheduler of the cluster does not answer; {KEPT}")
         return False
-
-    def _lost(self) -> str:
-        done = self._states["done"] + self._states["partial"]
-        return (
-            f"the scheduler of the cluster was lost; {done} scenes of this run are in place, "
-            "the same command goes on from there"
-        )
 
     def _tell(self) -> None:
         failed = sum(self._states[state] for state in ("failed", "partial", "quarantined"))
@@ -289,13 +303,15 @@ class Coordinator:
             yield str(worker), names[0] if names else ("a block of a large scene" if keys else "")
 
     def _call_back(self) -> None:
-        """Put in place what has been heard, and take back the rest."""
+        """Take back what is under way; put in place what has been heard, where that can be done."""
         with contextlib.suppress(Exception):  # a cluster that is lost
             self._client.cancel([flight.future for flight in self._flights.values()], force=True)
         names = {flight.name for flight in self._flights.values()}
         self._flights = {}
-        self._commit(last=True)
-        self._manifest.put([replace(self._known(name), state="pending") for name in names])
+        with contextlib.suppress(GeosegError):  # the first error says why
+            self._commit(now=True)
+            self._manifest.put([replace(self._known(name), state="pending") for name in names])
+            self._manifest.write_status({"running": False}, now=True)
 
 
 def finished(places: Places, digest: str, scene: Result, outcome: Outcome) -> Result:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from geoseg.archive.scene import Outcome, Places
+from geoseg.archive.scene import Outcome, Places, read_report
 from geoseg.files import telling_full_disks
 
 
@@ -52,8 +51,9 @@ def left_behind(places: Places) -> Iterator[Outcome]:
     """Yield what each scene came to that an earlier run finished unheard."""
     for folder in old_runs(places.out, places.run):
         for path in sorted(folder.rglob("*.json")):
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                yield Outcome(**json.loads(path.read_text(encoding="utf-8")))
+            outcome = read_report(path)
+            if outcome is not None:
+                yield outcome
 
 
 def old_runs(folder: Path, run: str) -> list[Path]:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from geoseg.archive.cluster import check_places, opened
+from geoseg.archive.cluster import check_places, opened, takes_gpus
 from geoseg.archive.coordinator import Coordinator, Progressed, finished
 from geoseg.archive.entries import Entry, entries_of
 from geoseg.archive.facts import Looked
@@ -123,18 +123,15 @@ def run_batch(
         computes = json.loads(manifest.facts().get("made", "{}")).get(COMPUTES)
         todo = archive.prepare({**made, COMPUTES: computes}) if computes else None
         if todo != []:
-            client = stack.enter_context(opened(options, len(entries), client))
+            client = stack.enter_context(opened(options, bundle, client))
             _begin(places, lease.id)
             check_places(client, places, lease.id, [entry.location for entry in entries])
             recipe = client.submit(choose_recipe, shared, pure=False).result()
             made = {**made, COMPUTES: recipe.name}
             if todo is None or recipe.name != computes:
                 todo = archive.prepare(made)
-            job = Job(places, shared, recipe, digest_of(made))
-            try:
-                Coordinator(job, manifest, lease, client, on_event).work(todo)
-            finally:
-                manifest.write_status({"running": False}, now=True)
+            job = Job(places, shared, recipe, digest_of(made), takes_gpus(client, recipe))
+            Coordinator(job, manifest, lease, client, on_event).work(todo)
         names = {entry.name for entry in entries}
         results = tuple(result for result in manifest.results() if result.name in names)
     return Summary(results, len(entries) - len(todo), scenes.left_out)

@@ -95,12 +95,15 @@ class Job:
     recipe : PredictorRecipe
     digest : str
         Of model and options.
+    gpu : bool
+        Whether a scene takes one unit of the resource ``GPU``.
     """
 
     places: Places
     options: PredictOptions
     recipe: PredictorRecipe
     digest: str
+    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ class TooLarge(Exception):
     """A scene of more blocks than one worker is to do."""
 
 
-def work_scene(job: Job, scene: Scene, limit: int) -> Outcome:
+def work_scene(job: Job, scene: Scene, limit: int | None) -> Outcome:
     """Do a scene in this process, unless it has more than `limit` blocks."""
     return _attempt(job, scene, _session(job), _refusing(limit))
 
@@ -179,6 +182,9 @@ def conduct_scene(job: Job, scene: Scene) -> Outcome:
 
 def _attempt(job: Job, scene: Scene, session: Session, on_event: Callable[[Event], None]) -> Outcome:
     began = time.monotonic()
+    known = read_report(job.places.report(scene.name))
+    if known is not None:  # finished on a worker that died before it could say so
+        return known
     name, (out, *raster) = scene.name, job.places.targets(scene.name)
     own = {"raster": raster[0] if raster else None, "bands": scene.bands or job.options.bands}
     options = job.options.model_copy(update=own)
@@ -222,11 +228,11 @@ def _make_room(places: Places, name: str) -> None:
         raise UnwritableOutput(f"{error.filename}: cannot be made ({error.strerror})") from error
 
 
-def _refusing(limit: int) -> Callable[[Event], None]:
+def _refusing(limit: int | None) -> Callable[[Event], None]:
     def refuse(event: Event) -> None:
         if isinstance(event, Planned):
             rows, cols = event.plan.tiles.block_shape
-            if rows * cols > limit:
+            if limit is not None and rows * cols > limit:
                 from geoseg.raster.scene import close_scene
 
                 close_scene(event.plan.scene)
@@ -256,6 +262,14 @@ def _outcome(job: Job, scene: Scene, report: RunReport, seconds: float) -> Outco
         report.pixels,
         max(0, rows * cols - report.blocks_known),
     )
+
+
+def read_report(path: Path) -> Outcome | None:
+    """Return what a scene came to; None where there is no report."""
+    try:
+        return Outcome(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _write(path: Path, facts: dict[str, Any]) -> None:

@@ -208,7 +208,8 @@ def read_facts(scene: SceneInfo, options: PredictOptions, model: Model, out: Pat
     recipe = model.recipe
     predictor = recipe.load()
     remote = is_remote(scene.uri)  # of such a scene only what is asked for is fetched
-    gpus = visible_gpus(os.environ, gpu_count()) if predictor.device == "cuda" else ()
+    shares = predictor.device == "cuda" and model.cores is None  # one process of several has one GPU
+    gpus = visible_gpus(os.environ, gpu_count()) if shares else ()
     return Facts(
         scene=scene,
         view=view,

@@ -89,7 +89,7 @@ class Scheduler(contextlib.AbstractContextManager["Scheduler"]):
             return
         with self._cluster(resources) as client:
             in_flight = max(resources.in_flight, sum(client.nthreads().values()) + 1)
-            stream = run_on_cluster(work, client, in_flight, gpu=resources.gpu and _offers_gpu(client))
+            stream = run_on_cluster(work, client, in_flight, gpu=resources.gpu and offers_gpu(client))
             try:
                 with contextlib.closing(stream):  # type: ignore[type-var]
                     yield stream
@@ -378,11 +378,11 @@ def _check_workers(client: Any, resources: Resources) -> None:
         raise InvalidOption(
             f"the cluster has no worker after {WORKER_SECONDS} s; start some and try again"
         ) from error
-    if resources.gpu and not _offers_gpu(client):
+    if resources.gpu and not offers_gpu(client):
         raise InvalidOption('no worker of the cluster offers a GPU; start workers with --resources "GPU=1"')
 
 
-def _offers_gpu(client: Any) -> bool:
+def offers_gpu(client: Any) -> bool:
     """Return whether a worker of the cluster declares the resource ``GPU``."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return any(worker["resources"].get("GPU", 0) >= 1 for worker in workers)

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import geopandas
 import pytest
+from distributed import Client, LocalCluster
 
+import geoseg
 from geoseg.cli import run
+from geoseg.errors import InvalidOption
 from geoseg.testing import make_scene
 from tests.runs import bright_model, picture
 
@@ -113,3 +116,17 @@ def test_bad_input_gets_one_line(scenes: Path, tmp_path: Path, capfd: pytest.Cap
         assert len(lines) == 1, err
         assert words in lines[0], err
     assert not Path("s3:").exists()
+
+
+def test_from_python_on_a_cluster_that_is_given(scenes: Path, tmp_path: Path) -> None:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        model = str(bright_model())
+        table = geoseg.batch([scenes / "more", scenes / "s0.tif"], tmp_path, model=model, client=client)
+        assert client.status == "running"
+    assert table.state.to_dict() == {"empty": "done", "odd näme": "done", "s0": "done"}
+    assert table.files["s0"] == ("s0.parquet",)
+    with pytest.raises(InvalidOption, match="treshold: no such option; did you mean threshold"):
+        geoseg.batch(scenes, tmp_path, treshold=0.5)
