@@ -23,6 +23,8 @@ _COMMANDS = {
     "batch": "Segment many scenes: an archive, on one machine or a cluster.",
     "plan": "Show what a prediction would do and take, without running it.",
     "vectorize": "Make polygons of a class map or of probabilities.",
+    "regularize": "Give the polygons of a file straight walls.",
+    "diff": "Tell what changed between two layers of polygons.",
     "train": "Train a model on your own scenes and footprints.",
     "evaluate": "Measure a prediction or a model against the truth.",
     "run": "Do what a recipe says, or write an example of one.",

@@ -11,19 +11,21 @@ FILL_OPACITY = 90
 """Of 255: the imagery stays visible under the polygons."""
 
 
-def layer_style(classes: Sequence[ClassInfo]) -> str:
-    """Return a QML document: a single symbol for one class, else categories by ``class_name``.
+def layer_style(classes: Sequence[ClassInfo], attribute: str = "class_name") -> str:
+    """Return a QML document: a single symbol for one class, else categories by an attribute.
 
     Parameters
     ----------
     classes : sequence of ClassInfo
+    attribute : str
+        Holds the names of the classes.
     """
     document = ET.Element("qgis", version="3.28.0", styleCategories="Symbology")
     if len(classes) == 1:
         renderer = ET.SubElement(document, "renderer-v2", type="singleSymbol", enableorderby="0")
     else:
         renderer = ET.SubElement(
-            document, "renderer-v2", type="categorizedSymbol", attr="class_name", enableorderby="0"
+            document, "renderer-v2", type="categorizedSymbol", attr=attribute, enableorderby="0"
         )
         categories = ET.SubElement(renderer, "categories")
         for number, info in enumerate(classes):

@@ -100,7 +100,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> VectorLayer:
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path.absolute()) as file:  # as it takes ~ for the home, and a: for a scheme
-        place, encoding, crs = _geometry_column(file)
+        place, encoding, crs = parquet_geometry(file)
         available = tuple(str(name) for name in file.schema_arrow.names if name != place)
         wanted = [name for name in columns if name in available]
         table = file.read(columns=[*wanted, place])
@@ -108,7 +108,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> VectorLayer:
     return VectorLayer(_decoded(table.select([place]), encoding), values, available, crs)
 
 
-def _geometry_column(file: ParquetFile) -> tuple[str, str, str | None]:
+def parquet_geometry(file: ParquetFile) -> tuple[str, str, str | None]:
     """Return name, encoding and CRS of the geometry, by the footer or by Parquet's own type for it."""
     metadata = file.metadata.metadata or {}
     if b"geo" in metadata:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from geoseg.errors import GeosegError, UnwritableOutput
-from geoseg.files import check_writable, telling_full_disks
+from geoseg.errors import UnwritableOutput
+from geoseg.files import check_writable
 from geoseg.values import LayerSchema
+from geoseg.vector.sink.errors import telling
 from geoseg.vector.sink.geojson import write_geojson, write_geojson_lines
 from geoseg.vector.sink.geoparquet import write_geoparquet
 from geoseg.vector.sink.ogr import BESIDE, write_flatgeobuf, write_geopackage, write_shapefile
@@ -68,7 +67,7 @@ class VectorSink:
 
     def __enter__(self) -> Self:
         """Begin the file."""
-        with _translated(self._path):
+        with telling(self._path):
             self._append = self._writer.__enter__()
         return self
 
@@ -76,7 +75,7 @@ class VectorSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Publish the file, or remove what was written if there was an error."""
-        with _translated(self._path):
+        with telling(self._path):
             self._writer.__exit__(kind, error, trace)
 
     def write(self, features: GeoDataFrame) -> None:
@@ -90,7 +89,7 @@ class VectorSink:
         if self._append is None:
             raise RuntimeError("a VectorSink is written to in a with statement")
         if len(features):
-            with _translated(self._path):
+            with telling(self._path):
                 self._append(features)
 
     def set_metadata(self, metadata: Mapping[str, str]) -> None:
@@ -144,20 +143,3 @@ def in_degrees(path: Path) -> bool:
 
 def _suffix(path: Path) -> str:
     return path.suffix.lower()
-
-
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn the errors of the libraries that write into `UnwritableOutput`."""
-    import pyogrio.errors as ogr
-    from pyproj.exceptions import CRSError
-
-    ogr_errors = (ogr.CRSError, ogr.DataLayerError, ogr.DataSourceError, ogr.FeatureError, ogr.FieldError)
-    try:
-        with telling_full_disks(path):
-            yield
-    except GeosegError:
-        raise
-    except (*ogr_errors, CRSError, sqlite3.Error, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UnwritableOutput(f"{path}: cannot be written ({reason})") from error

@@ -67,9 +67,7 @@ def write_geopackage(
     with replacing(place, overwrite=overwrite) as path:
         yield _begin_geopackage(path, schema)
         with closing(sqlite3.connect(path)) as database, database:
-            database.execute(_STYLES)
-            database.execute(_CONTENTS, ("layer_styles", "layer_styles"))
-            database.execute(_STYLE, (schema.name, layer_style(schema.classes), "written by geoseg"))
+            add_style(database, schema.name, layer_style(schema.classes))
             database.execute(_METADATA, (_metadata_document(metadata),))
 
 
@@ -129,6 +127,13 @@ def write_shapefile(
             path.with_suffix(suffix).rename(file)
         for file in stale:
             file.unlink(missing_ok=True)
+
+
+def add_style(database: sqlite3.Connection, layer: str, style: str) -> None:
+    """Add a style to a GeoPackage, which QGIS applies by itself."""
+    database.execute(_STYLES)
+    database.execute(_CONTENTS, ("layer_styles", "layer_styles"))
+    database.execute(_STYLE, (layer, style, "written by geoseg"))
 
 
 def _begin_geopackage(path: Path, schema: LayerSchema) -> Callable[[GeoDataFrame], None]:

@@ -1,0 +1,43 @@
+"""``geoseg diff``: what changed between two layers of polygons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from geoseg.cli.options import options_of
+from geoseg.vector.diff import DiffOptions
+
+
+@click.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Changes, in the CRS of NEW: .gpkg (with a style), .fgb, .parquet, .geojson or .geojsonl.",
+)
+@options_of(DiffOptions)
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No summary.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+def diff(old: Path, new: Path, out: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Tell which polygons of OLD and NEW are the same, changed, split, merged, added or removed.
+
+    \b
+    Example:
+      geoseg diff buildings_2020.gpkg buildings_2024.gpkg --out changes.gpkg
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    from geoseg.vector.diff import diff as run
+
+    counts = run(old, new, out, DiffOptions(**options))
+    if not quiet:
+        click.echo(", ".join(f"{count:,} {name}" for name, count in counts.items()), err=True)
+    if as_json:
+        click.echo(json.dumps({"file": str(out), **counts}))

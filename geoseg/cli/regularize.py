@@ -1,0 +1,47 @@
+"""``geoseg regularize``: straight walls for any layer of polygons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from geoseg.cli.options import options_of
+from geoseg.vector.straighten import RegularizeOptions
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The same layer: .gpkg, .fgb, .parquet, .geojson or .geojsonl.",
+)
+@options_of(RegularizeOptions)
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+def regularize(file: Path, out: Path, quiet: bool, **options: Any) -> None:
+    """Give the polygons of FILE straight walls, right angles and circles, within a bound.
+
+    Attributes are kept; regularized and deviation_m say what happened to each feature.
+
+    \b
+    Examples:
+      geoseg regularize traced.gpkg --out footprints.gpkg
+      geoseg regularize traced.shp --out footprints.parquet --max-deviation 0.5
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    from geoseg.cli.progress import StepDisplay
+    from geoseg.vector.straighten import regularize_file
+
+    chosen = RegularizeOptions(**options)
+    with StepDisplay("regularizing", quiet=quiet) as display:
+        report = regularize_file(file, out, chosen, display)
+    if not quiet:
+        for note in report.notes:
+            click.echo(f"geoseg: note: {note}", err=True)
+        click.echo(f"{report.features:,} features, {report.regularized:,} of them regularized", err=True)
+        click.echo(f"wrote      {report.file}", err=True)
