@@ -87,10 +87,12 @@ class Journal:
         self.remove_if_empty()
 
     def _discard(self, keep: set[Path]) -> None:
-        records = () if self.folder.is_symlink() else self.folder.glob("*.npz")
-        for record in set(records) - keep:
+        if self.folder.is_symlink():
+            return
+        # Records, and the features of a run that was killed before it had opened where they wait.
+        for file in {*self.folder.glob("*.npz"), *self.folder.glob(".geoseg-*.db")} - keep:
             with contextlib.suppress(OSError):  # a folder of that name, or gone already
-                record.unlink()
+                file.unlink()
 
     def remove_if_empty(self) -> None:
         """Delete the folder where nothing was kept."""

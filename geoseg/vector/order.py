@@ -56,20 +56,20 @@ class SortedSink(AbstractContextManager["SortedSink"]):
 
     def __init__(self, sink: FeatureSink, schema: LayerSchema, folder: Path) -> None:
         self._sink, self._schema, self._folder = sink, schema, folder
-        self._stack = ExitStack()
 
     def __enter__(self) -> SortedSink:
         """Begin the database."""
-        with self._telling():
+        with self._telling(), ExitStack() as stack:
             handle, name = tempfile.mkstemp(".db", ".geoseg-", self._folder)
             os.close(handle)
-            self._stack.callback(Path(name).unlink, missing_ok=True)
-            self._database = self._stack.enter_context(closing(sqlite3.connect(name)))
+            stack.callback(Path(name).unlink, missing_ok=True)
+            self._database = stack.enter_context(closing(sqlite3.connect(name)))
             self._database.executescript(_BEGIN)
             with contextlib.suppress(
                 OSError
             ):  # where an open file may lose its name, no kill leaves it behind
                 Path(name).unlink()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
 from geoseg.errors import silenced
-from geoseg.files import check_writable, replacing, scratch_beside
+from geoseg.files import check_writable, replacing, scratch_beside, telling_full_disks
 from geoseg.values import LayerSchema
 from geoseg.vector.shape import no_features
 from geoseg.vector.style import layer_style
@@ -116,6 +116,7 @@ def write_shapefile(
             suffix: stack.enter_context(replacing(file, overwrite=overwrite))
             for suffix, file in places.items()
         }
+        stack.enter_context(telling_full_disks(place))  # of the file that was asked for
         path = folder / "features.shp"
 
         def append(features: GeoDataFrame, **options: Any) -> None:
