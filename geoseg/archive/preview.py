@@ -28,8 +28,8 @@ from geoseg.errors import GeosegError
 from geoseg.models.bundle import find_model
 from geoseg.prediction.options import PredictOptions
 
-VECTOR_BYTES, RASTER_BYTES = 0.03, 0.3
-"""Bytes of a result for each pixel of the scene, where no result is there to go by: a town at 0.3 m."""
+VECTOR_BYTES, RASTER_BYTES = 0.02, 0.26
+"""Bytes of a result for each pixel of the scene, where no result is there to go by: those of the sample."""
 
 SCENE_SECONDS = 0.06
 """What a scene takes beyond its tiles: opening, deciding, putting in place."""

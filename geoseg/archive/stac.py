@@ -166,7 +166,7 @@ def _item(document: Any, href: str) -> Item:
     import pystac
 
     try:
-        return Item(href, pystac.Item.from_dict(document, href=href))
+        return Item(href, pystac.Item.from_dict(document, href=href, preserve_dict=False))
     except Exception as error:  # pystac raises what it stumbles over
         reason = " ".join(str(error).split()) or type(error).__name__
         return Item(href, problem=f"{href}: is no valid STAC item ({reason})")
