@@ -29,6 +29,8 @@ from geoseg.vector.keys import place_keys
 from tests.archive.merging import EXACT, archive_of, crop, land_model, put, world
 from tests.runs import REPOSITORY, bright_model
 
+pytestmark = pytest.mark.slow
+
 
 def merged(folder: Path, **options: object) -> tuple[Merged, geopandas.GeoDataFrame]:
     done = merge(folder, MergeOptions(merge=True, **options), str(bright_model()))
@@ -296,7 +298,6 @@ def test_scenes_that_are_not_whole_are_counted_and_what_cannot_be_merged_gets_on
         MergeOptions(reconcile="same-date")
 
 
-@pytest.mark.slow
 def test_the_default_model_finds_the_same_in_crops_on_one_grid(tmp_path: Path) -> None:
     """Where tiles fall changes what a network says, so the crops begin and end with tiles of the whole."""
     with rasterio.open(REPOSITORY / "sample_data" / "scene.tif") as scene:

@@ -17,6 +17,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "geoseg" / "activations"
 
 
+@pytest.mark.slow
 def test_activations_are_counted_once(binary: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = load_predictor(binary, device="cpu", precision="f32")
     first = footprint(binary, predictor, 2)

@@ -17,6 +17,8 @@ from geoseg.values import CERTAIN
 from tests.backends.conftest import SIGMOID, SPEC, TILE
 from tests.models.onnx_graphs import write_pointwise
 
+pytestmark = pytest.mark.slow
+
 Tiles = NDArray[np.float32]
 
 
@@ -252,7 +254,6 @@ def test_weights_that_do_not_fit_are_one_line(binary: Bundle, land: Bundle, tmp_
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.slow
 def test_a_prediction_through_openvino_imports_no_torch(binary: Bundle) -> None:
     code = f"""
 import sys, numpy

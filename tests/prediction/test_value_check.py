@@ -63,6 +63,7 @@ def test_scenes_that_the_model_is_made_for_are_not_warned_about(path: Path) -> N
     assert warnings(there(path)) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [SAMPLE, BANEPA], ids=lambda path: path.stem)
 @pytest.mark.parametrize(
     ("change", "words"),
