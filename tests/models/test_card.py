@@ -105,9 +105,21 @@ def test_the_digest_follows_weights_and_whatever_fixes_the_output() -> None:
             make_document("a1", RGB, BUILDING, tile=512, overlap=128, extra={"geoseg:min_area_m2": 12.0}),
             {"model.onnx": "00"},
         ),
+        *(
+            card_of(
+                make_document("a1", RGB, BUILDING, tile=512, overlap=128, extra=extra), {"model.onnx": "00"}
+            )
+            for extra in (
+                {"geoseg:min_confidence": 0.8},
+                {"geoseg:split": {"gate": 0.2, "smallest_m2": 30.0, "margin_m": 10.0}},
+                {"geoseg:split": {"gate": 0.1, "smallest_m2": 30.0, "margin_m": 10.0}},
+            )
+        ),
     ]
-    assert len({card.digest for card in [base, *others]}) == 6
-    assert [card.min_area_m2 for card in (base, others[-1])] == [None, 12.0]
+    assert len({card.digest for card in [base, *others]}) == 9
+    assert [card.min_area_m2 for card in (base, others[4])] == [None, 12.0]
+    assert [card.min_confidence for card in (base, others[5])] == [None, 0.8]
+    assert [card.split and card.split.gate for card in (base, *others[6:])] == [None, 0.2, 0.1]
     described = make_document("a1", RGB, BUILDING, tile=512, overlap=128, extra={"description": "x"})
     assert card_of(described, {"model.onnx": "00"}).digest == base.digest
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from geoseg.errors import InvalidOption
 from geoseg.grid import TILE_MULTIPLE, Axis, choose_tile
 from geoseg.models.card import ModelCard
+from geoseg.models.document import Split
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import (
@@ -24,6 +25,7 @@ from geoseg.prediction.plan import (
 )
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, GeoBox
+from geoseg.vector.split import SplitRule
 from tests.plans import scene_info
 
 RGB = ("red", "green", "blue")
@@ -146,6 +148,8 @@ def test_what_does_not_fit_the_model_is_refused(
         {"outline": "pixel"},
         {"simplify": 1.0},
         {"min_area": 99.0},
+        {"min_confidence": 0.9},
+        {"split": "touching"},
     ],
 )
 def test_the_digest_tells_plans_apart(changed: dict[str, object]) -> None:
@@ -184,6 +188,33 @@ def test_min_area_auto_takes_what_the_card_says(
 ) -> None:
     made = plan(PredictOptions(**options), model=card(resolution_m=0.3, **changes))  # type: ignore[arg-type]
     assert made.shape_rules.min_area_m2 == pytest.approx(smallest, rel=0.05)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("known", "options", "expected", "margin"),
+    [
+        (None, {}, None, 1),
+        (None, {"split": "touching"}, SplitRule(0.1, 75), 32),
+        (Split(gate=0.2, smallest_m2=36.0, margin_m=9.0), {}, SplitRule(0.2, 400), 30),
+        (Split(gate=0.2, smallest_m2=36.0, margin_m=9.0), {"split": "none"}, None, 1),
+        (
+            Split(gate=0.2, smallest_m2=36.0, margin_m=9.0),
+            {"tile": 64, "overlap": 16},
+            SplitRule(0.2, 400),
+            23,
+        ),
+        (Split(gate=0.2, smallest_m2=36.0, margin_m=0.1), {}, SplitRule(0.2, 400), 4),
+    ],
+)
+def test_split_auto_takes_what_the_card_says_in_pixels(
+    known: Split | None, options: dict[str, object], expected: SplitRule | None, margin: int
+) -> None:
+    made = plan(PredictOptions(**options), model=card(resolution_m=0.3, split=known))  # type: ignore[arg-type]
+    rule = made.split  # type: ignore[attr-defined]
+    assert (rule is None) == (expected is None)
+    if rule is not None and expected is not None:
+        assert (rule.gate, rule.smallest) == (expected.gate, pytest.approx(expected.smallest, rel=0.1))
+    assert made.tiles.margin == pytest.approx(margin, rel=0.05)  # type: ignore[attr-defined]
 
 
 @given(
