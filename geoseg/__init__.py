@@ -40,7 +40,7 @@ def predict(
     model : str
         Name of a model, a model folder, or an ONNX file.
     out : path, optional
-        Also keep the polygons in this file: .gpkg, .fgb, .parquet, .geojson, .geojsonl or .shp.
+        Also keep the polygons in this file: .gpkg, .fgb, .parquet, .geojson, .geojsonl, .shp or .pmtiles.
     **options
         Fields of `geoseg.prediction.options.PredictOptions`, such as ``threshold=0.4``; None is the default.
         ``aoi`` may also be a GeoDataFrame or GeoSeries with a CRS, or a shapely geometry in the scene's.

@@ -235,9 +235,12 @@ class LayerSchema:
         Classes that may occur, with colours.
     metadata : mapping of str to str
         Model, digest, options, coverage …: written as layer metadata where the format has it.
+    resolution_m : float or None
+        Side of the pixels that outlines come from in metres; None: not known.
     """
 
     name: str
     crs: str | None
     classes: tuple[ClassInfo, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    resolution_m: float | None = None

@@ -21,7 +21,7 @@ from geoseg.prediction.options import PredictOptions
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Polygons: .gpkg, .fgb, .parquet, .geojson, .geojsonl or .shp; missing folders are made.",
+    help="Polygons: .gpkg, .fgb, .parquet, .geojson, .geojsonl, .shp or .pmtiles; missing folders are made.",
 )
 @options_of(PredictOptions)
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")

@@ -167,7 +167,7 @@ def summary(report: RunReport) -> list[str]:
         *([] if report.peak_memory is None else [_memory(report, report.peak_memory)]),
         *([] if report.tally.shrunk_batch is None else [_batch(report.tally.shrunk_batch)]),
         *(f"warning    {text}" for text in report.warnings[len(report.remarks.warnings) :]),
-        *(f"wrote      {path}" for path in report.files),
+        *(f"wrote      {path}{_zooms(report, path)}" for path in report.files),
     ]
     if plan.stretch is not None:
         pairs = ", ".join(f"{low:g}–{high:g}" for low, high in plan.stretch)
@@ -188,6 +188,16 @@ def _tiles(report: RunReport) -> str:
     inferred, skipped = report.tally.inferred, report.tally.skipped
     rest = f", {skipped:,} skipped (no data there, or outside the area)" if skipped else ""
     return f"{inferred:,} {'tile' if inferred == 1 else 'tiles'} inferred{rest}"
+
+
+def _zooms(report: RunReport, path: str) -> str:
+    """Return the zooms of vector tiles."""
+    if not path.lower().endswith(".pmtiles"):
+        return ""
+    from geoseg.vector.sink.tiles import zoom_levels
+
+    smallest, largest = zoom_levels(report.plan.shape_rules.metres_per_pixel)
+    return f" (zoom {smallest} to {largest})"
 
 
 def _memory(report: RunReport, peak: int) -> str:

@@ -131,7 +131,8 @@ class Plan:
             "geoseg_plan_digest": self.digest,
             "geoseg_options": json.dumps(self.options),
         }
-        return LayerSchema(self.model_name, self.crs or self.grid.crs, self.classes, metadata)
+        crs, pixel = self.crs or self.grid.crs, self.shape_rules.metres_per_pixel
+        return LayerSchema(self.model_name, crs, self.classes, metadata, pixel)
 
     def with_blocks(self, side: int) -> Plan:
         """Return the plan with blocks of so many tiles a side."""

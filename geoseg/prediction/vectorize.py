@@ -205,7 +205,7 @@ def vectorize(
     from geoseg.vector.order import SortedSink
     from geoseg.vector.reproject import layer_crs
     from geoseg.vector.shaper import Shaper
-    from geoseg.vector.sink import VectorSink, check_vector_path, in_degrees
+    from geoseg.vector.sink import VectorSink, check_vector_path, in_degrees, in_mercator
 
     started = time.monotonic()
     check_vector_path(out, overwrite=options.overwrite)
@@ -221,9 +221,10 @@ def vectorize(
             min_area_m2=options.min_area,
             classes=len(source.classes),
         )
-        crs = layer_crs(options.crs, grid.crs, degrees=in_degrees(out)) or grid.crs
+        wanted = layer_crs(options.crs, grid.crs, degrees=in_degrees(out), mercator=in_mercator(out))
+        crs = wanted or grid.crs
         facts = {"geoseg_raster": scene.uri, "geoseg_options": json.dumps(options.model_dump(mode="json"))}
-        schema = LayerSchema(out.stem, crs, source.classes, facts)
+        schema = LayerSchema(out.stem, crs, source.classes, facts, rules.metres_per_pixel)
         joiner = Joiner(grid.shape)
         frontier = Frontier(tiles, joiner)
         with (

@@ -93,11 +93,14 @@ def reproject(polygons: NDArray[np.object_], grid: GeoBox, target: str) -> tuple
     return moved, deviation
 
 
+WEB_MERCATOR = "EPSG:3857"
 WGS84 = "OGC:CRS84"
 """Longitude and latitude, as GeoJSON has them."""
 
 
-def layer_crs(given: str | None, scene: str | None, *, degrees: bool = False) -> str | None:
+def layer_crs(
+    given: str | None, scene: str | None, *, degrees: bool = False, mercator: bool = False
+) -> str | None:
     """Return the CRS that polygons are to be put into; None for the scene's own.
 
     Parameters
@@ -108,6 +111,8 @@ def layer_crs(given: str | None, scene: str | None, *, degrees: bool = False) ->
         CRS of the scene.
     degrees : bool
         Whether the format wants longitudes and latitudes of WGS 84 (GeoJSON).
+    mercator : bool
+        Whether it wants Web Mercator (PMTiles).
 
     Raises
     ------
@@ -124,7 +129,8 @@ def layer_crs(given: str | None, scene: str | None, *, degrees: bool = False) ->
     from pyproj.exceptions import CRSError
 
     if given is None:
-        return WGS84 if degrees and scene is not None else None
+        wanted = WGS84 if degrees else WEB_MERCATOR if mercator else None
+        return wanted if scene is not None else None
     try:
         crs = CRS.from_user_input(given)
     except CRSError:
@@ -137,8 +143,12 @@ def layer_crs(given: str | None, scene: str | None, *, degrees: bool = False) ->
         flat = horizontal(crs).to_authority() if crs.is_geographic or crs.is_projected else None
         instead = ":".join(flat or ("EPSG", "4326"))
         raise InvalidOption(f"--crs {given}: is a {crs.type_name}; give a horizontal CRS, such as {instead}")
+    if mercator and not crs.equals(CRS(WEB_MERCATOR), ignore_axis_order=True):
+        raise InvalidOption(
+            f"--crs {given}: PMTiles is in Web Mercator ({WEB_MERCATOR}); leave --crs out, or write .gpkg"
+        )
     if not degrees:
-        return crs.to_wkt()
+        return WEB_MERCATOR if mercator else crs.to_wkt()
     if not crs.equals(CRS(WGS84), ignore_axis_order=True):
         raise InvalidOption(
             f"--crs {given}: GeoJSON is in longitude and latitude of WGS 84; leave --crs out, or write .gpkg"

@@ -19,24 +19,28 @@ import pyarrow.parquet
 import pyogrio
 import pytest
 import shapely
+from pmtiles.reader import MmapSource, Reader
+from pmtiles.tile import TileType
 from pyproj import CRS, Transformer
 
-from geoseg.errors import NoSpaceLeft, UnwritableOutput
+from geoseg.errors import InvalidOption, NoSpaceLeft, UnwritableOutput
 from geoseg.testing import assert_same_polygons
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector.pieces import Evidence, Piece
-from geoseg.vector.reproject import WGS84
+from geoseg.vector.reproject import WGS84, layer_crs
 from geoseg.vector.shape import COLUMNS, ShapeRules, finish
 from geoseg.vector.sink import FORMATS, VectorSink, check_vector_path, in_degrees
 from geoseg.vector.sink.ogr import NAMES
+from geoseg.vector.sink.tiles import zoom_levels
 from geoseg.vector.style import layer_style
 from geoseg.vectorfiles.layers import read_layer
 
 CLASSES = (ClassInfo(1, "building", (228, 87, 46)), ClassInfo(2, "wood & <water>", (1, 2, 3)))
 LOCAL = CRS("+proj=laea +lat_0=51.3 +lon_0=9.7 +x_0=1000 +ellps=GRS80 +units=m +type=crs").to_wkt()
-NOT_GEOJSON = tuple(suffix for suffix in FORMATS if "json" not in suffix)
+EXACT = tuple(suffix for suffix in FORMATS if suffix != ".pmtiles")
+NOT_GEOJSON = tuple(suffix for suffix in EXACT if "json" not in suffix)
 
-formats = pytest.mark.parametrize("suffix", FORMATS)
+formats = pytest.mark.parametrize("suffix", EXACT)
 needs_ogrinfo = pytest.mark.skipif(shutil.which("ogrinfo") is None, reason="needs gdal-bin's ogrinfo")
 
 
@@ -277,7 +281,7 @@ def test_geopackage_without_crs_says_undefined_cartesian_everywhere(tmp_path: Pa
 
 @pytest.mark.slow
 @needs_ogrinfo
-@pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix != ".parquet"])
+@pytest.mark.parametrize("suffix", [suffix for suffix in EXACT if suffix != ".parquet"])
 def test_another_gdal_reads_the_same(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"out{suffix}"
     write(path, schema(crs_of(suffix)), features(target=crs_of(suffix)))
@@ -314,7 +318,7 @@ def test_a_folder_may_be_called_like_a_home_or_a_scheme(
 
 
 @pytest.mark.parametrize("folder", ["wow!", "new\nline", "tab\t", "caf\udce9"])
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", EXACT)
 def test_any_other_folder_works_or_gets_one_line(folder: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / folder / f"out{suffix}"
     path.parent.mkdir()
@@ -388,3 +392,32 @@ def test_styles_name_every_class() -> None:
     assert fills == ["228,87,46,90", "1,2,3,90"]
     single = ET.fromstring(layer_style(CLASSES[:1]).split("\n", 1)[1])
     assert single.find("renderer-v2").get("type") == "singleSymbol"
+
+
+def test_tiles_hold_every_polygon_where_it_is_and_the_same_bytes(tmp_path: Path) -> None:
+    table = features(target="EPSG:3857", count=20)
+    layer = LayerSchema("buildings", "EPSG:3857", CLASSES, {}, 0.3)
+    for name in ("one.pmtiles", "two.pmtiles"):
+        write(tmp_path / name, layer, table)
+    assert (tmp_path / "one.pmtiles").read_bytes() == (tmp_path / "two.pmtiles").read_bytes()
+    with (tmp_path / "one.pmtiles").open("rb") as file:
+        header = Reader(MmapSource(file)).header()
+    assert (header["min_zoom"], header["max_zoom"]) == zoom_levels(0.3)
+    assert header["tile_type"] == TileType.MVT
+    west, south = header["min_lon_e7"] / 1e7, header["min_lat_e7"] / 1e7
+    assert (west, south) == pytest.approx(tuple(table.to_crs(4326).total_bounds[:2]), abs=1e-4)
+    found = pyogrio.read_dataframe(tmp_path / "one.pmtiles", layer="buildings")
+    assert set(found["id"]) == set(table["id"])
+    assert set(found["class_name"]) == {"building", "wood & <water>"}
+    whole = found.dissolve("id").geometry
+    for one, polygon in zip(table["id"], table.geometry, strict=True):
+        assert shapely.hausdorff_distance(whole[one], polygon) < 0.5
+
+
+def test_tiles_need_a_crs_and_take_no_other(tmp_path: Path) -> None:
+    with pytest.raises(UnwritableOutput, match="no CRS"):
+        write(tmp_path / "out.pmtiles", schema(None), features(None))
+    with pytest.raises(InvalidOption, match="Web Mercator"):
+        layer_crs("EPSG:32633", "EPSG:32633", mercator=True)
+    assert layer_crs(None, "EPSG:32633", mercator=True) == "EPSG:3857"
+    assert list(tmp_path.iterdir()) == []

@@ -15,11 +15,12 @@ from geoseg.vector.sink.errors import telling
 from geoseg.vector.sink.geojson import write_geojson, write_geojson_lines
 from geoseg.vector.sink.geoparquet import write_geoparquet
 from geoseg.vector.sink.ogr import BESIDE, write_flatgeobuf, write_geopackage, write_shapefile
+from geoseg.vector.sink.tiles import write_pmtiles
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["FORMATS", "VectorSink", "check_vector_path", "in_degrees", "written_beside"]
+__all__ = ["FORMATS", "VectorSink", "check_vector_path", "in_degrees", "in_mercator", "written_beside"]
 
 Append = Callable[["GeoDataFrame"], None]
 
@@ -30,6 +31,7 @@ FORMATS: Mapping[str, Callable[..., AbstractContextManager[Append]]] = {
     ".geojson": write_geojson,
     ".geojsonl": write_geojson_lines,
     ".shp": write_shapefile,
+    ".pmtiles": write_pmtiles,
 }
 """What writes each format, by suffix: called with path, schema, metadata (read last) and overwrite."""
 
@@ -130,6 +132,15 @@ def written_beside(path: Path) -> tuple[Path, ...]:
     ['roofs.shx', 'roofs.dbf', 'roofs.cpg']
     """
     return tuple(map(path.with_suffix, BESIDE)) if _suffix(path) == ".shp" else ()
+
+
+def in_mercator(path: Path) -> bool:
+    """Tell whether the format holds nothing but Web Mercator (vector tiles).
+
+    >>> in_mercator(Path("out.pmtiles")), in_mercator(Path("out.gpkg"))
+    (True, False)
+    """
+    return _suffix(path) == ".pmtiles"
 
 
 def in_degrees(path: Path) -> bool:

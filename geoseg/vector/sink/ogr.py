@@ -65,7 +65,7 @@ def write_geopackage(
 ) -> Iterator[Callable[[GeoDataFrame], None]]:
     """Write a GeoPackage with one layer of polygons."""
     with replacing(place, overwrite=overwrite) as path:
-        yield _begin_geopackage(path, schema)
+        yield begin_geopackage(path, schema)
         with closing(sqlite3.connect(path)) as database, database:
             add_style(database, schema.name, layer_style(schema.classes))
             database.execute(_METADATA, (_metadata_document(metadata),))
@@ -81,7 +81,7 @@ def write_flatgeobuf(
     with scratch_beside(place) as folder, replacing(place, overwrite=overwrite) as path:
         # GDAL puts a scratch file beside what it writes: keep that in the folder too.
         waiting, complete = folder / "features.gpkg", folder / "features.fgb"
-        yield _begin_geopackage(waiting, schema)
+        yield begin_geopackage(waiting, schema)
         with (
             silenced(UserWarning, "'crs' was not provided"),
             pyogrio.open_arrow(waiting.absolute(), layer=schema.name, batch_size=BATCH) as (_, stream),
@@ -137,7 +137,7 @@ def add_style(database: sqlite3.Connection, layer: str, style: str) -> None:
     database.execute(_STYLE, (layer, style, "written by geoseg"))
 
 
-def _begin_geopackage(path: Path, schema: LayerSchema) -> Callable[[GeoDataFrame], None]:
+def begin_geopackage(path: Path, schema: LayerSchema) -> Callable[[GeoDataFrame], None]:
     """Create an empty layer and return what appends to it."""
     _write(
         no_features(schema),
