@@ -23,15 +23,17 @@ from geoseg.grid import Axis, BlockIndex, TileGrid
 from geoseg.labels.classes import ClassTable
 from geoseg.labels.masks import open_labels
 from geoseg.models.card import class_color
+from geoseg.models.document import Split
 from geoseg.options import Metavar, Options, parse_classes, parse_pairs
 from geoseg.prediction.memory import LIBRARIES, OUTLINE, PART, WRITING
 from geoseg.prediction.options import AUTO, Auto, Count, Finite, Share, Size, layer_crs_text, parse_memory
-from geoseg.prediction.plan import shape_rules
+from geoseg.prediction.plan import NOISE_PIXELS, PART_MARGIN, SMALLEST_PART, shape_rules
 from geoseg.raster.describe import SceneInfo
 from geoseg.raster.facts import read_facts
 from geoseg.raster.scene import close_scene, read_patch
 from geoseg.values import CERTAIN, ClassInfo, ClassRule, LayerSchema, Patch, ProbabilityBlock, Window
 from geoseg.vector.pieces import Pieces
+from geoseg.vector.split import SplitRule
 
 SIDES = (2048, 1024, 512, 256)
 """Sides of a block in pixels, of which the largest that fits the memory is taken."""
@@ -74,6 +76,9 @@ class VectorizeOptions(Options):
 
     threshold: Annotated[Share | Auto, Metavar("0…1")] = AUTO
     """Probability from which a pixel is an object; auto: what the file says, else 0.5."""
+
+    split: Literal["touching", "none"] = "none"
+    """Whether objects that touch become polygons of their own, where the probability falls between them."""
 
     outline: Literal["auto", "smooth", "pixel"] = "auto"
     """Outlines at sub-pixel accuracy, or exact pixel edges; auto: smooth for probabilities."""
@@ -136,6 +141,8 @@ class _Source:
     rule : ClassRule
         Of the probabilities; of class ids all classes.
     outline : {"smooth", "pixel"}
+    split : SplitRule or None
+        When parts of an object are objects.
     """
 
     scene: SceneInfo
@@ -145,6 +152,7 @@ class _Source:
     classes: tuple[ClassInfo, ...]
     rule: ClassRule
     outline: Literal["smooth", "pixel"]
+    split: SplitRule | None = None
 
     def block(self, tiles: TileGrid, index: BlockIndex) -> tuple[ProbabilityBlock, ClassRule] | None:
         """Read what tracing a block needs; None where there is nothing to trace."""
@@ -170,12 +178,15 @@ class _Source:
 
     def trace(self, tiles: TileGrid, index: BlockIndex) -> Pieces:
         """Trace a block."""
+        from geoseg.vector.split import find_cuts
         from geoseg.vector.trace import trace
 
         found = self.block(tiles, index)
         if found is None:
             return Pieces((), ())
-        return trace(found[0], tiles.region(index), tiles.window.shape, found[1], self.outline)
+        block, rule, region = *found, tiles.region(index)
+        cuts = None if self.split is None else find_cuts(block, region, tiles, rule, self.split)
+        return trace(block, region, tiles.window.shape, rule, self.outline, cuts)
 
 
 def vectorize(
@@ -280,6 +291,8 @@ def _look(scene: SceneInfo, options: VectorizeOptions, on_step: Callable[[float]
     named = parse_classes(options.classes)
     outline: Any = options.outline if options.outline != "auto" else "pixel" if is_class else "smooth"
     if is_class:
+        if options.split != "none":
+            raise InvalidOption(f"--split {options.split}: {scene.name} holds class ids, no probabilities")
         if not whole:
             raise InvalidOption(
                 f"{scene.name}: band {first.index} is {first.dtype}, which holds no class ids"
@@ -291,7 +304,12 @@ def _look(scene: SceneInfo, options: VectorizeOptions, on_step: Callable[[float]
     scale = (1 / 255 if whole and first.dtype == "uint8" else 1.0) if options.scale == AUTO else options.scale
     threshold = (facts.threshold or 0.5) if options.threshold == AUTO else options.threshold
     classes = _classes(ids, dict(facts.names) | named, scene, options)
-    return _Source(scene, bands, nodata, scale, classes, ClassRule(ids, threshold), outline)
+    part = (
+        SplitRule(Split(smallest_m2=0.0, margin_m=1.0).gate, SMALLEST_PART * NOISE_PIXELS)
+        if options.split == "touching"
+        else None
+    )
+    return _Source(scene, bands, nodata, scale, classes, ClassRule(ids, threshold), outline, part)
 
 
 def _without_nodata(scene: SceneInfo) -> SceneInfo:
@@ -360,14 +378,16 @@ def _blocks(source: _Source, max_memory: int) -> tuple[TileGrid, int]:
     stored = sum(
         np.dtype(band.read_dtype).itemsize for band in source.scene.bands if band.index in source.bands
     )
-    channels = len(source.rule.channels)
+    channels, margin = len(source.rule.channels), 1 if source.split is None else PART_MARGIN
     pixel = 2 * stored + 8 * len(source.bands) * (source.scale is not None) + 4 * channels + 24 + OUTLINE
     fixed = LIBRARIES + WRITING + BATCH + PART * width
     for side in SIDES:
         for threads in range(min(usable_cores(), 8), 0, -1):
-            need = fixed + (threads + 1) * pixel * (min(side, height) + 8) * (min(side, width) + 8)
+            need = fixed + (threads + 1) * pixel * (min(side, height) + 2 * margin + 6) * (
+                min(side, width) + 2 * margin + 6
+            )
             if need <= max_memory:
-                return TileGrid(Axis(height, side, 0), Axis(width, side, 0), 1), threads
+                return TileGrid(Axis(height, side, 0), Axis(width, side, 0), 1, margin=margin), threads
     raise InvalidOption(
         f"--max-memory {max_memory / 1e6:.0f}MB: {source.scene.name} needs {need / 1e6:.0f}MB at least"
     )

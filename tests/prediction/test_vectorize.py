@@ -14,6 +14,7 @@ import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from geoseg.cli import run
 from geoseg.errors import InvalidOption, UnwritableOutput
@@ -138,6 +139,7 @@ def test_names_colours_and_the_background_come_from_file_or_option(tmp_path: Pat
     ("options", "words"),
     [
         ({"band": 2}, "--band 2"),
+        ({"split": "touching"}, "--split"),
         ({"colors": "1=red"}, "--colors"),
         ({"classes": "house"}, "--classes"),
         ({"classes": "1=a,2=b", "regularize": True}, "--regularize"),
@@ -170,3 +172,56 @@ def test_the_command_line_prints_a_summary(tmp_path: Path, capfd: pytest.Capture
     assert '"features"' in captured.out
     assert "wrote" in captured.err
     assert run(["vectorize", str(raster), "--out", str(tmp_path / "o.fgb")]) == 2
+
+
+def test_touching_objects_are_told_apart_in_any_blocks(tmp_path: Path) -> None:
+    rows, cols = np.indices((150, 700))
+    values = np.zeros(rows.shape, np.float32)
+    for col in range(30, 680, 36):
+        values = np.maximum(values, 0.98 * np.exp(-(((rows - 70) / 40) ** 6) - ((cols - col) / 19.5) ** 6))
+    raster = write(tmp_path / "p.tif", values.astype(np.float32))
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for side in (256, 2048):
+            patch.setattr(module, "SIDES", (side, 1024))
+            options = VectorizeOptions(split="touching", regularize=True, max_deviation=1.5, overwrite=True)
+            vectorize(raster, tmp_path / "out.gpkg", options)
+            found[side] = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="out")
+    one, other = found.values()
+    assert len(one) == 19
+    assert one.geometry.to_wkb().tolist() == other.geometry.to_wkb().tolist()
+    assert shapely.coverage_is_valid(one.geometry.to_numpy())
+    apart = VectorizeOptions(overwrite=True)
+    assert vectorize(raster, tmp_path / "out.gpkg", apart).features == 1
+
+
+def test_ids_stay_on_a_crop_and_mostly_on_a_shifted_grid(
+    tmp_path: Path, record_property: pytest.FixtureRequest
+) -> None:
+    random = np.random.default_rng(5)
+    values = np.zeros((300, 300), np.float32)
+    for row, col in random.integers(0, 270, (60, 2)):
+        values[row : row + 14, col : col + 18] = 1
+    values = gaussian_filter(values, 1.2)
+    half = gaussian_filter(values, 0.3)  # what a grid half a pixel further would hold
+    half[:, :-1] = (half[:, :-1] + half[:, 1:]) / 2
+    kept = {}
+    whole = ids_of(write(tmp_path / "whole.tif", values))
+    for name, part, shift in (("crop", values[7:, 11:], (11.0, 7.0)), ("half a pixel", half, (0.5, 0.0))):
+        move = rasterio.Affine.translation(*shift)
+        path = write(tmp_path / "part.tif", part)
+        with rasterio.open(path, "r+") as file:
+            file.transform = TRANSFORM @ move
+        found = ids_of(path)
+        kept[name] = len(found & whole) / len(found)
+        record_property(f"ids kept on a {name}", kept[name])  # type: ignore[operator]
+    assert kept["crop"] == 1
+    assert kept["half a pixel"] < 1
+
+
+def ids_of(raster: Path) -> set[int]:
+    """Return the ids of features that the raster's edge does not cut."""
+    out = raster.with_suffix(".gpkg")
+    vectorize(raster, out, VectorizeOptions(overwrite=True))
+    found = pyogrio.read_dataframe(out, layer=out.stem)
+    return set(found["id"][~found["touches_edge"]])
