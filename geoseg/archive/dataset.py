@@ -88,7 +88,8 @@ class Parts:
         self._writer.write_table(table.combine_chunks(), row_group_size=self.rows)
         self._groups += 1
         self.features += len(table)
-        self._bounds.append(shapely.total_bounds(shapely.from_wkb(table["geometry"].to_numpy())))
+        if len(table):
+            self._bounds.append(shapely.total_bounds(shapely.from_wkb(table["geometry"].to_numpy())))
 
     def _end_part(self) -> None:
         if self._writer is None:
@@ -100,10 +101,11 @@ class Parts:
     def _geo(self) -> dict[str, Any]:
         from geoseg.vector.sink.geoparquet import geo_metadata
 
-        bounds = np.array(self._bounds)
-        known = np.isfinite(bounds).all()
-        corners = [*bounds[:, :2].min(axis=0).tolist(), *bounds[:, 2:].max(axis=0).tolist()]
-        geo = geo_metadata(self.crs, corners if known else None)
+        corners = None
+        if self._bounds:
+            bounds = np.array(self._bounds)
+            corners = [*bounds[:, :2].min(axis=0).tolist(), *bounds[:, 2:].max(axis=0).tolist()]
+        geo = geo_metadata(self.crs, corners)
         geo["columns"]["geometry"]["covering"] = {"bbox": COVERING}
         return geo
 

@@ -64,6 +64,12 @@ class Reader:
         crs = geo["columns"]["geometry"]["crs"]
         return None if crs is None else json.dumps(crs)
 
+    @staticmethod
+    def no_features() -> pyarrow.Table:
+        """Return a table without rows, with all the columns."""
+        numbers = [*((name, pyarrow.float64()) for name in CORNERS), ("key", pyarrow.int64())]
+        return pyarrow.schema([*arrow_schema(), *numbers, ("scene", pyarrow.int64())]).empty_table()
+
     def tables(self, path: Path, scene: int) -> Iterator[pyarrow.Table]:
         """Yield the features of a result with the columns ``key``, ``scene`` and those of their boxes.
 

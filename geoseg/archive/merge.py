@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,9 @@ DATASET = "merged"
 """Folder of the dataset in that of the archive; the catalogue is in `CATALOGUE`."""
 
 CATALOGUE = "stac"
+
+SCRATCH = ".merge-"
+"""Begin of the folder that features are sorted in."""
 
 RIM = 64
 """Pixels along a scene's edge of which the model saw less than it could have, an eighth of a side at most."""
@@ -108,8 +112,10 @@ def merge(
     reader = Reader(_crs(parts, options))
     dataset, catalogue = folder / DATASET, folder / CATALOGUE
     with Lease(folder / "lease-merge.json"), telling_full_disks(dataset):
+        for killed in folder.glob(f"{SCRATCH}*"):
+            shutil.rmtree(killed, ignore_errors=True)
         with (
-            tempfile.TemporaryDirectory(prefix=".merge-", dir=folder) as scratch,
+            tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch,
             replacing(dataset) as target,
         ):
             tables = _read(parts, reader, lambda share: on_step(0.5 * share))
@@ -202,6 +208,7 @@ def _crs(parts: Sequence[Part], options: MergeOptions) -> str | None:
 
 
 def _read(parts: Sequence[Part], reader: Reader, on_step: Callable[[float], None]) -> Iterator[pyarrow.Table]:
+    yield reader.no_features()
     for number, part in enumerate(parts):
         yield from reader.tables(part.path, number)
         on_step((number + 1) / len(parts))

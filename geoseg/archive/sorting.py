@@ -61,7 +61,7 @@ def sort_features(
     Parameters
     ----------
     tables : iterable of pyarrow.Table
-        Of one schema, in any order and of any length.
+        One at least, of one schema, in any order and of any length.
     folder : Path
         Where runs and windows are written; about twice the size of the features.
     run, window : int
@@ -90,7 +90,7 @@ def _write_runs(tables: Iterable[pyarrow.Table], folder: Path, rows: int) -> Ite
     waiting: list[pyarrow.Table] = []
     number = 0
     for table in tables:
-        for start in range(0, len(table), rows):
+        for start in range(0, max(len(table), 1), rows):
             waiting.append(table.slice(start, rows))
             if sum(map(len, waiting)) >= rows:
                 yield _write(folder / f"run-{number:06d}.arrow", _sorted(waiting))

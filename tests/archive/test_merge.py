@@ -352,3 +352,12 @@ def test_a_land_cover_has_one_owner_a_place(tmp_path: Path) -> None:
         assert shapely.area(shapely.symmetric_difference(mine, its)) < 1e-3
     first = found[found["scene"] == "q0"].union_all()
     assert found[found["scene"] != "q0"].intersects(shapely.buffer(first, -1e-6)).sum() == 0
+
+
+def test_no_features_at_all_are_a_dataset_with_all_columns(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path / "archive", quarters(tmp_path, world(0, houses=0)))
+    for options in ({}, {"reconcile": "same-date"}):
+        done, found = merged(archive, **options)
+        assert (done.features, done.files, len(found)) == (0, 1, 0)
+        assert found.crs.to_epsg() == 32633
+        assert [*found.columns[-4:]] == ["scene", "datetime", "sources", "geometry"]
