@@ -20,6 +20,7 @@ from geoseg.files import replacing
 from geoseg.options import Options, explain, path_text
 from geoseg.prediction.options import PredictOptions
 from geoseg.recipefiles import below, expand, merged, parse_change, place_of, read_layers
+from geoseg.vector.diff import DiffOptions
 
 if TYPE_CHECKING:
     from geoseg.training.recipe import Recipe as TrainRecipe
@@ -92,10 +93,22 @@ class BatchRecipe(Options):
         return self
 
 
+class DiffRecipe(Options):
+    """What changed between two layers, or between two scenes, which are predicted first."""
+
+    kind: Literal["diff"]
+    old: Source
+    new: Source
+    out: Path
+    diff: DiffOptions = DiffOptions()
+    predict: PredictOptions = PredictOptions()
+
+
 KINDS: Mapping[str, type[Options]] = {
     "predict": PredictRecipe,
     "evaluate": EvaluateRecipe,
     "batch": BatchRecipe,
+    "diff": DiffRecipe,
 }
 """What a recipe may be, apart from ``train``, see `geoseg.training.recipe`."""
 
@@ -106,7 +119,7 @@ class Loaded:
 
     Parameters
     ----------
-    recipe : PredictRecipe, EvaluateRecipe, BatchRecipe or geoseg.training.recipe.Recipe
+    recipe : PredictRecipe, EvaluateRecipe, BatchRecipe, DiffRecipe or geoseg.training.recipe.Recipe
     content : dict
         What it says, all files and changes together: paths absolute, variables as they are written.
     path : Path

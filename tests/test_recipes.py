@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -184,6 +185,22 @@ def test_an_archive_of_the_sample_becomes_one_dataset(example, capfd):
     files = {path: path.read_bytes() for path in Path("build/archive").glob("*/**/*") if path.is_file()}
     assert run(["run", "build/archive.recipe.yaml", "--quiet"]) == 0
     assert {path: path.read_bytes() for path in files} == files
+
+
+@pytest.mark.slow
+def test_what_was_built_between_two_dates_is_found(example, capfd):
+    assert example("change", "--json") == 0
+    counts = json.loads(capfd.readouterr().out)
+    assert counts["added"] > counts["removed"]
+    assert sorted(os.listdir("build")) == [
+        "changes.gpkg",
+        "changes.new.gpkg",
+        "changes.old.gpkg",
+        "changes.recipe.yaml",
+    ]
+    first = {path: path.read_bytes() for path in Path("build").glob("*.gpkg")}
+    assert run(["run", "build/changes.recipe.yaml", "--quiet", "--overwrite"]) == 0
+    assert {path: path.read_bytes() for path in first} == first
 
 
 @pytest.mark.slow

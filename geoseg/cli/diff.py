@@ -34,9 +34,14 @@ def diff(old: Path, new: Path, out: Path, as_json: bool, quiet: bool, **options:
     Example:
       geoseg diff buildings_2020.gpkg buildings_2024.gpkg --out changes.gpkg
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    diff_files(old, new, out, DiffOptions(**options), as_json=as_json, quiet=quiet)
+
+
+def diff_files(old: Path, new: Path, out: Path, options: DiffOptions, *, as_json: bool, quiet: bool) -> None:
+    """Compare two layers and say what came of it."""
     from geoseg.vector.diff import diff as run
 
-    counts = run(old, new, out, DiffOptions(**options))
+    counts = run(old, new, out, options)
     if not quiet:
         click.echo(", ".join(f"{count:,} {name}" for name, count in counts.items()), err=True)
     if as_json:

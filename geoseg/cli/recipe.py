@@ -88,6 +88,27 @@ def _batch(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:
     return max(code, merge_results(recipe.out, recipe.merge, recipe.predict.model, None, quiet=quiet))
 
 
+def _diff(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:
+    from geoseg.cli.diff import diff_files
+    from geoseg.cli.predict import predict_file
+    from geoseg.labels.polygons import is_vector
+
+    replacing = {"overwrite": True} if overwrite else {}
+    options = recipe.predict.model_copy(update=replacing)
+    layers: dict[str, Path] = {}
+    code = 0
+    for name in ("old", "new"):
+        source, layer = getattr(recipe, name), recipe.out.with_name(f"{recipe.out.stem}.{name}.gpkg")
+        if is_vector(source):
+            layer = Path(source)
+        else:
+            code = max(code, predict_file(source, layer, options, as_json=False, quiet=quiet))
+        layers[name] = layer
+    chosen = recipe.diff.model_copy(update=replacing)
+    diff_files(layers["old"], layers["new"], recipe.out, chosen, as_json=as_json, quiet=quiet)
+    return code
+
+
 def _train(recipe: Any, **told: Any) -> int:
     from geoseg.cli.train import train_by
 
@@ -98,5 +119,6 @@ _KINDS: Mapping[str, Callable[..., int]] = {
     "predict": _predict,
     "evaluate": _evaluate,
     "batch": _batch,
+    "diff": _diff,
     "train": _train,
 }
