@@ -421,3 +421,16 @@ def test_tiles_need_a_crs_and_take_no_other(tmp_path: Path) -> None:
         layer_crs("EPSG:32633", "EPSG:32633", mercator=True)
     assert layer_crs(None, "EPSG:32633", mercator=True) == "EPSG:3857"
     assert list(tmp_path.iterdir()) == []
+
+
+@formats
+def test_the_same_features_give_the_same_bytes_at_another_time(suffix: str, tmp_path: Path) -> None:
+    found = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / f"out{suffix}"
+        write(path, schema(crs_of(suffix)), features(target=crs_of(suffix)))
+        found.append({file.name: file.read_bytes() for file in path.parent.iterdir()})
+    if suffix == ".shp":  # dBase holds the day
+        found = [{name: data for name, data in files.items() if not name.endswith(".dbf")} for files in found]
+    assert found[0] == found[1]

@@ -57,6 +57,13 @@ INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geome
     styleName, styleQML, styleSLD, useAsDefault, description)
 VALUES ('', '', ?, 'geom', 'default', ?, '', 1, ?)"""
 _METADATA = "UPDATE gpkg_metadata SET metadata = ?"
+_TIMES = {
+    "gpkg_contents": "last_change",
+    "gpkg_metadata_reference": "timestamp",
+    "layer_styles": "update_time",
+}
+"""Tables of a GeoPackage with a column that says when it was written."""
+_NO_TIME = "1970-01-01T00:00:00.000Z"
 
 
 @contextlib.contextmanager
@@ -69,6 +76,7 @@ def write_geopackage(
         with closing(sqlite3.connect(path)) as database, database:
             add_style(database, schema.name, layer_style(schema.classes))
             database.execute(_METADATA, (_metadata_document(metadata),))
+            remove_times(database)
 
 
 @contextlib.contextmanager
@@ -135,6 +143,13 @@ def add_style(database: sqlite3.Connection, layer: str, style: str) -> None:
     database.execute(_STYLES)
     database.execute(_CONTENTS, ("layer_styles", "layer_styles"))
     database.execute(_STYLE, (layer, style, "written by geoseg"))
+
+
+def remove_times(database: sqlite3.Connection) -> None:
+    """Let a GeoPackage not say when it was written: the same features give the same bytes."""
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    for table in _TIMES.keys() & tables:
+        database.execute(f"UPDATE {table} SET {_TIMES[table]} = ?", (_NO_TIME,))
 
 
 def begin_geopackage(path: Path, schema: LayerSchema) -> Callable[[GeoDataFrame], None]:

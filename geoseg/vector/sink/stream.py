@@ -13,7 +13,7 @@ from geoseg.errors import UnwritableOutput, silenced
 from geoseg.files import check_writable, replacing
 from geoseg.vector.place import DECIMALS
 from geoseg.vector.sink.errors import telling
-from geoseg.vector.sink.ogr import add_style
+from geoseg.vector.sink.ogr import add_style, remove_times
 
 if TYPE_CHECKING:
     import pyarrow
@@ -80,9 +80,11 @@ def write_layer(
             _write_parquet(place, schema, batches, geometry, crs)
         else:
             _write_ogr(place, schema, batches, geometry, crs, kind, path.stem)
-            if style is not None and path.suffix.lower() == ".gpkg":
+            if path.suffix.lower() == ".gpkg":
                 with contextlib.closing(sqlite3.connect(place)) as database, database:
-                    add_style(database, path.stem, style)
+                    if style is not None:
+                        add_style(database, path.stem, style)
+                    remove_times(database)
 
 
 def _write_ogr(
