@@ -29,6 +29,7 @@ SCRIPTS = {
     "memory": ("--sides 700 --max-memory 1GB", {"peak_MB", "above_MB", "growth"}),
     "sparse": ("--side 4096 --patch 512 --filled 0", {"first_seconds", "skipped_GPix_s"}),
     "vectorize": ("--side 600 --rounds 1", {"trace_seconds", "MPix_s", "vertices", "ratio"}),
+    "archive": ("--scenes 2 --side 200 --entries 12", {"done", "each_ms", "ratio"}),
     "peers": (
         "--side 700 --no-untiled --peers monai --python no-such-python",
         {"ratio", "truth_50", "truth_90"},
@@ -46,7 +47,7 @@ def modules() -> Any:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_one_table_and_one_json(name: str, tmp_path: Path) -> None:
     arguments, keys = SCRIPTS[name]
-    if name in {"limit", "end_to_end", "memory"}:  # what they do with a model does not depend on which
+    if name in {"limit", "end_to_end", "memory", "archive"}:  # what they do with a model does not depend on which
         arguments += f" --model {bright_model()}"
     path = tmp_path / "rows.json"
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments.split(), "--json", str(path)]
