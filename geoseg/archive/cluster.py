@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from typing import Any
@@ -117,8 +117,22 @@ def check_places(client: Any, places: Places, text: str, locations: Sequence[str
 
 def slots(client: Any) -> tuple[int, int]:
     """Return how many workers there are, and how many tasks they do at a time."""
-    threads = client.nthreads()
+    threads = asked(client.nthreads)
     return len(threads), sum(threads.values())
+
+
+def asked(question: Callable[[], Any]) -> Any:
+    """Ask the scheduler.
+
+    Raises
+    ------
+    Lost
+        If it does not answer.
+    """
+    try:
+        return question()
+    except OSError as error:
+        raise Lost(f"the scheduler of the cluster does not answer; {KEPT}") from error
 
 
 def revive(client: Any) -> None:

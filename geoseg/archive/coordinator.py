@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from typing import Any
 
-from geoseg.archive.cluster import KEPT, Lost, revive, slots
+from geoseg.archive.cluster import KEPT, Lost, asked, revive, slots
 from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import Manifest, Result
 from geoseg.archive.publish import forget_reports, move_into_place, sync_folders
@@ -298,7 +298,7 @@ class Coordinator:
         """Yield which worker does which scene, as far as that is known here."""
         if self._client.status != "running":
             return
-        for worker, keys in self._client.processing().items():
+        for worker, keys in asked(self._client.processing).items():
             names = [self._flights[key].name for key in keys if key in self._flights]
             yield str(worker), names[0] if names else ("a block of a large scene" if keys else "")
 

@@ -126,7 +126,8 @@ def preview(
     )
     shared = shared_options(options.model_copy(update={"aoi": chosen.aoi}), bundle)
     known, before = _known(folder)
-    made = {**facts_of(shared, bundle), COMPUTES: before.get(COMPUTES)}
+    facts = facts_of(shared, bundle, batch.format, raster=options.raster is not None)
+    made = {**facts, COMPUTES: before.get(COMPUTES)}
     digest, retried = digest_of(made), batch.retry is not None
     scenes = []
     for entry in chosen.entries:

@@ -118,7 +118,7 @@ def run_batch(
         places = Places(folder, raster, f"{stem('.run', batch.shard)}-{lease.id}", f".{batch.format}")
         stack.callback(remove_runs, places, own=True)
         archive = Archive(places, manifest, lease, scenes, batch)
-        made = facts_of(shared, bundle)
+        made = facts_of(shared, bundle, batch.format, raster=raster is not None)
         # Which predictor computes is known only where one is loaded: nothing is, where all is done.
         computes = json.loads(manifest.facts().get("made", "{}")).get(COMPUTES)
         todo = archive.prepare({**made, COMPUTES: computes}) if computes else None
@@ -205,12 +205,14 @@ def shared_options(options: PredictOptions, bundle: Bundle) -> PredictOptions:
     )
 
 
-def facts_of(options: PredictOptions, bundle: Bundle) -> dict[str, Any]:
+def facts_of(options: PredictOptions, bundle: Bundle, form: str, *, raster: bool) -> dict[str, Any]:
     """Return all that fixes a result, but for the scene and what the model is computed in."""
     return {
         "model": model_name(bundle),
         "aoi": None if options.aoi is None else sha256(options.aoi)[:16],
         **options.model_dump(mode="json", exclude=set(NOT_OPTIONS)),
+        "format": form,
+        "raster": raster,
         "geoseg": version("geoseg"),
     }
 

@@ -33,7 +33,12 @@ from geoseg.prediction.session import Session
 
 Ending = Literal["done", "partial", "failed", "large", "killed", "stop"]
 
-_OF_THE_RUN = (NoSpaceLeft, InvalidModel, BackendUnavailable, MissingExtra)
+
+class Unseen(GeosegError):
+    """A folder that a worker does not see."""
+
+
+_OF_THE_RUN = (Unseen, NoSpaceLeft, InvalidModel, BackendUnavailable, MissingExtra)
 """Errors that the next scene would meet as well."""
 
 
@@ -189,6 +194,7 @@ def _attempt(job: Job, scene: Scene, session: Session, on_event: Callable[[Event
     own = {"raster": raster[0] if raster else None, "bands": scene.bands or job.options.bands}
     options = job.options.model_copy(update=own)
     try:
+        _check_seen(job.places, scene.location)
         _make_room(job.places, name)
         report = session.predict(scene.location, out, options, on_event, job.places.staged)
         outcome = _outcome(job, scene, report, time.monotonic() - began)
@@ -216,10 +222,17 @@ def _is_of_dask(error: BaseException) -> bool:
     return isinstance(error, KilledWorker | CommClosedError | CancelledError)
 
 
+def _check_seen(places: Places, location: str) -> None:
+    """See that this worker, which may have joined late, is where the others are."""
+    from distributed import get_worker
+
+    run = str(places.out / places.run)
+    for folder in (run, os.path.dirname(location)) if os.path.isabs(location) else (run,):
+        if not os.path.isdir(folder):
+            raise Unseen(f"worker {get_worker().address}: does not see {folder}; end it, or mount that there")
+
+
 def _make_room(places: Places, name: str) -> None:
-    run = places.out / places.run
-    if not run.is_dir():
-        raise UnwritableOutput(f"{run}: is gone: that run is over, or this worker does not see it")
     try:
         for target in places.targets(name):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -233,9 +246,6 @@ def _refusing(limit: int | None) -> Callable[[Event], None]:
         if isinstance(event, Planned):
             rows, cols = event.plan.tiles.block_shape
             if limit is not None and rows * cols > limit:
-                from geoseg.raster.scene import close_scene
-
-                close_scene(event.plan.scene)
                 raise TooLarge(rows * cols)
 
     return refuse

@@ -109,14 +109,16 @@ class Session(contextlib.AbstractContextManager["Session"]):
         check_outputs(source, out, options)
         decision = self.decide(source, options, out)
         plan = decision.plan
-        journal = Journal.beside(out, plan.digest) if options.resume else None
+        # Of many scenes, one that is a single block begins again: it costs less than a record of it.
+        single = staging is not in_place and plan.tiles.block_shape == (1, 1)
+        journal = Journal.beside(out, plan.digest) if options.resume and not single else None
         known = journal.begin() if journal else 0
-        on_event(Planned(plan, decision.remarks, known, resumable=journal is not None))
         with contextlib.ExitStack() as stack:
             stack.callback(close_scene, plan.scene)
             if journal is not None:
                 stack.callback(journal.remove_if_empty)
                 stack.enter_context(journal.telling_what_is_kept())
+            on_event(Planned(plan, decision.remarks, known, resumable=journal is not None))
             # Inference begins while what writes is loaded and the output is opened.
             stream = stack.enter_context(self.results(decision, journal))
             _load_writers()
