@@ -422,7 +422,7 @@ def test_a_zip_is_not_called_a_pickle(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 
 def test_several_scenes_are_for_batch(tmp_path: Path) -> None:
-    with pytest.raises(GeosegError, match=r"not 2 in a list; .*geoseg batch"):
+    with pytest.raises(GeosegError, match=r"not 2 in a list; .*geoseg\.batch"):
         geoseg.predict([tmp_path / "a.tif", tmp_path / "b.tif"])  # type: ignore[arg-type]
 
 
