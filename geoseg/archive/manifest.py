@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -101,7 +101,7 @@ class Result:
 
     def as_json(self) -> dict[str, object]:
         """Return plain values, without the properties of the source."""
-        return {name: value for name, value in asdict(self).items() if name != "properties"}
+        return {name: getattr(self, name) for name in _COLUMNS if name != "properties"}
 
 
 _COLUMNS = tuple(one.name for one in fields(Result))
