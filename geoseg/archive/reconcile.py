@@ -163,10 +163,10 @@ def components(count: int, one: Index, two: Index) -> Index:
 def reconcile(seen: Seen, grounds: Sequence[Ground], *, any_date: bool = False) -> list[Object]:
     """Return the objects that features show, by their first members.
 
-    Whole ones first, then by confidence, distance from the scene's edge, later days, scene and id: each
-    keeps what is the same object in another scene from being one of its own. Features that scenes' edges
-    cut are put together, each place from the first scene that shows it within its rim. What of two objects
-    overlaps still is the first one's.
+    Whole ones first, of them those within their scene's rim, then by confidence, distance from the
+    scene's edge, later days, scene and id: each keeps what is the same object in another scene from being
+    one of its own. Features that scenes' edges cut are put together, each place from the first scene that
+    shows it within its rim. What of two objects overlaps still is the first one's.
 
     Parameters
     ----------
@@ -197,7 +197,9 @@ def _ranks(seen: Seen, grounds: Sequence[Ground]) -> Index:
     days = [ground.day for ground in grounds]
     day = np.array([sorted(set(days)).index(one) for one in days])[seen.scene]
     names = np.argsort(np.argsort([ground.name for ground in grounds]))[seen.scene]
-    order = np.lexsort((seen.id, names, -day, -inner, -seen.confidence, seen.cut))
+    trusted = np.array([ground.trusted for ground in grounds], object)
+    near = ~shapely.covers(trusted[seen.scene], seen.polygons)
+    order = np.lexsort((seen.id, names, -day, -inner, -seen.confidence, near, seen.cut))
     rank = np.empty(len(seen), np.int64)
     rank[order] = np.arange(len(seen))
     return rank
