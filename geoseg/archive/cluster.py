@@ -14,10 +14,10 @@ from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
 from geoseg.backends.select import PredictorRecipe, choose_backend
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.models.bundle import Bundle
+from geoseg.prediction.cluster import connect, offers_gpu
 from geoseg.prediction.memory import memory_limit
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.resources import MOST_THREADS, Machine, Resources
-from geoseg.prediction.schedulers import connect, offers_gpu
 
 WORKER_MEMORY = 1_500_000_000
 """Bytes for a worker: where there are fewer for each core, not every core gets one."""

@@ -173,7 +173,7 @@ def _known(folder: Path) -> tuple[dict[str, Result], dict[str, Any]]:
 def _seconds(todo: Sequence[Foreseen], options: PredictOptions, resolution: float | None) -> float | None:
     """Return the wall time on this machine: tiles at a pace that is measured on one scene."""
     from geoseg.prediction.estimate import estimate
-    from geoseg.prediction.plan import working_grid
+    from geoseg.prediction.view import working_grid
 
     measured = None
     for scene in todo[:TRIALS]:

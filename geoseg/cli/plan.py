@@ -93,7 +93,7 @@ def _of(resolution: tuple[float, float] | None) -> str:
 
 
 def _grid(estimated: Estimate) -> str:
-    from geoseg.prediction.plan import grid_resolution
+    from geoseg.prediction.view import grid_resolution
 
     plan, scene = estimated.plan, estimated.plan.scene
     if plan.grid.shape == scene.geobox.shape:

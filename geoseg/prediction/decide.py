@@ -21,18 +21,11 @@ from geoseg.prediction.budget import default_budget, fit_run
 from geoseg.prediction.journal import kept_sides, records_beside
 from geoseg.prediction.memory import LIBRARIES, memory_limit
 from geoseg.prediction.options import Limits, PredictOptions
-from geoseg.prediction.plan import (
-    Plan,
-    View,
-    check_resolution,
-    choose_bands,
-    make_plan,
-    needs_stretch,
-    working_grid,
-)
+from geoseg.prediction.plan import Plan, make_plan
 from geoseg.prediction.reading import PlanReader
 from geoseg.prediction.report import Remarks
 from geoseg.prediction.resources import Machine, Resources
+from geoseg.prediction.view import View, check_resolution, choose_bands, needs_stretch, working_grid
 from geoseg.prediction.wiring import Work
 from geoseg.values import Patch, Window
 

@@ -22,10 +22,11 @@ from geoseg.prediction.blocks import prepare
 from geoseg.prediction.decide import decide
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import Plan, grid_resolution
+from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import EmptyGround, area_of_interest
 from geoseg.prediction.report import Remarks
 from geoseg.prediction.resources import Resources
+from geoseg.prediction.view import grid_resolution
 from geoseg.values import Patch, Window
 
 if TYPE_CHECKING:

@@ -10,31 +10,26 @@ the blocks; those that are known without work are handed out between the others.
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
-import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from copy import copy
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from geoseg.backends.hardware import VISIBLE
-from geoseg.errors import GeosegError, InvalidOption
+from geoseg.errors import GeosegError
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import BlockResult, Stopped
-from geoseg.prediction.resources import FEWEST_THREADS, Resources
+from geoseg.prediction.cluster import connect, offers_gpu
+from geoseg.prediction.resources import Resources
 from geoseg.prediction.wiring import Wiring, Work, infer
 
 if TYPE_CHECKING:
     from geoseg.raster.describe import SceneInfo
-
-WORKER_SECONDS = 60
-"""How long to wait for the first worker of a cluster."""
 
 SPAN = 256
 """Blocks of one graph: enough that the pause between two is not felt, few enough to stay small."""
@@ -268,121 +263,8 @@ def _result_of(node: Any) -> Any:
     return node if isinstance(node, BlockResult) else node.result()
 
 
-@contextlib.contextmanager
-def connect(resources: Resources, **scheduler: Any) -> Iterator[Any]:
-    """Connect to the cluster that is given, or start one, and see that it can do the work.
-
-    Parameters
-    ----------
-    **scheduler
-        Arguments for the scheduler of a cluster that is started.
-
-    Raises
-    ------
-    InvalidOption
-        If there is no such cluster, or no worker of it can do the work.
-    """
-    from distributed import Client
-
-    # What happens to the run is said in one line; the cluster's own log would bury it.
-    for name in ("distributed", "distributed.client", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    with contextlib.ExitStack() as stack:
-        if resources.scheduler is None:
-            cluster = stack.enter_context(_local_cluster(resources, scheduler))
-            client = stack.enter_context(Client(cluster, set_as_default=False))
-        else:
-            client = stack.enter_context(_client_of(resources.scheduler))
-        _check_workers(client, resources)
-        yield client
-
-
-@contextlib.contextmanager
-def _local_cluster(resources: Resources, scheduler: Mapping[str, Any]) -> Iterator[Any]:
-    """Start a cluster; its processes do not hear Ctrl-C, this one ends them.
-
-    They have from the thread that starts them which signals are blocked.
-    """
-    from distributed import LocalCluster
-
-    with ThreadPoolExecutor(1, initializer=_block_interrupts) as starter:
-        started = starter.submit(
-            LocalCluster,
-            n_workers=resources.workers,
-            threads_per_worker=resources.threads,
-            worker_class=_worker_class(resources.gpus),
-            dashboard_address=None,
-            # Another port than that of a cluster that runs beside, and not for others to see.
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0", **scheduler},
-            resources={"GPU": FEWEST_THREADS} if resources.gpu else None,
-            silence_logs=logging.CRITICAL,
-        )
-        try:
-            yield started.result()
-        finally:
-            with contextlib.suppress(Exception):  # that it did not start has been raised
-                started.result().close()
-
-
-def _block_interrupts() -> None:
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
-        from multiprocessing.resource_tracker import ensure_running
-
-        ensure_running()  # it would unblock them when a process is started
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-
-def _worker_class(gpus: tuple[str, ...]) -> Any:
-    """Return what starts a worker process: each in turn is shown one of several GPUs."""
-    from distributed import Nanny
-
-    if len(gpus) < 2:
-        return Nanny
-
-    class OnItsGpu(Nanny):  # type: ignore[misc]
-        def __init__(self, *arguments: Any, name: int, **more: Any) -> None:
-            # Where that process is started again, so is this.
-            env = {VISIBLE: gpus[name % len(gpus)]}
-            super().__init__(*arguments, name=name, env=env, **more)
-
-    return OnItsGpu
-
-
 def _close_everywhere(client: Any, scene: SceneInfo) -> None:
     from geoseg.raster.scene import close_scene
 
     with contextlib.suppress(Exception):  # the run has ended; a worker that is gone keeps nothing open
         client.run(close_scene, scene, on_error="ignore")
-
-
-def _client_of(address: str) -> Any:
-    from distributed import Client
-
-    if not address.startswith(("tcp://", "tls://", "ucx://", "ws://", "wss://", "inproc://")):
-        raise InvalidOption(f"--scheduler {address}: not an address such as tcp://host:8786")
-    try:
-        return Client(address, timeout="10s", set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise InvalidOption(f"--scheduler {address}: no scheduler answers there") from error
-    except (TypeError, ImportError, RuntimeError) as error:  # tls without certificates, no ucx here
-        scheme = address.partition(":")[0]
-        raise InvalidOption(
-            f"--scheduler {address}: dask is not set up for {scheme} here: {error}"
-        ) from error
-
-
-def _check_workers(client: Any, resources: Resources) -> None:
-    try:
-        client.wait_for_workers(1, timeout=WORKER_SECONDS)
-    except TimeoutError as error:
-        raise InvalidOption(
-            f"the cluster has no worker after {WORKER_SECONDS} s; start some and try again"
-        ) from error
-    if resources.gpu and not offers_gpu(client):
-        raise InvalidOption('no worker of the cluster offers a GPU; start workers with --resources "GPU=1"')
-
-
-def offers_gpu(client: Any) -> bool:
-    """Return whether a worker of the cluster declares the resource ``GPU``."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return any(worker["resources"].get("GPU", 0) >= 1 for worker in workers)

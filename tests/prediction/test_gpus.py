@@ -32,6 +32,7 @@ from geoseg.grid import BlockIndex
 from geoseg.prediction import schedulers
 from geoseg.prediction.blocks import BlockResult, Inferred
 from geoseg.prediction.budget import fit_run
+from geoseg.prediction.cluster import offers_gpu
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
@@ -263,7 +264,7 @@ def test_only_workers_that_declare_a_gpu_infer(diary: Diary) -> None:
             return submit(function, *arguments, **more)
 
         client.submit = watched
-        stream = run_on_cluster(make_work(diary), client, 5, gpu=schedulers._offers_gpu(client))
+        stream = run_on_cluster(make_work(diary), client, 5, gpu=offers_gpu(client))
         assert_same(list(stream), expected)
         assert set(diary.pids("infer")) == {cluster.workers[0].pid}
     assert asked.pop("infer") == {"{'GPU': 1}"}

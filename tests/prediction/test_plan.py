@@ -15,14 +15,8 @@ from geoseg.models.card import ModelCard
 from geoseg.models.document import Split
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import (
-    View,
-    check_resolution,
-    choose_bands,
-    make_plan,
-    needs_stretch,
-    working_grid,
-)
+from geoseg.prediction.plan import make_plan
+from geoseg.prediction.view import View, check_resolution, choose_bands, needs_stretch, working_grid
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, GeoBox
 from geoseg.vector.split import SplitRule

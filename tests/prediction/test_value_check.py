@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geoseg.errors import UnreadableScene
 from geoseg.models.bundle import find_model
 from geoseg.prediction.decide import SAMPLE_PIXELS, value_warnings
-from geoseg.prediction.plan import View, choose_bands
+from geoseg.prediction.view import View, choose_bands
 from geoseg.raster.describe import SceneInfo
 from geoseg.raster.scene import open_scene
 from geoseg.raster.stretch import estimate_stretch

@@ -17,7 +17,7 @@ from geoseg.labels.classes import IGNORE, ClassTable
 from geoseg.labels.footprints import Footprints
 from geoseg.labels.masks import open_mask
 from geoseg.labels.polygons import Polygons, read_labelled
-from geoseg.prediction.plan import choose_bands
+from geoseg.prediction.view import choose_bands
 from geoseg.raster.scene import SceneInfo, open_scene, read_patch
 from geoseg.raster.stretch import apply_stretch, estimate_stretch
 from geoseg.training.data.ground import Located, to_bytes, within

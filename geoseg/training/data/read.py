@@ -13,7 +13,7 @@ from geoseg.labels.classes import ClassTable
 from geoseg.labels.footprints import Footprints
 from geoseg.labels.masks import open_mask
 from geoseg.labels.polygons import is_vector, need_polygons, read_labelled, read_polygons
-from geoseg.prediction.plan import choose_bands
+from geoseg.prediction.view import choose_bands
 from geoseg.raster.describe import SceneInfo
 from geoseg.raster.drivers import remote_uri
 from geoseg.raster.scene import open_scene
