@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from geoseg.errors import GeosegError, NoSpaceLeft, UnwritableOutput
+from geoseg.errors import GeosegError, InvalidOption, NoSpaceLeft, UnwritableOutput
 
 LONGEST_NAME = 255
 """Bytes of a file's name that file systems take."""
@@ -83,6 +83,19 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         _remove(temporary)
         for sidecar in _SIDECARS:
             _remove(temporary.with_name(temporary.name + sidecar))
+
+
+def check_not_read(out: Path, *inputs: Path) -> None:
+    """Check, before any work is done, that an output is none of the files that are read.
+
+    Raises
+    ------
+    InvalidOption
+        If it is, by whatever name.
+    """
+    for path in inputs:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise InvalidOption(f"{out}: is the file that is read; write to another")
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field
 
 from geoseg.backends.hardware import usable_cores
 from geoseg.errors import InvalidOption
+from geoseg.files import check_not_read
 from geoseg.grid import Axis, BlockIndex, TileGrid
 from geoseg.labels.classes import ClassTable
 from geoseg.labels.masks import open_labels
@@ -220,6 +221,7 @@ def vectorize(
 
     started = time.monotonic()
     check_vector_path(out, overwrite=options.overwrite)
+    check_not_read(out, Path(raster))
     scene = open_labels(raster)
     try:
         source = _look(scene, options, lambda share: on_step(share / 4))

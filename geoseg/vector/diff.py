@@ -13,6 +13,7 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import Field
 
+from geoseg.files import check_not_read
 from geoseg.options import Metavar, Options
 from geoseg.values import ClassInfo
 from geoseg.vector.samples import Floats, Index
@@ -168,6 +169,7 @@ def diff(old: Path, new: Path, out: Path, options: DiffOptions) -> Mapping[str, 
     import pyarrow
 
     check_stream_path(out, overwrite=options.overwrite)
+    check_not_read(out, old, new)
     (before, ids, _), (after, new_ids, crs) = _read(old, options.old_layer, new, options.new_layer)
     found = compare(before, after, options.iou)
     has_old, has_new = found.old >= 0, found.new >= 0

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from geoseg.errors import InvalidOption
+from geoseg.files import check_not_read
 from geoseg.options import Metavar, Options
 from geoseg.vector.place import repaired
 from geoseg.vector.regularize import regularize
@@ -88,8 +89,7 @@ def regularize_file(
         If the layer cannot be read or written.
     """
     check_stream_path(out, overwrite=options.overwrite)
-    if out.exists() and path.exists() and out.samefile(path):
-        raise InvalidOption(f"{out}: is the file that is read; write to another")
+    check_not_read(out, path)
     report = RegularizeReport(str(out))
     with open_layer(path, options.layer) as layer:
         if out.suffix.lower() in {".geojson", ".geojsonl"} and layer.crs is None:

@@ -154,6 +154,17 @@ def test_what_cannot_be_is_told_in_one_line(tmp_path: Path, options: dict[str, A
     assert [path.name for path in tmp_path.iterdir()] == ["ids.tif"]
 
 
+def test_the_raster_that_is_read_is_not_replaced(tmp_path: Path) -> None:
+    raster = write(tmp_path / "ids.tif", class_map((30, 30), 3, 3))
+    before = raster.read_bytes()
+    link = tmp_path / "link.gpkg"
+    link.symlink_to(raster)
+    with pytest.raises(InvalidOption, match="is the file that is read; write to another"):
+        vectorize(raster, link, VectorizeOptions(overwrite=True))
+    assert link.is_symlink()
+    assert raster.read_bytes() == before
+
+
 def test_ids_beyond_255_and_floats_are_told(tmp_path: Path) -> None:
     large = write(tmp_path / "large.tif", np.full((9, 9), 300, np.uint16))
     with pytest.raises(InvalidOption, match="300"):

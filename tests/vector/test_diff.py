@@ -72,6 +72,17 @@ def test_without_a_crs_one_line_says_so(tmp_path: Path, capfd: pytest.CaptureFix
     assert not (tmp_path / "c.gpkg").exists()
 
 
+@pytest.mark.parametrize("name", ["old.gpkg", "new.gpkg"])
+def test_a_layer_that_is_read_is_not_replaced(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    old, new = layer(tmp_path / "old.gpkg", OLD, 0), layer(tmp_path / "new.gpkg", NEW, 0)
+    before = (tmp_path / name).read_bytes()
+    assert run(["diff", str(old), str(new), "--out", str(tmp_path / name), "--overwrite"]) == 2
+    assert "is the file that is read; write to another" in capfd.readouterr().err
+    assert (tmp_path / name).read_bytes() == before
+
+
 boxes = st.lists(
     st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 4), st.integers(1, 4)), max_size=8
 )
