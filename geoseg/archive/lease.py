@@ -1,8 +1,9 @@
 """One coordinator at a time for an archive: a file that says which.
 
-The file is made so that it fails where it exists. It names its holder; its time of modification is
-his last sign of life. Before anything is put in place the holder reads it again: whoever has been
-replaced by another finds out there, and puts nothing in place.
+The file is written under another name and linked into place, which fails where it exists: as soon as
+it is there it names its holder. Its time of modification is his last sign of life. Before anything is
+put in place the holder reads it again: whoever has been replaced by another finds out there, and puts
+nothing in place.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from geoseg.files import telling_full_disks
 
 HEARTBEAT_SECONDS = 10.0
 """How often the holder of a lease gives a sign of life."""
+
+
+PATIENCE = 1.0
+"""Seconds after which a file that says nothing is not one that is just being written."""
 
 
 class LeaseHeld(GeosegError):
@@ -53,6 +58,9 @@ class Holder:
     def here(cls) -> Self:
         """Return this process."""
         return cls(_host(), os.getpid(), _started(os.getpid()) or 0.0)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host.partition(' ')[0]}"
 
     @property
     def is_gone(self) -> bool:
@@ -94,9 +102,9 @@ class Lease:
             if self._create():
                 return self
             holder = self._read()
-            if self._take_over or (holder is not None and holder.is_gone):
+            if self._take_over or (holder is not None and holder.is_gone) or self._is_cut_off():
                 self._retire(holder)
-            elif holder is not None or self._age() > 1.0:
+            elif holder is not None or self._age() > PATIENCE:
                 break
             else:  # it has gone, or is about to be written
                 time.sleep(0.05)
@@ -118,26 +126,45 @@ class Lease:
         """
         holder = self._read()
         if holder != self._me:
-            who = "nobody" if holder is None else f"process {holder.pid} on {holder.host}"
-            raise LeaseHeld(f"{self._path.parent}: was taken over by {who}; this run puts nothing in place")
+            raise LeaseHeld(
+                f"{self._path.parent}: was taken over by {holder or 'nobody'}; this run puts nothing in place"
+            )
         if time.monotonic() >= self._next:
             with contextlib.suppress(OSError):
                 os.utime(self._path)
             self._next = time.monotonic() + HEARTBEAT_SECONDS
 
     def _create(self) -> bool:
-        try:
-            with telling_full_disks(self._path), self._path.open("x", encoding="utf-8") as file:
-                json.dump(asdict(self._me), file)
-                file.flush()
-                os.fsync(file.fileno())
-        except FileExistsError:
+        """Put the file in place, whole; False where there is one."""
+        if self._path.exists():  # which needs no room to be found out
             return False
+        temporary = self._aside()
+        try:
+            with telling_full_disks(self._path):
+                with temporary.open("x", encoding="utf-8") as file:
+                    json.dump(asdict(self._me), file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                return _linked(temporary, self._path)
         except OSError as error:
             if isinstance(error, GeosegError):
                 raise
             raise UnwritableOutput(f"{self._path}: cannot be made ({error.strerror})") from error
-        return True
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _aside(self) -> Path:
+        return self._path.with_name(f".{self._path.name}-{secrets.token_hex(4)}")
+
+    def _is_cut_off(self) -> bool:
+        """Whether the file was not written to its end, as on a full disk, and nobody is about to."""
+        try:
+            json.loads(self._path.read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            return False
+        except ValueError:
+            return self._age() > PATIENCE
+        return False
 
     def _read(self) -> Holder | None:
         """Return who holds it; None: nobody, or the file says nothing."""
@@ -148,7 +175,7 @@ class Lease:
 
     def _retire(self, holder: Holder | None) -> None:
         """Take the file away, unless it is another's by now."""
-        aside = self._path.with_name(f".{self._path.name}-{secrets.token_hex(4)}")
+        aside = self._aside()
         with contextlib.suppress(FileNotFoundError):
             self._path.rename(aside)
             if Lease(aside)._read() != holder:
@@ -162,11 +189,30 @@ class Lease:
         return 0.0
 
     def _told(self, holder: Holder | None) -> str:
-        who = "somebody" if holder is None else f"process {holder.pid} on {holder.host.partition(' ')[0]}"
         return (
-            f"{self._path.parent}: is being worked by {who}, last heard of {self._age():.0f} s ago; "
-            "if that run is no more, give --take-over"
+            f"{self._path.parent}: is being worked by {holder or 'somebody'}, last heard of "
+            f"{self._age():.0f} s ago; if that run is no more, give --take-over"
         )
+
+
+def _linked(temporary: Path, path: Path) -> bool:
+    """Give a file its name; False where that is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        try:
+            file = path.open("x", encoding="utf-8")
+        except FileExistsError:
+            return False
+        try:
+            with file:
+                file.write(temporary.read_text(encoding="utf-8"))
+        except OSError:
+            path.unlink()
+            raise
+    return True
 
 
 def _host() -> str:

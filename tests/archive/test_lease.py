@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import platform
+import re
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from geoseg.archive.lease import Holder, Lease, LeaseHeld
+from geoseg.errors import NoSpaceLeft
 
 
 @pytest.fixture
@@ -60,7 +66,44 @@ def test_a_run_of_another_machine_is_left_alone_unless_asked(path: Path) -> None
         lease.check()
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"host": 1}', "[]", "\0"])
+@pytest.mark.parametrize("content", ["", '{"host": "he', "\0"])
+def test_a_lease_that_was_cut_off_is_followed(path: Path, content: str) -> None:
+    path.write_text(content)
+    os.utime(path, (time.time() - 60,) * 2)
+    with Lease(path) as lease:
+        lease.check()
+
+
+def test_a_full_disk_leaves_no_lease(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NoSpaceLeft, match="no space left"), Lease(path):
+        pass
+    assert not list(path.parent.iterdir())
+
+
+def test_who_holds_it_is_told_where_the_disk_is_full_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.files._found_full", lambda _: errno.ENOSPC)
+    told = f"by process {os.getpid()} on {platform.node()}, last"
+    with Lease(path), pytest.raises(LeaseHeld, match=re.escape(told)), Lease(path):
+        pass
+
+
+def test_without_hard_links_it_is_one_file_for_one_holder_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with Lease(path), pytest.raises(LeaseHeld), Lease(path):
+        pass
+    assert not list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize("content", ["{}", '{"host": 1}', "[]"])
 def test_a_lease_that_says_nothing_is_left_alone_unless_asked(path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(LeaseHeld, match="somebody"), Lease(path):
