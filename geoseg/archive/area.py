@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -13,7 +13,6 @@ from shapely import affinity
 
 from geoseg.archive.degrees import Degrees, area_of
 from geoseg.errors import InvalidOption
-from geoseg.files import replacing
 from geoseg.vectorfiles.aoi import areas_within, read_areas
 from geoseg.vectorfiles.crs import other_file
 from geoseg.vectorfiles.placing import in_degrees
@@ -87,19 +86,16 @@ class Area:
         except InvalidOption:
             return True
 
+    @property
+    def digest(self) -> str:
+        """Tells the area from any other, whatever file it came from."""
+        return hashlib.sha256(self.areas.wkb + self.crs.to_wkt().encode()).hexdigest()[:16]
+
     def write(self, path: Path) -> None:
-        """Write it as GeoJSON that names its CRS, for the runs of the scenes."""
-        document = {
-            "type": "FeatureCollection",
-            "crs": {"type": "name", "properties": {"name": self.crs.to_wkt()}},
-            "features": [
-                {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(self.areas)}
-            ],
-        }
-        text = json.dumps(document)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            with replacing(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        """Write it as GeoParquet, which keeps every coordinate, for the runs of the scenes."""
+        import geopandas
+
+        geopandas.GeoSeries([self.areas], crs=self.crs).to_frame("geometry").to_parquet(path)
 
 
 def _crs(text: str) -> pyproj.CRS:

@@ -124,9 +124,9 @@ def preview(
     chosen = select_scenes(
         sources, folder, options, batch, wanted or SelectOptions(), bundle, on_event, opening=True
     )
-    shared = shared_options(options.model_copy(update={"aoi": chosen.aoi}), bundle)
+    shared = shared_options(options, bundle)
     known, before = _known(folder)
-    facts = facts_of(shared, bundle, batch.format, raster=options.raster is not None)
+    facts = facts_of(shared, bundle, chosen.area, batch.format, raster=options.raster is not None)
     made = {**facts, COMPUTES: before.get(COMPUTES)}
     digest, retried = digest_of(made), batch.retry is not None
     scenes = []

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from geoseg.archive.area import Area
 from geoseg.archive.cluster import check_places, opened, takes_gpus
 from geoseg.archive.coordinator import Coordinator, Progressed, finished
 from geoseg.archive.entries import Entry, entries_of
@@ -25,7 +26,7 @@ from geoseg.archive.publish import left_behind, move_into_place, remove_runs
 from geoseg.archive.scene import Job, Places, choose_recipe
 from geoseg.archive.selection import Selection, select
 from geoseg.errors import InvalidOption, UnwritableOutput
-from geoseg.files import sha256, telling_full_disks
+from geoseg.files import telling_full_disks
 from geoseg.models.bundle import Bundle, find_model
 from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.raster.drivers import remote_uri
@@ -109,8 +110,7 @@ def run_batch(
     raster = None if options.raster is None else make_folder(options.raster)
     bundle = find_model(options.model)
     scenes = select_scenes(sources, folder, options, batch, select or SelectOptions(), bundle, on_event)
-    entries = scenes.entries
-    shared = shared_options(options.model_copy(update={"aoi": scenes.aoi}), bundle)
+    entries, area = scenes.entries, scenes.area
     with ExitStack() as stack:
         lease_path = folder / f"{stem('lease', batch.shard)}.json"
         lease = stack.enter_context(Lease(lease_path, take_over=batch.take_over))
@@ -118,13 +118,14 @@ def run_batch(
         places = Places(folder, raster, f"{stem('.run', batch.shard)}-{lease.id}", f".{batch.format}")
         stack.callback(remove_runs, places, own=True)
         archive = Archive(places, manifest, lease, scenes, batch)
-        made = facts_of(shared, bundle, batch.format, raster=raster is not None)
+        shared = shared_options(options, bundle, None if area is None else places.area)
+        made = facts_of(shared, bundle, area, batch.format, raster=raster is not None)
         # Which predictor computes is known only where one is loaded: nothing is, where all is done.
         computes = json.loads(manifest.facts().get("made", "{}")).get(COMPUTES)
         todo = archive.prepare({**made, COMPUTES: computes}) if computes else None
         if todo != []:
             client = stack.enter_context(opened(options, bundle, client))
-            _begin(places, lease.id)
+            _begin(places, lease.id, area)
             check_places(client, places, lease.id, [entry.location for entry in entries])
             recipe = client.submit(choose_recipe, shared, pure=False).result()
             made = {**made, COMPUTES: recipe.name}
@@ -187,15 +188,19 @@ def make_folder(path: Path) -> Path:
     return path.absolute()
 
 
-def shared_options(options: PredictOptions, bundle: Bundle) -> PredictOptions:
-    """Return the options that each scene is predicted with, in a worker that may lie elsewhere."""
+def shared_options(options: PredictOptions, bundle: Bundle, aoi: Path | None = None) -> PredictOptions:
+    """Return the options that each scene is predicted with, in a worker that may lie elsewhere.
+
+    Clipped by `aoi`, the copy that the run keeps of its area.
+    """
     memory = options.max_memory
     if memory != AUTO and options.workers:
         memory //= options.workers
     return options.model_copy(
         update={
             "model": str(bundle.path.absolute()),
-            "aoi": None if options.aoi is None else options.aoi.absolute(),
+            "aoi": aoi,
+            "aoi_layer": None,
             "raster": None,
             "workers": None,
             "scheduler": None,
@@ -205,11 +210,13 @@ def shared_options(options: PredictOptions, bundle: Bundle) -> PredictOptions:
     )
 
 
-def facts_of(options: PredictOptions, bundle: Bundle, form: str, *, raster: bool) -> dict[str, Any]:
+def facts_of(
+    options: PredictOptions, bundle: Bundle, area: Area | None, form: str, *, raster: bool
+) -> dict[str, Any]:
     """Return all that fixes a result, but for the scene and what the model is computed in."""
     return {
         "model": model_name(bundle),
-        "aoi": None if options.aoi is None else sha256(options.aoi)[:16],
+        "aoi": None if area is None else area.digest,
         **options.model_dump(mode="json", exclude=set(NOT_OPTIONS)),
         "format": form,
         "raster": raster,
@@ -345,13 +352,15 @@ def difference(before: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     return "holds results made with another model or other options"
 
 
-def _begin(places: Places, text: str) -> None:
-    """Make the folders of a run, with a file that workers know it by."""
+def _begin(places: Places, text: str, area: Area | None) -> None:
+    """Make the folders of a run, with a file that workers know it by and the area of its scenes."""
     for root in places.roots:
         try:
             with telling_full_disks(root / places.run):
                 (root / places.run).mkdir(exist_ok=True)
                 places.token.write_text(text, encoding="utf-8")
+                if area is not None:
+                    area.write(places.area)
         except OSError as error:
             raise UnwritableOutput(f"{root / places.run}: cannot be made ({error})") from error
 

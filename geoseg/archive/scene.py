@@ -69,6 +69,11 @@ class Places:
         return self.out / self.run / "run"
 
     @property
+    def area(self) -> Path:
+        """The file of the area that scenes are clipped by; no scene's name begins with a dot."""
+        return self.out / self.run / ".aoi.parquet"
+
+    @property
     def roots(self) -> tuple[Path, ...]:
         """The folders that results are in."""
         return (self.out,) if self.raster is None else (self.out, self.raster)

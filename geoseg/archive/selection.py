@@ -27,14 +27,14 @@ class Selection:
         What a look at each has shown, by name.
     left_out : mapping of str to int
         How many scenes are not meant, by reason.
-    aoi : Path or None
-        File of the area that they are clipped by.
+    area : Area or None
+        That they are clipped by, as it was read here: its file may change while they are done.
     """
 
     entries: tuple[Entry, ...]
     looks: Mapping[str, Look]
     left_out: Mapping[str, int]
-    aoi: Path | None
+    area: Area | None
 
 
 def select(
@@ -57,7 +57,7 @@ def select(
     entries : sequence of Entry
     options : SelectOptions
     folder : Path
-        Of the archive; it exists. The file of ``--bbox`` and what is remembered of scenes lie there.
+        Of the archive; it exists. What is remembered of scenes lies there.
     aoi : (Path, layer), optional
         Polygons that scenes are selected and clipped by.
     opening : bool
@@ -95,11 +95,7 @@ def select(
     found = [entry for entry in found if sieve.passes_opened(entry, looks[entry.name])]
     if entries and not found:
         raise InvalidOption(f"no scene matches: {_counted(len(entries), +sieve.left_out)}")
-    file = None if aoi is None else aoi[0]
-    if box is not None:
-        file = folder / "bbox.geojson"
-        box.write(file)
-    return Selection(tuple(found), looks, +sieve.left_out, file)
+    return Selection(tuple(found), looks, +sieve.left_out, sieve.area)
 
 
 def _period(options: SelectOptions) -> Period | None:

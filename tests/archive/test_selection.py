@@ -70,8 +70,10 @@ def test_a_box_selects_and_clips(tmp_path: Path) -> None:
     found = chosen(tmp_path, bbox=box_around(110, 100))
     assert names(found) == ["100", "200"]
     assert found.left_out == {"outside the area": 1}
-    assert found.aoi == tmp_path / "out/bbox.geojson"
-    area = Area.of_file(found.aoi, None)
+    assert found.area is not None
+    found.area.write(tmp_path / "area.parquet")
+    area = Area.of_file(tmp_path / "area.parquet", None)
+    assert (area.areas.wkb, area.digest) == (found.area.areas.wkb, found.area.digest)
     assert area.areas.equals(area_of(box_around(110, 100)))
     in_metres = chosen(tmp_path, bbox=(UTM[0] + 50, 0, UTM[0] + 110, 9e6), bbox_crs="EPSG:32633")
     assert names(in_metres) == ["100"]
@@ -85,7 +87,21 @@ def test_polygons_select_by_the_pixels_of_a_scene(tmp_path: Path) -> None:
     triangle = shapely.Polygon([(x - 50, y + 200), (x + 120, y - 20), (x + 300, y + 200)])
     geopandas.GeoSeries([triangle], crs=32633).to_crs(4326).to_file(tmp_path / "area.gpkg")
     found = chosen(tmp_path, aoi=tmp_path / "area.gpkg")
-    assert (names(found), found.aoi) == (["100"], tmp_path / "area.gpkg")
+    assert names(found) == ["100"]
+    assert found.area is not None
+    found.area.write(tmp_path / "copy.parquet")
+    assert Area.of_file(tmp_path / "copy.parquet", None).digest == found.area.digest
+
+
+def test_selecting_changes_nothing_that_a_run_beside_it_clips_by(tmp_path: Path) -> None:
+    scene(tmp_path / "a.tif")
+    first = chosen(tmp_path, bbox=box_around(0))
+    (tmp_path / "out" / "bbox.geojson").unlink(missing_ok=True)
+    second = chosen(tmp_path, bbox=box_around(10, 5))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".facts.sqlite"}
+    assert first.area is not None
+    assert second.area is not None
+    assert first.area.digest != second.area.digest
 
 
 def test_scenes_that_cannot_be_placed_or_read(tmp_path: Path) -> None:
