@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ def diff_files(old: Path, new: Path, out: Path, options: DiffOptions, *, as_json
     """Compare two layers and say what came of it."""
     from geoseg.vector.diff import diff as run
 
-    counts = run(old, new, out, options)
+    report = run(old, new, out, options)
     if not quiet:
-        click.echo(", ".join(f"{count:,} {name}" for name, count in counts.items()), err=True)
+        click.echo(str(report), err=True)
     if as_json:
-        click.echo(json.dumps({"file": str(out), **counts}))
+        click.echo(json.dumps(dataclasses.asdict(report)))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pydantic import Field
 
+from geoseg.errors import InvalidOption
 from geoseg.files import check_not_read
 from geoseg.options import Metavar, Options
 from geoseg.values import ClassInfo
@@ -74,15 +75,39 @@ class Changes:
     status : ndarray of int64
         Index into `STATUS`.
     old, new : ndarray of int64
-        Number of the old and the new polygon, -1 where there is none; of several merged ones the largest.
+        Number of the old and the new polygon, -1 where there is none; of several old ones the largest share.
     iou : ndarray of float64
         Of the old and the new polygons together; 0 where one is missing.
+    links : ndarray of int64, shape (k, 2)
+        Row and old polygon: all that a row came from.
+    fate : ndarray of int64
+        Index into `STATUS` of every old polygon.
     """
 
     status: Index
     old: Index
     new: Index
     iou: Floats
+    links: Index
+    fate: Index
+
+
+@dataclass(frozen=True, slots=True)
+class DiffReport:
+    """What was written, and how many polygons of OLD and of NEW have each status."""
+
+    file: str
+    old: dict[str, int]
+    new: dict[str, int]
+
+    def __str__(self) -> str:
+        """Say what became of the polygons; the first numbers add up to OLD, those after "into" count NEW."""
+        parts = []
+        for name, was in self.old.items():
+            now = self.new[name]
+            several = name in {"split", "merged"} and was > 0
+            parts.append(f"{was:,} {name} into {now:,}" if several else f"{max(was, now):,} {name}")
+        return ", ".join(parts)
 
 
 def compare(old: NDArray[np.object_], new: NDArray[np.object_], iou: float = 0.5) -> Changes:
@@ -110,8 +135,8 @@ def compare(old: NDArray[np.object_], new: NDArray[np.object_], iou: float = 0.5
     one, two, common = one[common > 0], two[common > 0], common[common > 0]
     before, after = shapely.area(old), shapely.area(new)
     status, partner = np.full(len(new), ADDED), np.full(len(new), -1)
-    value = np.zeros(len(new))
-    gone = np.ones(len(old), bool)
+    value, fate = np.zeros(len(new)), np.full(len(old), REMOVED)
+    links = []
     for kind, many, single, size, whole in (
         (SPLIT, two, one, after, before),
         (MERGED, one, two, before, after),
@@ -122,31 +147,33 @@ def compare(old: NDArray[np.object_], new: NDArray[np.object_], iou: float = 0.5
         parts = np.bincount(single[inside], size[many[inside]], len(whole))
         together = shared / np.maximum(whole + parts - shared, 1e-300)
         found = np.flatnonzero((count > 1) & (together >= iou))
-        chosen = inside & np.isin(single, found)
-        for i, j, share in zip(one[chosen], two[chosen], common[chosen], strict=True):
-            if status[j] in {ADDED, kind}:
-                best = status[j] == ADDED or share > shapely.area(
-                    shapely.intersection(old[partner[j]], new[j])
-                )
-                partner[j] = i if best else partner[j]
-                status[j], value[j], gone[i] = kind, together[j if kind == MERGED else i], False
+        chosen = np.flatnonzero(inside & np.isin(single, found) & (status[two] == ADDED))
+        chosen = chosen[np.argsort(common[chosen], kind="stable")]  # the largest share is written last
+        i, j = one[chosen], two[chosen]
+        partner[j], value[j], status[j] = i, together[single[chosen]], kind
+        fate[i] = np.where(fate[i] == REMOVED, kind, fate[i])
+        links.append(np.column_stack([j, i]))
     ratio = common / (before[one] + after[two] - common)
     near = common >= MOSTLY * np.minimum(before[one], after[two])
     for pair in np.lexsort((two, one, -ratio)):
         i, j = one[pair], two[pair]
-        if gone[i] and status[j] == ADDED and (ratio[pair] >= iou or near[pair]):
-            status[j] = UNCHANGED if ratio[pair] >= iou else CHANGED
-            partner[j], value[j], gone[i] = i, ratio[pair], False
-    left = np.flatnonzero(gone)
+        if fate[i] == REMOVED and status[j] == ADDED and (ratio[pair] >= iou or near[pair]):
+            status[j] = fate[i] = UNCHANGED if ratio[pair] >= iou else CHANGED
+            partner[j], value[j] = i, ratio[pair]
+            links.append(np.array([[j, i]]))
+    left = np.flatnonzero(fate == REMOVED)
+    links.append(np.column_stack([len(new) + np.arange(len(left)), left]))
     return Changes(
         np.append(status, np.full(len(left), REMOVED)),
         np.append(partner, left),
         np.append(np.arange(len(new)), np.full(len(left), -1)),
         np.append(value, np.zeros(len(left))),
+        np.concatenate(links),
+        fate,
     )
 
 
-def diff(old: Path, new: Path, out: Path, options: DiffOptions) -> Mapping[str, int]:
+def diff(old: Path, new: Path, out: Path, options: DiffOptions) -> DiffReport:
     """Compare two layers and write what changed, one feature a change.
 
     Parameters
@@ -156,48 +183,37 @@ def diff(old: Path, new: Path, out: Path, options: DiffOptions) -> Mapping[str, 
     out : Path
     options : DiffOptions
 
-    Returns
-    -------
-    mapping of str to int
-        How many there are of each status.
-
     Raises
     ------
     GeosegError
-        If a layer cannot be read or has no CRS, or the output cannot be written.
+        If a layer cannot be read, has no CRS or other geometries alone, or the output cannot be written.
     """
     import pyarrow
 
     check_stream_path(out, overwrite=options.overwrite)
     check_not_read(out, old, new)
     (before, ids, _), (after, new_ids, crs) = _read(old, options.old_layer, new, options.new_layer)
+    ids, new_ids = _alike(ids, new_ids)
+    kind = pyarrow.string() if any(isinstance(one, str) for one in (*ids, *new_ids)) else pyarrow.int64()
     found = compare(before, after, options.iou)
-    has_old, has_new = found.old >= 0, found.new >= 0
-    geometry = np.where(has_new, _at(after, found.new), _at(before, found.old))
+    geometry = np.where(found.new >= 0, _at(after, found.new), _at(before, found.old))
+    pairs = np.isin(found.status, (UNCHANGED, CHANGED))
     shift = np.full(len(found.status), np.nan)
-    both = has_old & has_new
-    shift[both] = _shift(before[found.old[both]], after[found.new[both]], crs)
-    old_id, new_id = _at(ids, found.old), _at(new_ids, found.new)
-    own = np.where(has_new, new_id, old_id)
-    if options.keep_ids:
-        kept = np.flatnonzero(both & np.isin(found.status, (UNCHANGED, CHANGED, SPLIT, MERGED)))
-        size = shapely.area(geometry[kept])
-        largest = kept[np.lexsort((-size, found.old[kept]))]
-        largest = largest[np.append(True, np.diff(found.old[largest]) != 0)] if len(largest) else largest
-        own[largest] = old_id[largest]
-    table: dict[str, Any] = {
-        "id": own.tolist(),
-        "status": [STATUS[status].name for status in found.status.tolist()],
-        "old_id": old_id.tolist(),
-        "new_id": new_id.tolist(),
-        "iou": pyarrow.array(np.where(both, found.iou, np.nan), from_pandas=True),
+    shift[pairs] = _shift(before[found.old[pairs]], after[found.new[pairs]], crs)
+    iou = np.where((found.old >= 0) & (found.new >= 0), found.iou, np.nan)
+    columns = {
+        "id": pyarrow.array(_own_ids(found, ids, new_ids, geometry, keep=options.keep_ids), kind),
+        "status": pyarrow.array([STATUS[one].name for one in found.status.tolist()], pyarrow.string()),
+        "old_id": pyarrow.array(_at(ids, found.old).tolist(), kind),
+        "old_ids": pyarrow.array(_sources(found, ids), pyarrow.string()),
+        "new_id": pyarrow.array(_at(new_ids, found.new).tolist(), kind),
+        "iou": pyarrow.array(iou, from_pandas=True),
         "shift_m": pyarrow.array(shift, from_pandas=True),
-        "geom": shapely.to_wkb(geometry).tolist(),
+        "geom": pyarrow.array(shapely.to_wkb(geometry).tolist(), pyarrow.binary()),
     }
     field = pyarrow.field("geom", pyarrow.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
-    rows = pyarrow.table(table)
+    rows = pyarrow.table(columns)
     schema = rows.schema.set(rows.schema.get_field_index("geom"), field)
-    style = layer_style(STATUS, "status")
     write_layer(
         out,
         schema,
@@ -206,10 +222,71 @@ def diff(old: Path, new: Path, out: Path, options: DiffOptions) -> Mapping[str, 
         crs=crs,
         kind="Unknown",
         overwrite=options.overwrite,
-        style=style,
+        style=layer_style(STATUS, "status"),
     )
-    counts = Counter(table["status"])
-    return {info.name: counts[info.name] for info in STATUS}
+    return DiffReport(str(out), _counted(found.fate), _counted(found.status[: len(after)]))
+
+
+def _counted(status: Index) -> dict[str, int]:
+    """Return how many polygons have each status."""
+    return {info.name: int((status == place).sum()) for place, info in enumerate(STATUS)}
+
+
+def _alike(*layers: NDArray[np.object_]) -> list[NDArray[np.object_]]:
+    """Return ids of layers as whole numbers, or all as text where one is none."""
+    import pandas
+
+    found = []
+    for ids in layers:
+        some = np.where(pandas.isna(ids), np.array(None, object), ids)
+        numbers = [isinstance(one, Real) and one % 1 == 0 for one in some]
+        some[numbers] = [int(one) for one in some[numbers]]
+        found.append(some)
+    if all(one is None or (type(one) is int and abs(one) < 2**63) for some in found for one in some):
+        return found
+    return [
+        np.array([None, *(one if one is None else str(one) for one in some)], object)[1:] for some in found
+    ]
+
+
+def _sources(found: Changes, ids: NDArray[np.object_]) -> list[str | None]:
+    """Return the ids of all old polygons of each row, comma separated."""
+    named: list[list[str]] = [[] for _ in found.status]
+    for row, place in found.links[np.lexsort(found.links.T[::-1])].tolist():
+        if ids[place] is not None:
+            named[row].append(str(ids[place]))
+    return [",".join(some) or None for some in named]
+
+
+def _own_ids(
+    found: Changes,
+    ids: NDArray[np.object_],
+    new_ids: NDArray[np.object_],
+    geometry: NDArray[np.object_],
+    *,
+    keep: bool,
+) -> list[int | str]:
+    """Return an id for every row that no other has.
+
+    What is kept comes first; what is taken then gets the first number that is no id in either layer.
+    """
+    own = np.where(found.new >= 0, _at(new_ids, found.new), _at(ids, found.old))
+    rank = np.where(found.new >= 0, 2, 1 if keep else 3)
+    if keep:
+        old_id = _at(ids, found.old)
+        heirs = np.flatnonzero((found.new >= 0) & (old_id != None))  # noqa: E711 (one by one)
+        heirs = heirs[np.lexsort((-shapely.area(geometry[heirs]), found.old[heirs]))]
+        _, first = np.unique(found.old[heirs], return_index=True)
+        own[heirs[first]], rank[heirs[first]] = old_id[heirs[first]], 0
+    taken = {str(one) for one in (*ids, *new_ids)}
+    as_text = any(isinstance(one, str) for one in (*ids, *new_ids))
+    free = (str(one) if as_text else one for one in count(1) if str(one) not in taken)
+    used: set[int | str] = set()
+    for row in np.argsort(rank, kind="stable"):
+        if own[row] is None or own[row] in used:
+            own[row] = next(free)
+        used.add(own[row])
+    return list(own)
 
 
 def _at(values: NDArray[np.object_], places: Index) -> NDArray[np.object_]:
@@ -232,6 +309,9 @@ def _read(old: Path, old_layer: str | None, new: Path, new_layer: str | None) ->
             raise without_crs(path)
         fixed = repair(found.geometries)
         kept = fixed.areal & (shapely.area(fixed.geometries) > 0)
+        nothing = shapely.is_missing(fixed.geometries) | shapely.is_empty(fixed.geometries)
+        if not kept.any() and not nothing.all():
+            raise InvalidOption(f"{path}: holds no polygons")
         ids = np.asarray(found.columns.get("id", np.arange(len(kept))), object)
         layers.append((fixed.geometries[kept], ids[kept], found.crs))
     (before, ids, source), (after, new_ids, crs) = layers

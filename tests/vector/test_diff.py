@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -51,7 +52,7 @@ def test_every_kind_of_change_is_told(tmp_path: Path, capfd: pytest.CaptureFixtu
     new = layer(tmp_path / "new.gpkg", NEW, 0)
     out = tmp_path / "changes.gpkg"
     assert run(["diff", str(old), str(new), "--out", str(out), "--keep-ids"]) == 0
-    line = "2 unchanged, 1 changed, 2 split, 1 merged, 1 added, 1 removed"
+    line = "2 unchanged, 1 changed, 1 split into 2, 2 merged into 1, 1 added, 1 removed"
     assert capfd.readouterr().err.strip() == line
     found = pyogrio.read_dataframe(out, layer="changes")
     assert found["status"].tolist() == EXPECTED
@@ -59,6 +60,8 @@ def test_every_kind_of_change_is_told(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert found["iou"][1] == pytest.approx(9 / 11, abs=1e-3)
     assert found["shift_m"][1] == pytest.approx(1, abs=0.01)
     assert found["old_id"][:7].fillna(-1).tolist() == [100, 101, 102, 102, 103, 106, -1]
+    assert found["old_ids"][3:5].tolist() == ["102", "103,104"]
+    assert found["shift_m"][2:5].isna().all()
     assert found["id"].tolist() == [100, 101, 2, 102, 103, 106, 6, 105]
     style = pyogrio.read_dataframe(out, layer="layer_styles")["styleQML"][0]
     assert all(info.name in style for info in STATUS)
@@ -83,6 +86,70 @@ def test_a_layer_that_is_read_is_not_replaced(
     assert (tmp_path / name).read_bytes() == before
 
 
+def frame(ids: list[Any] | None, polygons: list[Any]) -> geopandas.GeoDataFrame:
+    columns = {} if ids is None else {"id": ids}
+    return geopandas.GeoDataFrame(columns, geometry=polygons, crs="EPSG:32633")
+
+
+def changes(folder: Path, old: geopandas.GeoDataFrame, new: geopandas.GeoDataFrame, *options: str) -> Any:
+    old.to_file(folder / "old.gpkg")
+    new.to_file(folder / "new.gpkg")
+    out = folder / "changes.gpkg"
+    assert run(["diff", str(folder / "old.gpkg"), str(folder / "new.gpkg"), "--out", str(out), *options]) == 0
+    return pyogrio.read_dataframe(out, layer="changes")
+
+
+@pytest.mark.parametrize("options", [[], ["--keep-ids"]])
+def test_of_empty_layers_all_is_added_or_removed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    full, empty = frame([1, 2], OLD[:2]), frame([1], OLD[:1])[:0]
+    for old, new, status, told in (
+        (full, empty, ["removed"] * 2, "0 added, 2 removed"),
+        (empty, full, ["added"] * 2, "2 added, 0 removed"),
+        (empty, empty, [], "0 added, 0 removed"),
+    ):
+        found = changes(tmp_path, old, new, "--overwrite", *options)
+        assert found["status"].tolist() == status
+        assert told in capfd.readouterr().err
+
+
+def test_layers_without_polygons_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    points, new = tmp_path / "points.gpkg", layer(tmp_path / "new.gpkg", NEW, 0)
+    frame([1], [shapely.Point(0, 0)]).to_file(points)
+    for one, two in ((points, new), (new, points)):
+        assert run(["diff", str(one), str(two), "--out", str(tmp_path / "c.gpkg")]) == 2
+        assert capfd.readouterr().err.splitlines() == [f"geoseg: error: {points}: holds no polygons"]
+
+
+def test_ids_of_different_types_become_text(tmp_path: Path) -> None:
+    found = changes(tmp_path, frame([7, 8], OLD[:2]), frame(["a", None], [OLD[0], NEW[-1]]), "--keep-ids")
+    assert found["old_id"].fillna("").tolist() == ["7", "", "8"]
+    assert found["new_id"].fillna("").tolist() == ["a", "", ""]
+    assert found["id"].tolist() == ["7", "1", "8"]
+
+
+@pytest.mark.parametrize("new_ids", [[1, 3, 2, 3], None])
+def test_every_id_stands_once(tmp_path: Path, new_ids: list[int] | None) -> None:
+    old = frame([2, 3, 5, 5], [OLD[0], OLD[5], OLD[1], OLD[6]])
+    new = frame(new_ids, [OLD[0], OLD[2], NEW[-1], OLD[1]])
+    found = changes(tmp_path, old, new, "--keep-ids")
+    assert found["id"].is_unique
+    kept = dict(zip(found["old_id"], found["id"], strict=True))
+    assert (kept[2], kept[3], found["id"][3]) == (2, 3, 5)
+    assert changes(tmp_path, old, new, "--overwrite")["id"].is_unique
+
+
+def test_of_several_to_several_every_old_one_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    old = frame([1, 2], [shapely.box(0, 0, 10, 10), shapely.box(0, 0, 10, 9.5)])
+    new = frame([1, 2], [shapely.box(0, 0, 5, 10), shapely.box(5, 0, 10, 10)])
+    found = changes(tmp_path, old, new)
+    assert found["old_ids"].tolist() == ["1,2", "1,2"]
+    assert "0 changed, 2 split into 2, 0 merged, 0 added, 0 removed" in capfd.readouterr().err
+
+
 boxes = st.lists(
     st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 4), st.integers(1, 4)), max_size=8
 )
@@ -97,9 +164,13 @@ def test_every_polygon_is_accounted_for(
     )
     found = compare(old, new, iou)
     assert found.new[: len(new)].tolist() == list(range(len(new)))
-    named = set(found.old.tolist()) - {-1}
-    merged = [i for i in range(len(old)) if i not in named]
-    assert all(shapely.intersects(old[i], new).any() for i in merged)
+    row, source = found.links.T
+    assert set(source.tolist()) == set(range(len(old)))
+    assert (found.old[row] >= 0).all()
+    named = found.old >= 0
+    assert set(zip(np.flatnonzero(named), found.old[named], strict=True)) <= set(
+        zip(row, source, strict=True)
+    )
     names = [STATUS[status].name for status in found.status]
     assert ((found.iou >= iou) | ~np.isin(names, ["unchanged", "split", "merged"])).all()
     apart = np.array([shapely.affinity.translate(box, 20 * i) for i, box in enumerate(new)], object)
