@@ -133,7 +133,7 @@ def encoder_names() -> tuple[frozenset[str], frozenset[str]]:
         If they are not installed.
     """
     patterns = {
-        "timm": ("models", r"^@register_model\s+def (\w+)|^ +'([\w.]+)': '[\w.]+'"),  # and names of old
+        "timm": ("models", r"^@register_model\s+def (\w+)|^ {4}'([\w.]+)' ?: '[\w.]+'(?!, ')"),  # old names
         "segmentation_models_pytorch": ("encoders", r'^    "([\w.-]+)": ?\{'),
     }
     found = []

@@ -59,6 +59,7 @@ def test_encoders_of_timm_get_their_prefix(given, found):
 def test_the_names_of_encoders_are_those_of_the_packages():
     timms, smps = encoder_names()
     assert set(timm.list_models()) <= timms
+    assert "tv_resnext50_32x4d" in timms, "an old name that timm still takes"
     assert all(timm.is_model(name) for name in timms)
     assert smps >= set(smp.encoders.get_encoder_names())
 
