@@ -19,7 +19,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from geoseg.archive.consent import allowed_location, fetch, host_of, is_url, why_absent
 from geoseg.archive.degrees import Degrees
 from geoseg.archive.lists import Row, read_csv, read_footprints, read_text
-from geoseg.archive.names import name_of_listed, name_of_path, safe_name, shared_name
+from geoseg.archive.names import name_of_listed, name_of_path, safe_name, shared_name, spelled
 from geoseg.archive.stac import Item, choose_asset, is_stac, load_json, read_items
 from geoseg.errors import InvalidOption, UnreadableScene
 from geoseg.raster.drivers import VRT_LIMIT, remote_uri, vrt_sources
@@ -107,7 +107,7 @@ def entries_of(
     look = _Look(frozenset(hosts), tuple(bands), asset, frozenset(map(os.path.realpath, without)))
     found: dict[str, Entry] = {}
     for source in sources:
-        entries = list(_entries(source, look))
+        entries = [_spelled(entry) for entry in _entries(source, look)]
         if not entries:
             raise UnreadableScene(f"{source}: names no scene")
         if all(entry.problem for entry in entries):
@@ -127,6 +127,14 @@ class _Look:
     bands: tuple[str, ...]
     asset: str | None
     without: frozenset[str]
+
+
+def _spelled(entry: Entry) -> Entry:
+    """Return a scene that can be written down: one whose path is no UTF-8 is not to be opened."""
+    location, listed_in = spelled(entry.location), spelled(entry.listed_in)
+    same = location == entry.location
+    problem = entry.problem if same else f"{location}: its path is not UTF-8; rename it"
+    return replace(entry, location=location, listed_in=listed_in, problem=spelled(problem))
 
 
 def _precedence(entry: Entry) -> tuple[bool, bool, str]:

@@ -68,6 +68,14 @@ class Holder:
         return self.host == _host() and _started(self.pid) != self.started
 
 
+def holder_of(path: Path) -> Holder | None:
+    """Return who holds the lease at a path; None: nobody, or the file says nothing."""
+    try:
+        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 class Lease:
     """The right to put results in place in a folder, from entering to leaving.
 
@@ -101,19 +109,19 @@ class Lease:
         for _ in range(100):
             if self._create():
                 return self
-            holder = self._read()
+            holder = holder_of(self._path)
             if self._take_over or (holder is not None and holder.is_gone) or self._is_cut_off():
                 self._retire(holder)
             elif holder is not None or self._age() > PATIENCE:
                 break
             else:  # it has gone, or is about to be written
                 time.sleep(0.05)
-        raise LeaseHeld(self._told(self._read()))
+        raise LeaseHeld(self._told(holder_of(self._path)))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._read() == self._me:
+        if holder_of(self._path) == self._me:
             self._path.unlink(missing_ok=True)
 
     def check(self) -> None:
@@ -124,7 +132,7 @@ class Lease:
         LeaseHeld
             If another has it now.
         """
-        holder = self._read()
+        holder = holder_of(self._path)
         if holder != self._me:
             raise LeaseHeld(
                 f"{self._path.parent}: was taken over by {holder or 'nobody'}; this run puts nothing in place"
@@ -166,19 +174,12 @@ class Lease:
             return self._age() > PATIENCE
         return False
 
-    def _read(self) -> Holder | None:
-        """Return who holds it; None: nobody, or the file says nothing."""
-        try:
-            return Holder(**json.loads(self._path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
-
     def _retire(self, holder: Holder | None) -> None:
         """Take the file away, unless it is another's by now."""
         aside = self._aside()
         with contextlib.suppress(FileNotFoundError):
             self._path.rename(aside)
-            if Lease(aside)._read() != holder:
+            if holder_of(aside) != holder:
                 with contextlib.suppress(OSError):
                     os.link(aside, self._path)
             aside.unlink()

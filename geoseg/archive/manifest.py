@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from geoseg.archive.entries import Entry
+from geoseg.archive.lease import holder_of
+from geoseg.archive.names import spelled
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import replacing, telling_full_disks
 
@@ -239,14 +241,23 @@ def read_status(folder: Path) -> list[dict[str, Any]]:
     if not paths:
         raise InvalidOption(f"{folder}: no archive of geoseg batch: it has no status.json")
     try:
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return [_status(path) for path in paths]
     except (OSError, ValueError) as error:
         raise InvalidOption(f"{folder}: its status cannot be read: {error}") from error
 
 
+def _status(path: Path) -> dict[str, Any]:
+    """Return what a status says; one whose run was killed says that it runs, but nobody holds the lease."""
+    status = json.loads(path.read_text(encoding="utf-8"))
+    holder = holder_of(path.with_name(path.name.replace("status", "lease", 1)))
+    held = holder is not None and not holder.is_gone
+    return {**status, "running": held and status.get("running", False)}
+
+
 def _row(result: Result) -> tuple[object, ...]:
     packed = {name: json.dumps(getattr(result, name)) for name in _JSON}
-    return tuple(packed.get(name, getattr(result, name)) for name in _COLUMNS)
+    values = (packed.get(name, getattr(result, name)) for name in _COLUMNS)
+    return tuple(spelled(value) if isinstance(value, str) else value for value in values)
 
 
 def _result(row: sqlite3.Row) -> Result:

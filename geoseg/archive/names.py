@@ -28,16 +28,24 @@ def safe_name(path: str) -> str:
 
 
 def _safe(part: str) -> str:
-    name = (
-        _UNSAFE.sub("_", unicodedata.normalize("NFC", part.encode("utf-8", "replace").decode())).rstrip(". ")
-        or "_"
-    )
+    name = _UNSAFE.sub("_", unicodedata.normalize("NFC", spelled(part))).rstrip(". ") or "_"
     if name.startswith(".") or _RESERVED.fullmatch(name):
         name = f"_{name}"
     encoded = name.encode()
     if len(encoded) <= LONGEST:
         return name
     return f"{encoded[: LONGEST - 9].decode('utf-8', 'ignore')}-{hashlib.sha256(encoded).hexdigest()[:8]}"
+
+
+def spelled(text: str) -> str:
+    r"""Return a text that can be written as UTF-8: bytes of a file's name that are none are escaped.
+
+    Examples
+    --------
+    >>> spelled("näme"), spelled("caf\udce9")
+    ('näme', 'caf\\udce9')
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def name_of_path(path: str) -> str:

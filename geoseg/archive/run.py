@@ -285,6 +285,7 @@ class Archive:
 
         self.manifest.put(results())
         self.manifest.set_facts(made=json.dumps(made))
+        self.manifest.write_status({"running": bool(todo)}, now=True)
         remove_runs(self.places)
         return todo
 

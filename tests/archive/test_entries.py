@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,16 @@ def test_two_scenes_of_one_name_are_told(folder: Path) -> None:
         InvalidOption, match=r"one\.png and .*one\.tif would share the result b/one|one\.tif and"
     ):
         entries_of([str(folder)])
+
+
+def test_a_path_that_is_no_utf8_is_a_problem_of_that_scene_alone(folder: Path) -> None:
+    for ending in (b"\xe9", b"\xe8"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/caf" + ending + b".tif")).touch()
+    problems = {entry.name: entry.problem for entry in entries_of([str(folder)])}
+    assert [name for name, problem in problems.items() if not problem] == ["a", "b/c/two", "b/one"]
+    bad = problems["caf_udce9"]
+    assert bad == f"{folder}/caf\\udce9.tif: its path is not UTF-8; rename it"
+    assert "caf_udce8" in problems
 
 
 def test_a_source_without_scenes_is_told(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.archive.manifest import Manifest, Result, read_status
+from geoseg.archive.lease import Holder, Lease
+from geoseg.archive.manifest import Manifest, Result, read_status, stem
 from geoseg.errors import InvalidOption
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -38,14 +40,34 @@ def test_what_is_put_comes_back_after_closing(
     folder = tmp_path_factory.mktemp("archive")
     with Manifest(folder) as manifest:
         manifest.put(results)
-        manifest.write_status({"running": True}, now=True)
+        manifest.write_status({"number": 7}, now=True)
     with Manifest(folder) as manifest:
         assert list(manifest.results()) == sorted(results, key=lambda one: one.name.encode())
         assert all(manifest.get(one.name) == one for one in results)
     (status,) = read_status(folder)
-    assert status["running"] is True
+    assert status["number"] == 7
     shown = [json.loads(json.dumps(one.as_json())) for one in sorted(results, key=lambda r: r.name.encode())]
     assert status["scenes"] == shown
+
+
+def test_a_text_that_is_no_utf8_is_escaped(tmp_path: Path) -> None:
+    with Manifest(tmp_path) as manifest:
+        manifest.put([Result("a", "/a.tif", reason="caf\udce9")])
+        manifest.write_status({}, now=True)
+    assert read_status(tmp_path)[0]["scenes"][0]["reason"] == "caf\\udce9"
+
+
+@pytest.mark.parametrize("shard", [None, (2, 3)])
+def test_a_run_whose_process_has_ended_is_not_running(tmp_path: Path, shard: tuple[int, int] | None) -> None:
+    with Manifest(tmp_path, shard) as manifest:
+        manifest.write_status({"running": True}, now=True)
+    lease = tmp_path / f"{stem('lease', shard)}.json"
+    assert read_status(tmp_path)[0]["running"] is False, "nobody holds it"
+    with Lease(lease):
+        assert read_status(tmp_path)[0]["running"] is True
+    for host, running in ((Holder.here().host, False), ("elsewhere", True)):
+        lease.write_text(json.dumps(asdict(replace(Holder.here(), host=host, started=1.0))))
+        assert read_status(tmp_path)[0]["running"] is running
 
 
 def test_a_put_that_fails_changes_nothing(tmp_path: Path) -> None:
