@@ -7,7 +7,6 @@ more scenes are under way than workers are free, so that none waits.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import time
 from collections import Counter, deque
@@ -318,7 +317,6 @@ def finished(places: Places, digest: str, scene: Result, outcome: Outcome) -> Re
     """Return what the manifest says of a scene that has come to an end."""
     ending = outcome.ending
     state: Any = "quarantined" if ending == "killed" else ending
-    files = [os.path.relpath(path, places.out) for path in places.targets(scene.name)]
     whole = ending in ("done", "partial")
     return replace(
         scene,
@@ -330,7 +328,7 @@ def finished(places: Places, digest: str, scene: Result, outcome: Outcome) -> Re
         coverage=outcome.coverage,
         pixels=outcome.pixels,
         tries=0 if whole else scene.tries,
-        files=tuple(files) if whole else (),
+        files=places.files(scene.name) if whole else (),
     )
 
 

@@ -106,7 +106,7 @@ def merge(
         CRS; or the disk is full.
     """
     heads = read_status(folder)
-    rows = sorted((row for head in heads for row in head["scenes"]), key=lambda row: str(row["name"]))
+    rows = _rows(heads)
     parts = _parts(folder, rows)
     made = _made(folder, heads, parts)
     reader = Reader(_crs(parts, options))
@@ -130,6 +130,16 @@ def merge(
         write_catalogue(catalogue, dataset, parts, made, _card(model, made))
     states = Counter(str(row["state"]) for row in rows)
     return Merged(dataset, catalogue, written.features, before, written.count, reader.crs, states)
+
+
+def _rows(heads: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return all scenes by name, each once: as the shard says that has it done, the last of several."""
+    found: dict[str, dict[str, Any]] = {}
+    for head in sorted(heads, key=lambda head: float(head["written"])):
+        for row in head["scenes"]:
+            if row["state"] in FINISHED or row["name"] not in found:
+                found[row["name"]] = row
+    return [found[name] for name in sorted(found)]
 
 
 def _united(

@@ -24,6 +24,7 @@ from geoseg.archive.run import (
     shared_options,
     why_do,
 )
+from geoseg.archive.scene import Places
 from geoseg.errors import GeosegError
 from geoseg.models.bundle import find_model
 from geoseg.prediction.options import PredictOptions
@@ -128,12 +129,14 @@ def preview(
     known, before = _known(folder)
     facts = facts_of(shared, bundle, chosen.area, batch.format, raster=options.raster is not None)
     made = {**facts, COMPUTES: before.get(COMPUTES)}
+    raster = None if options.raster is None else options.raster.absolute()
+    places = Places(folder, raster, "", f".{batch.format}")
     digest, retried = digest_of(made), batch.retry is not None
     scenes = []
     for entry in chosen.entries:
         look, earlier = chosen.looks[entry.name], known.get(entry.name)
         new = replace(Result.of(entry), identity=look.identity)
-        why = why_do(earlier, new, digest, folder, retried=retried)
+        why = why_do(earlier, new, digest, places, retried=retried)
         scenes.append(_foreseen(entry, look, earlier, why))
     todo = [scene for scene in scenes if scene.state in ("todo", "redo")]
     refused = ""

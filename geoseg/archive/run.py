@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -114,6 +115,7 @@ def run_batch(
     with ExitStack() as stack:
         lease_path = folder / f"{stem('lease', batch.shard)}.json"
         lease = stack.enter_context(Lease(lease_path, take_over=batch.take_over))
+        check_shards(folder, batch.shard)  # another may have begun since
         manifest = stack.enter_context(Manifest(folder, batch.shard))
         places = Places(folder, raster, f"{stem('.run', batch.shard)}-{lease.id}", f".{batch.format}")
         stack.callback(remove_runs, places, own=True)
@@ -154,11 +156,15 @@ def select_scenes(
     Raises
     ------
     GeosegError
-        If a source cannot be read, or no scene is meant.
+        If a source cannot be read, no scene is meant, or the options fit neither model nor folder.
     """
+    check_shards(folder, batch.shard)
+    _check_bands(options, bundle)
+    raster = None if options.raster is None else options.raster.absolute()
     without = [folder, *([] if options.raster is None else [options.raster])]
     bands = bundle.card.inputs.bands
     entries = entries_of(sources, hosts=wanted.allow_host, bands=bands, asset=wanted.asset, without=without)
+    _check_places(entries, Places(folder, raster, "", f".{batch.format}"))
     return select(
         list(_of_shard(entries, batch.shard)),
         wanted,
@@ -170,6 +176,57 @@ def select_scenes(
     )
 
 
+def check_shards(folder: Path, shard: tuple[int, int] | None) -> None:
+    """Check that an archive is divided among runs as it was before: else two would do the same scene.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    count = None if shard is None else shard[1]
+    for path in sorted((*folder.glob("manifest*.sqlite"), *folder.glob("lease*.json"))):
+        found = re.fullmatch(r"(?:manifest|lease)(?:-\d+-of-(\d+))?", path.stem)
+        if found and found[1] != (None if count is None else str(count)):
+            there = "in one piece" if found[1] is None else f"in {found[1]} shards"
+            how = "without --shard" if found[1] is None else f"with --shard I/{found[1]}"
+            wanted = "in one piece" if count is None else f"in {count} shards"
+            raise InvalidOption(
+                f"{folder}: is done {there}, not {wanted}; go on {how}, or give another --out"
+            )
+
+
+def _check_bands(options: PredictOptions, bundle: Bundle) -> None:
+    wanted = bundle.card.inputs.bands
+    if options.bands is not None and len(options.bands) != len(wanted):
+        given = ",".join(map(str, options.bands))
+        raise InvalidOption(
+            f"--bands {given}: must name {len(wanted)} bands, which the model needs for {', '.join(wanted)}"
+        )
+
+
+def _check_places(entries: Iterable[Entry], places: Places) -> None:
+    """Check that no result lies where a folder is, or is to be, and no folder where a file is."""
+    targets = {target: entry for entry in entries for target in places.targets(entry.name)}
+    folders = {
+        parent: entry
+        for target, entry in targets.items()
+        for parent in target.parents
+        if parent not in places.out.parents
+    }
+    for target, entry in targets.items():
+        if target in folders or target.is_dir():
+            raise InvalidOption(
+                f"{target}: is a folder, and {entry.location} would have its result there; "
+                "rename one, or give another --out"
+            )
+    for folder, entry in folders.items():
+        if folder.exists() and not folder.is_dir():
+            raise InvalidOption(
+                f"{folder}: is a file, and {entry.location} needs a folder there; "
+                "rename one, or give another --out"
+            )
+
+
 def make_folder(path: Path) -> Path:
     """Make a folder of results, and return its absolute path.
 
@@ -177,8 +234,9 @@ def make_folder(path: Path) -> Path:
     ------
     UnwritableOutput
     """
-    if remote_uri(os.fspath(path).replace(":/", "://", 1).replace(":///", "://", 1)) is not None:
-        raise UnwritableOutput(f"{path}: results need a folder on a disk that all workers share, not a URL")
+    url = re.sub(r"^(\w+):/+", r"\1://", os.fspath(path))  # as it was before it became a path
+    if remote_uri(url) is not None:
+        raise UnwritableOutput(f"{url}: results need a folder on a disk that all workers share, not a URL")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -293,7 +351,7 @@ class Archive:
         """Return a scene as it is before the run: pending where there is something to do."""
         known, out, retried = self.manifest.get(entry.name), self.places.out, self.batch.retry is not None
         new = replace(Result.of(entry), identity=identity)
-        why = why_do(known, new, digest, out, retried=retried)
+        why = why_do(known, new, digest, self.places, retried=retried)
         if known is None:
             return new
         if known.state in FINISHED and not self.batch.redo:
@@ -312,12 +370,13 @@ class Archive:
 
 
 NEW, CHANGED, GONE = "new", "changed", "its result is gone"
+ELSEWHERE = "its raster is in another folder"
 OTHERWISE, ANOTHER = "done with another model or other options", "the result is another scene's"
 AGAIN = "failed before, or done in part"
 """Why a scene is to be done."""
 
 
-def why_do(known: Result | None, new: Result, digest: str, folder: Path, *, retried: bool) -> str:
+def why_do(known: Result | None, new: Result, digest: str, places: Places, *, retried: bool) -> str:
     """Return why a scene is to be done; empty where it is not.
 
     Parameters
@@ -328,8 +387,8 @@ def why_do(known: Result | None, new: Result, digest: str, folder: Path, *, retr
         The scene as it is now, with its identity.
     digest : str
         Of model and options.
-    folder : Path
-        Of the results.
+    places : Places
+        Where its files are to be.
     retried : bool
         Whether scenes that failed are tried again.
     """
@@ -342,7 +401,10 @@ def why_do(known: Result | None, new: Result, digest: str, folder: Path, *, retr
         return CHANGED if known.location == new.location else ANOTHER
     if known.state != "done" and retried:
         return AGAIN
-    return "" if all((folder / path).exists() for path in known.files) else GONE
+    elsewhere = known.state in FINISHED and known.files != places.files(new.name)
+    if not elsewhere and all((places.out / path).exists() for path in known.files):
+        return ""
+    return ELSEWHERE if elsewhere else GONE
 
 
 def difference(before: Mapping[str, Any], made: Mapping[str, Any]) -> str:

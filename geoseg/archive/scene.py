@@ -83,6 +83,10 @@ class Places:
         vector = self.out / f"{name}{self.suffix}"
         return (vector,) if self.raster is None else (vector, self.raster / f"{name}.tif")
 
+    def files(self, name: str) -> tuple[str, ...]:
+        """Return the same as paths from the folder of the archive, as its manifest holds them."""
+        return tuple(os.path.relpath(path, self.out) for path in self.targets(name))
+
     def staged(self, target: Path) -> Path:
         """Return where a worker writes what is to be moved to `target`."""
         root = self.raster if self.raster is not None and target.suffix == ".tif" else self.out

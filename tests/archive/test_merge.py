@@ -361,3 +361,16 @@ def test_no_features_at_all_are_a_dataset_with_all_columns(tmp_path: Path) -> No
         assert (done.features, done.files, len(found)) == (0, 1, 0)
         assert found.crs.to_epsg() == 32633
         assert [*found.columns[-4:]] == ["scene", "datetime", "sources", "geometry"]
+
+
+def test_a_scene_that_two_shards_have_counts_once(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path / "archive", quarters(tmp_path, world(3), (0, 1)))
+    once, _ = merged(archive)
+    with Manifest(archive) as manifest:
+        results, facts = list(manifest.results()), manifest.facts()
+    with Manifest(archive, (1, 2)) as shard:
+        shard.put([results[0], replace(results[1], state="pending", files=())])
+        shard.set_facts(**facts)
+        shard.write_status({"running": False}, now=True)
+    twice, _ = merged(archive)
+    assert (twice.features, twice.before, twice.states) == (once.features, once.before, once.states)

@@ -1,0 +1,102 @@
+"""What is refused before a run over an archive begins, and which scenes it is to do."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from geoseg.archive.manifest import Manifest, Result
+from geoseg.archive.options import BatchOptions
+from geoseg.archive.run import ELSEWHERE, GONE, check_shards, run_batch, why_do
+from geoseg.archive.scene import Places
+from geoseg.errors import GeosegError, InvalidOption
+from geoseg.prediction.options import PredictOptions
+from geoseg.testing import make_scene
+from tests.runs import bright_model
+
+Shard = tuple[int, int] | None
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (None, (1, 2), "is done in one piece, not in 2 shards; go on without --shard, or give another --out"),
+        ((1, 2), None, "is done in 2 shards, not in one piece; go on with --shard I/2"),
+        ((3, 4), (1, 2), "is done in 4 shards, not in 2 shards; go on with --shard I/4"),
+    ],
+)
+@pytest.mark.parametrize("redo", [False, True])
+def test_an_archive_stays_divided_as_it_was(
+    tmp_path: Path, before: Shard, now: Shard, told: str, redo: bool
+) -> None:
+    scene, out = make_scene(tmp_path / "a.tif"), tmp_path / "out"
+    out.mkdir()
+    with Manifest(out, before):
+        pass
+    with pytest.raises(InvalidOption) as refused:
+        refuse(scene, out, BatchOptions(shard=now, redo=redo))
+    assert told in str(refused.value)
+    assert {path.name for path in out.iterdir()} == {next(out.glob("manifest*")).name}
+
+
+def test_so_it_does_where_the_other_has_only_begun(tmp_path: Path) -> None:
+    (tmp_path / "lease-1-of-2.json").write_text("{}")
+    (tmp_path / "lease-merge.json").write_text("{}")
+    check_shards(tmp_path, (2, 2))
+    with pytest.raises(InvalidOption, match="in 2 shards"):
+        check_shards(tmp_path, None)
+
+
+def refuse(source: Path, out: Path, batch: BatchOptions | None = None, **options: object) -> None:
+    run_batch([str(source)], out, PredictOptions(model=str(bright_model()), workers=1, **options), batch)  # type: ignore[arg-type]
+
+
+def test_bands_that_do_not_fit_the_model_are_told_once(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "a.tif")
+    with pytest.raises(InvalidOption, match="--bands 7,8: must name 3 bands"):
+        refuse(scene, tmp_path / "out", bands=(7, 8))
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_result_where_a_folder_is_or_is_to_be_is_told_once(tmp_path: Path, there: bool) -> None:
+    scenes, out = tmp_path / "scenes", tmp_path / "out"
+    scenes.mkdir()
+    make_scene(scenes / "a.tif")
+    if there:
+        (out / "a.parquet").mkdir(parents=True)
+    else:
+        (scenes / "a.parquet").mkdir()
+        make_scene(scenes / "a.parquet" / "b.tif")
+    with pytest.raises(InvalidOption, match=r"out/a\.parquet: is a folder, and .*scenes/a\.tif would"):
+        refuse(scenes, out)
+
+
+def test_a_folder_where_a_file_is_is_told_once(tmp_path: Path) -> None:
+    scenes, out = tmp_path / "scenes", tmp_path / "out"
+    (scenes / "a.parquet").mkdir(parents=True)
+    make_scene(scenes / "a.parquet" / "b.tif")
+    out.mkdir()
+    (out / "a.parquet").touch()
+    with pytest.raises(InvalidOption, match=r"out/a\.parquet: is a file, and .*b\.tif needs a folder"):
+        refuse(scenes, out)
+
+
+def test_a_url_for_results_is_named_as_it_was_given(tmp_path: Path) -> None:
+    with pytest.raises(GeosegError, match=r"^s3://bucket/x: results need a folder"):
+        refuse(make_scene(tmp_path / "a.tif"), Path("s3://bucket/x"))
+
+
+def test_a_raster_that_is_wanted_elsewhere_is_made_again(tmp_path: Path) -> None:
+    places = Places(tmp_path / "out", tmp_path / "r", "", ".parquet")
+    for target in places.targets("a"):
+        target.parent.mkdir()
+        target.touch()
+    known = Result("a", "/a.tif", "done", identity="i", digest="d", files=places.files("a"))
+    assert why_do(known, known, "d", places, retried=False) == ""
+    other = replace(places, raster=tmp_path / "r2")
+    assert why_do(known, known, "d", other, retried=False) == ELSEWHERE
+    os.remove(tmp_path / "r" / "a.tif")
+    assert why_do(known, known, "d", places, retried=False) == GONE
