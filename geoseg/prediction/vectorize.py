@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from geoseg.prediction.memory import LIBRARIES, OUTLINE, PART, WRITING
 from geoseg.prediction.options import AUTO, Auto, Count, Finite, Share, Size, layer_crs_text, parse_memory
 from geoseg.prediction.plan import NOISE_PIXELS, PART_MARGIN, SMALLEST_PART, shape_rules
 from geoseg.raster.describe import SceneInfo
-from geoseg.raster.facts import read_facts
+from geoseg.raster.facts import RasterFacts, read_facts
 from geoseg.raster.scene import close_scene, read_patch
 from geoseg.values import CERTAIN, ClassInfo, ClassRule, LayerSchema, Patch, ProbabilityBlock, Window
 from geoseg.vector.pieces import Pieces
@@ -67,10 +67,11 @@ class VectorizeOptions(Options):
     bytes and 1 for others."""
 
     nodata: Annotated[Finite | None, Metavar("VALUE")] = None
-    """Stored value that says nothing; unless given, the file's own (0 in a class map is the background)."""
+    """Stored value that says nothing, besides the file's own (0 in a class map is the background)."""
 
     classes: Annotated[str | None, Metavar("1=house,2=road…")] = None
-    """Ids and names of the classes, where the file does not tell them; others are left out."""
+    """Ids and names of the classes, where the file does not tell them (of probabilities in the order of the
+    bands); others are left out."""
 
     colors: Annotated[str | None, Metavar("1=e4572e,…")] = None
     """Their colours, where the file has none."""
@@ -79,7 +80,8 @@ class VectorizeOptions(Options):
     """Probability from which a pixel is an object; auto: what the file says, else 0.5."""
 
     split: Literal["touching", "none"] = "none"
-    """Whether objects that touch become polygons of their own, where the probability falls between them."""
+    """Whether objects that touch become polygons of their own, where the probability falls between them; none
+    unless given, and class ids have no probabilities."""
 
     outline: Literal["auto", "smooth", "pixel"] = "auto"
     """Outlines at sub-pixel accuracy, or exact pixel edges; auto: smooth for probabilities."""
@@ -158,7 +160,8 @@ class _Source:
     def block(self, tiles: TileGrid, index: BlockIndex) -> tuple[ProbabilityBlock, ClassRule] | None:
         """Read what tracing a block needs; None where there is nothing to trace."""
         window = tiles.field(index)
-        patch = _read(self.scene, window, self.bands, self.nodata)
+        read = _read_ids if self.scale is None else _read
+        patch = read(self.scene, window, self.bands, self.nodata)
         if not patch.valid.any():
             return None
         if self.scale is not None:
@@ -284,34 +287,54 @@ def _look(scene: SceneInfo, options: VectorizeOptions, on_step: Callable[[float]
     if options.band is not None and options.band not in known:
         raise InvalidOption(f"--band {options.band}: {scene.name} has bands 1 to {len(known)}")
     first = known[options.band or min(known)]
-    whole = np.dtype(first.dtype).kind in "iu" and (first.scale, first.offset) == (1.0, 0.0)
-    is_class = options.content == "class" or (options.content == "auto" and whole and options.scale == AUTO)
+    plain = np.dtype(first.dtype).kind in "iu" and (first.scale, first.offset) == (1.0, 0.0)
+    is_class = options.content == "class" or (options.content == "auto" and plain and options.scale == AUTO)
     bands = (first.index,) if is_class or options.band is not None else tuple(known)
-    if options.nodata is not None or (is_class and first.nodata == 0):
+    if first.nodata == 0 and (is_class or options.nodata is not None):
         scene = _without_nodata(scene)
     nodata = None if options.nodata is None else options.nodata * first.scale + first.offset
     named = parse_classes(options.classes)
+    names = dict(facts.names) | named
     outline: Any = options.outline if options.outline != "auto" else "pixel" if is_class else "smooth"
     if is_class:
-        if options.split != "none":
-            raise InvalidOption(f"--split {options.split}: {scene.name} holds class ids, no probabilities")
-        if not whole:
-            raise InvalidOption(
-                f"{scene.name}: band {first.index} is {first.dtype}, which holds no class ids"
-            )
+        _check_class_options(options, scene.name)
         ids = tuple(sorted(named or facts.names)) or _ids_in(scene, bands, nodata, on_step)
-        classes = _classes(ids, dict(facts.names) | named, scene, options)
+        classes = _classes(ids, names, scene, options)
         return _Source(scene, bands, nodata, None, classes, ClassRule(ids or (1,), 0.5), outline)
-    ids = facts.band_ids if len(facts.band_ids) == len(bands) else tuple(range(1, len(bands) + 1))
-    scale = (1 / 255 if whole and first.dtype == "uint8" else 1.0) if options.scale == AUTO else options.scale
+    ids = _ids_of_bands(facts, named, tuple(known), bands)
+    if not set(named or ids) <= set(ids):
+        raise InvalidOption(
+            f"--classes {options.classes}: {scene.name} holds probabilities, a band a class, of "
+            f"{', '.join(map(str, ids))}"
+        )
+    channels = tuple(one if one in (named or ids) else 0 for one in ids)
+    scale = (1 / 255 if plain and first.dtype == "uint8" else 1.0) if options.scale == AUTO else options.scale
     threshold = (facts.threshold or 0.5) if options.threshold == AUTO else options.threshold
-    classes = _classes(ids, dict(facts.names) | named, scene, options)
+    classes = _classes(tuple(filter(None, channels)), names, scene, options)
     part = (
         SplitRule(Split(smallest_m2=0.0, margin_m=1.0).gate, SMALLEST_PART * NOISE_PIXELS)
         if options.split == "touching"
         else None
     )
-    return _Source(scene, bands, nodata, scale, classes, ClassRule(ids, threshold), outline, part)
+    return _Source(scene, bands, nodata, scale, classes, ClassRule(channels, threshold), outline, part)
+
+
+def _check_class_options(options: VectorizeOptions, name: str) -> None:
+    """Refuse options of probabilities, which class ids have none of."""
+    for option, value in (("--threshold", options.threshold), ("--scale", options.scale)):
+        if value != AUTO:
+            raise InvalidOption(f"{option} {value:g}: {name} holds class ids; give --content probability")
+    if options.split != "none":
+        raise InvalidOption(f"--split {options.split}: {name} holds class ids, no probabilities")
+
+
+def _ids_of_bands(
+    facts: RasterFacts, named: Mapping[int, str], known: tuple[int, ...], bands: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the class ids of bands: what the file says, else the option, else the first ones."""
+    if facts.band_ids:
+        return tuple(facts.band_ids[known.index(one)] for one in bands)
+    return tuple(sorted(named)) if len(named) == len(bands) else tuple(range(1, len(bands) + 1))
 
 
 def _without_nodata(scene: SceneInfo) -> SceneInfo:
@@ -330,6 +353,26 @@ def _read(scene: SceneInfo, window: Window, bands: tuple[int, ...], nodata: floa
     return Patch(patch.pixels, patch.valid & ~absent)
 
 
+def _read_ids(scene: SceneInfo, window: Window, bands: tuple[int, ...], nodata: float | None) -> Patch:
+    """Read class ids, which some tools store as fractional numbers.
+
+    Raises
+    ------
+    InvalidOption
+        If a value is not whole.
+    """
+    patch = _read(scene, window, bands, nodata)
+    if patch.pixels.dtype.kind == "f":
+        values: NDArray[np.floating[Any]] = patch.pixels[:, patch.valid].astype(np.float64, copy=False)
+        broken = values[values != np.round(values)]
+        if broken.size:
+            raise InvalidOption(
+                f"{scene.name}: holds {broken[0]:g}, and class ids are whole numbers; "
+                "give --content probability"
+            )
+    return patch
+
+
 def _ids_in(
     scene: SceneInfo, bands: tuple[int, ...], nodata: float | None, on_step: Callable[[float], None]
 ) -> tuple[int, ...]:
@@ -338,7 +381,7 @@ def _ids_in(
     tiles = TileGrid(Axis(height, SIDES[1], 0), Axis(width, SIDES[1], 0), 1)
     found, count = np.zeros(256, bool), math.prod(tiles.block_shape)
     for number, index in enumerate(tiles.blocks(), 1):
-        patch = _read(scene, tiles.core(index), bands, nodata)
+        patch = _read_ids(scene, tiles.core(index), bands, nodata)
         ids = patch.pixels[0][patch.valid]
         if ids.size and (ids.min() < 0 or ids.max() > 255):
             worst = ids.min() if ids.min() < 0 else ids.max()

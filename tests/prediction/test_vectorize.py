@@ -140,6 +140,9 @@ def test_names_colours_and_the_background_come_from_file_or_option(tmp_path: Pat
     [
         ({"band": 2}, "--band 2"),
         ({"split": "touching"}, "--split"),
+        ({"threshold": 0.7}, "--threshold 0.7: .* holds class ids; give --content probability"),
+        ({"content": "class", "scale": 0.1}, "--scale 0.1: .* holds class ids; give --content probability"),
+        ({"content": "probability", "classes": "1=a,7=b"}, "--classes 1=a,7=b: .* of 1$"),
         ({"colors": "1=red"}, "--colors"),
         ({"classes": "house"}, "--classes"),
         ({"classes": "1=a,2=b", "regularize": True}, "--regularize"),
@@ -152,6 +155,38 @@ def test_what_cannot_be_is_told_in_one_line(tmp_path: Path, options: dict[str, A
     with pytest.raises(InvalidOption, match=words):
         vectorize(raster, tmp_path / "out.gpkg", VectorizeOptions(**options))
     assert [path.name for path in tmp_path.iterdir()] == ["ids.tif"]
+
+
+def test_whole_fractional_numbers_are_ids(tmp_path: Path) -> None:
+    ids = class_map((30, 30), 3, 3)
+    found = []
+    for number, dtype in enumerate((np.uint8, np.float32)):
+        raster = write(tmp_path / f"{number}.tif", ids.astype(dtype), nodata=2)
+        vectorize(raster, tmp_path / f"{number}.gpkg", VectorizeOptions(content="class"))
+        found.append(pyogrio.read_dataframe(tmp_path / f"{number}.gpkg", layer=str(number)))
+    assert set(found[0]["class"]) == {1, 3}
+    assert found[0].equals(found[1])
+
+
+def test_nodata_is_added_to_that_of_the_file(tmp_path: Path) -> None:
+    ids = class_map((30, 30), 3, 3)
+    ids[:5] = 255
+    raster = write(tmp_path / "ids.tif", ids, nodata=255)
+    assert vectorize(raster, tmp_path / "o.gpkg", VectorizeOptions(nodata=2)).classes == (
+        "class 1",
+        "class 3",
+    )
+
+
+def test_classes_name_and_choose_bands_of_probabilities(tmp_path: Path) -> None:
+    values = np.zeros((2, 30, 30), np.float32)
+    values[0, :, :10], values[1, :, 10:20] = 0.9, 0.8
+    raster = write(tmp_path / "p.tif", values)
+    for number, (classes, ids) in enumerate((("2=road", [2]), ("4=road,9=house", [4, 9]), (None, [1, 2]))):
+        vectorize(raster, tmp_path / f"{number}.gpkg", VectorizeOptions(classes=classes))
+        found = pyogrio.read_dataframe(tmp_path / f"{number}.gpkg", layer=str(number))
+        assert sorted(found["class"]) == ids
+    assert vectorize(raster, tmp_path / "b.gpkg", VectorizeOptions(band=2, classes="5=x")).classes == ("x",)
 
 
 def test_the_raster_that_is_read_is_not_replaced(tmp_path: Path) -> None:
@@ -170,8 +205,10 @@ def test_ids_beyond_255_and_floats_are_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match="300"):
         vectorize(large, tmp_path / "out.gpkg", VectorizeOptions())
     floats = write(tmp_path / "floats.tif", np.full((9, 9), 0.3, np.float32))
-    with pytest.raises(InvalidOption, match="float32"):
-        vectorize(floats, tmp_path / "out.gpkg", VectorizeOptions(content="class"))
+    for classes in (None, "1=house"):
+        options = VectorizeOptions(content="class", classes=classes)
+        with pytest.raises(InvalidOption, match=r"holds 0.3, .* whole numbers; give --content probability"):
+            vectorize(floats, tmp_path / "out.gpkg", options)
     with pytest.raises(UnwritableOutput, match="extension"):
         vectorize(floats, tmp_path / "out.xyz", VectorizeOptions())
 
