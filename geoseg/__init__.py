@@ -161,7 +161,7 @@ def batch(
     named = [sources] if isinstance(sources, str | os.PathLike) else sources
     paths = [os.fspath(one) for one in named]
     kinds = (BatchOptions, SelectOptions, PredictOptions)
-    with named_as_in_python({*options, *(name for kind in kinds for name in kind.model_fields)}):
+    with named_as_in_python({"out", *options, *(name for kind in kinds for name in kind.model_fields)}):
         run = BatchOptions(**_taken(options, BatchOptions))
         select = SelectOptions(**_taken(options, SelectOptions))
         summary = run_batch(paths, Path(out), PredictOptions(**options), run, select, client=client)

@@ -195,7 +195,7 @@ def named_as_in_python(known: Collection[str]) -> Iterator[None]:
 
 
 _FLAG = re.compile(r"--(no-)?([a-z][a-z-]*[a-z])")
-_SWITCHES = {"overwrite", "tta"}
+_SWITCHES = {"overwrite", "redo", "take_over", "tta"}
 """Fields that a message asks to be set, not to be given another value."""
 
 

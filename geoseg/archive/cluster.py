@@ -26,7 +26,7 @@ FAILURES = 1
 """Workers that a task may kill before it is given up, where the cluster is started here."""
 
 
-KEPT = "what was finished is in place, and the same command goes on from there"
+KEPT = "scenes that were finished are in place, and the same command goes on from there"
 
 
 class Lost(GeosegError):

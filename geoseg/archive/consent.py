@@ -66,6 +66,31 @@ def host_of(location: str) -> str | None:
     return name if port in {None, _PORTS[scheme]} else f"{name}:{port}"
 
 
+def path_of(location: str) -> str:
+    """Return the path that a URL of a file names; anything else as it is.
+
+    Raises
+    ------
+    InvalidOption
+        If it names a file of another machine.
+
+    Examples
+    --------
+    >>> path_of("file:///data/a%20b.tif"), path_of("file://localhost/data/a.tif"), path_of("a.tif")
+    ('/data/a b.tif', '/data/a.tif', 'a.tif')
+    >>> path_of("file://other/data/a.tif")
+    Traceback (most recent call last):
+    geoseg.errors.InvalidOption: file://other/data/a.tif: is a file on another machine; mount its disk and \
+give the path
+    """
+    if not location.lower().startswith("file://"):
+        return location
+    parts = urllib.parse.urlsplit(location)
+    if parts.netloc.lower() not in ("", "localhost"):
+        raise InvalidOption(f"{location}: is a file on another machine; mount its disk and give the path")
+    return urllib.request.url2pathname(parts.path)
+
+
 def allowed_location(text: str, listed_in: str, hosts: frozenset[str] = frozenset()) -> str:
     """Return the absolute path or URL of a raster that a list names, if naming the list allows to open it.
 
@@ -110,8 +135,8 @@ def linked_location(text: str, listed_in: str, hosts: frozenset[str] = frozenset
             f"{listed_in}: lists {text!r}: GDAL's virtual paths are not accepted; list files or URLs"
         )
     remote = is_url(listed_in)
-    if text.lower().startswith("file://") and not remote:
-        text = urllib.request.url2pathname(urllib.parse.urlsplit(text).path)
+    if not remote:
+        text = path_of(text)
     if not (is_url(text) or remote):
         return _local(text, listed_in)
     location = text if is_url(text) else _joined(listed_in, text)

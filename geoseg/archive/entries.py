@@ -11,12 +11,11 @@ import os
 import sqlite3
 import tempfile
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 
-from geoseg.archive.consent import allowed_location, fetch, host_of, is_url, why_absent
+from geoseg.archive.consent import allowed_location, fetch, host_of, is_url, path_of, why_absent
 from geoseg.archive.degrees import Degrees
 from geoseg.archive.lists import Row, read_csv, read_footprints, read_text
 from geoseg.archive.names import name_of_listed, name_of_path, safe_name, shared_name, spelled
@@ -154,8 +153,7 @@ def _check_names(entries: Sequence[Entry]) -> None:
 
 
 def _entries(source: str, look: _Look) -> Iterator[Entry]:
-    if source.lower().startswith("file://"):
-        source = urllib.request.url2pathname(urllib.parse.urlsplit(source).path)
+    source = path_of(source)
     path = Path(source)
     if is_url(source):
         yield from _remote(source, look)
@@ -304,7 +302,7 @@ _READERS: Mapping[str, _Reader] = {
 def _listed(rows: Sequence[Row], listed_in: str, look: _Look) -> Iterator[Entry]:
     for row in rows:
         location = allowed_location(row.location, listed_in, look.hosts)
-        relative = not is_url(location) and not row.location.startswith(("/", "~/", "file://"))
+        relative = not is_url(location) and not row.location.lower().startswith(("/", "~/", "file://"))
         name = name_of_listed(row.location if relative else location, listed_in)
         taken = row.properties.get("datetime")
         moment = taken if isinstance(taken, str) else None

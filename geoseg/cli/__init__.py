@@ -42,6 +42,14 @@ _EXTRAS = {
 class _Commands(click.Group):
     """Imports a command's module only when that command is asked for."""
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:  # for which click prints an empty line, be there a ^C or not
+            if sys.stderr.isatty():
+                click.echo(err=True)
+            raise click.Abort from error
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,10 +32,22 @@ class BatchDisplay(Display):
 
     def __init__(self, *, quiet: bool) -> None:
         super().__init__(quiet=quiet)
-        self._live_view: Any = None
+        self._begun = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from geoseg.archive.cluster import KEPT
+
+        super().__exit__(kind, error, trace)
+        if isinstance(error, KeyboardInterrupt) and self._begun and not self._quiet:
+            click.echo(f"geoseg: {KEPT}", err=True)
 
     def __call__(self, told: Progressed | Looked) -> None:
         """Show how far the run is, and what each worker does."""
+        from geoseg.archive.facts import Looked
+
+        self._begun = not isinstance(told, Looked)
         if self._live:
             self._show(lines_of(told))
         elif not self._quiet and time.monotonic() - self._last_line >= LINE_SECONDS:
@@ -159,13 +172,17 @@ def preview_lines(seen: Preview) -> list[str]:
     ]
     if todo:
         took = "unknown" if seen.seconds is None else f"about {duration(seen.seconds)} on this machine"
-        lines += [f"time       {took}", f"disk       about {seen.size / 1e6:,.1f} MB"]
+        lines += [f"time       {took}", f"disk       {_megabytes(seen.size)}"]
     if seen.refused:
         lines.append(f"REFUSED    {seen.refused}")
     told = [scene for scene in seen.scenes if scene.state not in ("todo", "done")]
     lines += [f"{scene.state:<11}{scene.entry.name}: {scene.why}" for scene in told[:SHOWN]]
     more = len(told) - SHOWN
     return [*lines, *([f"and {more:,} more (--json lists all)"] if more > 0 else [])]
+
+
+def _megabytes(size: float) -> str:
+    return "less than 0.1 MB" if size < 1e5 else f"about {size / 1e6:,.1f} MB"
 
 
 def _megapixels(scenes: Iterable[Foreseen]) -> str:

@@ -114,7 +114,7 @@ class Journal:
             raise NoSpaceLeft(
                 f"{error}; {kept} inferred blocks are kept: the same command resumes from them"
                 if kept
-                else f"{error}; nothing could be kept"
+                else f"{error}; no inferred block could be kept"
             ) from error
 
     def store(self, inferred: Inferred) -> None:

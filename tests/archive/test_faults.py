@@ -70,6 +70,7 @@ def test_an_interrupted_run_goes_on_and_a_second_one_is_refused(scenes: Path, tm
     assert f"is being worked by process {first.pid}" in one_line(err)
     first.send_signal(signal.SIGINT)
     _, err = ended(first, 130)
+    assert all(err.splitlines()), "an empty line"
     assert err.endswith("geoseg: interrupted\n")
     assert not list(out.glob(".run-*")) + list(out.glob("lease*"))
     results, _ = ended(start_batch(scenes, "--out", out, "--workers", "1"), 0)

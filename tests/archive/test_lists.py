@@ -177,6 +177,15 @@ def test_a_file_url_is_a_file(tmp_path: Path) -> None:
     assert of(f"file://{tmp_path}/a%20b.tif")[0].location == str(tmp_path / "a b.tif")
 
 
+def test_a_file_url_of_another_machine_is_none_of_this(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").touch()
+    assert of(f"file://localhost{tmp_path}/a.tif")[0].location == str(tmp_path / "a.tif")
+    assert "on another machine" in refusal(f"file://other{tmp_path}/a.tif")
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"FILE://other{tmp_path}/a.tif\n")
+    assert "on another machine" in refusal(listed)
+
+
 def test_prefixes_of_drivers_on_the_command_line() -> None:
     assert "prefixes of GDAL's drivers" in refusal("NETCDF:a.nc:rain")
 

@@ -6,13 +6,24 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 
+import geoseg
+from geoseg.archive.cluster import KEPT
+from geoseg.archive.coordinator import Progressed
+from geoseg.archive.entries import Entry
+from geoseg.archive.facts import Looked
+from geoseg.archive.lease import LeaseHeld
 from geoseg.archive.manifest import Manifest, Result
 from geoseg.archive.options import BatchOptions
+from geoseg.archive.preview import Foreseen, Preview
 from geoseg.archive.run import ELSEWHERE, GONE, check_shards, run_batch, why_do
 from geoseg.archive.scene import Places
+from geoseg.cli import cli, run
+from geoseg.cli.batch_display import BatchDisplay, preview_lines
 from geoseg.errors import GeosegError, InvalidOption
+from geoseg.options import named_as_in_python
 from geoseg.prediction.options import PredictOptions
 from geoseg.testing import make_scene
 from tests.runs import bright_model
@@ -100,3 +111,46 @@ def test_a_raster_that_is_wanted_elsewhere_is_made_again(tmp_path: Path) -> None
     assert why_do(known, known, "d", other, retried=False) == ELSEWHERE
     os.remove(tmp_path / "r" / "a.tif")
     assert why_do(known, known, "d", places, retried=False) == GONE
+
+
+def test_in_python_a_refusal_asks_for_arguments(tmp_path: Path) -> None:
+    scene, out = make_scene(tmp_path / "a.tif"), tmp_path / "out"
+    out.mkdir()
+    (out / "lease.json").write_text('{"host": "other", "pid": 1, "started": 1.0, "id": "a"}')
+    with pytest.raises(LeaseHeld, match=r"if that run is no more, give take_over=True$"):
+        geoseg.batch(scene, out, model=str(bright_model()))
+    (out / "lease.json").unlink()
+    with Manifest(out, (1, 2)):
+        pass
+    with pytest.raises(InvalidOption, match=r"with shard I/2, or give another out$"):
+        geoseg.batch(scene, out, model=str(bright_model()), redo=True)
+    with pytest.raises(InvalidOption) as refused, named_as_in_python(["redo"]):
+        raise InvalidOption("give --redo")
+    assert str(refused.value) == "give redo=True"
+
+
+def test_whoever_interrupts_is_told_that_the_same_command_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for told, words in ((Looked(1, 2), ""), (Progressed(1, 2, 0, 0, 1.0), f"geoseg: {KEPT}\n")):
+        with pytest.raises(KeyboardInterrupt), BatchDisplay(quiet=False) as display:
+            display(told)
+            raise KeyboardInterrupt
+        assert capsys.readouterr().err == words
+
+
+def test_an_interruption_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> click.Command:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(cli), "get_command", interrupted)
+    assert run(["batch"]) == 130
+    assert capsys.readouterr().err == "geoseg: interrupted\n"
+
+
+def test_little_room_is_not_none() -> None:
+    scene = Foreseen(Entry("a", "/a.tif"), None, "todo", "new")
+    lines = preview_lines(Preview((scene,), {}, "", None, 5e4))
+    assert "disk       less than 0.1 MB" in lines
