@@ -15,14 +15,13 @@ from geoseg.archive.manifest import FINISHED, Result, read_status
 from geoseg.archive.options import BatchOptions, SelectOptions
 from geoseg.archive.run import (
     COMPUTES,
-    OTHERWISE,
-    difference,
     digest_of,
     facts_of,
     make_folder,
     select_scenes,
     shared_options,
     why_do,
+    why_refused,
 )
 from geoseg.archive.scene import Places
 from geoseg.errors import GeosegError
@@ -132,16 +131,16 @@ def preview(
     raster = None if options.raster is None else options.raster.absolute()
     places = Places(folder, raster, "", f".{batch.format}")
     digest, retried = digest_of(made), batch.retry is not None
-    scenes = []
+    scenes, refusals = [], []
     for entry in chosen.entries:
         look, earlier = chosen.looks[entry.name], known.get(entry.name)
         new = replace(Result.of(entry), identity=look.identity)
         why = why_do(earlier, new, digest, places, retried=retried)
         scenes.append(_foreseen(entry, look, earlier, why))
+        if earlier is not None and not batch.redo:
+            refusals.append(why_refused(earlier, new, why, before, made))
     todo = [scene for scene in scenes if scene.state in ("todo", "redo")]
-    refused = ""
-    if not batch.redo and any(scene.state == "redo" and scene.why == OTHERWISE for scene in scenes):
-        refused = f"{out}: {difference(before, made)}; give --redo, or another --out"
+    refused = next((f"{out}: {refusal}" for refusal in refusals if refusal), "")
     return Preview(
         tuple(scenes),
         chosen.left_out,

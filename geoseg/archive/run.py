@@ -354,15 +354,10 @@ class Archive:
         why = why_do(known, new, digest, self.places, retried=retried)
         if known is None:
             return new
-        if known.state in FINISHED and not self.batch.redo:
-            if why == OTHERWISE:
-                before = json.loads(self.manifest.facts().get("made", "{}"))
-                raise InvalidOption(f"{out}: {difference(before, made)}; give --redo, or another --out")
-            if why == ANOTHER:
-                raise InvalidOption(
-                    f"{out}: {known.name} is the result of {known.location}, not of {entry.location}; "
-                    "give another --out, or --redo to replace it"
-                )
+        if not self.batch.redo and why in (OTHERWISE, ANOTHER):
+            before = json.loads(self.manifest.facts().get("made", "{}"))
+            if refusal := why_refused(known, new, why, before, made):
+                raise InvalidOption(f"{out}: {refusal}")
         if not why:
             return replace(known, location=entry.location, identity=max(known.identity, identity, key=len))
         unchanged = same_scene(known.identity, identity)
@@ -405,6 +400,30 @@ def why_do(known: Result | None, new: Result, digest: str, places: Places, *, re
     if not elsewhere and all((places.out / path).exists() for path in known.files):
         return ""
     return ELSEWHERE if elsewhere else GONE
+
+
+def why_refused(
+    known: Result, new: Result, why: str, before: Mapping[str, Any], made: Mapping[str, Any]
+) -> str:
+    """Return why a result is not to be replaced unless --redo asks for it; empty where it may be.
+
+    A whole result is not given up for another scene; what is partial is, such as for the scene repaired.
+
+    Parameters
+    ----------
+    why : str
+        Of `why_do`.
+    before, made : mapping
+        The facts that fixed the result, and those that would.
+    """
+    if why == OTHERWISE and known.state in FINISHED:
+        return f"{difference(before, made)}; give --redo, or another --out"
+    if why == ANOTHER and known.state == "done":
+        return (
+            f"{known.name} is the result of {known.location}, not of {new.location}; "
+            "give another --out, or --redo to replace it"
+        )
+    return ""
 
 
 def difference(before: Mapping[str, Any], made: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from geoseg.archive.identity import identity_of, same_scene
 from geoseg.backends.select import PredictorRecipe
 from geoseg.errors import (
     BackendUnavailable,
@@ -23,6 +24,7 @@ from geoseg.errors import (
     InvalidModel,
     MissingExtra,
     NoSpaceLeft,
+    UnreadableScene,
     UnwritableOutput,
 )
 from geoseg.files import replacing
@@ -206,6 +208,7 @@ def _attempt(job: Job, scene: Scene, session: Session, on_event: Callable[[Event
         _check_seen(job.places, scene.location)
         _make_room(job.places, name)
         report = session.predict(scene.location, out, options, on_event, job.places.staged)
+        _check_unchanged(scene)
         outcome = _outcome(job, scene, report, time.monotonic() - began)
         _write(job.places.report(name), asdict(outcome))
         return outcome
@@ -241,6 +244,12 @@ def _check_seen(places: Places, location: str) -> None:
             raise Unseen(f"worker {get_worker().address}: does not see {folder}; end it, or mount that there")
 
 
+def _check_unchanged(scene: Scene) -> None:
+    """See that what has been read is what had been looked at: its result is remembered as of that."""
+    if os.path.isabs(scene.location) and not same_scene(scene.identity, identity_of(Path(scene.location))):
+        raise UnreadableScene(f"{scene.location}: changed during this run; the same command does it again")
+
+
 def _make_room(places: Places, name: str) -> None:
     try:
         for target in places.targets(name):
@@ -265,8 +274,12 @@ def _welcome(_event: Event) -> None:
 
 
 def _outcome(job: Job, scene: Scene, report: RunReport, seconds: float) -> Outcome:
-    failures = report.tally.failures
-    reason = f"{len(failures)} tiles could not be read, the first: {failures[0].reason}" if failures else ""
+    failures, reason = report.tally.failures, ""
+    if failures:
+        tiles = "1 tile" if len(failures) == 1 else f"{len(failures)} tiles"
+        reason = f"{tiles} could not be read, the first: {failures[0].reason}"
+        if not report.coverage:
+            raise UnreadableScene(f"{scene.location}: nothing of it could be read: {reason}")
     rows, cols = report.plan.tiles.block_shape
     return Outcome(
         scene.name,

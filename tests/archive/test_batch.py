@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import pytest
+import rasterio
+import shapely
 from distributed import Client, LocalCluster
 
 import geoseg
+from geoseg.archive.manifest import Manifest
+from geoseg.archive.preview import preview
 from geoseg.cli import run
 from geoseg.errors import InvalidOption
+from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.session import Session
 from geoseg.testing import make_scene
 from tests.runs import bright_model, picture
 
@@ -130,3 +140,105 @@ def test_from_python_on_a_cluster_that_is_given(scenes: Path, tmp_path: Path) ->
     assert table.files["s0"] == ("s0.parquet",)
     with pytest.raises(InvalidOption, match="treshold: no such option; did you mean threshold"):
         geoseg.batch(scenes, tmp_path, treshold=0.5)
+
+
+@pytest.fixture(scope="module")
+def threads() -> Iterator[Client]:
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def states(folder: Path, out: Path, threads: Client, **options: object) -> dict[str, tuple[str, str]]:
+    table = geoseg.batch(folder, out, model=str(bright_model()), client=threads, min_area=0, **options)
+    return dict(zip(table.index, zip(table.state, table.reason, strict=True), strict=True))
+
+
+def test_a_scene_replaced_before_it_is_read_is_not_taken_for_the_one_before(
+    tmp_path: Path, threads: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "scenes", tmp_path / "out"
+    folder.mkdir()
+    make_scene(folder / "a.tif", pixels=picture((10, 20, 30, 40)))
+    plain = Session.predict
+
+    def late(self: Session, *given: Any, **more: Any) -> Any:
+        make_scene(folder / "a.tif", pixels=picture((10, 20, 30, 40), (60, 20, 10, 10)))
+        return plain(self, *given, **more)
+
+    monkeypatch.setattr(Session, "predict", late)
+    state, reason = states(folder, out, threads)["a"]
+    assert (state, "a.tif: changed during this run" in reason) == ("failed", True)
+    assert not list(out.glob("*.parquet"))
+    monkeypatch.undo()
+    assert states(folder, out, threads)["a"] == ("done", "")
+    assert len(geopandas.read_parquet(out / "a.parquet")) == 2
+
+
+def test_a_scene_of_which_nothing_can_be_read_has_failed(tmp_path: Path, threads: Client) -> None:
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for name, size, left in (("none", 40, 0.1), ("most", 200, 0.7)):
+        scene = make_scene(folder / f"{name}.tif", pixels=picture(size=(size, size)), block=16)
+        os.truncate(scene, int(left * scene.stat().st_size))
+    found = states(folder, tmp_path / "out", threads)
+    assert found["none"][0] == "failed"
+    assert "none.tif: nothing of it could be read: 1 tile could not be read, the first:" in found["none"][1]
+    assert not (tmp_path / "out/none.parquet").exists()
+    assert found["most"][0] == "partial"
+
+
+def test_an_area_that_is_edited_during_a_run_clips_as_it_was(
+    tmp_path: Path, threads: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, aoi = tmp_path / "scenes", tmp_path / "area.gpkg"
+    folder.mkdir()
+    make_scene(folder / "a.tif", pixels=picture((10, 20, 30, 40)))
+    with rasterio.open(folder / "a.tif") as raster:
+        bounds, crs = raster.bounds, raster.crs
+    whole = geopandas.GeoSeries([shapely.box(*bounds)], crs=crs)
+    whole.to_file(aoi)
+    plain = Session.predict
+
+    def late(self: Session, *given: Any, **more: Any) -> Any:
+        whole.scale(0.01, 0.01).to_file(aoi)
+        return plain(self, *given, **more)
+
+    monkeypatch.setattr(Session, "predict", late)
+    assert states(folder, tmp_path / "out", threads, aoi=aoi)["a"] == ("done", "")
+    assert len(geopandas.read_parquet(tmp_path / "out/a.parquet")) == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "a.parquet",
+        "manifest.sqlite",
+        "status.json",
+        ".facts.sqlite",
+    }
+
+
+def test_a_copied_archive_takes_what_has_moved_and_redoes_what_was_partial(
+    tmp_path: Path, threads: Client
+) -> None:
+    folder, moved, out = tmp_path / "scenes", tmp_path / "moved", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a", "cut"):
+        make_scene(folder / f"{name}.tif", pixels=picture((10, 20, 30, 40)))
+    assert {state for state, _ in states(folder, out, threads).values()} == {"done"}
+    with Manifest(out) as manifest:
+        cut = manifest.get("cut")
+        assert cut is not None
+        manifest.put([replace(cut, state="partial", reason="1 tile could not be read")])
+    shutil.copytree(folder, moved)
+    make_scene(moved / "cut.tif", pixels=picture((10, 20, 30, 40), (60, 20, 10, 10)))
+    before = (out / "a.parquet").stat().st_mtime_ns
+    assert states(moved, out, threads) == {"a": ("done", ""), "cut": ("done", "")}
+    assert (out / "a.parquet").stat().st_mtime_ns == before
+    assert len(geopandas.read_parquet(out / "cut.parquet")) == 2
+
+    make_scene(moved / "a.tif", pixels=picture((60, 20, 10, 10)))
+    make_scene(folder / "a.tif", pixels=picture((50, 20, 10, 10)))
+    options = PredictOptions(model=str(bright_model()), min_area=0)
+    assert "a is the result of" in preview([str(folder)], out, options).refused
+    with pytest.raises(InvalidOption, match=f"a is the result of {moved}/a.tif, not of {folder}/a.tif"):
+        states(folder, out, threads)
