@@ -7,14 +7,19 @@ import logging
 import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from geoseg.backends.hardware import VISIBLE
-from geoseg.errors import InvalidOption
+from geoseg.errors import BackendUnavailable, InvalidOption
 from geoseg.prediction.resources import FEWEST_THREADS, Resources
 
 WORKER_SECONDS = 60
 """How long to wait for the first worker of a cluster."""
+
+
+_DIED = (RuntimeError, OSError)  # also that it took too long
+"""What starting a cluster raises where a process of it died."""
 
 
 @contextlib.contextmanager
@@ -34,7 +39,7 @@ def connect(resources: Resources, **scheduler: Any) -> Iterator[Any]:
     from distributed import Client
 
     # What happens to the run is said in one line; the cluster's own log would bury it.
-    for name in ("distributed", "distributed.client", "asyncio"):
+    for name in ("distributed", "distributed.client", "distributed.nanny", "asyncio", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         if resources.scheduler is None:
@@ -50,12 +55,18 @@ def connect(resources: Resources, **scheduler: Any) -> Iterator[Any]:
 def _local_cluster(resources: Resources, scheduler: Mapping[str, Any]) -> Iterator[Any]:
     """Start a cluster; its processes do not hear Ctrl-C, this one ends them.
 
-    They have from the thread that starts them which signals are blocked.
+    They have from the thread that starts them which signals are blocked. Where one of them dies while
+    they start, all are started once more.
+
+    Raises
+    ------
+    BackendUnavailable
+        If they do not start.
     """
     from distributed import LocalCluster
 
     with ThreadPoolExecutor(1, initializer=_block_interrupts) as starter:
-        started = starter.submit(
+        start = partial(
             LocalCluster,
             n_workers=resources.workers,
             threads_per_worker=resources.threads,
@@ -66,7 +77,15 @@ def _local_cluster(resources: Resources, scheduler: Mapping[str, Any]) -> Iterat
             resources={"GPU": FEWEST_THREADS} if resources.gpu else None,
             silence_logs=logging.CRITICAL,
         )
+        started = starter.submit(start)
         try:
+            if isinstance(started.exception(), _DIED):
+                started = starter.submit(start)
+            if isinstance(error := started.exception(), _DIED):
+                raise BackendUnavailable(
+                    f"the worker processes did not start ({error.__cause__ or error}); is there memory for "
+                    "them? fewer take less: --workers"
+                ) from error
             yield started.result()
         finally:
             with contextlib.suppress(Exception):  # that it did not start has been raised
