@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,7 @@ class RegularizeReport:
     notes: list[str] = field(default_factory=list)
     flattened: int = 0
     invalid: int = 0
+    others: int = 0
 
 
 def regularize_file(
@@ -86,23 +88,34 @@ def regularize_file(
     Raises
     ------
     GeosegError
-        If the layer cannot be read or written.
+        If the layer cannot be read or written, or holds no polygons.
     """
+    import pyarrow
+
     check_stream_path(out, overwrite=options.overwrite)
     check_not_read(out, path)
     report = RegularizeReport(str(out))
-    with open_layer(path, options.layer) as layer:
-        if out.suffix.lower() in {".geojson", ".geojsonl"} and layer.crs is None:
+    with open_layer(path, options.layer) as opened:
+        if out.suffix.lower() in {".geojson", ".geojsonl"} and opened.crs is None:
             raise InvalidOption(
                 f"{out}: GeoJSON is in longitude and latitude, and {path} has no CRS; write .gpkg"
             )
+        lost = (
+            [] if out.suffix.lower() == ".parquet" else [one for one in opened.schema if _foreign(one.type)]
+        )
+        report.notes += [
+            f"{path}: {one.name} is left out: {out.suffix} has no type for {one.type}" for one in lost
+        ]
+        layer = dataclasses.replace(
+            opened, schema=pyarrow.schema([one for one in opened.schema if one not in lost])
+        )
         replaced = [name for name in ADDED if name in layer.schema.names]
         if replaced:
             report.notes.append(f"{path}: has attributes {' and '.join(replaced)}, which are replaced")
         write_layer(
             out,
             _schema(layer),
-            _batches(layer, options, report, on_step),
+            _batches(path, layer, options, report, on_step),
             geometry=layer.geometry,
             crs=layer.crs,
             kind="Unknown",
@@ -112,7 +125,19 @@ def regularize_file(
         report.notes.append(f"{path}: {report.flattened} features had heights, which are dropped")
     if report.invalid:
         report.notes.append(f"{path}: {report.invalid} features are not valid and stay as they are")
+    if report.others:
+        report.notes.append(f"{path}: {report.others} features are no polygons and stay as they are")
     return report
+
+
+def _foreign(kind: pyarrow.DataType) -> bool:
+    """Tell whether GDAL has no type for the values."""
+    from pyarrow import types
+
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _foreign(kind.value_type)
+    long = types.is_decimal(kind) and kind.precision > 19
+    return bool(types.is_duration(kind) or types.is_null(kind) or long)
 
 
 def _schema(layer: LayerBatches) -> pyarrow.Schema:
@@ -128,6 +153,7 @@ def _schema(layer: LayerBatches) -> pyarrow.Schema:
 
 
 def _batches(
+    path: Path,
     layer: LayerBatches,
     options: RegularizeOptions,
     report: RegularizeReport,
@@ -142,7 +168,9 @@ def _batches(
         high = shapely.has_z(found)
         report.flattened += int(high.sum())
         found = np.asarray(shapely.force_2d(found), object)
-        bad = np.isin(shapely.get_type_id(found), _AREAL) & ~shapely.is_valid(found)
+        areal = np.isin(shapely.get_type_id(found), _AREAL)
+        report.others += int((~areal & ~shapely.is_missing(found)).sum())
+        bad = areal & ~shapely.is_valid(found)
         report.invalid += int(bad.sum())
         made, accepted, deviation = straighten(found, layer.crs, options)
         report.features += len(found)
@@ -154,6 +182,8 @@ def _batches(
         columns[layer.geometry] = pyarrow.array(wkb.tolist(), pyarrow.binary())
         yield pyarrow.record_batch([columns[name] for name in schema.names], schema=schema)
         on_step(report.features / max(layer.features or 1, report.features))
+    if report.features and report.others == report.features:
+        raise InvalidOption(f"{path}: holds no polygons")
 
 
 def straighten(

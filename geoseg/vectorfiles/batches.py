@@ -131,10 +131,11 @@ def _open_text(path: Path, layer: str | None) -> LayerBatches:
 
 
 def _plain(values: Any) -> pyarrow.Array:
-    """Return values of an attribute; what has no type in common is text."""
+    """Return values of an attribute; what has no type in common, or none, is text."""
     import pyarrow
 
     try:
-        return pyarrow.array(values.tolist(), from_pandas=True)
+        found = pyarrow.array(values.tolist(), from_pandas=True)
+        return found.cast(pyarrow.string()) if pyarrow.types.is_null(found.type) else found
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
         return pyarrow.array([None if value is None else str(value) for value in values.tolist()])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas
 import pytest
 import shapely
 import shapely.affinity
@@ -75,6 +76,42 @@ def test_heights_are_dropped_with_a_note(tmp_path: Path, capfd: pytest.CaptureFi
     assert run(["regularize", str(tmp_path / "in.gpkg"), "--out", str(tmp_path / "out.gpkg")]) == 0
     assert "heights" in capfd.readouterr().err
     assert not geopandas.read_file(tmp_path / "out.gpkg").has_z.any()
+
+
+def test_a_layer_without_polygons_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lines = geopandas.GeoDataFrame(geometry=[shapely.LineString([(0, 0), (9, 9)])] * 2, crs="EPSG:32633")
+    source, out = tmp_path / "in.gpkg", tmp_path / "out.gpkg"
+    lines.to_file(source)
+    assert run(["regularize", str(source), "--out", str(out), "--quiet"]) == 2
+    assert capfd.readouterr().err.splitlines() == [f"geoseg: error: {source}: holds no polygons"]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.gpkg"]
+    mixed = tmp_path / "mixed.parquet"
+    geopandas.GeoDataFrame(geometry=[*lines.geometry, houses()[0], None], crs="EPSG:32633").to_parquet(mixed)
+    assert run(["regularize", str(mixed), "--out", str(out)]) == 0
+    assert "2 features are no polygons and stay as they are" in capfd.readouterr().err
+    empty = geopandas.GeoDataFrame({"a": [1]}, geometry=houses()[:1], crs="EPSG:32633")[:0]
+    empty.to_file(source)
+    assert run(["regularize", str(source), "--out", str(out), "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".geojson", ".parquet"])
+def test_what_the_format_has_no_type_for_is_dropped_with_a_note(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    table = frame("EPSG:32633")[:2].assign(age=pandas.to_timedelta([1, 2], unit="h"), empty=None)
+    table.to_parquet(tmp_path / "in.parquet")
+    out = tmp_path / f"out{suffix}"
+    assert run(["regularize", str(tmp_path / "in.parquet"), "--out", str(out)]) == 0
+    kept = suffix == ".parquet"
+    assert ("age" in (geopandas.read_parquet(out) if kept else geopandas.read_file(out))) == kept
+    assert ("age is left out" in capfd.readouterr().err) != kept
+
+
+def test_an_attribute_without_values_stays(tmp_path: Path) -> None:
+    table = frame("EPSG:4326")[:2].assign(empty=None)
+    table.to_file(tmp_path / "in.geojson")
+    assert run(["regularize", str(tmp_path / "in.geojson"), "--out", str(tmp_path / "out.gpkg")]) == 0
+    assert geopandas.read_file(tmp_path / "out.gpkg")["empty"].isna().all()
 
 
 def test_the_file_that_is_read_is_not_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
