@@ -143,11 +143,12 @@ class PredictOptions(Options):
     """Leave out polygons smaller than this, in m²; auto: what the model's card says, else 25 pixels."""
 
     regularize: bool | None = None
-    """Straight walls, right angles and circles, where that moves nothing further than --max-deviation; unless
-    given, what the model's card says (objects made by people)."""
+    """Straight walls, right angles and circles, within --max-deviation; unless given, what the model's
+    card says (objects made by people)."""
 
     max_deviation: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto, Metavar("M")] = AUTO
-    """How far --regularize may move an outline, in metres; auto: what the model's card says, else a pixel."""
+    """How far traced vertices may lie from the walls of --regularize, in metres (a new corner up
+    to twice as far from the traced outline); auto: what the model's card says, else a pixel."""
 
     min_hole: Annotated[Size | Auto, Metavar("M2")] = AUTO
     """Close holes smaller than this, in m²; auto: a quarter of --min-area."""

@@ -93,10 +93,11 @@ class VectorizeOptions(Options):
     """Leave out polygons smaller than this, in m²."""
 
     regularize: bool = False
-    """Straight walls, right angles and circles, where that moves nothing further than --max-deviation."""
+    """Straight walls, right angles and circles, within --max-deviation."""
 
     max_deviation: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto, Metavar("M")] = AUTO
-    """How far --regularize may move an outline, in metres; auto: a pixel."""
+    """How far traced vertices may lie from the walls of --regularize, in metres (a new corner up
+    to twice as far from the traced outline); auto: a pixel."""
 
     min_hole: Annotated[Size | Auto, Metavar("M2")] = AUTO
     """Close holes smaller than this, in m²; auto: a quarter of --min-area."""
