@@ -83,7 +83,12 @@ class Merged:
 
 
 def merge(
-    folder: Path, options: MergeOptions, model: str, on_step: Callable[[float], None] = lambda _: None
+    folder: Path,
+    options: MergeOptions,
+    model: str,
+    on_step: Callable[[float], None] = lambda _: None,
+    *,
+    take_over: bool = False,
 ) -> Merged:
     """Make one GeoParquet dataset and a STAC collection of the results of an archive.
 
@@ -98,6 +103,8 @@ def merge(
         The model that the results were made with: its card goes into the catalogue.
     on_step : callable
         Called with the share of the work that is done.
+    take_over : bool
+        From a merge on another machine that is no more.
 
     Raises
     ------
@@ -111,7 +118,7 @@ def merge(
     made = _made(folder, heads, parts)
     reader = Reader(_crs(parts, options))
     dataset, catalogue = folder / DATASET, folder / CATALOGUE
-    with Lease(folder / "lease-merge.json"), telling_full_disks(dataset):
+    with Lease(folder / "lease-merge.json", take_over=take_over), telling_full_disks(dataset):
         for killed in folder.glob(f"{SCRATCH}*"):
             shutil.rmtree(killed, ignore_errors=True)
         with (

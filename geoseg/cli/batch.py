@@ -92,7 +92,7 @@ def batch(
     code = 0
     if sources:
         code = run_scenes(sources, out, chosen, run, select, lines, as_json=as_json, quiet=quiet)
-    return max(code, merge_results(out, merging, chosen.model, lines, quiet=quiet))
+    return max(code, merge_results(out, merging, chosen.model, run, lines, quiet=quiet))
 
 
 def run_scenes(
@@ -143,7 +143,7 @@ def preview_scenes(
 
 
 def merge_results(
-    out: Path, options: MergeOptions, model: str, lines: EventLines | None, *, quiet: bool
+    out: Path, options: MergeOptions, model: str, run: BatchOptions, lines: EventLines | None, *, quiet: bool
 ) -> int:
     """Merge the results of an archive if that is asked for, say what came of it, and return the exit code."""
     if not options.merge:
@@ -153,7 +153,7 @@ def merge_results(
     from geoseg.cli.progress import StepDisplay
 
     with lines or StepDisplay("merging", quiet=quiet) as steps:
-        merged = merge(out, options, model, steps)
+        merged = merge(out, options, model, steps, take_over=run.take_over)
     if lines:
         lines.summarize(merged)
     elif not quiet:

@@ -85,7 +85,7 @@ def _batch(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:
     run = recipe.batch.model_copy(update={"redo": True}) if overwrite else recipe.batch
     places = recipe.sources, recipe.out
     code = run_scenes(*places, recipe.predict, run, recipe.select, None, as_json=as_json, quiet=quiet)
-    return max(code, merge_results(recipe.out, recipe.merge, recipe.predict.model, None, quiet=quiet))
+    return max(code, merge_results(recipe.out, recipe.merge, recipe.predict.model, run, None, quiet=quiet))
 
 
 def _diff(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:

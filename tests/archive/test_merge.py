@@ -22,6 +22,7 @@ from geoseg.archive.features import grid_around
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.merge import Merged, merge
 from geoseg.archive.options import MergeOptions
+from geoseg.cli import run
 from geoseg.errors import GeosegError
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.session import predict_scene
@@ -374,3 +375,11 @@ def test_a_scene_that_two_shards_have_counts_once(tmp_path: Path) -> None:
         shard.write_status({"running": False}, now=True)
     twice, _ = merged(archive)
     assert (twice.features, twice.before, twice.states) == (once.features, once.before, once.states)
+
+
+def test_a_merge_that_another_machine_left_is_taken_over_where_that_is_asked(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path / "archive", quarters(tmp_path, world(3), (0,)))
+    (archive / "lease-merge.json").write_text('{"host": "other", "pid": 1, "started": 1.0, "id": "a"}')
+    command = ["batch", "--out", str(archive), "--merge", "--model", str(bright_model())]
+    assert run(command) == 2
+    assert run([*command, "--take-over"]) == 0
