@@ -246,6 +246,17 @@ def read_status(folder: Path) -> list[dict[str, Any]]:
         raise InvalidOption(f"{folder}: its status cannot be read: {error}") from error
 
 
+def made_of(statuses: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the facts that fixed the results; a run that has just begun does not say them yet.
+
+    Examples
+    --------
+    >>> made_of([{"running": True}, {"made": '{"tile": 512}'}]), made_of([])
+    ({'tile': 512}, {})
+    """
+    return dict(json.loads(next((one["made"] for one in statuses if "made" in one), "{}")))
+
+
 def _status(path: Path) -> dict[str, Any]:
     """Return what a status says; one whose run was killed says that it runs, but nobody holds the lease."""
     status = json.loads(path.read_text(encoding="utf-8"))

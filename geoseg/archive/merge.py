@@ -23,7 +23,7 @@ from geoseg.archive.entries import Entry
 from geoseg.archive.facts import look_at
 from geoseg.archive.features import Reader
 from geoseg.archive.lease import Lease
-from geoseg.archive.manifest import FINISHED, read_status
+from geoseg.archive.manifest import FINISHED, made_of, read_status
 from geoseg.archive.options import MergeOptions
 from geoseg.archive.reconcile import Ground
 from geoseg.archive.run import model_name
@@ -186,12 +186,15 @@ def _parts(folder: Path, rows: Sequence[dict[str, Any]]) -> list[Part]:
 
 def _made(folder: Path, heads: Sequence[dict[str, Any]], parts: Sequence[Part]) -> dict[str, Any]:
     """Return what all results were made with."""
-    if len({part.row["digest"] for part in parts}) > 1 or len({str(head.get("made")) for head in heads}) > 1:
+    if (
+        len({part.row["digest"] for part in parts}) > 1
+        or len({head["made"] for head in heads if "made" in head}) > 1
+    ):
         raise InvalidOption(
             f"{folder}: its results were made with different models or options; bring all to the same with "
             "--redo before --merge"
         )
-    return dict(json.loads(heads[0].get("made", "{}")))
+    return made_of(heads)
 
 
 def _card(model: str, made: Mapping[str, Any]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from geoseg.archive.entries import Entry
 from geoseg.archive.facts import Look, Looked, SceneFacts
-from geoseg.archive.manifest import FINISHED, Result, read_status
+from geoseg.archive.manifest import FINISHED, Result, made_of, read_status
 from geoseg.archive.options import BatchOptions, SelectOptions
 from geoseg.archive.run import (
     COMPUTES,
@@ -168,8 +167,8 @@ def _known(folder: Path) -> tuple[dict[str, Result], dict[str, Any]]:
     scenes = [
         {key: one[key] for key in names & one.keys()} for status in statuses for one in status["scenes"]
     ]
-    made = json.loads(statuses[0].get("made", "{}"))
-    return {one["name"]: Result(**{**one, "files": tuple(one["files"])}) for one in scenes}, made
+    results = {one["name"]: Result(**{**one, "files": tuple(one["files"])}) for one in scenes}
+    return results, made_of(statuses)
 
 
 def _seconds(todo: Sequence[Foreseen], options: PredictOptions, resolution: float | None) -> float | None:

@@ -125,6 +125,8 @@ def run_batch(
         # Which predictor computes is known only where one is loaded: nothing is, where all is done.
         computes = json.loads(manifest.facts().get("made", "{}")).get(COMPUTES)
         todo = archive.prepare({**made, COMPUTES: computes}) if computes else None
+        if todo is None:  # it takes the cluster to know what is to do
+            manifest.write_status({"running": True}, now=True)
         if todo != []:
             client = stack.enter_context(opened(options, bundle, client))
             _begin(places, lease.id, area)

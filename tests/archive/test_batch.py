@@ -17,7 +17,8 @@ import shapely
 from distributed import Client, LocalCluster
 
 import geoseg
-from geoseg.archive.manifest import Manifest
+from geoseg.archive import run as run_of_archives
+from geoseg.archive.manifest import Manifest, read_status
 from geoseg.archive.preview import preview
 from geoseg.cli import run
 from geoseg.errors import InvalidOption
@@ -242,3 +243,17 @@ def test_a_copied_archive_takes_what_has_moved_and_redoes_what_was_partial(
     assert "a is the result of" in preview([str(folder)], out, options).refused
     with pytest.raises(InvalidOption, match=f"a is the result of {moved}/a.tif, not of {folder}/a.tif"):
         states(folder, out, threads)
+
+
+def test_the_status_is_there_before_a_cluster_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    make_scene(tmp_path / "a.tif", pixels=picture())
+
+    def refuse(*_: object) -> None:
+        assert read_status(out)[0]["running"] is True
+        raise InvalidOption("no cluster")
+
+    monkeypatch.setattr(run_of_archives, "opened", refuse)
+    with pytest.raises(InvalidOption, match="no cluster"):
+        geoseg.batch(tmp_path / "a.tif", out, model=str(bright_model()))
+    assert read_status(out)[0]["running"] is False
