@@ -28,6 +28,7 @@ HEADINGS = {
     "memory": "Peak memory",
     "sparse": "Empty ground",
     "vectorize": "Polygons alone",
+    "archive": "Archives",
     "peers": "Peers",
 }
 
@@ -37,6 +38,7 @@ QUICK = {
     "memory": "--sides 1024 2048",
     "sparse": "--side 20000 --patch 1024",
     "vectorize": "--side 1024 --rounds 1",
+    "archive": "--scenes 10 --side 500 --entries 100",
     "peers": "--side 1024",
 }
 """Minutes; shows that everything works, not how fast it is."""
@@ -47,6 +49,7 @@ FULL = {
     "memory": "--sides 4096 12288 24576 --strip 4000 200000 --max-memory auto 1GB",
     "sparse": "--side 200000",
     "vectorize": "--side 4096",
+    "archive": "--scenes 200 --side 1000 --entries 10000",
     "peers": "--side 4096",
 }
 """An hour or so on two cores; what docs/performance.md shows."""

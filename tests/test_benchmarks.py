@@ -47,12 +47,8 @@ def modules() -> Any:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_one_table_and_one_json(name: str, tmp_path: Path) -> None:
     arguments, keys = SCRIPTS[name]
-    if name in {
-        "limit",
-        "end_to_end",
-        "memory",
-        "archive",
-    }:  # what they do with a model does not depend on which
+    # What these do with a model does not depend on which.
+    if name in {"limit", "end_to_end", "memory", "archive"}:
         arguments += f" --model {bright_model()}"
     path = tmp_path / "rows.json"
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments.split(), "--json", str(path)]
