@@ -191,7 +191,7 @@ def test_an_archive_of_the_sample_becomes_one_dataset(example, capfd):
 def test_what_was_built_between_two_dates_is_found(example, capfd):
     assert example("change", "--json") == 0
     counts = json.loads(capfd.readouterr().out)
-    assert counts["added"] > counts["removed"]
+    assert counts["new"]["added"] > counts["old"]["removed"]
     assert sorted(os.listdir("build")) == [
         "changes.gpkg",
         "changes.new.gpkg",

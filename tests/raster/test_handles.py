@@ -360,7 +360,9 @@ def test_a_run_reads_each_block_once(
     result = predict(capfd, scene, "--tile", TILE, "--overlap", OVERLAP)
     assert result.code == 0, result.err
     assert len(counted) >= 16
-    assert 0.9 * scene.stat().st_size < sum(counted) < allowance(scene)
+    assert 0.9 * scene.stat().st_size < sum(counted)
+    # The first call also opens the file, which reads the more the larger the process is.
+    assert sum(counted[1:]) < allowance(scene) * (1 - 1 / len(counted))
     assert not open_files(tmp_path)
 
 
