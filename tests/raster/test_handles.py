@@ -361,8 +361,8 @@ def test_a_run_reads_each_block_once(
     assert result.code == 0, result.err
     assert len(counted) >= 16
     assert 0.9 * scene.stat().st_size < sum(counted)
-    # The first call also opens the file, which reads the more the larger the process is.
-    assert sum(counted[1:]) < allowance(scene) * (1 - 1 / len(counted))
+    # In a large process one call reads some 400 kB that are not of the file; no block is as large.
+    assert sum(counted) - max(counted) < allowance(scene) * (1 - 1 / len(counted))
     assert not open_files(tmp_path)
 
 
