@@ -9,7 +9,8 @@ from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from typing import Any
 
-from geoseg.archive.scene import Places, unseen_folders
+from geoseg.archive.places import Places
+from geoseg.archive.scene import unseen_folders
 from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
 from geoseg.backends.select import PredictorRecipe, choose_backend
 from geoseg.errors import GeosegError, InvalidOption

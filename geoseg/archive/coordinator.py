@@ -18,8 +18,8 @@ from typing import Any
 from geoseg.archive.cluster import KEPT, Lost, asked, revive, slots
 from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import Manifest, Result
-from geoseg.archive.publish import forget_reports, move_into_place, sync_folders
-from geoseg.archive.scene import Job, Outcome, Places, Scene, conduct_scene, work_scene
+from geoseg.archive.places import Outcome, Places, forget_reports, move_into_place, sync_folders
+from geoseg.archive.scene import Job, Scene, conduct_scene, work_scene
 from geoseg.errors import GeosegError
 
 MANY_BLOCKS = 64

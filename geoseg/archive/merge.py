@@ -25,8 +25,8 @@ from geoseg.archive.features import Reader
 from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import FINISHED, made_of, read_status
 from geoseg.archive.options import MergeOptions
+from geoseg.archive.reasons import model_name
 from geoseg.archive.reconcile import Ground
-from geoseg.archive.run import model_name
 from geoseg.archive.sorting import Windows, sort_features
 from geoseg.archive.unite import Uniter, kept_as_they_are
 from geoseg.errors import GeosegError, InvalidOption

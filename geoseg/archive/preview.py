@@ -12,17 +12,9 @@ from geoseg.archive.entries import Entry
 from geoseg.archive.facts import Look, Looked, SceneFacts
 from geoseg.archive.manifest import FINISHED, Result, made_of, read_status
 from geoseg.archive.options import BatchOptions, SelectOptions
-from geoseg.archive.run import (
-    COMPUTES,
-    digest_of,
-    facts_of,
-    make_folder,
-    select_scenes,
-    shared_options,
-    why_do,
-    why_refused,
-)
-from geoseg.archive.scene import Places
+from geoseg.archive.places import Places, make_folder
+from geoseg.archive.reasons import COMPUTES, digest_of, facts_of, why_do, why_refused
+from geoseg.archive.run import select_scenes, shared_options
 from geoseg.errors import GeosegError
 from geoseg.models.bundle import find_model
 from geoseg.prediction.options import PredictOptions

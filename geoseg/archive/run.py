@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +19,16 @@ from geoseg.archive.entries import Entry, entries_of
 from geoseg.archive.facts import Looked
 from geoseg.archive.identity import same_scene
 from geoseg.archive.lease import Lease
-from geoseg.archive.manifest import FINISHED, Manifest, Result, stem
-from geoseg.archive.options import OF_THE_RUN, BatchOptions, SelectOptions
-from geoseg.archive.publish import left_behind, move_into_place, remove_runs
-from geoseg.archive.scene import Job, Places, choose_recipe
+from geoseg.archive.manifest import Manifest, Result, stem
+from geoseg.archive.options import BatchOptions, SelectOptions
+from geoseg.archive.places import Places, left_behind, make_folder, move_into_place, remove_runs
+from geoseg.archive.reasons import ANOTHER, COMPUTES, OTHERWISE, digest_of, facts_of, why_do, why_refused
+from geoseg.archive.scene import Job, choose_recipe
 from geoseg.archive.selection import Selection, select
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import telling_full_disks
 from geoseg.models.bundle import Bundle, find_model
 from geoseg.prediction.options import AUTO, PredictOptions
-from geoseg.raster.drivers import remote_uri
-
-COMPUTES = "computes in"
-"""Under this name the facts that fix a result hold which predictor computes it, in which precision."""
-
-NOT_OPTIONS = OF_THE_RUN | {"raster", "resume", "overwrite", "model", "aoi"}
-"""Fields that the digest does not hold as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,25 +221,6 @@ def _check_places(entries: Iterable[Entry], places: Places) -> None:
             )
 
 
-def make_folder(path: Path) -> Path:
-    """Make a folder of results, and return its absolute path.
-
-    Raises
-    ------
-    UnwritableOutput
-    """
-    url = re.sub(r"^(\w+):/+", r"\1://", os.fspath(path))  # as it was before it became a path
-    if remote_uri(url) is not None:
-        raise UnwritableOutput(f"{url}: results need a folder on a disk that all workers share, not a URL")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UnwritableOutput(f"{path}: cannot be made ({error.strerror})") from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UnwritableOutput(f"{path}: the folder is not writable")
-    return path.absolute()
-
-
 def shared_options(options: PredictOptions, bundle: Bundle, aoi: Path | None = None) -> PredictOptions:
     """Return the options that each scene is predicted with, in a worker that may lie elsewhere.
 
@@ -268,30 +241,6 @@ def shared_options(options: PredictOptions, bundle: Bundle, aoi: Path | None = N
             "overwrite": True,
         }
     )
-
-
-def facts_of(
-    options: PredictOptions, bundle: Bundle, area: Area | None, form: str, *, raster: bool
-) -> dict[str, Any]:
-    """Return all that fixes a result, but for the scene and what the model is computed in."""
-    return {
-        "model": model_name(bundle),
-        "aoi": None if area is None else area.digest,
-        **options.model_dump(mode="json", exclude=set(NOT_OPTIONS)),
-        "format": form,
-        "raster": raster,
-        "geoseg": version("geoseg"),
-    }
-
-
-def model_name(bundle: Bundle) -> str:
-    """Return what the facts call a model: its name, and what tells it from others of the name."""
-    return f"{bundle.path.name} {bundle.card.digest[:16]}"
-
-
-def digest_of(made: Mapping[str, Any]) -> str:
-    """Return a digest of the facts that fix a result."""
-    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,76 +313,6 @@ class Archive:
             return replace(known, location=entry.location, identity=max(known.identity, identity, key=len))
         unchanged = same_scene(known.identity, identity)
         return replace(new, tries=known.tries if unchanged and not retried else 0)
-
-
-NEW, CHANGED, GONE = "new", "changed", "its result is gone"
-ELSEWHERE = "its raster is in another folder"
-OTHERWISE, ANOTHER = "done with another model or other options", "the result is another scene's"
-AGAIN = "failed before, or done in part"
-"""Why a scene is to be done."""
-
-
-def why_do(known: Result | None, new: Result, digest: str, places: Places, *, retried: bool) -> str:
-    """Return why a scene is to be done; empty where it is not.
-
-    Parameters
-    ----------
-    known : Result or None
-        What has become of it before.
-    new : Result
-        The scene as it is now, with its identity.
-    digest : str
-        Of model and options.
-    places : Places
-        Where its files are to be.
-    retried : bool
-        Whether scenes that failed are tried again.
-    """
-    if known is None or known.state in ("pending", "running"):
-        return NEW
-    unchanged = same_scene(known.identity, new.identity)
-    if known.digest != digest:
-        return OTHERWISE
-    if not unchanged:
-        return CHANGED if known.location == new.location else ANOTHER
-    if known.state != "done" and retried:
-        return AGAIN
-    elsewhere = known.state in FINISHED and known.files != places.files(new.name)
-    if not elsewhere and all((places.out / path).exists() for path in known.files):
-        return ""
-    return ELSEWHERE if elsewhere else GONE
-
-
-def why_refused(
-    known: Result, new: Result, why: str, before: Mapping[str, Any], made: Mapping[str, Any]
-) -> str:
-    """Return why a result is not to be replaced unless --redo asks for it; empty where it may be.
-
-    A whole result is not given up for another scene; what is partial is, such as for the scene repaired.
-
-    Parameters
-    ----------
-    why : str
-        Of `why_do`.
-    before, made : mapping
-        The facts that fixed the result, and those that would.
-    """
-    if why == OTHERWISE and known.state in FINISHED:
-        return f"{difference(before, made)}; give --redo, or another --out"
-    if why == ANOTHER and known.state == "done":
-        return (
-            f"{known.name} is the result of {known.location}, not of {new.location}; "
-            "give another --out, or --redo to replace it"
-        )
-    return ""
-
-
-def difference(before: Mapping[str, Any], made: Mapping[str, Any]) -> str:
-    """Say how the results that are there were made otherwise."""
-    for name, value in made.items():
-        if name in before and before[name] != value:
-            return f"holds results made with {name} {before[name]}, not {value}"
-    return "holds results made with another model or other options"
 
 
 def _begin(places: Places, text: str, area: Area | None) -> None:

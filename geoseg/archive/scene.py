@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from geoseg.archive.identity import identity_of, same_scene
+from geoseg.archive.places import Ending, Outcome, Places, read_report
 from geoseg.backends.select import PredictorRecipe
 from geoseg.errors import (
     BackendUnavailable,
@@ -33,8 +34,6 @@ from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.report import Event, Planned, RunReport
 from geoseg.prediction.session import Session
 
-Ending = Literal["done", "partial", "failed", "large", "killed", "stop"]
-
 
 class Unseen(GeosegError):
     """A folder that a worker does not see."""
@@ -42,61 +41,6 @@ class Unseen(GeosegError):
 
 _OF_THE_RUN = (Unseen, NoSpaceLeft, InvalidModel, BackendUnavailable, MissingExtra)
 """Errors that the next scene would meet as well."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the results of a run are to be, and where workers write them.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the archive, absolute.
-    raster : Path or None
-        Folder of the rasters, absolute.
-    run : str
-        Name of the folder, in both, that workers write into.
-    suffix : str
-        Of the vector files: names the format.
-    """
-
-    out: Path
-    raster: Path | None
-    run: str
-    suffix: str
-
-    @property
-    def token(self) -> Path:
-        """The file by which a worker knows that it sees the folder of the run."""
-        return self.out / self.run / "run"
-
-    @property
-    def area(self) -> Path:
-        """The file of the area that scenes are clipped by; no scene's name begins with a dot."""
-        return self.out / self.run / ".aoi.parquet"
-
-    @property
-    def roots(self) -> tuple[Path, ...]:
-        """The folders that results are in."""
-        return (self.out,) if self.raster is None else (self.out, self.raster)
-
-    def targets(self, name: str) -> tuple[Path, ...]:
-        """Return the files of a result, where they are to be."""
-        vector = self.out / f"{name}{self.suffix}"
-        return (vector,) if self.raster is None else (vector, self.raster / f"{name}.tif")
-
-    def files(self, name: str) -> tuple[str, ...]:
-        """Return the same as paths from the folder of the archive, as its manifest holds them."""
-        return tuple(os.path.relpath(path, self.out) for path in self.targets(name))
-
-    def staged(self, target: Path) -> Path:
-        """Return where a worker writes what is to be moved to `target`."""
-        root = self.raster if self.raster is not None and target.suffix == ".tif" else self.out
-        return root / self.run / target.relative_to(root)
-
-    def report(self, name: str) -> Path:
-        """Return the file that says what became of a scene."""
-        return self.out / self.run / f"{name}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,39 +64,6 @@ class Job:
     recipe: PredictorRecipe
     digest: str
     gpu: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a scene that a worker has had.
-
-    Parameters
-    ----------
-    name : str
-    ending : Ending
-        ``large``: it was left, as it takes all workers; ``killed``: workers died of it; ``stop``: the
-        others would meet the same, such as a full disk.
-    reason : str
-    blocks : int
-        Blocks that were inferred, or that a scene has that was left.
-    deaths : int
-        Workers that died of it.
-    run : str
-        Name of the folder that the files are in.
-    """
-
-    name: str
-    ending: Ending
-    reason: str = ""
-    run: str = ""
-    identity: str = ""
-    digest: str = ""
-    seconds: float = 0.0
-    features: int | None = None
-    coverage: float | None = None
-    pixels: int | None = None
-    blocks: int = 0
-    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,14 +205,6 @@ def _outcome(job: Job, scene: Scene, report: RunReport, seconds: float) -> Outco
         report.pixels,
         max(0, rows * cols - report.blocks_known),
     )
-
-
-def read_report(path: Path) -> Outcome | None:
-    """Return what a scene came to; None where there is no report."""
-    try:
-        return Outcome(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def _write(path: Path, facts: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import geopandas
 import pytest
 
 from geoseg.archive.cluster import check_places
-from geoseg.archive.scene import Places
+from geoseg.archive.places import Places
 from geoseg.errors import InvalidOption
 from geoseg.testing import make_scene
 from tests.archive.clusters import ended, start_batch, wait_until_begun

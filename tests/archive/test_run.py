@@ -17,9 +17,10 @@ from geoseg.archive.facts import Looked
 from geoseg.archive.lease import LeaseHeld
 from geoseg.archive.manifest import Manifest, Result
 from geoseg.archive.options import BatchOptions
+from geoseg.archive.places import Places
 from geoseg.archive.preview import Foreseen, Preview
-from geoseg.archive.run import ELSEWHERE, GONE, check_shards, run_batch, why_do
-from geoseg.archive.scene import Places
+from geoseg.archive.reasons import ELSEWHERE, GONE, why_do
+from geoseg.archive.run import check_shards, run_batch
 from geoseg.cli import cli, run
 from geoseg.cli.batch_display import BatchDisplay, preview_lines
 from geoseg.errors import GeosegError, InvalidOption
