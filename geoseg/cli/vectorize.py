@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from geoseg.cli.options import options_of
-from geoseg.prediction.vectorize import VectorizeOptions
+from geoseg.prediction.classraster import VectorizeOptions
 
 
 @click.command()

@@ -206,6 +206,10 @@ class TrainingStatistics(_OwnPart):
         return self
 
 
+GATE = 0.1
+"""By how much the probability between two objects lies below the top of either, unless a card says it."""
+
+
 class Split(_OwnPart):
     """When parts of an object are objects of their own, see `geoseg.vector.split`.
 
@@ -213,7 +217,7 @@ class Split(_OwnPart):
     `smallest_m2`; seen from within `margin_m`.
     """
 
-    gate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    gate: Annotated[float, Field(gt=0, lt=1)] = GATE
     smallest_m2: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     margin_m: Positive
 

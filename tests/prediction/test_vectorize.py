@@ -19,7 +19,8 @@ from scipy.ndimage import gaussian_filter
 from geoseg.cli import run
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.prediction import vectorize as module
-from geoseg.prediction.vectorize import VectorizeOptions, vectorize
+from geoseg.prediction.classraster import VectorizeOptions
+from geoseg.prediction.vectorize import vectorize
 from geoseg.testing import assert_same_polygons
 from tests.runs import picture, predict
 from tests.vector.test_overlaps import overlapping
