@@ -17,7 +17,7 @@ import shapely
 from geoseg.errors import UnwritableOutput
 from geoseg.files import telling_full_disks
 from geoseg.values import LayerSchema
-from geoseg.vector.shape import COLUMNS
+from geoseg.vector.features import COLUMNS
 from geoseg.vector.shaper import FeatureSink
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class SortedSink(AbstractContextManager["SortedSink"]):
                 self._write_all()
 
     def write(self, features: GeoDataFrame) -> None:
-        """Take features as `geoseg.vector.shape.features_of` makes them.
+        """Take features as `geoseg.vector.features.features_of` makes them.
 
         Raises
         ------

@@ -10,19 +10,10 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.values import GeoBox, LayerSchema
+from geoseg.vector.features import DEVIATION, features_of
 from geoseg.vector.pieces import Piece
 from geoseg.vector.samples import Floats, Index
-from geoseg.vector.shape import (
-    DEVIATION,
-    OUTWARD,
-    Near,
-    ShapeRules,
-    Shapes,
-    features_of,
-    find_near,
-    first_pixels,
-    shape,
-)
+from geoseg.vector.shape import OUTWARD, Near, ShapeRules, Shapes, find_near, first_pixels, shape
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from geoseg.errors import UnwritableOutput
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector import keys, order
+from geoseg.vector.features import features_of
 from geoseg.vector.keys import hilbert_keys, place_keys
 from geoseg.vector.pieces import Evidence, Piece
-from geoseg.vector.shape import ShapeRules, features_of, find_near, shape
+from geoseg.vector.shape import ShapeRules, find_near, shape
 from tests.vector.test_overlaps import Sink
 
 SCHEMA = LayerSchema("layer", "EPSG:32633", (ClassInfo(1, "one", (1, 2, 3)),))

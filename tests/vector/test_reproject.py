@@ -15,10 +15,11 @@ from pyproj import Geod, Transformer
 from geoseg.errors import InvalidOption
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector import reproject as module
+from geoseg.vector.features import DEVIATION, finish
 from geoseg.vector.measure import measure
 from geoseg.vector.pieces import Evidence, Piece
 from geoseg.vector.reproject import TOLERANCE, WGS84, layer_crs, reproject
-from geoseg.vector.shape import DEVIATION, ShapeRules, finish
+from geoseg.vector.shape import ShapeRules
 from geoseg.vector.sink.geojson import cut_and_rounded
 
 EARTH = Geod(ellps="WGS84")

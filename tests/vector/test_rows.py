@@ -12,9 +12,10 @@ from shapely.ops import split
 
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector import shape
+from geoseg.vector.features import finish
 from geoseg.vector.pieces import Evidence, Piece
 from geoseg.vector.rows import find_rows, regularize_rows
-from geoseg.vector.shape import ShapeRules, finish
+from geoseg.vector.shape import ShapeRules
 from geoseg.vector.shaper import Shaper
 from tests.vector.test_overlaps import Sink, overlapping
 from tests.vector.test_regularize import SIDE, corners, drawn

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.testing import assert_same_polygons
-from geoseg.vector import shape, shaper
+from geoseg.vector import features, shaper
 from geoseg.vector.pieces import Evidence, Piece
 from tests.plans import make_test_plan
 
@@ -52,7 +52,7 @@ def test_batches_change_nothing(steps: list[int], vertices: int) -> None:
         return
     # What waits and all that comes with what fills the batch; a square has five vertices.
     assert max(map(len, sink.tables)) <= vertices // 5 + max(steps)
-    whole = shape.finish(pieces, PLAN.grid, PLAN.shape_rules, PLAN.schema)
+    whole = features.finish(pieces, PLAN.grid, PLAN.shape_rules, PLAN.schema)
     found = pandas.concat(sink.tables, ignore_index=True)
     assert_same_polygons(found, whole)
     assert found.drop(columns="geometry").equals(whole.drop(columns="geometry"))

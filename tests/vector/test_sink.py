@@ -26,9 +26,10 @@ from pyproj import CRS, Transformer
 from geoseg.errors import InvalidOption, NoSpaceLeft, UnwritableOutput
 from geoseg.testing import assert_same_polygons
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
+from geoseg.vector.features import COLUMNS, finish
 from geoseg.vector.pieces import Evidence, Piece
 from geoseg.vector.reproject import WGS84, layer_crs
-from geoseg.vector.shape import COLUMNS, ShapeRules, finish
+from geoseg.vector.shape import ShapeRules
 from geoseg.vector.sink import FORMATS, VectorSink, check_vector_path, in_degrees
 from geoseg.vector.sink.ogr import NAMES
 from geoseg.vector.sink.tiles import zoom_levels

@@ -27,7 +27,7 @@ from geoseg.cli import run
 from geoseg.errors import InvalidOption
 from geoseg.testing import NORTH_UP, make_scene
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
-from geoseg.vector.shape import COLUMNS
+from geoseg.vector.features import COLUMNS
 from geoseg.vector.sink import FORMATS as SINKS
 from geoseg.vector.sink import VectorSink
 from geoseg.vectorfiles.aoi import read_aoi

@@ -14,9 +14,9 @@ import shapely
 from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
 from geoseg.values import LayerSchema
+from geoseg.vector.features import COLUMNS
 from geoseg.vector.place import cut_and_rounded
 from geoseg.vector.reproject import WGS84
-from geoseg.vector.shape import COLUMNS
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame

@@ -13,7 +13,7 @@ import shapely
 
 from geoseg.files import replacing
 from geoseg.values import LayerSchema
-from geoseg.vector.shape import COLUMNS
+from geoseg.vector.features import COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow

@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape, quoteattr
 from geoseg.errors import silenced
 from geoseg.files import check_writable, replacing, scratch_beside, telling_full_disks
 from geoseg.values import LayerSchema
-from geoseg.vector.shape import no_features
+from geoseg.vector.features import no_features
 from geoseg.vector.style import layer_style
 
 if TYPE_CHECKING:
