@@ -16,6 +16,7 @@ from types import FrameType
 
 import click
 
+from geoseg.cli.options import debug_option
 from geoseg.errors import GeosegError, MissingExtra, suggest
 
 _COMMANDS = {
@@ -76,7 +77,7 @@ class _Commands(click.Group):
     cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(package_name="geoseg", prog_name="geoseg")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+@debug_option
 def cli() -> None:
     """Make maps from pictures: segment large GeoTIFFs seamlessly and vectorize them."""
 

@@ -11,7 +11,7 @@ import click
 
 from geoseg.archive.options import NOT_FOR_MANY, BatchOptions, MergeOptions, SelectOptions
 from geoseg.cli.events import EventLines, progress_option
-from geoseg.cli.options import options_of
+from geoseg.cli.options import debug_option, options_of, quiet_option
 from geoseg.prediction.options import PredictOptions
 
 
@@ -47,8 +47,8 @@ from geoseg.prediction.options import PredictOptions
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line a scene on stdout.")
 @progress_option
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+@quiet_option
+@debug_option
 def batch(
     sources: tuple[str, ...],
     out: Path | None,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from geoseg.cli.options import options_of
+from geoseg.cli.options import debug_option, json_option, options_of
 from geoseg.vector.diff import DiffOptions
 
 
@@ -25,9 +25,9 @@ from geoseg.vector.diff import DiffOptions
     help="Changes, in the CRS of NEW: .gpkg (with a style), .fgb, .parquet, .geojson or .geojsonl.",
 )
 @options_of(DiffOptions)
-@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
+@json_option
 @click.option("--quiet", "-q", is_flag=True, help="No summary.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+@debug_option
 def diff(old: Path, new: Path, out: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Tell which polygons of OLD and NEW are the same, changed, split, merged, added or removed.
 

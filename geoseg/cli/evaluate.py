@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.cli.options import options_of
+from geoseg.cli.options import debug_option, options_of
 from geoseg.errors import InvalidOption
 from geoseg.evaluation.options import NOT_FOR_RUNS, EvaluateOptions
 from geoseg.options import flag
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no table.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+@debug_option
 @click.pass_context
 def evaluate(ctx: click.Context, /, truth: str, **options: Any) -> int:
     """Compare a prediction with TRUTH: pixels, objects, outlines, confidence.

@@ -13,6 +13,15 @@ from geoseg.options import Alone, Metavar, Options, flag
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error."
+)
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout."
+)
+"""Options that several commands have."""
+
 
 class _AsTyped(click.ParamType[Any]):
     """Text that is checked with all other options, by their class."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.cli.options import one_scene, options_of
+from geoseg.cli.options import debug_option, one_scene, options_of
 from geoseg.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @options_of(PredictOptions)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+@debug_option
 def plan(scene: str, out: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Show what geoseg predict would do with SCENE, and what it would take, without running it.
 

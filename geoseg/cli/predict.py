@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from geoseg.cli.events import EventLines, progress_option
-from geoseg.cli.options import one_scene, options_of
+from geoseg.cli.options import debug_option, json_option, one_scene, options_of, quiet_option
 from geoseg.prediction.options import PredictOptions
 
 
@@ -24,10 +24,10 @@ from geoseg.prediction.options import PredictOptions
     help="Polygons: .gpkg, .fgb, .parquet, .geojson, .geojsonl, .shp or .pmtiles; missing folders are made.",
 )
 @options_of(PredictOptions)
-@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
+@json_option
 @progress_option
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+@quiet_option
+@debug_option
 def predict(scene: str, out: Path, as_json: bool, progress: str, quiet: bool, **options: Any) -> int:
     """Segment SCENE and write georeferenced polygons.
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from geoseg.cli.options import debug_option, json_option, quiet_option
+
 
 @click.command()
 @click.argument("recipe", required=False, type=click.Path(path_type=Path), metavar="RECIPE.yaml")
@@ -20,9 +22,9 @@ import click
 )
 @click.option("--example", metavar="NAME", help="Write a recipe to begin with, NAME.yaml, and what it needs.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
-@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+@json_option
+@quiet_option
+@debug_option
 def run(
     recipe: Path | None, changes: tuple[str, ...], example: str | None, *, quiet: bool, **told: bool
 ) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from geoseg.cli.options import options_of
+from geoseg.cli.options import debug_option, options_of, quiet_option
 from geoseg.vector.straighten import RegularizeOptions
 
 
@@ -22,8 +22,8 @@ from geoseg.vector.straighten import RegularizeOptions
     help="The same layer: .gpkg, .fgb, .parquet, .geojson or .geojsonl.",
 )
 @options_of(RegularizeOptions)
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+@quiet_option
+@debug_option
 def regularize(file: Path, out: Path, quiet: bool, **options: Any) -> None:
     """Give the polygons of FILE straight walls, right angles and circles, within a bound.
 

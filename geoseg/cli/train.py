@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geoseg.cli.events import EventLines, progress_option
-from geoseg.cli.options import options_of
+from geoseg.cli.options import debug_option, options_of, quiet_option
 from geoseg.training.defaults import recipe_of
 from geoseg.training.options import TrainOptions
 
@@ -31,8 +31,8 @@ _FILE = click.Path(path_type=Path)
 @click.option("--overwrite", is_flag=True, help="Replace a model that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the measured figures on stdout.")
 @progress_option
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+@quiet_option
+@debug_option
 def train(
     recipe: Path | None,
     out: Path | None,

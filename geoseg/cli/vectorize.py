@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from geoseg.cli.options import options_of
+from geoseg.cli.options import debug_option, json_option, options_of, quiet_option
 from geoseg.prediction.classraster import VectorizeOptions
 
 
@@ -23,9 +23,9 @@ from geoseg.prediction.classraster import VectorizeOptions
     help="Polygons; the suffix names the format, as of geoseg predict.",
 )
 @options_of(VectorizeOptions)
-@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+@json_option
+@quiet_option
+@debug_option
 def vectorize(raster: str, out: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Make polygons of RASTER, a class map or probabilities that any tool has made.
 
