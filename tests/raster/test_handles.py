@@ -310,12 +310,17 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         pytest.skip("bytes that a thread reads are counted in /proc alone")
     calls: list[int] = []
     real = PlanReader.__call__
+    ready = threading.local()
     monkeypatch.setattr(opening, "_threads", ["1"])  # what others read is not counted
 
     def taken() -> int:
         return int(IO.read_text().split()[1])
 
     def call(self: PlanReader, window: Window) -> Patch:
+        # PROJ reads its database (400 kB) once a thread, unless an earlier test has left it in memory.
+        if not hasattr(ready, "proj"):
+            with rasterio.open(self.plan.scene.uri) as dataset:
+                ready.proj = dataset.crs.to_wkt()
         before = taken()
         own = taken() - before  # what counting itself reads
         try:
@@ -360,9 +365,7 @@ def test_a_run_reads_each_block_once(
     result = predict(capfd, scene, "--tile", TILE, "--overlap", OVERLAP)
     assert result.code == 0, result.err
     assert len(counted) >= 16
-    assert 0.9 * scene.stat().st_size < sum(counted)
-    # In a large process one call reads some 400 kB that are not of the file; no block is as large.
-    assert sum(counted) - max(counted) < allowance(scene) * (1 - 1 / len(counted))
+    assert 0.9 * scene.stat().st_size < sum(counted) < allowance(scene)
     assert not open_files(tmp_path)
 
 
