@@ -14,9 +14,8 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.vector.overlaps import near_pairs, overlap, remove_overlaps
-
-Index = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from geoseg.vector.rings import components
+from geoseg.vector.samples import Floats, Index
 
 SAME = 0.5
 """Share of the smaller of two that both cover from which on they are one object."""
@@ -141,25 +140,6 @@ def _meeting(
     return one[meet], two[meet]
 
 
-def components(count: int, one: Index, two: Index) -> Index:
-    """Return for each of `count` things the first of those that pairs link it with.
-
-    Examples
-    --------
-    >>> components(5, np.array([0, 3]), np.array([3, 4])).tolist()
-    [0, 1, 2, 0, 0]
-    """
-    first = np.arange(count)
-    while True:
-        before = first.copy()
-        least = np.minimum(first[one], first[two])
-        np.minimum.at(first, one, least)
-        np.minimum.at(first, two, least)
-        first = first[first]
-        if np.array_equal(first, before):
-            return first
-
-
 def reconcile(seen: Seen, grounds: Sequence[Ground], *, any_date: bool = False) -> list[Object]:
     """Return the objects that features show, by their first members.
 
@@ -178,7 +158,7 @@ def reconcile(seen: Seen, grounds: Sequence[Ground], *, any_date: bool = False) 
     """
     one, two = linked(seen, grounds, any_date=any_date)
     rank = _ranks(seen, grounds)
-    group = components(len(seen), one, two)
+    group = components(len(seen), (one, two))
     alone = np.bincount(group, minlength=len(seen))[group] == 1
     objects = [
         Object(seen.polygons[i], i, (i,), cut=bool(seen.cut[i])) for i in np.flatnonzero(alone).tolist()
@@ -246,7 +226,7 @@ def _together(parts: Sequence[int], seen: Seen, grounds: Sequence[Ground]) -> li
             if seen.scene[i] != seen.scene[j] and _agree(seen, grounds, i, j):
                 one.append(other)
                 two.append(at)
-    group = components(len(parts), np.array(one, np.int64), np.array(two, np.int64))
+    group = components(len(parts), (np.array(one, np.int64), np.array(two, np.int64)))
     return [[parts[at] for at in np.flatnonzero(group == first).tolist()] for first in np.unique(group)]
 
 

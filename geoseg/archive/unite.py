@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from geoseg.archive.dataset import boxes_of
 from geoseg.archive.features import CORNERS, grid_around, remeasured, replaced, with_geometry
-from geoseg.archive.reconcile import Floats, Ground, Index, Object, Seen, joining, own_places, reconcile
+from geoseg.archive.reconcile import Ground, Object, Seen, joining, own_places, reconcile
 from geoseg.archive.sorting import Windows
 from geoseg.vector.features import COLUMNS
 from geoseg.vector.overlaps import overlap
 from geoseg.vector.regularize import regularize
+from geoseg.vector.samples import Floats, Index
 
 
 def kept_as_they_are(

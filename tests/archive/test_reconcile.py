@@ -10,7 +10,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.archive.reconcile import Ground, Seen, components, own_places, reconcile
+from geoseg.archive.reconcile import Ground, Seen, own_places, reconcile
 
 HERE = shapely.box(0, 0, 100, 100)
 
@@ -134,18 +134,6 @@ def test_nothing_overlaps_and_no_order_counts(rows, order, scenes):
         sorted(shapely.to_wkb(shapely.normalize(one.polygon)) for one in few) for few in (found, other)
     ]
     assert outlines[0] == outlines[1]
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
-def test_components_are_those_of_a_walk(pairs):
-    one, two = np.array(pairs, np.int64).reshape(-1, 2).T
-    first = components(10, one, two)
-    reached = {i: {i} for i in range(10)}
-    for _ in range(10):
-        for i, j in pairs:
-            reached[i] |= reached[j]
-            reached[j] |= reached[i]
-    assert first.tolist() == [min(reached[i]) for i in range(10)]
 
 
 def test_every_place_of_a_coverage_is_of_the_latest_scene_that_shows_it():
