@@ -34,7 +34,7 @@ STAGES = {
     "blend": "geoseg.prediction.blocks:blend_block",
     "trace": "geoseg.prediction.blocks:finish_block",
     "join": "geoseg.vector.join:Joiner.add",
-    "shape": "geoseg.vector.shape:finish",
+    "shape": "geoseg.vector.features:finish",
     "write": "geoseg.vector.sink:VectorSink.write",
 }
 """Stage to the function that does it, where it is defined."""

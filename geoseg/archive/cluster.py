@@ -133,7 +133,7 @@ def asked(question: Callable[[], Any]) -> Any:
     try:
         return question()
     except OSError as error:
-        raise Lost(f"the scheduler of the cluster does not answer; {KEPT}") from error
+        raise Lost(f"the cluster was lost: its scheduler does not answer; {KEPT}") from error
 
 
 def revive(client: Any) -> None:

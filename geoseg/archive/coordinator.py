@@ -281,7 +281,7 @@ class Coordinator:
             self._answered = time.monotonic()
             return True
         if time.monotonic() - self._answered > LOST_SECONDS or self._client.status == "closed":
-            raise Lost(f"the scheduler of the cluster does not answer; {KEPT}")
+            raise Lost(f"the cluster was lost: its scheduler does not answer; {KEPT}")
         return False
 
     def _tell(self) -> None:
