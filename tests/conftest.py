@@ -1,5 +1,7 @@
-"""What holds for all tests: no test decides by a stopwatch, or writes to the user's cache."""
+"""What holds for all tests: none decides by a stopwatch, waits for the disk, or writes the user's cache."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,13 @@ settings.load_profile("geoseg")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Draw few examples in the quick set, unless a profile is named."""
+    """Draw few examples in the quick set, unless a profile is named.
+
+    What one of the many processes has compiled the others load, whatever the environment says: each would
+    compile all that it imports.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if config.option.markexpr == QUICK and not config.getoption("--hypothesis-profile"):
         settings.load_profile("quick")
 
@@ -46,7 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep compiled networks in a folder of this test session."""
+    """Keep compiled networks in a folder of this test session, and what is written in the system's memory."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield

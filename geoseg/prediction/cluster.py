@@ -14,9 +14,8 @@ from geoseg.backends.hardware import VISIBLE
 from geoseg.errors import BackendUnavailable, InvalidOption
 from geoseg.prediction.resources import FEWEST_THREADS, Resources
 
-WORKER_SECONDS = 60
-"""How long to wait for the first worker of a cluster."""
-
+SCHEDULER_SECONDS, WORKER_SECONDS = 10, 60
+"""How long to wait for the answer of a scheduler, and for the first worker of a cluster."""
 
 _DIED = (RuntimeError, OSError)  # also that it took too long
 """What starting a cluster raises where a process of it died."""
@@ -122,7 +121,7 @@ def _client_of(address: str) -> Any:
     if not address.startswith(("tcp://", "tls://", "ucx://", "ws://", "wss://", "inproc://")):
         raise InvalidOption(f"--scheduler {address}: not an address such as tcp://host:8786")
     try:
-        return Client(address, timeout="10s", set_as_default=False)
+        return Client(address, timeout=SCHEDULER_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise InvalidOption(f"--scheduler {address}: no scheduler answers there") from error
     except (TypeError, ImportError, RuntimeError) as error:  # tls without certificates, no ucx here

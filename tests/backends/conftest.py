@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geoseg.models.bundle import Bundle, save_bundle
+from geoseg.models.bundle import INT8, ONNX, Bundle, save_bundle
 from geoseg.models.card import Head
 from geoseg.models.card_json import make_document
 from geoseg.models.inputs import InputSpec
@@ -47,6 +47,18 @@ def write_network(folder: Path, head: Head) -> Bundle:
     export.export_onnx(network, source / "model.onnx", 3, TILE)
     document = make_document("tiny", SPEC, head, tile=TILE, overlap=16)
     files = {name: source / name for name in ("model.safetensors", "config.json", "model.onnx")}
+    return save_bundle(folder / "bundle", document, files)
+
+
+def with_int8(bundle: Bundle, folder: Path, loss: float | None) -> Bundle:
+    """Add a file that stands for INT8 (it is the exact network) and says what it loses."""
+    import openvino as runtime
+
+    runtime.save_model(runtime.Core().read_model(str(bundle.files[ONNX])), str(folder / INT8[0]))
+    fields = {"geoseg:int8_loss_iou_points": {"value": loss, "where": "here", "how": "so"}}
+    extra = fields if loss is not None else {}
+    document = make_document("tiny", SPEC, SIGMOID, tile=TILE, overlap=16, extra=extra)
+    files = {**bundle.files, **{name: folder / name for name in INT8}}
     return save_bundle(folder / "bundle", document, files)
 
 

@@ -12,9 +12,8 @@ from geoseg.backends import openvino, pytorch, select
 from geoseg.backends.base import Predictor
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
 from geoseg.models.bundle import INT8, ONNX, WEIGHTS, Bundle, find_model, save_bundle
-from geoseg.models.card_json import make_document
 from geoseg.values import CERTAIN
-from tests.backends.conftest import SIGMOID, SPEC, TILE
+from tests.backends.conftest import with_int8
 from tests.models.onnx_graphs import write_pointwise
 
 pytestmark = pytest.mark.slow
@@ -106,18 +105,6 @@ def test_auto_is_openvino_on_a_cpu(binary: Bundle) -> None:
     chosen = select.choose_predictor(binary, device="cpu")
     assert chosen.name in ("openvino bf16", "openvino f32")
     assert chosen.reason.startswith(f"openvino: the fastest on a CPU; {chosen.precision}: ")
-
-
-def with_int8(bundle: Bundle, folder: Path, loss: float | None) -> Bundle:
-    """Add a file that stands for INT8 (it is the exact network) and says what it loses."""
-    import openvino as runtime
-
-    runtime.save_model(runtime.Core().read_model(str(bundle.files[ONNX])), str(folder / INT8[0]))
-    fields = {"geoseg:int8_loss_iou_points": {"value": loss, "where": "here", "how": "so"}}
-    extra = fields if loss is not None else {}
-    document = make_document("tiny", SPEC, SIGMOID, tile=TILE, overlap=16, extra=extra)
-    files = {**bundle.files, **{name: folder / name for name in INT8}}
-    return save_bundle(folder / "bundle", document, files)
 
 
 def test_the_precision_that_was_asked_for_runs(binary: Bundle, tmp_path: Path, tiles: Tiles) -> None:

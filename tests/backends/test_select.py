@@ -7,16 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
-from geoseg.backends import hardware, pytorch, select
+from geoseg.backends import hardware, select
 from geoseg.backends.hardware import FEATURES, features_of, read_flags
 from geoseg.backends.precision import LOSS_LIMIT, by_rule, choose_precision, int8_objection
 from geoseg.errors import BackendUnavailable, InvalidModel, MissingExtra
-from geoseg.models.bundle import CONFIG, WEIGHTS, Bundle, save_bundle
-from tests.backends.test_predictors import with_int8
+from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, Bundle, save_bundle
+from geoseg.models.card_json import make_document
+from tests.backends.conftest import SIGMOID, SPEC, TILE, with_int8
+from tests.models.onnx_graphs import write_pointwise
 
 GOOD = 0.3
 FLAGS = {
@@ -28,6 +32,18 @@ FLAGS = {
     "a Mac": ("", "FP32 FP16"),
     "Windows on Zen 4": ("", "FP32 BF16 INT8"),
 }
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A model with all its files, whose weights nobody loads: no PyTorch is needed to choose."""
+    folder = tmp_path_factory.mktemp("chosen")
+    save_file({"weight": np.zeros(1, np.float32)}, folder / WEIGHTS)
+    (folder / CONFIG).write_text("{}")
+    write_pointwise(folder / ONNX)
+    files = {name: folder / name for name in (WEIGHTS, CONFIG, ONNX)}
+    document = make_document("tiny", SPEC, SIGMOID, tile=TILE, overlap=16)
+    return save_bundle(folder / "bundle", document, files)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +178,14 @@ def test_no_gpu_is_one_line(binary: Bundle, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(select, "cuda_available", lambda: False)
     with pytest.raises(BackendUnavailable, match="device cuda: this machine has no NVIDIA GPU"):
         select.load_predictor(binary, device="cuda")
+
+
+@pytest.mark.slow
+def test_a_gpu_that_pytorch_does_not_see_is_one_line(binary: Bundle) -> None:
+    from geoseg.backends.pytorch import PyTorchPredictor
+
     with pytest.raises(BackendUnavailable, match="device cuda:99: PyTorch sees"):
-        pytorch.PyTorchPredictor(binary.path, "sigmoid", device="cuda:99")
+        PyTorchPredictor(binary.path, "sigmoid", device="cuda:99")
 
 
 @pytest.fixture

@@ -237,12 +237,13 @@ def test_the_memory_that_is_planned_is_told_beside_what_was_taken(capfd: Capture
 
 def test_warnings_are_told(capfd: Capture, tmp_path: Path) -> None:
     dark = make_scene(tmp_path / "dark.tif", pixels=np.full((3, 300, 300), 3, np.uint8), crs=None)
-    code, out, _ = said(capfd, dark, "--quiet")
+    small = ("--tile", 64, "--batch", 1)
+    code, out, _ = said(capfd, dark, "--quiet", *small)
     assert code == 0
     found = [line for line in out.splitlines() if line.startswith("warning")]
     assert any("CRS" in line for line in found)
     assert any("darker than those of the training" in line for line in found)
-    assert len(json.loads(said(capfd, dark, "--json")[1])["warnings"]) == len(found)
+    assert len(json.loads(said(capfd, dark, "--json", *small)[1])["warnings"]) == len(found)
 
 
 def test_a_stretch_is_told(capfd: Capture, tmp_path: Path) -> None:

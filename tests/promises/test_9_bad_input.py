@@ -198,8 +198,13 @@ def test_a_pickle_is_never_loaded(tmp_path: Path, capfd: pytest.CaptureFixture[s
     ],
 )
 def test_options_that_do_not_fit(
-    arguments: list[str], words: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    arguments: list[str],
+    words: tuple[str, ...],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("geoseg.prediction.cluster.SCHEDULER_SECONDS", 0.2)
     assert_refused(predict(capfd, good_scene(tmp_path), *arguments), *words)
 
 

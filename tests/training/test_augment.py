@@ -1,11 +1,14 @@
 """Augmentation changes the picture and never the labels."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.training.augment import augment, photograph
+
+pytestmark = pytest.mark.slow
 
 seeds = st.integers(0, 10_000)
 

@@ -2,10 +2,13 @@
 
 import copy
 
+import pytest
 import torch
 
 from geoseg.training.network import depthwise_in_float32, make_network
 from geoseg.training.recipe import ModelSpec
+
+pytestmark = pytest.mark.slow
 
 SPEC = ModelSpec(arch="unet", encoder="test_efficientnet", details={"decoder_channels": [16, 8, 8, 8, 8]})
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from geoseg.errors import InvalidOption
 from geoseg.training.losses import gaps, make_loss, outlines
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["ce", "dice", "focal", "lovasz", "ce+dice", "bce+lovasz"]
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from geoseg.labels.classes import IGNORE
 from geoseg.training.data.mixing import match_tones
 
+pytestmark = pytest.mark.slow
+
 
 class Always:
     """Chance that goes a fixed share of the way."""

@@ -19,6 +19,8 @@ from geoseg.training.data.sampler import Sampler
 from geoseg.training.data.spec import Draws
 from tests.training.data.fakes import ground, picture
 
+pytestmark = pytest.mark.slow
+
 
 def drawn(sampler, number, seed=0):
     rng = np.random.default_rng(seed)
