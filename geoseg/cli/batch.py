@@ -86,7 +86,7 @@ def batch(
     run = BatchOptions(**{name: options.pop(name) for name in BatchOptions.model_fields})
     select = SelectOptions(**{name: options.pop(name) for name in SelectOptions.model_fields})
     chosen = PredictOptions(**options)
-    lines = EventLines() if progress == "json" and not quiet else None
+    lines = EventLines("merged") if progress == "json" and not quiet else None
     if dry_run:
         return preview_scenes(sources, out, chosen, run, select, lines, as_json=as_json, quiet=quiet)
     code = 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geoseg.cli.events import EventLines, progress_option
 from geoseg.cli.options import debug_option, options_of
 from geoseg.errors import InvalidOption
 from geoseg.evaluation.options import NOT_FOR_RUNS, EvaluateOptions
@@ -17,6 +18,7 @@ from geoseg.options import flag
 from geoseg.prediction.options import AUTO, PredictOptions
 
 if TYPE_CHECKING:
+    from geoseg.cli.progress import ProgressDisplay
     from geoseg.evaluation.inputs import Sources
     from geoseg.models.bundle import Bundle
     from geoseg.prediction.report import Event
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     help="Write figures and best threshold into the card of --model, a folder of your own.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON on stdout.")
+@progress_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no table.")
 @debug_option
 @click.pass_context
@@ -80,11 +83,12 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
     write: bool,
     as_json: bool,
     quiet: bool,
+    progress: str = "auto",
     **options: Any,
 ) -> int:
     """Do what the command does; `given` names the options that were given, not left to their defaults."""
     from geoseg.cli.evaluation_display import summarize
-    from geoseg.cli.progress import StepDisplay
+    from geoseg.cli.progress import ProgressDisplay, StepDisplay
     from geoseg.evaluation.run import evaluate as compare
 
     chosen = EvaluateOptions(**{name: options.pop(name) for name in EvaluateOptions.model_fields})
@@ -92,13 +96,20 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
     _check_report(report, overwrite)
     bundle = _card_to_write(prediction, options["model"]) if write else None
     code = 0
+    lines = EventLines() if progress == "json" and not quiet else None
     with contextlib.ExitStack() as stack:
         if prediction is None:
             assert scene is not None
-            sources, code = _run_model(stack, (truth, scene), chosen, PredictOptions(**options), quiet)
+            sources, code = _run_model(
+                stack,
+                (truth, scene),
+                chosen,
+                PredictOptions(**options),
+                lines or ProgressDisplay(quiet=quiet),
+            )
         else:
             sources = _files(truth, prediction, probability, scene, options["threshold"])
-        with StepDisplay("comparing", quiet=quiet) as steps:
+        with lines or StepDisplay("comparing", quiet=quiet) as steps:
             evaluation, inputs = compare(sources, chosen, lambda done, total: steps(done / total))
         if report is not None:
             from geoseg.evaluation.inputs import tile_layers
@@ -112,7 +123,9 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
 
         amend_card(bundle, card_properties(evaluation, bundle.document.properties))
         wrote = bundle.path / CARD
-    if not quiet:
+    if lines:
+        lines.summarize(evaluation, report=None if report is None else str(report), exit_code=code)
+    elif not quiet:
         summarize(evaluation, report)
         if bundle is not None:
             click.echo(f"wrote      {wrote}", err=True)
@@ -181,15 +194,14 @@ def _run_model(
     places: tuple[str, str],
     options: EvaluateOptions,
     predict: PredictOptions,
-    quiet: bool,
+    shown: EventLines | ProgressDisplay,
 ) -> tuple[Sources, int]:
-    from geoseg.cli.progress import ProgressDisplay
     from geoseg.evaluation.inputs import open_truth
     from geoseg.evaluation.run import predicted
 
     truth, scene = places
     open_truth(truth, options)  # a wrong name is told before the model has run
-    with ProgressDisplay(quiet=quiet) as display:
+    with shown as display:
 
         def show(event: Event) -> None:
             display(event)

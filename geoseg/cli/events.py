@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -28,9 +29,16 @@ def progress_option(command: F) -> F:
 
 
 class EventLines:
-    """Prints events; call it with each, and `summarize` what came of the run."""
+    """Prints events; call it with each, and `summarize` what came of the run.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    share : str
+        Unit of events that are a share of the whole.
+    """
+
+    def __init__(self, share: str = "share") -> None:
+        self._share = share
         self._start = time.monotonic()
         self._last = -math.inf
 
@@ -42,7 +50,8 @@ class EventLines:
 
     def __call__(self, event: object) -> None:
         """Print an event, unless one of progress was printed just before."""
-        facts = _EVENTS[type(event).__name__](event)
+        told = _progress(event, 1.0, self._share) if isinstance(event, float) else None
+        facts = told or _EVENTS[type(event).__name__](event)
         if facts["event"] == "progress":
             now = time.monotonic()
             if now - self._last < SECONDS and facts["done"] < facts["total"]:
@@ -50,9 +59,9 @@ class EventLines:
             self._last = now
         self._print(facts)
 
-    def summarize(self, outcome: object) -> None:
-        """Print the event ``done``."""
-        self._print({"event": "done", **_OUTCOMES[type(outcome).__name__](outcome)})
+    def summarize(self, outcome: object, **more: Any) -> None:
+        """Print the event ``done``, with what is to be said besides."""
+        self._print({"event": "done", **_OUTCOMES[type(outcome).__name__](outcome), **more})
 
     def _print(self, facts: Mapping[str, Any]) -> None:
         seconds = round(time.monotonic() - self._start, 3)
@@ -95,7 +104,6 @@ _EVENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
         _progress(one.scenes, one.scenes_total, "scenes", one.seconds, pixels=one.pixels, failed=one.failed)
         | {"workers": dict(one.doing)}
     ),
-    "float": lambda one: _progress(one, 1.0, "merged"),
     "Began": lambda one: {
         "event": "began",
         "total": one.steps,
@@ -116,6 +124,9 @@ _EVENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 _OUTCOMES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "RunReport": lambda one: one.as_json(),
+    "VectorizeReport": lambda one: one.as_json() | {"exit_code": 0},
+    "RegularizeReport": lambda one: dataclasses.asdict(one) | {"exit_code": 0},
+    "Evaluation": lambda one: one.as_json(),
     "Bundle": lambda one: {
         "model": str(one.path),
         "digest": one.card.digest,

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from geoseg.cli.events import EventLines, progress_option
 from geoseg.cli.options import debug_option, options_of, quiet_option
 from geoseg.vector.straighten import RegularizeOptions
 
@@ -22,9 +23,10 @@ from geoseg.vector.straighten import RegularizeOptions
     help="The same layer: .gpkg, .fgb, .parquet, .geojson or .geojsonl.",
 )
 @options_of(RegularizeOptions)
+@progress_option
 @quiet_option
 @debug_option
-def regularize(file: Path, out: Path, quiet: bool, **options: Any) -> None:
+def regularize(file: Path, out: Path, progress: str, quiet: bool, **options: Any) -> None:
     """Give the polygons of FILE straight walls, right angles and circles, within a bound.
 
     Attributes are kept; regularized and deviation_m say what happened to each feature.
@@ -38,9 +40,12 @@ def regularize(file: Path, out: Path, quiet: bool, **options: Any) -> None:
     from geoseg.vector.straighten import regularize_file
 
     chosen = RegularizeOptions(**options)
-    with StepDisplay("regularizing", quiet=quiet) as display:
+    lines = EventLines() if progress == "json" and not quiet else None
+    with lines or StepDisplay("regularizing", quiet=quiet) as display:
         report = regularize_file(file, out, chosen, display)
-    if not quiet:
+    if lines:
+        lines.summarize(report)
+    elif not quiet:
         for note in report.notes:
             click.echo(f"geoseg: note: {note}", err=True)
         click.echo(f"{report.features:,} features, {report.regularized:,} of them regularized", err=True)

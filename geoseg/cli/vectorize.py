@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from geoseg.cli.events import EventLines, progress_option
 from geoseg.cli.options import debug_option, json_option, options_of, quiet_option
 from geoseg.prediction.classraster import VectorizeOptions
 
@@ -24,9 +25,10 @@ from geoseg.prediction.classraster import VectorizeOptions
 )
 @options_of(VectorizeOptions)
 @json_option
+@progress_option
 @quiet_option
 @debug_option
-def vectorize(raster: str, out: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+def vectorize(raster: str, out: Path, as_json: bool, progress: str, quiet: bool, **options: Any) -> None:
     """Make polygons of RASTER, a class map or probabilities that any tool has made.
 
     \b
@@ -38,9 +40,12 @@ def vectorize(raster: str, out: Path, as_json: bool, quiet: bool, **options: Any
     from geoseg.prediction.vectorize import vectorize as run
 
     chosen = VectorizeOptions(**options)
-    with StepDisplay("tracing", quiet=quiet) as display:
+    lines = EventLines() if progress == "json" and not quiet else None
+    with lines or StepDisplay("tracing", quiet=quiet) as display:
         report = run(raster, out, chosen, display)
-    if not quiet:
+    if lines:
+        lines.summarize(report)
+    elif not quiet:
         area = "" if report.area_m2 is None else f", {report.area_m2:,.0f} m²"
         click.echo(f"{report.features:,} features{area}", err=True)
         click.echo(f"classes    {', '.join(report.classes)}", err=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from geoseg.cli import run
 from geoseg.cli.events import _EVENTS, _OUTCOMES, EventLines
+from geoseg.testing import make_scene
 from geoseg.training.watch import Began, Noted, Stepped, Validated
 from tests.promises.test_9_bad_input import good_scene
 from tests.runs import REPOSITORY, bright_model, predict
@@ -60,6 +61,27 @@ def test_training(capfd: pytest.CaptureFixture[str]) -> None:
     assert (last["done"], last["left"]) == (1.0, 0.0)
 
 
+def test_rasters_and_layers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What `geoseg vectorize`, `regularize` and `evaluate` tell: shares of the whole, then the end."""
+    pixels = np.zeros((1, 40, 60), np.uint8)
+    pixels[0, 5:25, 10:40] = 1
+    raster = make_scene(tmp_path / "map.tif", pixels=pixels)
+    traced, straight = tmp_path / "traced.gpkg", tmp_path / "straight.gpkg"
+    commands = {
+        "features": ["vectorize", str(raster), "--out", str(traced)],
+        "regularized": ["regularize", str(traced), "--out", str(straight)],
+        "objects": ["evaluate", str(straight), "--prediction", str(traced), "--scene", str(raster)],
+    }
+    for key, command in commands.items():
+        assert run([*command, "--progress", "json"]) == 0
+        *shares, done = lines(capfd.readouterr().err)
+        assert done["event"] == "done"
+        assert done["exit_code"] == 0
+        assert key in done
+        assert {one["unit"] for one in shares} == {"share"}
+        assert (shares[-1]["done"], shares[-1]["total"]) == (1.0, 1.0)
+
+
 @pytest.mark.slow
 def test_an_archive(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = ["batch", str(good_scene(tmp_path)), "--out", str(tmp_path / "out"), "--workers", "1"]
@@ -79,11 +101,13 @@ def test_an_archive(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_every_event_and_outcome_of_the_rooms_is_told() -> None:
     """They go by the name of their class, so that nothing is imported for it."""
     from geoseg.archive import coordinator, facts, merge, run
+    from geoseg.evaluation import result
     from geoseg.models import bundle
-    from geoseg.prediction import report
+    from geoseg.prediction import report, vectorize
     from geoseg.training import watch
+    from geoseg.vector import straighten
 
-    rooms = (coordinator, facts, report, watch, bundle, run, merge, builtins)
+    rooms = (coordinator, facts, report, watch, bundle, run, merge, vectorize, straighten, result)
     missing = {name for name in (*_EVENTS, *_OUTCOMES) if not any(hasattr(room, name) for room in rooms)}
     assert not missing
     told = {kind.__name__ for room in (report, watch) for kind in room.Event.__args__}

@@ -1,0 +1,196 @@
+"""One command of geoseg as an algorithm of Processing."""
+
+from __future__ import annotations
+
+import json
+
+from qgis.core import (
+    QgsCategorizedSymbolRenderer,
+    QgsFillSymbol,
+    QgsProcessing,
+    QgsProcessingAlgorithm,
+    QgsProcessingException,
+    QgsProcessingLayerPostProcessorInterface,
+    QgsProcessingOutputLayerDefinition,
+    QgsProcessingOutputNumber,
+    QgsProcessingOutputString,
+    QgsProperty,
+    QgsRendererCategory,
+    QgsVectorLayer,
+)
+
+from .arguments import arguments
+from .environment import NoGeoseg
+from .messages import Listener, sentences
+from .parameters import DESTINATIONS, definitions, value
+from .process import run
+
+COLORS = ("228,87,46", "46,134,171", "76,159,112", "243,167,18", "162,59,114", "150,150,150")
+"""Of classes, where the file carries no style."""
+
+_stopped = {}
+"""By what was typed besides: temporary outputs of runs that were stopped, where they go on."""
+
+_styling = {}
+"""By path: post-processors, which QGIS does not keep alive."""
+
+
+class Algorithm(QgsProcessingAlgorithm):
+    """Runs a command of geoseg.
+
+    Parameters
+    ----------
+    described : dict
+        Of parameters.json.
+    """
+
+    def __init__(self, described):
+        super().__init__()
+        self._described = described
+        self._summary, self._refused = {}, None
+
+    def createInstance(self):
+        """Return another one of the kind; QGIS runs each once."""
+        return Algorithm(self._described)
+
+    def name(self):
+        """Return the name behind ``geoseg:``."""
+        return self._described["name"]
+
+    def displayName(self):
+        """Return the name in the toolbox."""
+        return self._described["title"]
+
+    def shortHelpString(self):
+        """Return the help beside the dialog."""
+        return self._described["help"]
+
+    def icon(self):
+        """Return the icon of the provider."""
+        return self.provider().icon()
+
+    def initAlgorithm(self, configuration=None):
+        """Declare parameters and outputs."""
+        for parameter in self._described["parameters"]:
+            for definition in definitions(parameter):
+                self.addParameter(definition)
+        self.addOutput(QgsProcessingOutputString("SUMMARY", "Summary (JSON)"))
+        if any(one["kind"] == "new polygons" for one in self._described["parameters"]):
+            self.addOutput(QgsProcessingOutputNumber("FEATURES", "Number of polygons"))
+
+    def prepareAlgorithm(self, given, context, feedback):
+        """Take the values, in the thread that the layers belong to; what is wrong is told when it runs."""
+        try:
+            self._take(given, context, feedback)
+        except QgsProcessingException as error:
+            self._refused = error
+        return True
+
+    def _take(self, given, context, feedback):
+        values, temporary = {}, {}
+        for parameter in self._described["parameters"]:
+            name = parameter["name"]
+            if _is_temporary(given.get(name.upper())):
+                temporary[name] = parameter
+            else:
+                values[name] = value(self, parameter, given, context, feedback)
+        self._key = json.dumps([self.name(), values])
+        for name, path in _stopped.pop(self._key, {}).items():
+            given = {**given, name.upper(): _placed(given[name.upper()], path)}
+        for name, parameter in temporary.items():
+            values[name] = value(self, parameter, given, context, feedback)
+        self._temporary = {name: values[name] for name in temporary}
+        self._made = {
+            one["name"].upper(): values[one["name"]]
+            for one in self._described["parameters"]
+            if one["kind"] in DESTINATIONS and values.get(one["name"])
+        }
+        self._typed = arguments(self._described, values)
+
+    def processAlgorithm(self, given, context, feedback):
+        """Run geoseg; what it refuses is one line."""
+        if self._refused is not None:
+            raise self._refused
+        listener = Listener(self._described, feedback)
+        try:
+            program = self.provider().program(feedback)
+            command = [program, *self._typed]
+            feedback.pushCommandInfo(" ".join(command))
+            code, printed = run(command, listener, feedback.isCanceled)
+        except (NoGeoseg, OSError) as error:
+            raise QgsProcessingException(str(error)) from error
+        if feedback.isCanceled():
+            _stopped[self._key] = self._temporary
+            raise QgsProcessingException("Canceled. Run it again to go on from there.")
+        if code not in {0, 1}:
+            raise QgsProcessingException(listener.error or f"geoseg stopped with exit code {code}")
+        if listener.summary is None and printed.strip():
+            listener.end(json.loads(printed.splitlines()[-1]))
+        if code:
+            feedback.reportError("Done in part: what is missing is named above.")
+        self._summary = listener.summary or {}
+        found = {"SUMMARY": json.dumps(self._summary, ensure_ascii=False), **self._made}
+        return {**found, "FEATURES": self._summary["features"]} if "features" in self._summary else found
+
+    def postProcessAlgorithm(self, context, feedback):
+        """Have layers styled once they are loaded."""
+        text = "\n".join(sentences(self.name(), self._summary)) if self._summary else ""
+        for path in self._made.values():
+            if context.willLoadLayerOnCompletion(path):
+                _styling[path] = Loaded(text, self._summary)
+                context.layerToLoadOnCompletionDetails(path).setPostProcessor(_styling[path])
+        return {}
+
+
+def _is_temporary(value):
+    sink = value.sink.staticValue() if isinstance(value, QgsProcessingOutputLayerDefinition) else value
+    return sink == QgsProcessing.TEMPORARY_OUTPUT
+
+
+def _placed(value, path):
+    """Return the value of an output that is to lie at `path`."""
+    if not isinstance(value, QgsProcessingOutputLayerDefinition):
+        return path
+    placed = QgsProcessingOutputLayerDefinition(value)
+    placed.sink = QgsProperty.fromValue(path)
+    return placed
+
+
+class Loaded(QgsProcessingLayerPostProcessorInterface):
+    """Gives a layer its style, and metadata that say how it came to be."""
+
+    def __init__(self, text, summary):
+        super().__init__()
+        self._text, self._summary = text, summary
+
+    def postProcessLayer(self, layer, context, feedback):
+        """Style a layer, once it is loaded."""
+        metadata = layer.metadata()
+        metadata.setAbstract(self._text)
+        metadata.setHistory([json.dumps(self._summary, ensure_ascii=False)])
+        layer.setMetadata(metadata)
+        if isinstance(layer, QgsVectorLayer):
+            _, styled = layer.loadDefaultStyle()
+            if not styled:
+                style(layer)
+        layer.triggerRepaint()
+
+
+def style(layer):
+    """Give a layer of polygons a colour for each class, or what became of it."""
+    field = next((one for one in ("class_name", "status") if layer.fields().indexOf(one) >= 0), None)
+    values = [] if field is None else sorted(layer.uniqueValues(layer.fields().indexOf(field)), key=str)
+    categories = [
+        QgsRendererCategory(one, _symbol(COLORS[number % len(COLORS)]), str(one))
+        for number, one in enumerate(values)
+    ]
+    if len(categories) > 1:
+        layer.setRenderer(QgsCategorizedSymbolRenderer(field, categories))
+    else:
+        layer.renderer().setSymbol(_symbol(COLORS[0]))
+
+
+def _symbol(color):
+    return QgsFillSymbol.createSimple(
+        {"color": f"{color},90", "outline_color": f"{color},255", "outline_width": "0.4"}
+    )
