@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidModel, OutOfDeviceMemory
-from geoseg.values import CERTAIN
+from geoseg.values import CERTAIN, Window
 
 Activation = Literal["sigmoid", "softmax", "probability"]
 
@@ -58,6 +58,49 @@ class Predictor(Protocol):
             If the batch does not fit on the device; a smaller one may.
         """
         ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Detection:
+    """An object that a model found in a tile.
+
+    Parameters
+    ----------
+    label : int
+        Class id.
+    score : float
+        0 … 1.
+    window : Window
+        Pixels of the tile around it.
+    values : ndarray of uint8, shape of the window
+        Probability that a pixel is part of it, 255 is certain.
+    """
+
+    label: int
+    score: float
+    window: Window
+    values: NDArray[np.uint8]
+
+
+class Detector(Protocol):
+    """Tiles in, objects out; see `Predictor` for what they share."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def device(self) -> str: ...  # noqa: D102
+
+    @property
+    def normalizes(self) -> bool: ...  # noqa: D102
+
+    def __call__(self, batch: NDArray[Any]) -> Sequence[Sequence[Detection]]:
+        """Map ``(n, bands, rows, cols)`` to what is found in each tile; see `Predictor`."""
+        ...
+
+
+Model = Predictor | Detector
+"""What a backend runs."""
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -149,14 +192,14 @@ class BatchSize:
             self.shrunk = True
 
 
-def predict_batches(predictor: Predictor, tiles: NDArray[Any], batch: BatchSize) -> NDArray[np.uint16]:
+def predict_batches(predictor: Model, tiles: NDArray[Any], batch: BatchSize) -> list[Any]:
     """Predict any number of tiles in batches that fit on the device.
 
     A batch that does not fit is halved, down to 1, and `batch` remembers the size for later calls.
 
     Parameters
     ----------
-    predictor : Predictor
+    predictor : Predictor or Detector
         Called once for each batch.
     tiles : ndarray, shape (n, bands, rows, cols)
         At least one tile, see `Predictor`.
@@ -165,19 +208,20 @@ def predict_batches(predictor: Predictor, tiles: NDArray[Any], batch: BatchSize)
 
     Returns
     -------
-    ndarray of uint16, shape (n, channels, rows, cols)
+    list
+        What it says of each tile.
 
     Raises
     ------
     OutOfDeviceMemory
         If not even a single tile fits.
     """
-    parts: list[NDArray[np.uint16]] = []
+    answers: list[Any] = []
     done = 0
     while done < len(tiles):
         part = tiles[done : done + batch.value]
         try:
-            parts.append(predictor(part))
+            answers.extend(predictor(part))
         except OutOfDeviceMemory as error:
             if len(part) == 1:
                 size = f"{tiles.shape[2]} × {tiles.shape[3]}"
@@ -189,7 +233,7 @@ def predict_batches(predictor: Predictor, tiles: NDArray[Any], batch: BatchSize)
             batch.shrink(len(part))
         else:
             done += len(part)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return answers
 
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))

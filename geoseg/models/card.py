@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from geoseg.models.document import Activation, CardDocument, Split, TrainingStatistics
+from geoseg.models.document import Activation, CardDocument, Instances, ModelTask, Split, TrainingStatistics
 from geoseg.models.inputs import InputSpec
 from geoseg.models.statistics import ValueStatistics
 from geoseg.values import ClassInfo, ClassRule
@@ -76,6 +76,10 @@ class ModelCard:
         Polygons of lower mean probability are no objects; None: not known.
     split : Split or None
         How objects that touch are told apart; None: they are not.
+    task : {"semantic", "instance"}
+        Whether it gives probabilities or objects.
+    instances : Instances or None
+        How objects are found; None: a semantic model.
     """
 
     name: str
@@ -98,6 +102,8 @@ class ModelCard:
     max_deviation_m: float | None = None
     min_confidence: float | None = None
     split: Split | None = None
+    task: ModelTask = "semantic"
+    instances: Instances | None = None
 
     @property
     def best_overlap(self) -> int:
@@ -147,6 +153,8 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         fields["min_confidence"] = properties.min_confidence
     if properties.split is not None:
         fields["split"] = properties.split.model_dump()
+    if properties.instances is not None:
+        fields["instances"] = properties.instances.model_dump()
     state = json.dumps([fields, sorted(checksums.items())], sort_keys=True)
     return ModelCard(
         name=properties.name,
@@ -169,6 +177,8 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         max_deviation_m=properties.max_deviation_m,
         min_confidence=properties.min_confidence,
         split=properties.split,
+        task="semantic" if properties.instances is None else "instance",
+        instances=properties.instances,
     )
 
 

@@ -28,6 +28,7 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Radius = Annotated[int, Field(ge=0)]
+ModelTask = Literal["semantic", "instance"]
 Activation = Literal["sigmoid", "softmax", "probability"]
 DataType = Literal["uint8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
 
@@ -222,6 +223,25 @@ class Split(_OwnPart):
     margin_m: Positive
 
 
+class Instances(_OwnPart):
+    """How a Mask R-CNN finds objects, see `geoseg.backends.regions`.
+
+    ``labels`` are the class ids of its channels after the background, ``anchors`` the sides in pixels of the
+    regions that it looks at on each level, ``ratios`` their heights to widths; ``largest_m`` is the size of
+    the largest object that it was trained on.
+    """
+
+    labels: Annotated[tuple[Annotated[int, Field(ge=1, le=255)], ...], Field(min_length=1)]
+    anchors: tuple[Positive, Positive, Positive, Positive, Positive]
+    ratios: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=9)] = (0.5, 1.0, 2.0)
+    proposals: Annotated[int, Field(ge=1, le=5000)] = 1000
+    proposal_iou: Annotated[float, Field(gt=0, le=1)] = 0.7
+    objects: Annotated[int, Field(ge=1, le=5000)] = 100
+    box_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
+    least_score: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    largest_m: Positive
+
+
 class CardProperties(_Part):
     """The properties of the STAC Item."""
 
@@ -249,6 +269,7 @@ class CardProperties(_Part):
     max_deviation_m: Annotated[Positive | None, Field(alias="geoseg:max_deviation_m")] = None
     min_confidence: Annotated[float | None, Field(alias="geoseg:min_confidence", ge=0, le=1)] = None
     split: Annotated[Split | None, Field(alias="geoseg:split")] = None
+    instances: Annotated[Instances | None, Field(alias="geoseg:instances")] = None
     training_data: Annotated[tuple[TrainingData, ...], Field(alias="geoseg:training_data")] = ()
     accuracy: Annotated[tuple[Accuracy, ...], Field(alias="geoseg:accuracy")] = ()
     int8_loss: Annotated[Int8Loss | None, Field(alias="geoseg:int8_loss_iou_points")] = None
@@ -259,8 +280,8 @@ class CardProperties(_Part):
     @field_validator("tasks")
     @classmethod
     def _segments(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not {"semantic-segmentation", "segmentation"} & set(value):
-            raise ValueError("has no semantic-segmentation, the only task that geoseg runs")
+        if not {"semantic-segmentation", "segmentation", "instance-segmentation"} & set(value):
+            raise ValueError("has no semantic-segmentation or instance-segmentation, all that geoseg runs")
         return value
 
     @field_validator("version")
@@ -301,6 +322,12 @@ class CardProperties(_Part):
         if value is not None and bands is not None and len(value.mean) != bands:
             raise ValueError(f"has {len(value.mean)} bands, the input has {bands}")
         return value
+
+    @model_validator(mode="after")
+    def _instances_are_described(self) -> Self:
+        if (self.instances is not None) != ("instance-segmentation" in self.tasks):
+            raise ValueError("geoseg:instances is for the task instance-segmentation, which needs it")
+        return self
 
     @model_validator(mode="after")
     def _no_unknown_field(self) -> Self:

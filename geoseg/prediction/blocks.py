@@ -1,8 +1,8 @@
-"""What happens to one block of tiles, in four steps: infer, share strips, blend, finish.
+"""What happens to one block of tiles of a model that gives probabilities: infer, share strips, blend, finish.
 
 The steps are the same functions in any scheduler (`geoseg.prediction.wiring`), and pure, so that a block
-can be done again after a worker died, with the same result. They are those of a model that gives
-probabilities; a model that gives something else, objects say, brings its own four.
+can be done again after a worker died, with the same result. A model that gives objects has steps of its
+own, see `geoseg.prediction.tasks`.
 
 On empty ground a step is left out: its result is then None, or a value whose arrays are one zero,
 broadcast.
@@ -10,18 +10,20 @@ broadcast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.backends.base import BatchSize, Predictor, predict_batches
-from geoseg.grid import BlockIndex, Share, Tile, accumulate, blend, split
+from geoseg.backends.base import BatchSize, Model, Predictor, predict_batches
+from geoseg.grid import BlockIndex, Share, Tile, TileGrid, accumulate, blend, split
 from geoseg.prediction.options import Limits
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels, Failure, assemble
 from geoseg.values import Patch, ProbabilityBlock, Window
+from geoseg.vector.objects import TileObjects
 from geoseg.vector.pieces import Pieces
 from geoseg.vector.split import find_cuts
 from geoseg.vector.trace import trace
@@ -70,6 +72,11 @@ class Inferred:
     shares: Mapping[BlockIndex, Share]
     tally: Tally
 
+    @property
+    def block(self) -> BlockIndex:
+        """The block whose tiles these are."""
+        return next(iter(self.shares.values())).giver
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BlockResult:
@@ -77,14 +84,14 @@ class BlockResult:
 
     Parameters
     ----------
-    pieces : Pieces
-        Traced polygons of the block's region.
+    pieces : Pieces, or tuple of TileObjects
+        Traced polygons of the block's region, or what its tiles see: what is merged.
     raster : ProbabilityBlock or None
         The block's core, where a raster is wanted.
     """
 
     block: BlockIndex
-    pieces: Pieces
+    pieces: Pieces | tuple[TileObjects, ...]
     raster: ProbabilityBlock | None
     tally: Tally
 
@@ -111,27 +118,45 @@ def infer_pixels(
     grid, patch, kept = plan.tiles, pixels.patch, pixels.kept
     extent = grid.extent(block)
     sums = np.zeros((len(plan.rule.channels), *extent.shape), np.uint32)
+    wanted, missing, skipped = sort_tiles(grid, block, pixels)
+    for tile, values in predicted(plan, extent, patch, wanted, (predict, batch, stopped)):
+        accumulate(sums, extent, grid, tile, values)
+    shrunk = batch.value if batch.shrunk else None
+    tally = Tally(len(wanted), skipped, failures=pixels.failures, shrunk_batch=shrunk)
+    return Inferred(split(sums, kept, grid, block, tuple(missing)), tally)
+
+
+def sort_tiles(grid: TileGrid, block: BlockIndex, pixels: BlockPixels) -> tuple[list[Tile], list[Tile], int]:
+    """Return the tiles that a model is to see, those that could not be read, and how many hold nothing."""
+    extent = grid.extent(block)
     broken = [failure.window for failure in pixels.failures]
     wanted, missing, skipped = [], [], 0
     for tile in grid.tiles(block):
         inside = tile.window.intersection(extent)
         if inside in broken:
             missing.append(tile)
-        elif kept[inside.within(extent)].any():
+        elif pixels.kept[inside.within(extent)].any():
             wanted.append(tile)
         else:
             skipped += 1
-    waiting = wanted
-    while waiting:
+    return wanted, missing, skipped
+
+
+def predicted(
+    plan: Plan,
+    extent: Window,
+    patch: Patch,
+    tiles: Sequence[Tile],
+    how: tuple[Model, BatchSize, Callable[[], bool] | None],
+) -> Iterator[tuple[Tile, Any]]:
+    """Yield each tile with what the model says of it, batch by batch."""
+    predict, batch, stopped = how
+    while tiles:
         if stopped is not None and stopped():
             raise Stopped
-        chosen, waiting = waiting[: batch.value], waiting[batch.value :]
+        chosen, tiles = tiles[: batch.value], tiles[batch.value :]
         inputs = np.stack([prepare(plan, cut(patch, extent, tile), predict.normalizes) for tile in chosen])
-        for tile, values in zip(chosen, predict_batches(predict, inputs, batch), strict=True):
-            accumulate(sums, extent, grid, tile, values)
-    shrunk = batch.value if batch.shrunk else None
-    tally = Tally(len(wanted), skipped, failures=pixels.failures, shrunk_batch=shrunk)
-    return Inferred(split(sums, kept, grid, block, tuple(missing)), tally)
+        yield from zip(chosen, predict_batches(predict, inputs, batch), strict=True)
 
 
 def cut(patch: Patch, extent: Window, tile: Tile) -> Patch:
@@ -226,17 +251,18 @@ def finish_block(
     cuts = None if plan.split is None else find_cuts(field, region, plan.tiles, plan.rule, plan.split)
     pieces = trace(field, region, plan.grid.shape, plan.rule, plan.outline, cuts)
     counted = Tally(valid_pixels=int(np.count_nonzero(blended.valid)))
-    tally = tally or _all_skipped(plan, block)
+    tally = tally or all_skipped(plan, block)
     return BlockResult(block, pieces, blended if plan.wants_raster else None, tally + counted)
 
 
 def empty_result(plan: Plan, block: BlockIndex, tally: Tally | None = None) -> BlockResult:
     """Return the result of a block where no pixel that tracing it looks at is valid."""
     raster = _empty_core(plan, block) if plan.wants_raster else None
-    return BlockResult(block, Pieces((), ()), raster, tally or _all_skipped(plan, block))
+    return BlockResult(block, Pieces((), ()), raster, tally or all_skipped(plan, block))
 
 
-def _all_skipped(plan: Plan, block: BlockIndex) -> Tally:
+def all_skipped(plan: Plan, block: BlockIndex) -> Tally:
+    """Return the tally of a block that holds nothing."""
     return Tally(skipped=len(plan.tiles.tiles(block)))
 
 

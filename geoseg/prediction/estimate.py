@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.backends.base import BatchSize, Predictor, predict_batches
+from geoseg.backends.base import BatchSize, Model, predict_batches
 from geoseg.grid import TileGrid
 from geoseg.prediction.blocks import prepare
 from geoseg.prediction.decide import decide
@@ -213,7 +213,7 @@ def estimate(
     )
 
 
-def measure_pace(predictor: Predictor, plan: Plan, batch: int, *, budget: float = BUDGET) -> Pace:
+def measure_pace(predictor: Model, plan: Plan, batch: int, *, budget: float = BUDGET) -> Pace:
     """Run the model on a few tiles of noise and return its pace.
 
     The first pass, which compiles the model, is timed on its own and counts as start.
@@ -251,7 +251,7 @@ def _noise(plan: Plan) -> Patch:
     return Patch(noise.astype(np.result_type(*chosen)), np.ones((size, size), bool))
 
 
-def _timed(predictor: Predictor, tiles: NDArray[Any], size: BatchSize) -> float:
+def _timed(predictor: Model, tiles: NDArray[Any], size: BatchSize) -> float:
     began = time.perf_counter()
     predict_batches(predictor, tiles, size)
     return time.perf_counter() - began

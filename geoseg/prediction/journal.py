@@ -15,9 +15,10 @@ import json
 import math
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,16 @@ LONGEST_NAME = 200
 
 _REGULAR, _NOISE = [0, 1, 3], 2
 """Bytes of a sum that compress, and the one that does not."""
+
+
+class Answers(Protocol):
+    """What was inferred of a block."""
+
+    @property
+    def block(self) -> BlockIndex: ...  # noqa: D102
+
+    @property
+    def tally(self) -> Tally: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,39 +128,31 @@ class Journal:
                 else f"{error}; no inferred block could be kept"
             ) from error
 
-    def store(self, inferred: Inferred) -> None:
-        """Keep a block.
+    def store(
+        self, answers: Answers, pack: Callable[[Any], Mapping[str, NDArray[Any]]] | None = None
+    ) -> None:
+        """Keep a block, as the record that `pack` makes of it (default: `pack_sums`).
 
         Not one that cost nothing, nor one with tiles that could not be read: they may be readable
         next time. Nor where the folder cannot be reached (a worker elsewhere) or written (a full
         disk): the run can do without.
         """
-        if inferred.tally.failures or not inferred.tally.inferred or not self.folder.is_dir():
+        if answers.tally.failures or not answers.tally.inferred or not self.folder.is_dir():
             return
-        shares = inferred.shares
-        block = next(iter(shares.values())).giver
-        facts = {
-            "inferred": inferred.tally.inferred,
-            "skipped": inferred.tally.skipped,
-            "takers": list(shares),
-            "channels": len(shares[block].sums),
-        }
-        arrays = {"facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)}
-        for number, share in enumerate(shares.values()):
-            arrays[f"sums{number}"] = _pack(share.sums)
-            arrays[f"valid{number}"] = np.packbits(share.valid)
+        make: Callable[[Any], Mapping[str, NDArray[Any]]] = pack or pack_sums
+        arrays: dict[str, Any] = dict(make(answers))
         with (
             contextlib.suppress(OSError, UnwritableOutput),
-            replacing(self._path(block)) as path,
+            replacing(self._path(answers.block)) as path,
             path.open("wb") as file,
         ):
             np.savez(file, allow_pickle=False, **arrays)
 
-    def load(self, grid: TileGrid, block: BlockIndex) -> Inferred | None:
-        """Return a block's record; None where there is none or its checksums fail."""
+    def load(self, grid: TileGrid, block: BlockIndex, unpack: Callable[..., Any] | None = None) -> Any:
+        """Return what `unpack` makes of a block's record; None where there is none or its checksums fail."""
         try:
             with self._path(block).open("rb") as file, np.load(file, allow_pickle=False) as record:
-                return _unpack_record(record, grid, block)
+                return (unpack or unpack_sums)(record, grid, block)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
@@ -184,7 +187,30 @@ def kept_sides(records: Mapping[str, int], plan: Plan) -> tuple[int, ...]:
     return tuple(digests[digest] for digest in most_first if digest in digests)
 
 
-def _unpack_record(record: np.lib.npyio.NpzFile, grid: TileGrid, block: BlockIndex) -> Inferred:
+def pack_sums(inferred: Inferred) -> dict[str, NDArray[Any]]:
+    """Return a record of what the tiles of a block sum up to."""
+    shares = inferred.shares
+    facts = {
+        "inferred": inferred.tally.inferred,
+        "skipped": inferred.tally.skipped,
+        "takers": list(shares),
+        "channels": len(shares[inferred.block].sums),
+    }
+    arrays: dict[str, NDArray[Any]] = {"facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)}
+    for number, share in enumerate(shares.values()):
+        arrays[f"sums{number}"] = _pack(share.sums)
+        arrays[f"valid{number}"] = np.packbits(share.valid)
+    return arrays
+
+
+def unpack_sums(record: Mapping[str, NDArray[Any]], grid: TileGrid, block: BlockIndex) -> Inferred:
+    """Return what a record says of a block; the inverse of `pack_sums`.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If it is none.
+    """
     facts = json.loads(record["facts"].tobytes())
     shares = {}
     for i, (row, col) in enumerate(facts["takers"]):

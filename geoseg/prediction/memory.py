@@ -50,6 +50,9 @@ PART = 360
 """Bytes of polygons that wait at the lower seam for what they are part of or near to, for each column of the
 grid: in a dense town a feature of 5 kB every 20 columns."""
 
+VIEWS = 4
+"""Bytes of what tiles see of objects, for each pixel of a tile: a mask and its validity, everywhere twice."""
+
 ADDRESSES = 15 * 10**8
 """Address space that libraries and stacks of threads reserve and never use, measured (up to 1.25 GB) and
 rounded up."""
@@ -136,6 +139,9 @@ def _at_work(plan: Plan, extent: int, resources: Resources) -> int:
 def _waiting(plan: Plan, extent: int, *, read: bool) -> int:
     """Return the bytes of a block that has been inferred, and of its result; or has been read ahead."""
     channels = len(plan.rule.channels)
+    if plan.task == "instance":
+        tiles, largest = plan.tiles, (plan.tiles.block + 1) ** 2
+        return VIEWS * tiles.rows.size * tiles.cols.size * largest
     inferred = 4 * channels + 1 + plan.wants_raster * (2 * channels + 1)
     return extent * max(inferred, read * (_read_size(plan) + 2))
 
@@ -143,6 +149,9 @@ def _waiting(plan: Plan, extent: int, *, read: bool) -> int:
 def _between_rows(plan: Plan) -> int:
     """Return the bytes of strips and margins that wait for the next row of blocks, and of weights."""
     channels, tiles = len(plan.rule.channels), plan.tiles
+    if plan.task == "instance":  # two rows of tiles are compared
+        across = len(tiles.cols) * tiles.cols.size
+        return VIEWS * across * tiles.rows.size * 2
     a_column = tiles.rows.overlap * (4 * channels + 1) + tiles.halo * (2 * channels + 1)
     weights = sum([2 * len(axis) * axis.size + 32 * axis.n for axis in {tiles.rows, tiles.cols}])
     return plan.grid.width * a_column + weights

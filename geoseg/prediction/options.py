@@ -166,6 +166,10 @@ class PredictOptions(Options):
     """Pixels that neighbouring tiles share, at most half a tile; auto: what was measured, else what the
     model's card suggests."""
 
+    max_object: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Metavar("M")] = None
+    """Size in metres up to which objects are seen whole, by tiles that overlap so far; for models that find
+    objects, else what their card says."""
+
     batch: Annotated[Count | Auto, Metavar("N")] = AUTO
     """Tiles in one forward pass, at most."""
 

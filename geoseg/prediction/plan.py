@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from geoseg.errors import InvalidOption
 from geoseg.grid import TILE_MULTIPLE, Axis, TileGrid, choose_tile, largest_margin
 from geoseg.models.card import ModelCard
-from geoseg.models.document import Split
+from geoseg.models.document import ModelTask, Split
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.options import AUTO, Limits, PredictOptions
 from geoseg.prediction.view import View, grid_resolution
 from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.split import SplitRule
+from geoseg.vector.unite import EDGE
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -32,6 +33,9 @@ BLOCK_PIXELS = 2048
 
 NOISE_PIXELS = 25
 """The default of --min-area, in pixels of the working grid."""
+
+LEAST_OVERLAP = 16
+"""Pixels that tiles share at least where objects are found."""
 
 SMALLEST_PART, PART_MARGIN = 3, 32
 """Where no model's card says it: the smallest part that --split makes, in smallest objects, and pixels round
@@ -70,6 +74,8 @@ class Plan:
         Backend and precision, which fix the last bits of a probability.
     wants_raster : bool
         Whether blended blocks are handed out.
+    task : {"semantic", "instance"}
+        What the model gives, see `geoseg.prediction.tasks`.
     """
 
     scene: SceneInfo
@@ -89,6 +95,7 @@ class Plan:
     crs: str | None
     precision: str
     wants_raster: bool
+    task: ModelTask = "semantic"
 
     @property
     def digest(self) -> str:
@@ -170,6 +177,7 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
     pixel_m = math.sqrt(math.prod(grid_resolution(scene, view.grid) or (1.0, 1.0)))
     least = smallest_object_m2(card.min_area_m2, pixel_m)
     threshold = card.threshold if options.threshold == AUTO else options.threshold
+    _check_task(options, card)
     split, margin_m = _split_rule(options, card, pixel_m)
     usual = card.min_confidence or 0.0
     confidence = usual if options.min_confidence == AUTO else options.min_confidence
@@ -186,7 +194,7 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         bands=view.bands,
         stretch=view.stretch,
         grid=view.grid,
-        tiles=_tile_grid(view.grid, card, options, margin_m / pixel_m),
+        tiles=_tile_grid(view.grid, card, options, pixel_m, margin_m / pixel_m),
         aoi=view.aoi,
         model_name=card.name,
         model_digest=card.digest,
@@ -199,12 +207,17 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         crs=view.crs,
         precision=precision,
         wants_raster=options.raster is not None,
+        task=card.task,
     )
 
 
 def _split_rule(options: PredictOptions, card: ModelCard, pixel_m: float) -> tuple[SplitRule | None, float]:
     """Return when parts are objects, in pixels, and the metres round a part that are looked at."""
-    if options.split == "none" or (options.split == AUTO and card.split is None):
+    if (
+        card.instances is not None
+        or options.split == "none"
+        or (options.split == AUTO and card.split is None)
+    ):
         return None, 0.0
     smallest = SMALLEST_PART * smallest_object_m2(card.min_area_m2, pixel_m)
     known = card.split or Split(smallest_m2=smallest, margin_m=PART_MARGIN * pixel_m)
@@ -300,9 +313,38 @@ def smallest_object_m2(known: float | None, pixel_m: float) -> float:
     return NOISE_PIXELS * pixel_m**2 if known is None else known
 
 
-def _tile_grid(grid: GeoBox, card: ModelCard, options: PredictOptions, margin: float) -> TileGrid:
+def _check_task(options: PredictOptions, card: ModelCard) -> None:
+    """Refuse options that the model's task has no use for."""
+    if card.instances is None:
+        if options.max_object is not None:
+            raise InvalidOption(f"--max-object: model {card.name} finds no objects; leave it out")
+        return
+    if options.split == "touching":
+        raise InvalidOption(f"--split touching: model {card.name} tells objects apart itself; leave it out")
+    if options.tta:
+        raise InvalidOption(f"--tta: model {card.name} finds objects, which have no mean; leave it out")
+
+
+def _overlap(card: ModelCard, options: PredictOptions, tile: int, pixel_m: float) -> int:
+    """Return the pixels that tiles share: of objects, as many as the largest measures."""
+    if options.overlap != AUTO:
+        if card.instances is not None and options.overlap < LEAST_OVERLAP:
+            raise InvalidOption(
+                f"--overlap {options.overlap}: objects are told apart by what tiles share; "
+                f"give {LEAST_OVERLAP} or more"
+            )
+        return options.overlap
+    if card.instances is None:
+        return min(card.best_overlap, tile // 2)
+    largest = math.ceil((options.max_object or card.instances.largest_m) / pixel_m) + 2 * EDGE
+    return min(max(largest, LEAST_OVERLAP), tile // 2)
+
+
+def _tile_grid(
+    grid: GeoBox, card: ModelCard, options: PredictOptions, pixel_m: float, margin: float
+) -> TileGrid:
     tile = card.tile if options.tile == AUTO else options.tile
-    overlap = min(card.best_overlap, tile // 2) if options.overlap == AUTO else options.overlap
+    overlap = _overlap(card, options, tile, pixel_m)
     if options.tile == AUTO and card.any_tile:
         tile = choose_tile(grid.shape, tile, overlap)
     if card.fixed_tile and tile != card.tile:

@@ -24,6 +24,7 @@ from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
 from geoseg.prediction.schedulers import Scheduler
+from geoseg.prediction.tasks import task_of
 from geoseg.values import ProbabilityBlock
 
 if TYPE_CHECKING:
@@ -240,16 +241,15 @@ def feed_sinks(
     tally : Tally
     """
     from geoseg.vector.frontier import Frontier
-    from geoseg.vector.join import Joiner
     from geoseg.vector.shaper import Shaper
 
     started = time.monotonic()
-    joiner, tally, pixels = Joiner(plan.grid.shape), Tally(), 0
-    frontier = Frontier(plan.tiles, joiner)
+    merger, tally, pixels = task_of(plan).merger(plan), Tally(), 0
+    frontier = Frontier(plan.tiles, merger.open_boxes)
     shaper = Shaper(plan.grid, plan.shape_rules, plan.schema, vector, frontier)
     blocks_total, pixels_total = math.prod(plan.tiles.block_shape), math.prod(plan.grid.shape)
     for number, result in enumerate(stream, 1):
-        pieces = joiner.add(result.pieces)
+        pieces = merger.add(result.pieces)
         frontier.pass_region(result.block)
         shaper.add(pieces)
         if raster is not None and result.raster is not None:
@@ -257,7 +257,7 @@ def feed_sinks(
         tally += result.tally
         pixels += math.prod(plan.tiles.core(result.block).shape)
         on_event(Progress(number, blocks_total, pixels, pixels_total, time.monotonic() - started))
-    joiner.finish()
+    merger.finish()
     shaper.flush()
     return shaper, tally
 

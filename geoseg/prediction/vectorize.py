@@ -100,7 +100,7 @@ def vectorize(
         facts = {"geoseg_raster": scene.uri, "geoseg_options": json.dumps(options.model_dump(mode="json"))}
         schema = LayerSchema(out.stem, crs, source.classes, facts, rules.metres_per_pixel)
         joiner = Joiner(grid.shape)
-        frontier = Frontier(tiles, joiner)
+        frontier = Frontier(tiles, joiner.open_boxes)
         with (
             VectorSink(out, schema, overwrite=options.overwrite) as sink,
             SortedSink(sink, schema, out.absolute().parent) as ordered,

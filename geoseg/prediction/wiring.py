@@ -13,21 +13,20 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from geoseg.backends.base import BatchSize, Predictor
+from geoseg.backends.base import BatchSize, Model
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import (
-    Inferred,
+    BlockResult,
     Stopped,
     blend_block,
-    empty_result,
     finish_block,
-    infer_pixels,
     share_margin,
     share_strip,
 )
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels, EmptyGround, Reader, read_block
+from geoseg.prediction.tasks import Answers, task_of
 from geoseg.values import Window
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Work:
 
     plan: Plan
     read: Reader
-    load: Callable[[], Predictor]
+    load: Callable[[], Model]
     batch: int
     journal: Journal | None = None
     coverage: Coverage | None = None
@@ -92,6 +91,7 @@ class Wiring:
     ) -> None:
         self._plan = work.plan
         self._tiles = work.plan.tiles
+        self._task = task_of(work.plan)
         self._empty = EmptyGround(work.plan, work.coverage)
         self._run = work.run[:16]
         self._nodes = shared or (work, work.plan)
@@ -112,18 +112,22 @@ class Wiring:
         """
         submit, (work, plan), tiles = self._submit, self._nodes, self._tiles
         if self._empty(Window.around(tiles.field(block), tiles.extent(block))):  # all that it looks at
-            return empty_result(self._plan, block)
+            return self._task.finish(self._plan, block, None)
         followers = [taker for taker in tiles.followers(block) if taker != block]
         leaders = [giver for giver in tiles.leaders(block) if giver != block]
         inferred = tally = blended = None
         if not self._empty(tiles.extent(block)):
             pixels = submit(read, work, block, key=self._key("read", block)) if self._apart else None
             inferred = submit(infer, work, block, self._stopped, after, pixels, key=self._key("infer", block))
+            if not self._task.blends:
+                return submit(finish, plan, block, inferred, key=self._key("result", block))
             tally = submit(attrgetter("tally"), inferred, key=self._key("tally", block))
             for taker in followers:
                 if not self._empty(tiles.core(taker)):
                     key = self._key("strip", block, taker)
                     self.waiting[key] = submit(share_strip, inferred, taker, key=key)
+        elif not self._task.blends:
+            return self._task.finish(self._plan, block, None)
         strips = self._take("strip", leaders, block)
         if not self._empty(tiles.core(block)):
             blended = submit(blend_block, plan, block, inferred, strips, key=self._key("blend", block))
@@ -139,9 +143,11 @@ class Wiring:
         return [self.waiting.pop(key) for key in keys if key in self.waiting]
 
 
-def read(work: Work, block: BlockIndex) -> BlockPixels | Inferred:
+def read(work: Work, block: BlockIndex) -> BlockPixels | Answers:
     """Read a block, or take what was inferred of it from the journal."""
-    known = None if work.journal is None else work.journal.load(work.plan.tiles, block)
+    known = (
+        None if work.journal is None else work.journal.load(work.plan.tiles, block, task_of(work.plan).unpack)
+    )
     return known or read_block(work.plan, block, work.read)
 
 
@@ -150,25 +156,31 @@ def infer(
     block: BlockIndex,
     stopped: Callable[[], bool] | None,
     _after: None,
-    given: BlockPixels | Inferred | None = None,
-) -> Inferred:
+    given: BlockPixels | Answers | None = None,
+) -> Answers:
     """Infer a block, or take it from the journal: the task that takes the device.
 
     Parameters
     ----------
-    given : BlockPixels or Inferred, optional
+    given : BlockPixels or answers, optional
         From `read`; None: it is done here.
     """
     if stopped is not None and stopped():
         raise Stopped
     pixels = read(work, block) if given is None else given
-    if isinstance(pixels, Inferred):
+    if not isinstance(pixels, BlockPixels):
         return pixels
+    task = task_of(work.plan)
     batch = _batch_size(work.run, work.batch)
-    inferred = infer_pixels(work.plan, block, pixels, work.load(), batch, stopped)
+    answers: Answers = task.infer(work.plan, block, pixels, work.load(), batch, stopped)
     if work.journal is not None:
-        work.journal.store(inferred)
-    return inferred
+        work.journal.store(answers, task.pack)
+    return answers
+
+
+def finish(plan: Plan, block: BlockIndex, answers: Answers) -> BlockResult:
+    """Return the result of a block that shares nothing with its neighbours."""
+    return task_of(plan).finish(plan, block, answers)
 
 
 @lru_cache(maxsize=8)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.runs import bright_model, heed_interrupts
 
 COUNTING = """
-from geoseg.prediction import wiring
+from geoseg.prediction import tasks
 
 def count(plain):
     def counted(plan, block, *rest):
@@ -27,8 +27,8 @@ def count(plain):
 
     return counted
 
-if wiring.infer_pixels.__name__ != "counted":  # it is loaded more than once
-    wiring.infer_pixels = count(wiring.infer_pixels)
+if tasks.infer_pixels.__name__ != "counted":  # it is loaded more than once
+    tasks.infer_pixels = count(tasks.infer_pixels)
 """
 """What a worker loads before anything else, to note each block that it infers."""
 

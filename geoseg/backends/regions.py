@@ -1,0 +1,194 @@
+"""From the answers of the three networks of a Mask R-CNN to objects: numpy, the same on every backend.
+
+Ren, He et al.: Faster R-CNN (2015), https://arxiv.org/abs/1506.01497; He et al.: Mask R-CNN (2017),
+https://arxiv.org/abs/1703.06870; in the order, and with the constants, of torchvision.models.detection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.backends.base import NOT_A_NUMBER, Detection, sigmoid, softmax
+from geoseg.errors import InvalidModel
+from geoseg.models.document import Instances
+from geoseg.values import Window
+
+Floats = NDArray[np.float32]
+
+STRIDES = (4, 8, 16, 32, 64)
+"""Pixels of a tile for each pixel of a level of features; regions are cut out of the first four."""
+
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+_LARGEST_STEP = math.log(1000.0 / 16)
+_CANONICAL = 224.0
+"""Side of a region that is cut out of the third level."""
+
+Body = Callable[[NDArray[Any]], Sequence[Floats]]
+"""A tile (1, bands, rows, cols) to features of four levels (1, channels, rows, cols), then scores
+(1, anchors, rows, cols) of five, then steps (1, 4 · anchors, rows, cols) of five."""
+
+Head = Callable[[int, Floats, Floats], Sequence[Floats]]
+"""(level, its features, regions in their pixels (n, 4)) to answers of n rows."""
+
+
+def detect(tile: NDArray[Any], body: Body, boxes: Head, masks: Head, how: Instances) -> list[Detection]:
+    """Find the objects of a tile, shape (1, bands, rows, cols), the likeliest first.
+
+    Raises
+    ------
+    InvalidModel
+        If an answer is no number.
+    """
+    answers = body(tile)
+    levels = len(STRIDES)
+    features, scores, steps = answers[: -2 * levels], answers[-2 * levels : -levels], answers[-levels:]
+    size = (tile.shape[2], tile.shape[3])
+    if not all(np.isfinite(part.sum()) for part in scores):
+        raise InvalidModel(NOT_A_NUMBER)
+    regions = propose(scores, steps, size, how)
+    logits, moves = _by_level(boxes, features, regions)
+    found, score, label = choose(regions, logits, moves, size, how)
+    if not len(found):
+        return []
+    (shapes,) = _by_level(masks, features, found)
+    values = sigmoid(shapes[np.arange(len(found)), label])
+    return [
+        Detection(how.labels[number], float(certain), *paste(shape, box, size))
+        for shape, box, certain, number in zip(values, found, score, (label - 1).tolist(), strict=True)
+    ]
+
+
+def propose(
+    scores: Sequence[Floats], steps: Sequence[Floats], size: tuple[int, int], how: Instances
+) -> Floats:
+    """Return the regions that may hold an object, shape (n, 4) as (x1, y1, x2, y2), the likeliest first."""
+    kept = []
+    for depth, (score, step) in enumerate(zip(scores, steps, strict=True)):
+        count = score.shape[1]
+        flat = np.moveaxis(score[0], 0, -1).ravel()
+        moves = step[0].reshape(count, 4, *score.shape[2:]).transpose(2, 3, 0, 1).reshape(-1, 4)
+        best = np.argsort(-flat, kind="stable")[: how.proposals]
+        anchors = anchors_at(best, depth, score.shape[3], how)
+        box = clip(move(anchors, moves[best], PROPOSAL_WEIGHTS), size)
+        large = ((box[:, 2:] - box[:, :2]) >= 1e-3).all(axis=1)
+        box, flat = box[large], flat[best][large]
+        chosen = suppress(box, flat, how.proposal_iou)
+        kept.append((sigmoid(flat[chosen]), box[chosen]))
+    score, box = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    return np.asarray(box[np.argsort(-score, kind="stable")[: how.proposals]], np.float32)
+
+
+def anchors_at(numbers: NDArray[np.int64], level: int, cols: int, how: Instances) -> Floats:
+    """Return anchors by their numbers, row by row, all of a place together."""
+    ratios = np.sqrt(np.array(how.ratios, np.float32))
+    height, width = (ratios * how.anchors[level]).ravel(), (how.anchors[level] / ratios).ravel()
+    base = np.round(np.stack([-width, -height, width, height], axis=1) / 2)
+    place, kind = np.divmod(numbers, len(base))
+    row, col = np.divmod(place, cols)
+    shift = np.stack([col, row, col, row], axis=1) * STRIDES[level]
+    return np.asarray(shift + base[kind], np.float32)
+
+
+def move(boxes: Floats, steps: Floats, weights: tuple[float, ...]) -> Floats:
+    """Move and scale boxes (n, 4) by what a network says of each."""
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    centres = boxes[:, :2] + 0.5 * sizes
+    scaled = steps / np.array(weights, np.float32)
+    centres = scaled[:, :2] * sizes + centres
+    half = 0.5 * np.exp(np.minimum(scaled[:, 2:], _LARGEST_STEP)) * sizes
+    return np.concatenate([centres - half, centres + half], axis=1)
+
+
+def clip(boxes: Floats, size: tuple[int, int]) -> Floats:
+    """Keep boxes within a tile of (rows, cols)."""
+    rows, cols = size
+    return np.clip(boxes, 0, np.array([cols, rows, cols, rows], np.float32))
+
+
+def suppress(boxes: Floats, scores: Floats, iou: float) -> NDArray[np.int64]:
+    """Return the boxes that overlap none of a higher score by more than `iou`, the likeliest first.
+
+    >>> some = np.array([[0, 0, 9, 9], [20, 0, 29, 9], [1, 0, 10, 9]], np.float32)
+    >>> suppress(some, np.array([0.5, 0.7, 0.9], np.float32), 0.5).tolist()
+    [2, 1]
+    """
+    order = np.argsort(-scores, kind="stable")
+    boxes = boxes[order]
+    x1, y1, x2, y2 = boxes.T
+    areas = (x2 - x1) * (y2 - y1)
+    alive, kept = np.ones(len(boxes), bool), []
+    for number in range(len(boxes)):
+        if not alive[number]:
+            continue
+        kept.append(number)
+        rest = slice(number + 1, None)
+        across = np.minimum(x2[number], x2[rest]) - np.maximum(x1[number], x1[rest])
+        down = np.minimum(y2[number], y2[rest]) - np.maximum(y1[number], y1[rest])
+        common = np.maximum(across, 0) * np.maximum(down, 0)
+        alive[rest] &= common <= iou * (areas[number] + areas[rest] - common)
+    return order[np.array(kept, np.int64)]
+
+
+def choose(
+    regions: Floats, logits: Floats, moves: Floats, size: tuple[int, int], how: Instances
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Return the boxes of objects, their scores, and the channels of their classes, the likeliest first."""
+    chances = softmax(logits)
+    kept = []
+    for number in range(1, chances.shape[1]):
+        score = chances[:, number]
+        box = clip(move(regions, moves[:, 4 * number : 4 * number + 4], BOX_WEIGHTS), size)
+        good = (score > how.least_score) & ((box[:, 2:] - box[:, :2]) >= 1e-2).all(axis=1)
+        chosen = np.flatnonzero(good)[suppress(box[good], score[good], how.box_iou)]
+        kept.append((box[chosen], score[chosen], np.full(len(chosen), number)))
+    box, score, channel = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    best = np.argsort(-score, kind="stable")[: how.objects]
+    return box[best], score[best], channel[best]
+
+
+def _by_level(head: Head, features: Sequence[Floats], regions: Floats) -> list[Floats]:
+    """Ask a head about regions, each at the level of features that suits its size."""
+    sides = np.sqrt(np.prod(regions[:, 2:] - regions[:, :2], axis=1))
+    depth = np.floor(2 + np.log2(np.maximum(sides, 1e-6) / _CANONICAL) + 1e-6)
+    level = np.clip(depth, 0, len(features) - 1).astype(np.int64)
+    order, parts = [], []
+    for number in np.unique(level).tolist():
+        which = np.flatnonzero(level == number)
+        order.append(which)
+        parts.append(head(number, features[number], regions[which] / np.float32(STRIDES[number])))
+    back = np.argsort(np.concatenate(order), kind="stable")
+    return [np.concatenate(answer)[back] for answer in zip(*parts, strict=True)]
+
+
+def paste(shape: Floats, box: Floats, size: tuple[int, int]) -> tuple[Window, NDArray[np.uint8]]:
+    """Return the pixels of a tile that a mask covers, and its values there, interpolated at their centres.
+
+    Parameters
+    ----------
+    shape : ndarray of float32, shape (k, k)
+        Probabilities over the box.
+    box : ndarray of float32, shape (4,)
+        In pixels of the tile: (x1, y1, x2, y2).
+    size : (rows, cols)
+        Of the tile.
+    """
+    x1, y1, x2, y2 = (float(edge) for edge in box)
+    spans, shares = [], []
+    for start, stop, limit, count in ((y1, y2, size[0], shape.shape[0]), (x1, x2, size[1], shape.shape[1])):
+        first, last = max(0, math.floor(start - 0.5)), min(limit, math.ceil(stop + 0.5))
+        first = min(first, limit - 1)
+        places = (np.arange(first, max(last, first + 1)) + 0.5 - start) / max(
+            stop - start, 1e-3
+        ) * count - 0.5
+        spans.append((first, len(places)))
+        # Linear between the centres of the mask's cells, 0 beyond them.
+        shares.append(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(count))).astype(np.float32))
+    values = shares[0] @ shape @ shares[1].T
+    window = Window(spans[0][0], spans[1][0], spans[0][1], spans[1][1])
+    return window, np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)

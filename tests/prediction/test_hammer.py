@@ -1,0 +1,193 @@
+"""Objects of a perfect detector: each comes out once and whole, however the scene is tiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import rasterio.features
+import shapely.geometry
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from geoseg.backends.base import BatchSize, Detection
+from geoseg.grid import BlockIndex
+from geoseg.prediction.objects import infer_objects, pack_objects, unpack_objects
+from geoseg.prediction.plan import Plan
+from geoseg.prediction.reading import read_block
+from geoseg.prediction.resources import Resources
+from geoseg.prediction.schedulers import Scheduler
+from geoseg.prediction.tasks import task_of
+from geoseg.prediction.wiring import Work
+from geoseg.raster.coverage import Coverage
+from geoseg.values import Window
+from geoseg.vector.pieces import Piece
+from tests.plans import ArrayReader, Load, make_test_plan
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Seer:
+    """Finds every object perfectly: bit i of a pixel says that it is part of object i."""
+
+    name: str = "seer"
+    device: str = "cpu"
+    normalizes: bool = False
+
+    def __call__(self, batch: NDArray[np.float32]) -> list[list[Detection]]:
+        return [self._tile(tile[0].astype(np.int64)) for tile in batch]
+
+    def _tile(self, bits: NDArray[np.int64]) -> list[Detection]:
+        whole = Window(0, 0, *bits.shape)
+        masks = [(number, bits >> number & 1) for number in range(20)]
+        return [
+            Detection(1, 0.6 + number / 100, whole, np.uint8(255) * mask.astype(np.uint8))
+            for number, mask in masks
+            if mask.any()
+        ]
+
+
+def rectangle(draw: st.DrawFn, shape: tuple[int, int], largest: int) -> tuple[slice, slice]:
+    spans = []
+    for side in shape:
+        start = draw(st.integers(0, side - 1))
+        spans.append(slice(start, draw(st.integers(start + 1, min(side, start + largest)))))
+    return spans[0], spans[1]
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> tuple[list[Mask], Mask]:
+    """Objects that touch, lie in holes of or within others, and ground without data beside them."""
+    shape = draw(st.integers(20, 90)), draw(st.integers(20, 90))
+    free, masks = np.ones(shape, bool), []
+    for _ in range(draw(st.integers(1, 9))):
+        rows, cols = rectangle(draw, shape, draw(st.sampled_from([6, 12, 40, 90])))
+        mask = np.zeros(shape, bool)
+        mask[rows, cols] = True
+        hole = draw(st.integers(0, 3))
+        mask[rows.start + hole : rows.stop - hole, cols.start + hole : cols.stop - hole] &= not hole
+        mask &= free
+        if not mask.any() or ndimage.label(mask)[1] != 1:
+            continue
+        free &= ~mask
+        masks.append(mask)
+        inner = ndimage.binary_erosion(mask, iterations=2)
+        if draw(st.booleans()) and ndimage.label(inner)[1] == ndimage.label(mask & ~inner)[1] == 1:
+            masks.append(inner)
+    valid = np.ones(shape, bool)
+    for _ in range(draw(st.integers(0, 2))):
+        valid[rectangle(draw, shape, 40)] = False
+    return masks, valid | ~free
+
+
+@st.composite
+def tilings(draw: st.DrawFn, shape: tuple[int, int]) -> Plan:
+    tile = draw(st.sampled_from([16, 24, 32]))
+    overlap = draw(st.integers(3, tile // 2))
+    return object_plan(shape, tile=tile, overlap=overlap, block=draw(st.integers(1, 3)))
+
+
+def object_plan(shape: tuple[int, int], *, tile: int, overlap: int, block: int) -> Plan:
+    plan = make_test_plan(shape, tile=tile, overlap=overlap, block=block, outline="pixel")
+    return replace(plan, task="instance", wants_raster=False)
+
+
+def run(
+    plan: Plan,
+    masks: list[Mask],
+    valid: Mask,
+    *,
+    batch: int = 3,
+    threads: int = 2,
+    coverage: Coverage | None = None,
+) -> list[Piece]:
+    bits = sum(
+        (mask.astype(np.float32) * 2**i for i, mask in enumerate(masks)), np.zeros(valid.shape, np.float32)
+    )
+    work = Work(plan, ArrayReader(bits[None], valid), Load(Seer()), batch, coverage=coverage)  # type: ignore[arg-type]
+    merger, pieces = task_of(plan).merger(plan), []
+    with Scheduler() as scheduler, scheduler.results(work, Resources(threads, threads + 1, batch)) as stream:
+        for result in stream:
+            pieces += merger.add(result.pieces)
+    merger.finish()
+    return sorted(pieces, key=lambda piece: piece.evidence.first_pixel)
+
+
+def outlines(masks: list[Mask]) -> list[shapely.Polygon]:
+    """Return what is to come out, by an independent tracer; what lies within another cuts a hole into it."""
+    result = []
+    for mask in masks:
+        left = mask.copy()
+        for other in masks:
+            if (other & mask).sum() == other.sum() < mask.sum():
+                left &= ~other
+        (shape,) = (
+            s for s, value in rasterio.features.shapes(left.astype(np.uint8), connectivity=4) if value
+        )
+        result.append(shapely.geometry.shape(shape))
+    return result
+
+
+@settings(max_examples=20000, deadline=None)
+@given(st.data())
+def test_every_object_comes_out_once_and_whole_for_any_tiling(data: st.DataObject) -> None:
+    masks, valid = data.draw(scenes())
+    plan = data.draw(tilings(valid.shape))
+    pieces = run(plan, masks, valid)
+    expected = outlines(masks)
+    assert len(pieces) == len(expected)
+    left = list(expected)
+    for piece in pieces:
+        (same,) = (one for one in left if one.equals(piece.polygon))
+        left.remove(same)
+        number = expected.index(same)
+        assert piece.evidence.pixels == same.area
+        assert piece.evidence.confidence == pytest.approx(0.6 + number / 100, abs=1e-4)
+        bounds = np.array(same.bounds)
+        height, width = valid.shape
+        assert piece.evidence.touches_edge == bool((bounds == [0, 0, width, height]).any())
+        around = ndimage.binary_dilation(
+            rasterio.features.rasterize([same], valid.shape, dtype=np.uint8), np.ones((3, 3))
+        )
+        assert piece.evidence.touches_nodata == bool((around & ~valid).any())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.integers(1, 3), st.integers(1, 5), st.integers(1, 3))
+def test_blocks_batches_and_threads_change_nothing(
+    data: st.DataObject, block: int, batch: int, threads: int
+) -> None:
+    masks, valid = data.draw(scenes())
+    plan = data.draw(tilings(valid.shape))
+    first = run(plan, masks, valid)
+    second = run(plan.with_blocks(block), masks, valid, batch=batch, threads=threads)
+    assert [(p.label, p.evidence, p.polygon.wkb) for p in first] == [
+        (p.label, p.evidence, p.polygon.wkb) for p in second
+    ]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.data())
+def test_the_journal_gives_back_what_was_found(data: st.DataObject) -> None:
+    masks, valid = data.draw(scenes())
+    plan = data.draw(tilings(valid.shape))
+    bits = sum(
+        (mask.astype(np.float32) * 2**i for i, mask in enumerate(masks)), np.zeros(valid.shape, np.float32)
+    )
+    for block in plan.tiles.blocks():
+        pixels = read_block(plan, block, ArrayReader(bits[None], valid))
+        found = infer_objects(plan, block, pixels, Seer(), BatchSize(2))
+        again = unpack_objects(pack_objects(found), plan.tiles, block)
+        assert again.tally == found.tally
+        for one, two in zip(found.tiles, again.tiles, strict=True):
+            assert one.tile == two.tile
+            for seen, known in zip(one.seen, two.seen, strict=True):
+                assert (seen.label, seen.score, seen.window) == (known.label, known.score, known.window)
+                np.testing.assert_array_equal(seen.values, known.values)
+                np.testing.assert_array_equal(seen.valid, known.valid)
+    with pytest.raises(ValueError, match="another block"):
+        unpack_objects(pack_objects(found), plan.tiles, BlockIndex(9, 9))
