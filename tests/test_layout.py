@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "geoseg"
 LAYERS = (
     {"__main__"},
     {"cli"},
+    {"serve"},
     {"recipes"},
     {"archive"},
     {"training"},

@@ -28,6 +28,7 @@ _COMMANDS = {
     "diff": "Tell what changed between two layers of polygons.",
     "train": "Train a model on your own scenes and footprints.",
     "evaluate": "Measure a prediction or a model against the truth.",
+    "serve": "Show scenes, live predictions and layers on a map in the browser.",
     "run": "Do what a recipe says, or write an example of one.",
     "info": "Show what geoseg sees in a scene.",
     "models": "List, show and check models.",
@@ -36,6 +37,7 @@ _COMMANDS = {
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "timm", "segmentation_models_pytorch"), "torch"),
     **dict.fromkeys(("lightning", "nncf", "onnx", "tensorboard"), "train"),
+    **dict.fromkeys(("fastapi", "uvicorn", "rio_tiler", "mapbox_vector_tile", "anyio", "starlette"), "serve"),
 }
 """Package: the extra that it comes with."""
 

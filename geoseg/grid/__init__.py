@@ -1,6 +1,6 @@
 """Tiles, blocks, weights and exact overlap-add: pixels and numpy only."""
 
-from geoseg.grid.overlap_add import Share, accumulate, blend, classify, share_window, split
+from geoseg.grid.overlap_add import Share, accumulate, blend, blend_window, classify, share_window, split
 from geoseg.grid.tiles import (
     ONE,
     TILE_MULTIPLE,
@@ -24,6 +24,7 @@ __all__ = [
     "TileGrid",
     "accumulate",
     "blend",
+    "blend_window",
     "choose_tile",
     "classify",
     "largest_margin",

@@ -8,7 +8,7 @@ the blended probability, the same bit for bit whatever was added first and in wh
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,7 @@ def share_window(grid: TileGrid, giver: BlockIndex, taker: BlockIndex) -> Window
 
 
 def accumulate(sums: Sums, extent: Window, grid: TileGrid, tile: Tile, values: NDArray[np.uint16]) -> None:
-    """Add one tile's weighted probabilities to `sums`, in place.
+    """Add what one tile's weighted probabilities are over an extent to `sums`, in place.
 
     Parameters
     ----------
@@ -61,14 +61,16 @@ def accumulate(sums: Sums, extent: Window, grid: TileGrid, tile: Tile, values: N
         The tile's probabilities; pixels beyond the grid are ignored.
     """
     inside = tile.window.intersection(extent)
+    rows, cols = inside.within(tile.window)
     down, across = grid.weight(tile)
-    across = across[: inside.width].astype(np.uint32)
+    down, across = down[rows], across[cols].astype(np.uint32)
+    values = values[:, rows, cols]
     rows, cols = inside.within(extent)
     for top in range(0, inside.height, STRIP):
         strip = slice(top, min(top + STRIP, inside.height))
         weight = down[strip, None] * across
         for channel, tile_values in zip(sums[:, rows, cols], values, strict=True):
-            channel[strip] += weight * tile_values[strip, : inside.width]
+            channel[strip] += weight * tile_values[strip]
 
 
 def split(
@@ -119,7 +121,38 @@ def blend(grid: TileGrid, block: BlockIndex, shares: Sequence[Share]) -> Probabi
         total[:, rows, cols] += share.sums
         # Givers agree on what they both read; where one could not read, another may know.
         valid[rows, cols] |= share.valid
-    divisor = _divisor(grid, core, [tile for share in shares for tile in share.missing])
+    return _divided(grid, core, total, valid, [tile for share in shares for tile in share.missing])
+
+
+def blend_window(
+    grid: TileGrid,
+    window: Window,
+    tiles: Mapping[Tile, NDArray[np.uint16]],
+    valid: NDArray[np.bool_],
+    missing: Sequence[Tile],
+    channels: int,
+) -> ProbabilityBlock:
+    """Blend any window of the grid: the same bits as `blend` gives for the cores that it lies in.
+
+    Parameters
+    ----------
+    tiles : mapping of Tile to ndarray of uint16, shape (channels, tile, tile)
+        Probabilities of the tiles that reach into the window; those that hold nothing valid may be left out.
+    valid : ndarray of bool, the shape of the window
+    missing : sequence of Tile
+        Those that are not known.
+    """
+    total: Sums = np.zeros((channels, *window.shape), np.uint32)
+    for tile, values in tiles.items():
+        accumulate(total, window, grid, tile, values)
+    return _divided(grid, window, total, valid, missing)
+
+
+def _divided(
+    grid: TileGrid, core: Window, total: Sums, valid: NDArray[np.bool_], missing: Sequence[Tile]
+) -> ProbabilityBlock:
+    """Return the probabilities that sums of weighted ones make; `total` and `valid` are used up."""
+    divisor = _divisor(grid, core, missing)
     if divisor is None:
         total += np.uint32(ONE * ONE // 2)
         total >>= np.uint32(16)

@@ -81,6 +81,16 @@ class Axis:
         """First pixel of a tile."""
         return max(0, min(tile * self.stride, self.n - self.size))
 
+    def covering(self, start: int, stop: int) -> range:
+        """Return the tiles that reach into the pixels ``start … stop - 1``.
+
+        >>> Axis(n=100, size=32, overlap=8).covering(60, 70)
+        range(2, 4)
+        """
+        last = len(self) - 1
+        first = min(last, max(0, (start - self.size) // self.stride + 1))
+        return range(first, last + 1 if self.start(last) < stop else (stop - 1) // self.stride + 1)
+
     def blocks(self, tiles: int) -> int:
         """Return into how many blocks of `tiles` the tiles fall.
 

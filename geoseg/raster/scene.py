@@ -29,6 +29,7 @@ __all__ = [
     "SceneInfo",
     "close_scene",
     "open_scene",
+    "opened_scene",
     "read_patch",
     "read_validity",
 ]
@@ -116,7 +117,7 @@ def _read(
     left, right = reach(window.col, window.col_stop, grid.width, width)
     source_pixels_a_row = window.width * (width / grid.width) * (height / grid.height)
     step = max(1, int(_STRIP / max(1.0, source_pixels_a_row)))
-    with _opened(scene, level, (bottom - top, right - left)) as dataset:
+    with opened_scene(scene, (bottom - top, right - left), level) as dataset:
         if window.height <= step:
             return _read_strip(dataset, scene, window, grid, bands, dtype)
         pixels = np.zeros((len(bands), *window.shape), dtype)
@@ -162,7 +163,7 @@ def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDA
         return np.ones(window.shape, bool)
 
     def read() -> NDArray[np.bool_]:
-        with _opened(scene, None, window.shape) as dataset:
+        with opened_scene(scene, window.shape) as dataset:
             return read_window(dataset, scene, window, bands)[1]
 
     return reading(scene.uri, read)
@@ -183,10 +184,16 @@ def close_scene(scene: SceneInfo) -> None:
     close_kept(scene.uri)
 
 
-def _opened(
-    scene: SceneInfo, level: int | None, window: tuple[int, int]
+def opened_scene(
+    scene: SceneInfo, window: tuple[int, int], level: int | None = None
 ) -> AbstractContextManager[rasterio.DatasetReader]:
-    """Give the open dataset to this thread alone, to read so many of its rows and columns."""
+    """Give the open dataset to this thread alone, to read so many of its rows and columns.
+
+    Parameters
+    ----------
+    level : int or None
+        Overview to read; None: the scene itself.
+    """
 
     def cache(dataset: rasterio.DatasetReader) -> int:
         return useful_cache(dataset.block_shapes[0], dataset.width, window, pixel_bytes(scene))

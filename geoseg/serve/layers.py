@@ -1,0 +1,201 @@
+"""Layers of polygons on the map: read by box from an indexed file, as vector tiles and as GeoJSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyproj
+import shapely
+from numpy.typing import NDArray
+
+from geoseg.errors import InvalidOption
+from geoseg.serve.mercator import HALF, MOST_ZOOM, WEB_MERCATOR, MapTile, to_degrees
+from geoseg.vector.sink.stream import write_layer
+from geoseg.vector.sink.tiles import EXTENT
+from geoseg.vectorfiles.batches import open_layer
+from geoseg.vectorfiles.binary import Verbatim, ogr_layers
+from geoseg.vectorfiles.formats import FLATGEOBUF, GEOPACKAGE, check_vector_file
+
+MOST_FEATURES = 5000
+"""Features of one answer; of a tile that has more the largest are shown."""
+
+A_TILE = 1000
+"""Features of a tile at the coarsest zoom, if they were spread evenly."""
+
+BUFFER = 64
+"""Steps of a tile's extent that are drawn beyond its sides, so that outlines do not run along them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer of polygons that is served.
+
+    Parameters
+    ----------
+    name : str
+        In addresses.
+    source : Path
+        What is downloaded.
+    path : Path
+        What is read: a GeoPackage or FlatGeobuf, which have an index.
+    layer : str
+        In that file.
+    """
+
+    name: str
+    source: Path
+    path: Path
+    layer: str
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        found = pyogrio.read_info(Verbatim(self.path), layer=self.layer, force_total_bounds=True)
+        if found["crs"] is None:
+            raise InvalidOption(f"{self.source}: has no CRS, and a map needs one: ogr2ogr -a_srs EPSG:CODE …")
+        return dict(found)
+
+    @cached_property
+    def _to_map(self) -> pyproj.Transformer:
+        return pyproj.Transformer.from_crs(self._facts["crs"], WEB_MERCATOR, always_xy=True)
+
+    @property
+    def features(self) -> int:
+        """How many there are."""
+        return int(self._facts["features"])
+
+    @property
+    def fields(self) -> list[str]:
+        """The attributes."""
+        return [str(name) for name in self._facts["fields"]]
+
+    @cached_property
+    def bounds(self) -> tuple[float, float, float, float] | None:
+        """West, south, east, north in Web Mercator; None without features."""
+        if not self.features:
+            return None
+        west, south, east, north = self._to_map.transform_bounds(*self._facts["total_bounds"])
+        if not np.isfinite([west, south, east, north]).all():
+            raise InvalidOption(f"{self.source}: has no place on a web map in its CRS")
+        return float(west), float(south), float(east), float(north)
+
+    @cached_property
+    def zoom(self) -> int:
+        """The coarsest zoom that is served, so that a tile holds a bounded number of features."""
+        if self.bounds is None or self.features <= A_TILE:
+            return 0
+        west, south, east, north = self.bounds
+        side = math.sqrt(max((east - west) * (north - south), 1.0) * A_TILE / self.features)
+        return min(MOST_ZOOM, max(0, math.ceil(math.log2(2 * HALF / side))))
+
+    def read(self, bounds: tuple[float, ...]) -> tuple[NDArray[np.object_], dict[str, NDArray[Any]], bool]:
+        """Return polygons that meet a box, all in Web Mercator, their attributes, and whether that is all."""
+        west, south, east, north = bounds
+        box = self._to_map.transform_bounds(west, south, east, north, direction="INVERSE")
+        if not np.isfinite(box).all():
+            return np.empty(0, object), {}, True
+        meta, _, wkb, columns = pyogrio.raw.read(
+            Verbatim(self.path), layer=self.layer, bbox=box, max_features=MOST_FEATURES + 1, force_2d=True
+        )
+        found = shapely.from_wkb(wkb)
+        placed = shapely.transform(
+            found, lambda points: np.column_stack(self._to_map.transform(points[:, 0], points[:, 1]))
+        )
+        names = [str(name) for name in meta["fields"]]
+        return placed, dict(zip(names, columns, strict=True)), len(found) <= MOST_FEATURES
+
+    def tile(self, tile: MapTile) -> bytes:
+        """Return a vector tile; features of no size there are left out."""
+        import mapbox_vector_tile
+
+        if tile.z < self.zoom:
+            return b""
+        west, south, east, north = tile.bounds
+        step = (east - west) / EXTENT
+        border = BUFFER * step
+        box = (west - border, south - border, east + border, north + border)
+        polygons, columns, _ = self.read(box)
+        shown = np.flatnonzero(shapely.area(polygons) >= step**2)[:MOST_FEATURES]
+        parts = shapely.clip_by_rect(shapely.simplify(polygons[shown], step), *box)
+        parts = shapely.transform(parts, lambda points: (points - (west, south)) / step)
+        features = [
+            {"geometry": part, "properties": _properties(columns, int(row))}
+            for row, part in zip(shown, parts, strict=True)
+            if not part.is_empty
+        ]
+        encoded: bytes = mapbox_vector_tile.encode(
+            [{"name": self.name, "features": features}],
+            default_options={"extents": EXTENT},
+        )
+        return encoded
+
+    def geojson(self, bounds: tuple[float, ...]) -> bytes:
+        """Return what meets a box of Web Mercator, in longitudes and latitudes (RFC 7946).
+
+        Raises
+        ------
+        InvalidOption
+            If that is more than `MOST_FEATURES`.
+        """
+        polygons, columns, whole = self.read(bounds)
+        if not whole:
+            raise InvalidOption(
+                f"bbox: holds more than {MOST_FEATURES} features of {self.name}; ask for less"
+            )
+        degrees = shapely.transform(polygons, to_degrees)
+        features = [
+            {
+                "type": "Feature",
+                "geometry": json.loads(geometry),
+                "properties": _properties(columns, row),
+            }
+            for row, geometry in enumerate(shapely.to_geojson(degrees))
+        ]
+        return json.dumps({"type": "FeatureCollection", "features": features}).encode()
+
+
+def open_served(path: Path, name: str, scratch: Path, layer: str | None = None) -> Layer:
+    """Open a layer to be served; one without an index is copied into a GeoPackage in the folder `scratch`.
+
+    Raises
+    ------
+    InvalidOption
+        If it cannot be read, has several layers, or no place on a web map.
+    """
+    kind = check_vector_file(path, str(path))
+    with open_layer(path, layer) as opened:  # tells what is wrong with it
+        if kind in (GEOPACKAGE, FLATGEOBUF):
+            served = Layer(name, path, path.absolute(), layer or ogr_layers(path)[0])
+        else:
+            copy = scratch / f"{name}.gpkg"
+            write_layer(
+                copy,
+                opened.schema,
+                opened.batches,
+                geometry=opened.geometry,
+                crs=opened.crs,
+                kind="Unknown",
+                overwrite=True,
+            )
+            served = Layer(name, path, copy, name)
+    _ = served.bounds
+    return served
+
+
+def _properties(columns: dict[str, NDArray[Any]], row: int) -> dict[str, Any]:
+    """Return attributes as JSON and vector tiles have them."""
+    found = {name: _plain(values[row]) for name, values in columns.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, float) and not math.isfinite(plain):
+        return None
+    return plain if isinstance(plain, bool | int | float | str | None) else str(plain)

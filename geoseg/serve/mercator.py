@@ -1,0 +1,188 @@
+"""Tiles of the web map, and where a grid of pixels lies among them: pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import InvalidOption
+from geoseg.values import GeoBox, Window
+
+if TYPE_CHECKING:
+    import pyproj
+
+SIDE = 256
+"""Pixels along a side of a tile."""
+
+HALF = math.pi * 6_378_137
+"""Metres from the centre of Web Mercator to its edges."""
+
+MOST_ZOOM = 24
+MARGIN = 2
+"""Pixels around what a tile shows that its own are interpolated from."""
+
+WEB_MERCATOR = "EPSG:3857"
+
+
+class MapTile(NamedTuple):
+    """A tile of the web map: zoom, column from the west, row from the north."""
+
+    z: int
+    x: int
+    y: int
+
+    @classmethod
+    def of(cls, z: int, x: int, y: int) -> MapTile:
+        """Return a tile that was asked for.
+
+        Raises
+        ------
+        InvalidOption
+            If there is no such tile.
+        """
+        if not (0 <= z <= MOST_ZOOM and 0 <= x < 2**z and 0 <= y < 2**z):
+            raise InvalidOption(
+                f"tile {z}/{x}/{y}: zoom is 0 to {MOST_ZOOM}, x and y are below 2 to the zoom"
+            )
+        return cls(z, x, y)
+
+    @property
+    def box(self) -> GeoBox:
+        """The tile's pixels in Web Mercator.
+
+        >>> MapTile(0, 0, 0).box.transform[0] == 2 * HALF / SIDE
+        True
+        """
+        pixel = 2 * HALF / 2**self.z / SIDE
+        west, north = self.x * SIDE * pixel - HALF, HALF - self.y * SIDE * pixel
+        return GeoBox(SIDE, SIDE, (pixel, 0.0, west, 0.0, -pixel, north), WEB_MERCATOR)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in Web Mercator."""
+        pixel, _, west, _, _, north = self.box.transform
+        return west, north - SIDE * pixel, west + SIDE * pixel, north
+
+
+def to_degrees(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return longitudes and latitudes of places in Web Mercator, shape (n, 2).
+
+    >>> to_degrees(np.array([[HALF, 0.0]])).tolist()
+    [[180.0, 0.0]]
+    """
+    lon, lat = points[:, 0] / HALF * 180, np.degrees(np.arctan(np.sinh(points[:, 1] / HALF * math.pi)))
+    return np.column_stack([lon, lat])
+
+
+def from_degrees(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return places in Web Mercator of longitudes and latitudes, shape (n, 2).
+
+    >>> from_degrees(np.array([[180.0, 0.0]])).round(3).tolist()
+    [[20037508.343, 0.0]]
+    """
+    lat = np.clip(points[:, 1], -85.06, 85.06)
+    return np.column_stack([points[:, 0] / 180 * HALF, np.arcsinh(np.tan(np.radians(lat))) / math.pi * HALF])
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a grid lies on the web map.
+
+    Parameters
+    ----------
+    grid : GeoBox
+        Has a CRS.
+    name : str
+        Of the scene, for messages.
+
+    Raises
+    ------
+    InvalidOption
+        If the grid has no CRS, or no place on the web map.
+    """
+
+    grid: GeoBox
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.grid.crs is None:
+            raise InvalidOption(
+                f"{self.name}: has no CRS, and a map needs one: gdal_edit.py -a_srs EPSG:CODE {self.name}"
+            )
+        if not np.isfinite([*self.bounds, self.pixel]).all() or self.pixel <= 0:
+            raise InvalidOption(f"{self.name}: has no place on a web map in its CRS")
+
+    @cached_property
+    def _forward(self) -> pyproj.Transformer:
+        return _transformer(self.grid.crs, WEB_MERCATOR)
+
+    @cached_property
+    def _backward(self) -> pyproj.Transformer:
+        return _transformer(WEB_MERCATOR, self.grid.crs)
+
+    def to_map(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map pixel coordinates (col, row) to Web Mercator, shape (n, 2); not finite beyond it."""
+        return np.column_stack(self._forward.transform(*self.grid.to_crs(pixels).T))
+
+    def to_pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map Web Mercator to pixel coordinates (col, row), shape (n, 2); not finite where undefined."""
+        return self.grid.to_pixels(np.column_stack(self._backward.transform(*points.T)))
+
+    @cached_property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in Web Mercator."""
+        return _bounds(self.to_map(_lattice(0, 0, self.grid.width, self.grid.height)))
+
+    @cached_property
+    def pixel(self) -> float:
+        """Side of a pixel at the grid's centre, in metres of Web Mercator."""
+        col, row = self.grid.width / 2, self.grid.height / 2
+        around = np.array([[col - 0.5, row], [col + 0.5, row], [col, row - 0.5], [col, row + 0.5]])
+        (ax, ay), (bx, by), (cx, cy), (dx, dy) = self.to_map(around)
+        return math.sqrt(abs(float((bx - ax) * (dy - cy) - (by - ay) * (dx - cx))))
+
+    @property
+    def zoom(self) -> int:
+        """The zoom at which a pixel of the map comes nearest to one of the grid."""
+        return min(MOST_ZOOM, max(0, round(math.log2(2 * HALF / SIDE / self.pixel))))
+
+    def pixels_across(self, zoom: int) -> float:
+        """Return how many pixels of the grid a tile of a zoom is wide."""
+        return math.ldexp(2 * HALF / self.pixel, -zoom)
+
+    def window(self, tile: MapTile) -> Window | None:
+        """Return the pixels of the grid that a tile is made of; None where it shows none."""
+        west, south, east, north = tile.bounds
+        pixels = self.to_pixels(_lattice(west, south, east, north))
+        pixels = pixels[np.isfinite(pixels).all(axis=1)]
+        if not len(pixels):
+            return None
+        margin = MARGIN * max(1.0, self.pixels_across(tile.z) / SIDE)
+        limit = np.array([self.grid.width, self.grid.height])
+        left, top = np.clip(np.floor(pixels.min(axis=0) - margin), 0, limit).astype(int).tolist()
+        right, bottom = np.clip(np.ceil(pixels.max(axis=0) + margin), 0, limit).astype(int).tolist()
+        return Window(top, left, bottom - top, right - left) if right > left and bottom > top else None
+
+
+def _transformer(source: Any, target: Any) -> pyproj.Transformer:
+    import pyproj
+
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+
+def _lattice(west: float, south: float, east: float, north: float, steps: int = 16) -> NDArray[np.float64]:
+    x, y = np.meshgrid(np.linspace(west, east, steps + 1), np.linspace(south, north, steps + 1))
+    return np.column_stack([x.ravel(), y.ravel()])
+
+
+def _bounds(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    known = points[np.isfinite(points).all(axis=1)]
+    if not len(known):
+        return (math.nan,) * 4
+    (west, south), (east, north) = known.min(axis=0).tolist(), known.max(axis=0).tolist()
+    return west, south, east, north

@@ -1,0 +1,172 @@
+"""``geoseg serve``: open scenes, model and layers once, and answer on this machine until it is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import uvicorn
+
+from geoseg.backends.hardware import usable_cores
+from geoseg.errors import InvalidOption
+from geoseg.prediction.budget import MEGABYTE, default_budget
+from geoseg.prediction.decide import Decision
+from geoseg.prediction.memory import memory_limit, memory_use
+from geoseg.prediction.options import AUTO, PredictOptions
+from geoseg.prediction.session import Session
+from geoseg.serve.app import Map, make_app
+from geoseg.serve.jobs import Jobs
+from geoseg.serve.layers import Layer, open_served
+from geoseg.serve.options import ServeOptions
+from geoseg.serve.scenes import LiveScene, drawing_bytes
+from geoseg.serve.tiles import ModelTiles, tile_bytes
+
+SERVER = 120_000_000
+"""Bytes that the server and its libraries take, measured and rounded up."""
+
+FEWEST_TILES = 32
+"""Tiles of the model that are kept, at least."""
+
+
+@contextlib.contextmanager
+def open_map(
+    sources: Sequence[str], options: PredictOptions, layers: Sequence[Path] = (), *, read_only: bool = False
+) -> Iterator[Map]:
+    """Open what is to be served; leaving closes it.
+
+    Parameters
+    ----------
+    sources : sequence of path or URL
+        Scenes.
+    options : PredictOptions
+        Of predictions on the map, and of what is mapped.
+    layers : sequence of Path
+        Vector files.
+    read_only : bool
+        Whether nothing can be mapped.
+
+    Raises
+    ------
+    GeosegError
+        If a scene, the model or a layer cannot be read or has no place on a map, or the memory is too little.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geoseg-serve-")))
+        session = stack.enter_context(Session(options))
+        scenes: dict[str, LiveScene] = {}
+        for source in sources:
+            name = _name(source, scenes)
+            scenes[name] = LiveScene(name, source, session.decide(source))
+            _ = scenes[name].place, scenes[name].picture  # tells now what cannot be shown
+        served: dict[str, Layer] = {}
+        for path in layers:
+            name = _name(str(path), served)
+            served[name] = open_served(path, name, folder)
+        threads = usable_cores() + 1
+        kept, job = share_memory(
+            [one.decision for one in scenes.values()], options, threads, read_only=read_only
+        )
+        tiles = ModelTiles(kept, threads)
+        stack.callback(tiles.close)
+        jobs = None
+        if not read_only:
+            chosen = options.model_copy(update={"max_memory": job})
+            jobs = Jobs(session, chosen, folder, lambda layer: served.update({layer.name: layer}))
+            stack.callback(jobs.cancel)
+        for one in scenes.values():  # the network is compiled, and the page opens there
+            grid = one.plan.tiles
+            middle = grid.tile(len(grid.rows) // 2, len(grid.cols) // 2)
+            tiles.warm(one.decision, middle)
+        yield Map(scenes, served, tiles, threads, jobs)
+
+
+def share_memory(
+    decisions: Sequence[Decision], options: PredictOptions, threads: int, *, read_only: bool
+) -> tuple[int, int]:
+    """Return the bytes for tiles of the model that are kept, and those that a run may take.
+
+    Raises
+    ------
+    InvalidOption
+        If ``--max-memory`` is not enough; names the least that is.
+    """
+    base = tile = 0
+    for decision in decisions:
+        resources = replace(decision.resources, threads=threads, in_flight=threads + 1)
+        run = sum(memory_use(decision.plan.with_blocks(1), resources).values())
+        base = max(base, run)
+        tile = max(tile, tile_bytes(decision.plan))
+    beside = SERVER + threads * max(drawing_bytes(one.plan) for one in decisions)
+    least = base + beside + FEWEST_TILES * tile * (1 if read_only else 2)
+    asked = options.max_memory
+    budget = max(least, default_budget(memory_limit())) if asked == AUTO else asked
+    if budget < least:
+        raise InvalidOption(
+            f"--max-memory {budget // MEGABYTE}MB: serving needs {-(-least // MEGABYTE)}MB at least; "
+            "give that, or a smaller --tile"
+        )
+    rest = budget - base - beside
+    kept = rest if read_only else rest // 2
+    return kept, base + rest - kept
+
+
+def serve(
+    sources: Sequence[str],
+    options: PredictOptions,
+    served: ServeOptions,
+    on_start: Callable[[Map, str], None],
+) -> None:
+    """Serve until the process is told to end.
+
+    Parameters
+    ----------
+    on_start : callable
+        Takes what is served and the address, when it can be reached.
+
+    Raises
+    ------
+    GeosegError
+        See `open_map`; also if the port is in use.
+    """
+    with (
+        contextlib.closing(_listen(served.port)) as place,
+        open_map(sources, options, served.layer, read_only=served.read_only) as opened,
+    ):
+        on_start(opened, f"http://127.0.0.1:{place.getsockname()[1]}/")
+        config = uvicorn.Config(
+            make_app(opened),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[place])
+
+
+def _listen(port: int) -> socket.socket:
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        place.bind(("127.0.0.1", port))
+        place.listen(128)
+    except OSError as error:
+        place.close()
+        reason = (error.strerror or "").lower()
+        raise InvalidOption(f"--port {port}: cannot be used ({reason}); give another --port") from error
+    return place
+
+
+def _name(source: str, taken: object) -> str:
+    """Return a name for addresses that is not taken: letters, digits, ``_`` and ``-`` of the file's."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(source.rstrip("/")).stem).strip("-") or "scene"
+    name, number = stem, 1
+    while name in taken:  # type: ignore[operator]
+        number += 1
+        name = f"{stem}-{number}"
+    return name
