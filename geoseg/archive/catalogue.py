@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from geoseg.archive.degrees import Degrees
+from geoseg.archive.area import Degrees
 from geoseg.archive.facts import SceneFacts
 from geoseg.files import replacing
 from geoseg.vector.place import place

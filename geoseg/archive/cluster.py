@@ -7,13 +7,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from geoseg.archive.places import Places
 from geoseg.archive.scene import unseen_folders
 from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
 from geoseg.backends.select import PredictorRecipe, choose_backend
-from geoseg.errors import GeosegError, InvalidOption
+from geoseg.errors import GeosegError, InvalidOption, MissingExtra
 from geoseg.models.bundle import Bundle
 from geoseg.prediction.cluster import connect, offers_gpu
 from geoseg.prediction.memory import memory_limit
@@ -30,18 +32,34 @@ FAILURES = 1
 KEPT = "scenes that were finished are in place, and the same command goes on from there"
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that whoever started a run should know."""
+
+    text: str
+
+
 class Lost(GeosegError):
     """The scheduler of the cluster does not answer any more, or its workers cannot even load the model."""
 
 
 @contextlib.contextmanager
-def opened(options: PredictOptions, bundle: Bundle, client: Any = None) -> Iterator[Any]:
+def opened(
+    options: PredictOptions, bundle: Bundle, client: Any = None, *, dashboard: bool = False
+) -> Iterator[Any]:
     """Yield a client of the cluster that is given, named by the options, or started for this run.
+
+    Parameters
+    ----------
+    dashboard : bool
+        Whether a cluster that is started here serves one, to this machine alone.
 
     Raises
     ------
     InvalidOption
         If there is no such cluster.
+    MissingExtra
+        If a dashboard is wanted and what draws it is not installed.
     Lost
         If it does not answer any more.
     """
@@ -49,7 +67,7 @@ def opened(options: PredictOptions, bundle: Bundle, client: Any = None) -> Itera
     from distributed.scheduler import KilledWorker
 
     with ExitStack() as stack:
-        client = client or stack.enter_context(_started(options, bundle))
+        client = client or stack.enter_context(_started(options, bundle, dashboard))
         try:
             yield client
         except (CancelledError, CommClosedError, KilledWorker) as error:
@@ -57,12 +75,14 @@ def opened(options: PredictOptions, bundle: Bundle, client: Any = None) -> Itera
 
 
 @contextlib.contextmanager
-def _started(options: PredictOptions, bundle: Bundle) -> Iterator[Any]:
+def _started(options: PredictOptions, bundle: Bundle, dashboard: bool) -> Iterator[Any]:
     """Yield a client of the cluster that the options name, or of one that is started."""
     if options.scheduler:
         with connect(Resources(0, 0, 0, scheduler=options.scheduler)) as found:
             yield found
         return
+    if dashboard and find_spec("bokeh") is None:
+        raise MissingExtra("--dashboard", "dashboard")
     machine = Machine(usable_cores())
     wanted = {name: getattr(options, name) for name in ("backend", "device", "precision")}
     device = choose_backend(bundle, **wanted).device
@@ -73,7 +93,7 @@ def _started(options: PredictOptions, bundle: Bundle) -> Iterator[Any]:
         workers, spare = options.workers or _workers(machine.cores), 0
     threads = min(machine.cores_each(workers) + spare, MOST_THREADS)
     resources = Resources(threads, 0, 0, workers, device=device, gpus=gpus)
-    with connect(resources, allowed_failures=FAILURES) as found:
+    with connect(resources, allowed_failures=FAILURES, dashboard=dashboard) as found:
         yield found
 
 

@@ -1,6 +1,6 @@
 """Handing scenes to workers, hearing what became of them, and putting results in place.
 
-A small scene is one task of one worker; a large one is conducted, its blocks spread over all. A few
+A small scene is one task of one worker; a large one is spread: its blocks go to all. A few
 more scenes are under way than workers are free, so that none waits.
 """
 
@@ -19,7 +19,7 @@ from geoseg.archive.cluster import KEPT, Lost, asked, revive, slots
 from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import Manifest, Result
 from geoseg.archive.places import Outcome, Places, forget_reports, move_into_place, sync_folders
-from geoseg.archive.scene import Job, Scene, conduct_scene, work_scene
+from geoseg.archive.scene import Job, Scene, spread_scene, work_scene
 from geoseg.errors import GeosegError
 
 MANY_BLOCKS = 64
@@ -28,14 +28,18 @@ MANY_BLOCKS = 64
 FEW_BLOCKS = 4
 """So is one of more than these, where fewer scenes are left than workers."""
 
-CONDUCTED = 2
+SPREAD = 2
 """Scenes that are spread at the same time: when one ends, the workers have the next."""
+
+GPU_SHARE = 0.5
+"""Of a unit of the resource ``GPU`` that a small scene takes: twice as many are read and traced side by side
+as passes are under way, so that these can be filled with tiles of several."""
 
 TRIES = 4
 """Workers that a scene may kill before it is given up; the last of them, it was alone on the cluster."""
 
 COMMIT_SECONDS = 0.5
-"""How often what has been heard is written down."""
+"""How often what has ended is written down."""
 
 FETCH_SECONDS = 2.0
 """How long to wait for what a worker has of a scene that has ended."""
@@ -48,12 +52,12 @@ LOST_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class Task:
     """A scene that is with the workers."""
 
     name: str
     future: Any
-    conducted: bool
+    spread: bool
     alone: bool
 
 
@@ -108,11 +112,11 @@ class Coordinator:
         self._client = client
         self._on_event = on_event
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._flights: dict[str, Flight] = {}
+        self._running: dict[str, Task] = {}
         self._waiting: deque[str] = deque()
         self._large: deque[str] = deque()
         self._suspects: deque[str] = deque()
-        self._heard: list[Outcome] = []
+        self._outcomes: list[Outcome] = []
         self._begun: list[str] = []
         self._states: Counter[str] = Counter()
         self._pixels = 0
@@ -144,111 +148,111 @@ class Coordinator:
     @property
     def _left(self) -> bool:
         """Whether there is anything to do, to hear of or to write down."""
-        return any((self._waiting, self._flights, self._large, self._suspects, self._heard))
+        return any((self._waiting, self._running, self._large, self._suspects, self._outcomes))
 
     def _submit(self) -> None:
         """Hand out as many scenes as workers are free, and one more for each worker."""
         workers, free = self._slots
-        conducted = sum(flight.conducted for flight in self._flights.values())
-        while self._large and conducted < CONDUCTED:
-            self._send(self._large.popleft(), conducted=True)
-            conducted += 1
-        left = len(self._waiting) + len(self._flights)
+        spread = sum(task.spread for task in self._running.values())
+        while self._large and spread < SPREAD:
+            self._send(self._large.popleft(), spread=True)
+            spread += 1
+        left = len(self._waiting) + len(self._running)
         limit = MANY_BLOCKS if left > free else FEW_BLOCKS
-        while self._waiting and len(self._flights) - conducted < free + workers:
+        while self._waiting and len(self._running) - spread < free + workers:
             self._send(self._waiting.popleft(), limit=limit if free > 1 else None)
-        if not self._flights and self._suspects:
+        if not self._running and self._suspects:
             self._send(self._suspects.popleft(), alone=True)
 
     def _send(
-        self, name: str, *, conducted: bool = False, alone: bool = False, limit: int | None = None
+        self, name: str, *, spread: bool = False, alone: bool = False, limit: int | None = None
     ) -> None:
         scene = self._known(name)
         given = (self._job, Scene(name, scene.location, scene.identity, scene.bands))
         self._sent += 1
         key = f"geoseg_scene-{self._job.places.run}-{self._sent}-{name}"
-        if conducted:
-            future = self._client.submit(conduct_scene, *given, key=key, pure=False, priority=1)
+        if spread:
+            future = self._client.submit(spread_scene, *given, key=key, pure=False, priority=1)
         else:
-            resources = {"GPU": 1} if self._job.gpu else None
+            resources = {"GPU": GPU_SHARE} if self._job.gpu else None
             future = self._client.submit(
                 work_scene, *given, limit, key=key, pure=False, priority=-1, resources=resources
             )
-        self._flights[key] = Flight(name, future, conducted, alone)
+        self._running[key] = Task(name, future, spread, alone)
         self._begun.append(name)
-        self._hear(future)
+        self._watch(future)
 
-    def _hear(self, future: Any) -> None:
+    def _watch(self, future: Any) -> None:
         future.add_done_callback(lambda done: self._ended.put(done.key))
 
     def _listen(self) -> None:
         """Wait for scenes to end, for a moment at most."""
         for key in _taken(self._ended, timeout=0.25):
-            flight = self._flights[key]
-            outcome = self._outcome(flight)
+            task = self._running[key]
+            outcome = self._outcome(task)
             if outcome is None:  # what it gave was lost with its worker: it is made again
-                self._hear(flight.future)
+                self._watch(task.future)
                 continue
-            del self._flights[key]
-            flight.future.release()
+            del self._running[key]
+            task.future.release()
             if outcome.ending == "stop":
                 raise GeosegError(f"{outcome.reason}; {KEPT}")
             if outcome.ending == "large":
-                self._large.append(flight.name)
+                self._large.append(task.name)
             elif outcome.ending == "killed":
-                self._blame(flight, outcome)
+                self._count_deaths(task, outcome)
             else:
-                self._heard.append(outcome)
+                self._outcomes.append(outcome)
 
-    def _outcome(self, flight: Flight) -> Outcome | None:
+    def _outcome(self, task: Task) -> Outcome | None:
         from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
 
         try:
-            outcome: Outcome = flight.future.result(timeout=FETCH_SECONDS)
+            outcome: Outcome = task.future.result(timeout=FETCH_SECONDS)
         except TimeoutError:
             return None
         except KilledWorker as error:
             deaths = error.allowed_failures + 1
-            return Outcome(flight.name, "killed", f"{deaths} workers died of it", deaths=deaths)
+            return Outcome(task.name, "killed", f"{deaths} workers died of it", deaths=deaths)
         except (CancelledError, CommClosedError):
             raise
         except Exception as error:
-            return Outcome(flight.name, "failed", f"a defect in geoseg: {type(error).__name__}: {error}")
+            return Outcome(task.name, "failed", f"a defect in geoseg: {type(error).__name__}: {error}")
         return outcome
 
-    def _blame(self, flight: Flight, outcome: Outcome) -> None:
+    def _count_deaths(self, task: Task, outcome: Outcome) -> None:
         """Count the workers that died; a scene of which they die when it is alone is given up."""
-        scene = self._known(flight.name)
+        scene = self._known(task.name)
         tries = scene.tries + outcome.deaths
         self._manifest.put([replace(scene, tries=tries)])
-        if flight.alone and tries >= TRIES:
+        if task.alone and tries >= TRIES:
             reason = f"{tries} workers died of it; --retry failed tries again"
-            self._heard.append(replace(outcome, ending="killed", reason=reason))
+            self._outcomes.append(replace(outcome, ending="killed", reason=reason))
         elif tries >= TRIES // 2:
-            self._suspects.append(flight.name)
+            self._suspects.append(task.name)
         else:
-            self._waiting.append(flight.name)
+            self._waiting.append(task.name)
 
     def _commit(self, *, now: bool = False) -> None:
-        """Put results in place and write down what has been heard; look after the cluster."""
+        """Put results in place and write down what has ended; look after the cluster."""
         resting = time.monotonic() - self._committed < COMMIT_SECONDS
-        if resting and self._flights and not now:
+        if resting and self._running and not now:
             return
         self._lease.check()
-        moved = [one for one in self._heard if one.ending in ("done", "partial")]
+        moved = [one for one in self._outcomes if one.ending in ("done", "partial")]
         lost = {one.name for one in moved if not move_into_place(self._job.places, one)}
         sync_folders(self._job.places, (one.name for one in moved))
         again = [self._forgotten(name) for name in lost]
-        results = [self._result(one) for one in self._heard if one.name not in lost]
-        flying = {flight.name for flight in self._flights.values()}
-        begun = [replace(self._known(name), state="running") for name in self._begun if name in flying]
+        results = [self._result(one) for one in self._outcomes if one.name not in lost]
+        running = {task.name for task in self._running.values()}
+        begun = [replace(self._known(name), state="running") for name in self._begun if name in running]
         self._manifest.put([*begun, *again, *results])
         forget_reports(self._job.places, (one.name for one in moved))
         for result in results:
             self._states[result.state] += 1
             self._pixels += result.pixels or 0
-        self._heard, self._begun = [], []
+        self._outcomes, self._begun = [], []
         self._committed = time.monotonic()
         if self._answers():
             self._slots = slots(self._client)
@@ -298,15 +302,15 @@ class Coordinator:
         if self._client.status != "running":
             return
         for worker, keys in asked(self._client.processing).items():
-            names = [self._flights[key].name for key in keys if key in self._flights]
+            names = [self._running[key].name for key in keys if key in self._running]
             yield str(worker), names[0] if names else ("a block of a large scene" if keys else "")
 
     def _call_back(self) -> None:
-        """Take back what is under way; put in place what has been heard, where that can be done."""
+        """Take back what is under way; put in place what has ended, where that can be done."""
         with contextlib.suppress(Exception):  # a cluster that is lost
-            self._client.cancel([flight.future for flight in self._flights.values()], force=True)
-        names = {flight.name for flight in self._flights.values()}
-        self._flights = {}
+            self._client.cancel([task.future for task in self._running.values()], force=True)
+        names = {task.name for task in self._running.values()}
+        self._running = {}
         with contextlib.suppress(GeosegError):  # the first error says why
             self._commit(now=True)
             self._manifest.put([replace(self._known(name), state="pending") for name in names])

@@ -15,10 +15,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 
+from geoseg.archive.area import Degrees
 from geoseg.archive.consent import allowed_location, fetch, host_of, is_url, path_of, why_absent
-from geoseg.archive.degrees import Degrees
 from geoseg.archive.lists import Row, read_csv, read_footprints, read_text
-from geoseg.archive.names import name_of_listed, name_of_path, safe_name, shared_name, spelled
+from geoseg.archive.places import name_of_listed, name_of_path, safe_name, shared_name, spelled
 from geoseg.archive.stac import Item, choose_asset, is_stac, load_json, read_items
 from geoseg.errors import InvalidOption, UnreadableScene
 from geoseg.raster.drivers import VRT_LIMIT, remote_uri, vrt_sources

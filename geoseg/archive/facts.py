@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from geoseg.archive.area import OUTLINE, Degrees, outlines_in_degrees
 from geoseg.archive.consent import fetch, host_of, is_url
-from geoseg.archive.degrees import OUTLINE, Degrees, outlines_in_degrees
 from geoseg.archive.entries import Entry
 from geoseg.archive.identity import identity_of, stamp_of, whole_identity
 from geoseg.errors import GeosegError, UnreadableScene

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from geoseg.archive.degrees import Degrees, bounds_in_degrees
+from geoseg.archive.area import Degrees, bounds_in_degrees
 from geoseg.errors import InvalidOption
 
 LOCATION_COLUMNS = (

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 
 from geoseg.archive.entries import Entry
 from geoseg.archive.lease import holder_of
-from geoseg.archive.names import spelled
+from geoseg.archive.places import spelled
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import replacing, telling_full_disks
 

@@ -18,16 +18,15 @@ from numpy.typing import NDArray
 
 from geoseg.archive.catalogue import Part, write_catalogue
 from geoseg.archive.conditions import moment_of
-from geoseg.archive.dataset import write_parts
+from geoseg.archive.dataset import Windows, sort_features, write_parts
 from geoseg.archive.entries import Entry
 from geoseg.archive.facts import look_at
 from geoseg.archive.features import Reader
 from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import FINISHED, made_of, read_status
 from geoseg.archive.options import MergeOptions
-from geoseg.archive.reasons import model_name
 from geoseg.archive.reconcile import Ground
-from geoseg.archive.sorting import Windows, sort_features
+from geoseg.archive.selection import model_name
 from geoseg.archive.unite import Uniter, kept_as_they_are
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.files import replacing, telling_full_disks

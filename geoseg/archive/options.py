@@ -52,6 +52,9 @@ class BatchOptions(Options):
     ] = None
     """Do only the I-th of N parts of the scenes: for machines that share a folder but no scheduler."""
 
+    dashboard: bool = False
+    """Print the link of dask's dashboard; where the cluster is started here, only this machine sees it."""
+
 
 class MergeOptions(Options):
     """Whether and how the results of all scenes are put together."""

@@ -13,8 +13,8 @@ from geoseg.archive.facts import Look, Looked, SceneFacts
 from geoseg.archive.manifest import FINISHED, Result, made_of, read_status
 from geoseg.archive.options import BatchOptions, SelectOptions
 from geoseg.archive.places import Places, make_folder
-from geoseg.archive.reasons import COMPUTES, digest_of, facts_of, why_do, why_refused
 from geoseg.archive.run import select_scenes, shared_options
+from geoseg.archive.selection import COMPUTES, digest_of, facts_of, why_do, why_refused
 from geoseg.errors import GeosegError
 from geoseg.models.bundle import find_model
 from geoseg.prediction.options import PredictOptions
@@ -35,7 +35,7 @@ class Preview:
 
     Parameters
     ----------
-    scenes : tuple of Foreseen
+    scenes : tuple of ScenePreview
         All that are meant.
     left_out : mapping of str to int
         How many of those that the sources name are not, by reason.
@@ -47,7 +47,7 @@ class Preview:
         Bytes on the disk of what would be written.
     """
 
-    scenes: tuple[Foreseen, ...]
+    scenes: tuple[ScenePreview, ...]
     left_out: Mapping[str, int]
     refused: str
     seconds: float | None
@@ -55,7 +55,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Foreseen:
+class ScenePreview:
     """A scene, and what would become of it.
 
     Parameters
@@ -127,7 +127,7 @@ def preview(
         look, earlier = chosen.looks[entry.name], known.get(entry.name)
         new = replace(Result.of(entry), identity=look.identity)
         why = why_do(earlier, new, digest, places, retried=retried)
-        scenes.append(_foreseen(entry, look, earlier, why))
+        scenes.append(_scene_preview(entry, look, earlier, why))
         if earlier is not None and not batch.redo:
             refusals.append(why_refused(earlier, new, why, before, made))
     todo = [scene for scene in scenes if scene.state in ("todo", "redo")]
@@ -141,13 +141,13 @@ def preview(
     )
 
 
-def _foreseen(entry: Entry, look: Look, earlier: Result | None, why: str) -> Foreseen:
+def _scene_preview(entry: Entry, look: Look, earlier: Result | None, why: str) -> ScenePreview:
     if entry.problem:
-        return Foreseen(entry, None, "unreadable", entry.problem)
+        return ScenePreview(entry, None, "unreadable", entry.problem)
     if earlier is not None and not why:
-        return Foreseen(entry, look.facts, earlier.state, earlier.reason)
+        return ScenePreview(entry, look.facts, earlier.state, earlier.reason)
     redone = earlier is not None and earlier.state in FINISHED
-    return Foreseen(entry, look.facts, "redo" if redone else "todo", why)
+    return ScenePreview(entry, look.facts, "redo" if redone else "todo", why)
 
 
 def _known(folder: Path) -> tuple[dict[str, Result], dict[str, Any]]:
@@ -163,7 +163,7 @@ def _known(folder: Path) -> tuple[dict[str, Result], dict[str, Any]]:
     return results, made_of(statuses)
 
 
-def _seconds(todo: Sequence[Foreseen], options: PredictOptions, resolution: float | None) -> float | None:
+def _seconds(todo: Sequence[ScenePreview], options: PredictOptions, resolution: float | None) -> float | None:
     """Return the wall time on this machine: tiles at a pace that is measured on one scene."""
     from geoseg.prediction.estimate import estimate
     from geoseg.prediction.view import working_grid

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.archive.area import Area
-from geoseg.archive.cluster import check_places, opened, takes_gpus
+from geoseg.archive.cluster import Noted, check_places, opened, takes_gpus
 from geoseg.archive.coordinator import Coordinator, Progressed, finished
 from geoseg.archive.entries import Entry, entries_of
 from geoseg.archive.facts import Looked
@@ -22,9 +22,18 @@ from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import Manifest, Result, stem
 from geoseg.archive.options import BatchOptions, SelectOptions
 from geoseg.archive.places import Places, left_behind, make_folder, move_into_place, remove_runs
-from geoseg.archive.reasons import ANOTHER, COMPUTES, OTHERWISE, digest_of, facts_of, why_do, why_refused
 from geoseg.archive.scene import Job, choose_recipe
-from geoseg.archive.selection import Selection, select
+from geoseg.archive.selection import (
+    ANOTHER,
+    COMPUTES,
+    OTHERWISE,
+    Selection,
+    digest_of,
+    facts_of,
+    select,
+    why_do,
+    why_refused,
+)
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import telling_full_disks
 from geoseg.models.bundle import Bundle, find_model
@@ -72,7 +81,7 @@ def run_batch(
     batch: BatchOptions | None = None,
     select: SelectOptions | None = None,
     client: Any = None,
-    on_event: Callable[[Progressed | Looked], None] = lambda _: None,
+    on_event: Callable[[Progressed | Looked | Noted], None] = lambda _: None,
 ) -> Summary:
     """Predict many scenes; what an earlier run has done is not done again.
 
@@ -90,7 +99,7 @@ def run_batch(
     client : distributed.Client, optional
         Of a cluster to work on; it stays open.
     on_event : callable
-        Called with `Looked` and `Progressed`.
+        Called with `Looked`, `Progressed` and `Noted`.
 
     Raises
     ------
@@ -120,7 +129,9 @@ def run_batch(
         if todo is None:  # it takes the cluster to know what is to do
             manifest.write_status({"running": True}, now=True)
         if todo != []:
-            client = stack.enter_context(opened(options, bundle, client))
+            client = stack.enter_context(opened(options, bundle, client, dashboard=batch.dashboard))
+            if batch.dashboard:
+                on_event(Noted(f"dashboard: {client.dashboard_link or 'this cluster has none'}"))
             _begin(places, lease.id, area)
             check_places(client, places, lease.id, [entry.location for entry in entries])
             recipe = client.submit(choose_recipe, shared, pure=False).result()
@@ -276,13 +287,13 @@ class Archive:
         """
         digest = digest_of(made)
         self.lease.check()
-        unheard = {outcome.name: outcome for outcome in left_behind(self.places) if outcome.digest == digest}
+        left = {outcome.name: outcome for outcome in left_behind(self.places) if outcome.digest == digest}
         todo: list[str] = []
 
         def results() -> Iterator[Result]:
             for entry in self.scenes.entries:
                 result = self._expected(entry, self.scenes.looks[entry.name].identity, made, digest)
-                outcome = unheard.get(entry.name)
+                outcome = left.get(entry.name)
                 wanted = (
                     outcome and result.state == "pending" and same_scene(outcome.identity, result.identity)
                 )

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,11 @@ from geoseg.errors import (
 )
 from geoseg.files import replacing
 from geoseg.prediction.decide import Model
-from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.report import Event, Planned, RunReport
+from geoseg.prediction.resources import GPU_BATCH
 from geoseg.prediction.session import Session
+from geoseg.raster.opening import unpack_on
 
 
 class Unseen(GeosegError):
@@ -56,7 +58,7 @@ class Job:
     digest : str
         Of model and options.
     gpu : bool
-        Whether a scene takes one unit of the resource ``GPU``.
+        Whether a scene takes a part of the resource ``GPU``.
     """
 
     places: Places
@@ -93,7 +95,7 @@ def work_scene(job: Job, scene: Scene, limit: int | None) -> Outcome:
     return _attempt(job, scene, _session(job), _refusing(limit))
 
 
-def conduct_scene(job: Job, scene: Scene) -> Outcome:
+def spread_scene(job: Job, scene: Scene) -> Outcome:
     """Do a scene on all workers: its blocks go from worker to worker, the polygons come here."""
     from distributed import worker_client
     from distributed.scheduler import KilledWorker
@@ -217,6 +219,7 @@ _opening = threading.Lock()
 
 @lru_cache(maxsize=2)
 def _opened(options: PredictOptions, recipe: PredictorRecipe, cores: int) -> Session:
+    unpack_on(cores)
     return Session(options, Model(options, recipe, cores))
 
 
@@ -253,5 +256,8 @@ def unseen_folders(places: Places, text: str, sources: tuple[str, ...]) -> tuple
 
 
 def choose_recipe(options: PredictOptions) -> PredictorRecipe:
-    """Load the model on this worker, and return how all others load the same."""
-    return Model(options, cores=_cores()).recipe
+    """Load the model on this worker, and return how all others load the same: on GPUs, to fill its passes."""
+    recipe = Model(options, cores=_cores()).recipe
+    if not recipe.device.startswith("cuda"):
+        return recipe
+    return replace(recipe, gather=GPU_BATCH if options.batch == AUTO else options.batch)

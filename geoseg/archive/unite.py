@@ -10,10 +10,9 @@ import pyarrow
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.archive.dataset import boxes_of
+from geoseg.archive.dataset import Windows, boxes_of
 from geoseg.archive.features import CORNERS, grid_around, remeasured, replaced, with_geometry
 from geoseg.archive.reconcile import Ground, Object, Seen, joining, own_places, reconcile
-from geoseg.archive.sorting import Windows
 from geoseg.vector.features import COLUMNS
 from geoseg.vector.overlaps import overlap
 from geoseg.vector.regularize import regularize

@@ -6,12 +6,10 @@ import queue
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Forward = tuple[NDArray[np.uint16], bool]
-"""Probabilities ``(n, channels, rows, cols)``, and whether one of them is no number."""
+from geoseg.backends.gather import Forward
 
 LANES = 3
 """Batches under way to a GPU, on it, and back: while one is computed, others are copied there and back."""
@@ -34,11 +32,19 @@ class GpuRunner:
     What cuDNN has chosen for a layer is remembered by thread and by shape, and to choose for a whole
     network can take seconds. So one thread queues all passes, and a batch that is smaller than one
     before it is filled up with its last tile.
+
+    Parameters
+    ----------
+    model : Module
+    device : torch.device
+    fill : int
+        Tiles that every batch is filled up to.
     """
 
-    def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
+    def __init__(self, model: torch.nn.Module, device: torch.device, fill: int = 0) -> None:
         self._model = model
         self._device = device
+        self._fill = fill
         self._compute = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._passes = ThreadPoolExecutor(1, "gpu")
         self._largest: dict[tuple[tuple[int, ...], str], int] = {}  # tiles, by their shape and dtype
@@ -56,7 +62,7 @@ class GpuRunner:
             self._lanes.put(lane)
 
     def _run(self, lane: _Lane, batch: NDArray[Any]) -> Forward:
-        count = max(len(batch), self._largest.get(_kind(batch), 0))
+        count = max(len(batch), self._fill, self._largest.get(_kind(batch), 0))
         try:
             return self._run_filled(lane, batch, count)
         except RuntimeError as error:
@@ -84,6 +90,7 @@ class GpuRunner:
     def forget(self) -> None:
         """Give back memory that is not in use, and fill batches up no more to what did not fit."""
         self._largest.clear()
+        self._fill = 0
         torch.cuda.empty_cache()
 
 

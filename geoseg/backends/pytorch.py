@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from geoseg.backends import architectures
 from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor
-from geoseg.backends.gpu_runner import Forward, GpuRunner, out_of_memory
+from geoseg.backends.gather import Forward, Gatherer
+from geoseg.backends.gpu_runner import LANES, GpuRunner, out_of_memory
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
 from geoseg.models.inputs import InputSpec
 from geoseg.values import CERTAIN
@@ -47,6 +48,8 @@ class PyTorchPredictor:
         CPU threads of each tile, set for this whole process; None: 1 on the CPU, unchanged on CUDA.
     inputs : InputSpec, optional
         How uint8 tiles are normalized; None: it takes normalized ones only.
+    gather : int
+        Tiles of every pass on a GPU, those of several callers together; 0: a pass is a batch.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class PyTorchPredictor:
         device: str = "cpu",
         threads: int | None = None,
         inputs: InputSpec | None = None,
+        gather: int = 0,
     ) -> None:
         found = _find_device(device)
         cuda = found.type == "cuda"
@@ -83,8 +87,10 @@ class PyTorchPredictor:
                 f"device {self.device}: no room for the model in what is free of the GPU's memory; "
                 "give --device cpu, or another GPU (cuda:N)"
             ) from error
-        self._gpu = GpuRunner(whole, found) if cuda else None
+        self._gpu = GpuRunner(whole, found, gather) if cuda else None
         self._run: Callable[[NDArray[Any]], Forward] = self._gpu or CpuRunner(whole)
+        if self._gpu is not None and gather:
+            self._run = Gatherer(self._gpu, gather, LANES)
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.uint16]:
         """Predict a batch; see `geoseg.backends.base.Predictor`."""

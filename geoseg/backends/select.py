@@ -56,6 +56,8 @@ class PredictorRecipe:
         ``auto``, ``f32``, ``bf16`` or ``int8``.
     flips : bool
         Average over flips, see `geoseg.backends.base.FlippingPredictor`.
+    gather : int
+        Tiles of every pass on a GPU, those of several threads together; 0: a pass is a batch.
     needs : frozenset of str
         What the CPU of a worker must have, see `geoseg.backends.hardware.FEATURES`.
     reason : str
@@ -70,6 +72,7 @@ class PredictorRecipe:
     name: str = ""
     precision: str = "auto"
     flips: bool = False
+    gather: int = 0
     needs: frozenset[str] = frozenset()
     reason: str = field(default="", compare=False)
 
@@ -257,7 +260,11 @@ def _load(recipe: PredictorRecipe) -> Predictor:
         if not has_torch():
             raise MissingExtra(f"{recipe.model}: to run PyTorch weights", "torch")
         predictor = _import("pytorch").PyTorchPredictor(
-            bundle.path, activation, device=recipe.device, inputs=bundle.card.inputs
+            bundle.path,
+            activation,
+            device=recipe.device,
+            inputs=bundle.card.inputs,
+            gather=recipe.gather,
         )
     elif recipe.backend == "onnx":
         predictor = _import("onnx").OnnxPredictor(bundle.files[ONNX], activation, threads=threads)

@@ -15,10 +15,11 @@ import click
 from geoseg.cli.progress import LINE_SECONDS, Display, duration
 
 if TYPE_CHECKING:
+    from geoseg.archive.cluster import Noted
     from geoseg.archive.coordinator import Progressed
     from geoseg.archive.facts import Looked
     from geoseg.archive.merge import Merged
-    from geoseg.archive.preview import Foreseen, Preview
+    from geoseg.archive.preview import Preview, ScenePreview
     from geoseg.archive.run import Summary
 
 SHOWN = 20
@@ -43,10 +44,15 @@ class BatchDisplay(Display):
         if isinstance(error, KeyboardInterrupt) and self._begun and not self._quiet:
             click.echo(f"geoseg: {KEPT}", err=True)
 
-    def __call__(self, told: Progressed | Looked) -> None:
+    def __call__(self, told: Progressed | Looked | Noted) -> None:
         """Show how far the run is, and what each worker does."""
+        from geoseg.archive.cluster import Noted
         from geoseg.archive.facts import Looked
 
+        if isinstance(told, Noted):
+            if not self._quiet:
+                click.echo(f"geoseg: {told.text}", err=True)
+            return
         self._begun = not isinstance(told, Looked)
         if self._live:
             self._show(lines_of(told))
@@ -147,7 +153,7 @@ def status_lines(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def show_preview(seen: Preview, *, as_json: bool) -> int:
-    """Print what a run would do, and return its exit code, as far as it is foreseen."""
+    """Print what a run would do, and return its exit code."""
     if as_json:
         for scene in seen.scenes:
             click.echo(json.dumps(scene.as_json()))
@@ -185,7 +191,7 @@ def _megabytes(size: float) -> str:
     return "less than 0.1 MB" if size < 1e5 else f"about {size / 1e6:,.1f} MB"
 
 
-def _megapixels(scenes: Iterable[Foreseen]) -> str:
+def _megapixels(scenes: Iterable[ScenePreview]) -> str:
     return f"{sum(scene.pixels for scene in scenes) / 1e6:,.1f} MPix"
 
 

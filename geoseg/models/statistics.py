@@ -23,6 +23,9 @@ SPREAD = 4.0
 INVERTED = 0.25
 """Nats a value by which a scene must be more like the training values as a negative than as it is."""
 
+FEW_VALUES = 1 << 17
+"""Between the least and the largest of values that are counted each by itself."""
+
 _FLOOR = 1e-3
 """Share that a bin is given at least: what was not met in training is rare, not impossible."""
 
@@ -76,20 +79,44 @@ def value_statistics(
     bins : int
         Of each histogram.
     """
-    values = pixels.astype(np.float64)
-    p1, p99 = np.percentile(values, (1, 99), axis=1)
+    counted = [_counted(band) for band in pixels]
+    wide = pixels if pixels.dtype.kind == "f" else pixels.astype(np.int64)
     reach = (high - low) / 4
-    rows = [_histogram(band, low, high, bins) for band in values]
-    rows += [_histogram(step, -reach, reach, bins) for step in np.diff(values, axis=0)]
+    rows = [_histogram(*band, low, high, bins) for band in counted]
+    rows += [_histogram(*_counted(step), -reach, reach, bins) for step in np.diff(wide, axis=0)]
+    means = [float(np.average(values, weights=counts)) for values, counts in counted]
+    spreads = [
+        float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
+        for (values, counts), mean in zip(counted, means, strict=True)
+    ]
     return ValueStatistics(
         low=low,
         high=high,
-        mean=tuple(values.mean(axis=1).tolist()),
-        std=tuple(values.std(axis=1).tolist()),
-        p1=tuple(p1.tolist()),
-        p99=tuple(p99.tolist()),
+        mean=tuple(means),
+        std=tuple(spreads),
+        p1=tuple([_percentile(*band, 0.01) for band in counted]),
+        p99=tuple([_percentile(*band, 0.99) for band in counted]),
         histograms=tuple([tuple(row.tolist()) for row in rows]),
     )
+
+
+def _counted(values: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return the values that occur, sorted, and how often: of 8 bit they are few, whatever the scene."""
+    if values.dtype.kind == "f" or int(values.max()) - int(values.min()) > FEW_VALUES:
+        known, counts = np.unique(values, return_counts=True)
+        return known.astype(np.float64), counts
+    least = int(values.min())
+    counts = np.bincount(values.astype(np.intp) - least)
+    (known,) = np.nonzero(counts)
+    return (known + least).astype(np.float64), counts[known]
+
+
+def _percentile(values: NDArray[np.float64], counts: NDArray[np.intp], share: float) -> float:
+    """Return a percentile of values that occur so often, by linear interpolation as numpy's."""
+    ends = np.cumsum(counts)
+    place = share * (ends[-1] - 1)
+    below, above = values[np.searchsorted(ends, [np.floor(place), np.ceil(place)], side="right")]
+    return float(below + (above - below) * (place % 1))
 
 
 def unlike_training(
@@ -141,9 +168,11 @@ def inversion_evidence(seen: ValueStatistics, trained: ValueStatistics) -> float
     return float(((found - found[:, ::-1]) * surprise).sum(axis=1).mean())
 
 
-def _histogram(values: NDArray[np.float64], low: float, high: float, bins: int) -> NDArray[np.float64]:
+def _histogram(
+    values: NDArray[np.float64], counts: NDArray[np.intp], low: float, high: float, bins: int
+) -> NDArray[np.float64]:
     places = np.clip(np.floor((values - low) * (bins / (high - low))), 0, bins - 1).astype(np.intp)
-    return np.bincount(places, minlength=bins) / values.size
+    return np.bincount(places, weights=counts, minlength=bins) / counts.sum()
 
 
 def _rounded(values: Sequence[float]) -> list[float]:

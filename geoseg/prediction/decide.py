@@ -277,7 +277,8 @@ def value_warnings(scene: SceneInfo, view: View, card: ModelCard) -> tuple[str, 
     try:
         known = []
         for patch in sample(scene, view.bands, budget=SAMPLE_PIXELS):
-            known.append(stretched(patch, view.stretch).pixels[:, patch.valid])
+            pixels = stretched(patch, view.stretch).pixels
+            known.append(pixels.reshape(len(pixels), -1) if patch.valid.all() else pixels[:, patch.valid])
     except UnreadableScene:
         return ()
     return unlike_training(np.concatenate(known, axis=1), card.trained_on, card.inputs.bands)

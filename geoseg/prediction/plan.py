@@ -42,7 +42,7 @@ SMALLEST_PART, PART_MARGIN = 3, 32
 a part that are looked at."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """Everything that fixes the output of a run; equal plans give equal results.
 
@@ -97,7 +97,7 @@ class Plan:
     wants_raster: bool
     task: ModelTask = "semantic"
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Digest of all that fixes the result: two runs with the same digest may be mixed."""
         facts = {"plan": _canonical(self), "versions": _versions(self.precision)}
@@ -122,7 +122,7 @@ class Plan:
             "backend": self.precision,
         }
 
-    @property
+    @functools.cached_property
     def schema(self) -> LayerSchema:
         """What the sinks need to know."""
         metadata = {

@@ -10,6 +10,9 @@ from geoseg.prediction.options import AUTO, PredictOptions
 BATCH_PIXELS = 3 << 19
 """Pixels of a batch on the CPU: enough that its end, where the engine runs dry, comes seldom."""
 
+GPU_BATCH = 16
+"""Tiles of a batch on a GPU."""
+
 MOST_THREADS = 8
 """Threads of a run in one process: one more than cores, as most wait for the backend, which has threads of
 its own. To read, cut, blend and trace, a thread takes a second for 25 megapixels; more than these are in
@@ -119,7 +122,7 @@ def choose_resources(
     >>> chosen.threads, chosen.in_flight, chosen.batch
     (5, 6, 6)
     """
-    usual = 16 if device.startswith("cuda") else max(1, BATCH_PIXELS // tile**2)
+    usual = GPU_BATCH if device.startswith("cuda") else max(1, BATCH_PIXELS // tile**2)
     batch = usual if options.batch == AUTO else options.batch
     workers, gpus = options.workers, machine.gpus
     if workers is None:  # a process for each of several GPUs; one GPU needs none

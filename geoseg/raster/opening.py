@@ -25,9 +25,10 @@ from geoseg.raster.handles import Cache, close_kept, kept_open
 
 Result = TypeVar("Result")
 
-_threads = [os.environ.get("GDAL_NUM_THREADS", str(min(4, os.cpu_count() or 1)))]
-"""Threads that unpack the blocks of a window of a GeoTIFF, few, as each takes memory; the user's own number
-goes first."""
+MOST_THREADS = 4
+"""Threads that unpack the blocks of a window of a GeoTIFF, few, as each takes memory."""
+
+_threads = [os.environ.get("GDAL_NUM_THREADS", str(min(MOST_THREADS, os.cpu_count() or 1)))]
 
 _UNKNOWN = "not recognized as being in a supported"
 
@@ -154,6 +155,15 @@ def _open(
             if driver == drivers[-1] or _UNKNOWN not in reason_of(error):
                 raise
     raise ValueError("no driver to try")
+
+
+def unpack_on(cores: int) -> None:
+    """Unpack on no more threads than this process has cores; the user's GDAL_NUM_THREADS goes first.
+
+    With one of several GDAL takes twice the time of the CPU, and unpacks anew what it has in its cache.
+    """
+    if "GDAL_NUM_THREADS" not in os.environ:
+        _threads[0] = str(min(MOST_THREADS, cores))
 
 
 def _after_fork() -> None:

@@ -56,27 +56,29 @@ class SortedSink(AbstractContextManager["SortedSink"]):
 
     def __init__(self, sink: FeatureSink, schema: LayerSchema, folder: Path) -> None:
         self._sink, self._schema, self._folder = sink, schema, folder
+        self._stack = ExitStack()
+        self._database: sqlite3.Connection | None = None
 
     def __enter__(self) -> SortedSink:
-        """Begin the database."""
-        with self._telling(), ExitStack() as stack:
-            handle, name = tempfile.mkstemp(".db", ".geoseg-", self._folder)
-            os.close(handle)
-            stack.callback(Path(name).unlink, missing_ok=True)
-            self._database = stack.enter_context(closing(sqlite3.connect(name)))
-            self._database.executescript(_BEGIN)
-            with contextlib.suppress(
-                OSError
-            ):  # where an open file may lose its name, no kill leaves it behind
-                Path(name).unlink()
-            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Write everything, unless there was an error."""
         with self._stack:
-            if kind is None:
-                self._write_all()
+            if kind is None and self._database is not None:
+                self._write_all(self._database)
+
+    def _begun(self) -> sqlite3.Connection:
+        """Return the database, which a layer without features does not need."""
+        if self._database is None:
+            handle, name = tempfile.mkstemp(".db", ".geoseg-", self._folder)
+            os.close(handle)
+            self._stack.callback(Path(name).unlink, missing_ok=True)
+            self._database = self._stack.enter_context(closing(sqlite3.connect(name)))
+            self._database.executescript(_BEGIN)
+            with contextlib.suppress(OSError):
+                Path(name).unlink()  # where an open file may lose its name, no kill leaves it behind
+        return self._database
 
     def write(self, features: GeoDataFrame) -> None:
         """Take features as `geoseg.vector.features.features_of` makes them.
@@ -90,16 +92,16 @@ class SortedSink(AbstractContextManager["SortedSink"]):
         shapes = shapely.to_wkb(features.geometry.to_numpy())
         first = features.index.tolist()
         with self._telling():
-            self._database.executemany(
+            self._begun().executemany(
                 _INSERT, zip(columns[0], first, range(len(first)), *columns, shapes, strict=True)
             )
 
-    def _write_all(self) -> None:
+    def _write_all(self, database: sqlite3.Connection) -> None:
         import geopandas
         import pandas
 
         last = -1
-        rows = self._database.execute(_SELECT)
+        rows = database.execute(_SELECT)
         while True:
             with self._telling():
                 batch = rows.fetchmany(BATCH)

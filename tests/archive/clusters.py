@@ -75,14 +75,18 @@ class Preload:
         return {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": json.dumps([str(self.path)])}
 
 
+def command(*arguments: object) -> list[str]:
+    """Return a command line over an archive with the bright model, every polygon kept as traced."""
+    given = ["batch", *map(str, arguments), "--model", str(bright_model())]
+    return [*given, "--min-area", "0", "--outline", "pixel"]
+
+
 def start_batch(
     *arguments: object, preload: Preload | None = None, cwd: Path | None = None
 ) -> subprocess.Popen[str]:
     """Start ``geoseg batch`` with the bright model."""
-    command = [sys.executable, "-m", "geoseg", "batch", *map(str, arguments)]
-    command += ["--model", str(bright_model()), "--min-area", "0", "--json"]
     return subprocess.Popen(
-        command,
+        [sys.executable, "-m", "geoseg", *command(*arguments, "--json")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,22 @@ import geopandas
 import pytest
 import rasterio
 import shapely
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import geoseg
 from geoseg.archive import run as run_of_archives
 from geoseg.archive.manifest import Manifest, read_status
 from geoseg.archive.preview import preview
-from geoseg.cli import run
 from geoseg.errors import InvalidOption
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.session import Session
 from geoseg.testing import make_scene
+from tests.archive.conftest import Batch
 from tests.runs import bright_model, picture
 
 pytestmark = pytest.mark.slow
+
+Json = Callable[..., tuple[int, list[dict[str, Any]], str]]
 
 
 @pytest.fixture(scope="module")
@@ -43,25 +45,24 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def batch(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[dict[str, object]], str]:
-    given = [str(argument) for argument in arguments]
-    capfd.readouterr()
-    code = run(
-        ["batch", *given, "--model", str(bright_model()), "--workers", "2", "--min-area", "0", "--json"]
-    )
-    captured = capfd.readouterr()
-    return code, [json.loads(line) for line in captured.out.splitlines()], captured.err
+@pytest.fixture
+def batch(batch: Batch) -> Json:
+    """The same with what is told of each scene."""
+
+    def called(*arguments: object) -> tuple[int, list[dict[str, Any]], str]:
+        code, out, err = batch(*arguments, "--json")
+        return code, [json.loads(line) for line in out.splitlines()], err
+
+    return called
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.parquet")}
 
 
-def test_an_archive_is_done_once_and_what_is_bad_is_named(
-    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_archive_is_done_once_and_what_is_bad_is_named(scenes: Path, tmp_path: Path, batch: Json) -> None:
     out = tmp_path / "out"
-    code, results, err = batch(capfd, scenes, "--out", out)
+    code, results, err = batch(scenes, "--out", out, "--workers", "2")
     assert code == 1
     states = {result["name"]: result["state"] for result in results}
     assert states == {
@@ -76,7 +77,7 @@ def test_an_archive_is_done_once_and_what_is_bad_is_named(
     assert left == {"more", "manifest.sqlite", "status.json", ".facts.sqlite"}
 
     before = contents(out)
-    code, again, err = batch(capfd, scenes, "--out", out)
+    code, again, err = batch(scenes, "--out", out)
     assert (code, again) == (1, results)
     assert "(7 of them before this run)" in err
     assert contents(out) == before
@@ -84,44 +85,40 @@ def test_an_archive_is_done_once_and_what_is_bad_is_named(
     (scenes / "s1.tif").rename(scenes / "s1.old")
     try:
         make_scene(scenes / "s1.tif", pixels=picture((10, 20, 30, 40), (60, 20, 10, 10)))
-        code, changed, _ = batch(capfd, scenes, "--out", out)
+        code, changed, _ = batch(scenes, "--out", out)
     finally:
         shutil.move(scenes / "s1.old", scenes / "s1.tif")
     assert {result["name"] for result, old in zip(changed, results, strict=True) if result != old} == {"s1"}
     assert len(geopandas.read_parquet(out / "s1.parquet")) == 2
 
 
-def test_other_options_are_refused_or_all_is_done_again(
-    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_other_options_are_refused_or_all_is_done_again(scenes: Path, tmp_path: Path, batch: Json) -> None:
     out = tmp_path / "out"
     one = scenes / "s0.tif"
-    assert batch(capfd, one, "--out", out)[0] == 0
-    code, _, err = batch(capfd, one, "--out", out, "--threshold", "0.7")
+    assert batch(one, "--out", out)[0] == 0
+    code, _, err = batch(one, "--out", out, "--threshold", "0.7")
     assert code == 2
     assert "holds results made with threshold auto, not 0.7; give --redo" in err
-    code, (result,), _ = batch(capfd, one, "--out", out, "--threshold", "0.7", "--redo")
+    code, (result,), _ = batch(one, "--out", out, "--threshold", "0.7", "--redo")
     assert (code, result["state"]) == (0, "done")
-    assert batch(capfd, one, "--out", out, "--threshold", "0.7")[0] == 0
+    assert batch(one, "--out", out, "--threshold", "0.7")[0] == 0
 
 
-def test_rasters_go_into_a_folder_of_their_own(
-    scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    code, results, _ = batch(capfd, scenes / "more", "--out", tmp_path / "out", "--raster", tmp_path / "tif")
+def test_rasters_go_into_a_folder_of_their_own(scenes: Path, tmp_path: Path, batch: Json) -> None:
+    code, results, _ = batch(scenes / "more", "--out", tmp_path / "out", "--raster", tmp_path / "tif")
     assert code == 0
     assert {path.name for path in (tmp_path / "tif").iterdir()} == {"empty.tif", "odd näme.tif"}
     assert all(len(result["files"]) == 2 for result in results)  # type: ignore[arg-type]
 
 
-def test_bad_input_gets_one_line(scenes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_gets_one_line(scenes: Path, tmp_path: Path, batch: Json) -> None:
     for arguments, words in (
         ((scenes, "--out", "s3://bucket/results"), "a disk that all workers share"),
         ((scenes, "--out", tmp_path, "--shard", "0/0"), "--shard"),
         ((tmp_path / "*.tif", "--out", tmp_path), "names no scene"),
         ((scenes / "s0.tif", scenes / "more/../s0.tif", "--out", scenes / "s1.tif"), "cannot be made"),
     ):
-        code, _, err = batch(capfd, *arguments)
+        code, _, err = batch(*arguments)
         lines = err.splitlines()
         assert code == 2, err
         assert len(lines) == 1, err
@@ -129,27 +126,14 @@ def test_bad_input_gets_one_line(scenes: Path, tmp_path: Path, capfd: pytest.Cap
     assert not Path("s3:").exists()
 
 
-def test_from_python_on_a_cluster_that_is_given(scenes: Path, tmp_path: Path) -> None:
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        model = str(bright_model())
-        table = geoseg.batch([scenes / "more", scenes / "s0.tif"], tmp_path, model=model, client=client)
-        assert client.status == "running"
+def test_from_python_on_a_cluster_that_is_given(scenes: Path, tmp_path: Path, threads: Client) -> None:
+    model = str(bright_model())
+    table = geoseg.batch([scenes / "more", scenes / "s0.tif"], tmp_path, model=model, client=threads)
+    assert threads.status == "running"
     assert table.state.to_dict() == {"empty": "done", "odd näme": "done", "s0": "done"}
     assert table.files["s0"] == ("s0.parquet",)
     with pytest.raises(InvalidOption, match="treshold: no such option; did you mean threshold"):
         geoseg.batch(scenes, tmp_path, treshold=0.5)
-
-
-@pytest.fixture(scope="module")
-def threads() -> Iterator[Client]:
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
 
 
 def states(folder: Path, out: Path, threads: Client, **options: object) -> dict[str, tuple[str, str]]:
@@ -249,7 +233,7 @@ def test_the_status_is_there_before_a_cluster_is(tmp_path: Path, monkeypatch: py
     out = tmp_path / "out"
     make_scene(tmp_path / "a.tif", pixels=picture())
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         assert read_status(out)[0]["running"] is True
         raise InvalidOption("no cluster")
 

@@ -16,6 +16,7 @@ from geoseg.archive.places import Places
 from geoseg.errors import InvalidOption
 from geoseg.testing import make_scene
 from tests.archive.clusters import ended, start_batch, wait_until_begun
+from tests.archive.conftest import Batch
 from tests.runs import picture
 
 
@@ -47,7 +48,7 @@ def one_line(err: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_full_disk_keeps_what_was_finished(scenes: Path, small_disk: Path) -> None:
+def test_a_full_disk_keeps_what_was_finished(scenes: Path, small_disk: Path, batch: Batch) -> None:
     out = small_disk / "out"
     _, err = ended(start_batch(scenes, "--out", out, "--workers", "1"), 2)
     line = one_line(err)
@@ -57,24 +58,26 @@ def test_a_full_disk_keeps_what_was_finished(scenes: Path, small_disk: Path) -> 
     for path in out.glob("*.parquet"):
         assert len(geopandas.read_parquet(path)) == 1
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
-    results, _ = ended(start_batch(scenes, "--out", out, "--workers", "1"), 0)
-    assert {result["state"] for result in results.values()} == {"done"}
+    assert batch(scenes, "--out", out)[0] == 0
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_and_a_second_one_is_refused(scenes: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_and_a_second_one_is_refused(
+    scenes: Path, tmp_path: Path, batch: Batch
+) -> None:
     out = tmp_path / "out"
     first = start_batch(scenes, "--out", out, "--workers", "1")
     wait_until_begun(first, out)
-    _, err = ended(start_batch(scenes, "--out", out, "--workers", "1"), 2)
+    code, _, err = batch(scenes, "--out", out, "--workers", "1")
+    assert code == 2
     assert f"is being worked by process {first.pid}" in one_line(err)
     first.send_signal(signal.SIGINT)
     _, err = ended(first, 130)
     assert all(err.splitlines()), "an empty line"
     assert err.endswith("geoseg: interrupted\n")
     assert not list(out.glob(".run-*")) + list(out.glob("lease*"))
-    results, _ = ended(start_batch(scenes, "--out", out, "--workers", "1"), 0)
-    assert len(results) == 12
+    code, results, _ = batch(scenes, "--out", out, "--json")
+    assert (code, len(results.splitlines())) == (0, 12)
 
 
 class Workers:

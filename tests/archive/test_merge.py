@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from pyarrow import dataset, parquet
 
 import geoseg.archive.dataset
-import geoseg.archive.sorting
 from geoseg.archive.features import grid_around
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.merge import Merged, merge
@@ -126,9 +125,9 @@ def test_neither_order_nor_windows_nor_another_day_change_a_byte(
     expected = None
     for number, order in enumerate(itertools.islice(itertools.permutations(scenes), 0, 24, 7)):
         rows = 1 << 20 if number == 0 else 3 * number
-        monkeypatch.setattr(geoseg.archive.sorting, "SAMPLE", 1 if number else 256)
+        monkeypatch.setattr(geoseg.archive.dataset, "SAMPLE", 1 if number else 256)
         monkeypatch.setattr(
-            geoseg.archive.sorting.sort_features, "__kwdefaults__", {"run": 4 * rows, "window": rows}
+            geoseg.archive.dataset.sort_features, "__kwdefaults__", {"run": 4 * rows, "window": rows}
         )
         archive = archive_of(tmp_path / f"archive{number}", order)
         done, _ = merged(archive, reconcile="same-date")

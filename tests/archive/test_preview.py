@@ -10,23 +10,14 @@ import geopandas
 import numpy as np
 import pytest
 
-from geoseg.cli import run
 from geoseg.testing import make_scene
+from tests.archive.conftest import Batch
 from tests.archive.test_selection import box_around
 from tests.archive.test_stac import asset, catalog, item, write
 from tests.raster.serve import served
-from tests.runs import BRIGHT, DARK, bright_model, picture
+from tests.runs import BRIGHT, DARK, picture
 
 Said = tuple[int, str, str]
-
-
-def batch(capfd: pytest.CaptureFixture[str], *arguments: object) -> Said:
-    given = [str(argument) for argument in arguments]
-    capfd.readouterr()
-    fixed = ["--model", str(bright_model()), "--workers", "1", "--min-area", "0", "--outline", "pixel"]
-    code = run(["batch", *given, *fixed])
-    captured = capfd.readouterr()
-    return code, captured.out, captured.err
 
 
 def scene(path: Path, east: float = 0, **how: Any) -> Path:
@@ -45,9 +36,7 @@ def refusal(said: Said, *words: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_catalog_on_a_server_selected_and_clipped(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_catalog_on_a_server_selected_and_clipped(tmp_path: Path, batch: Batch) -> None:
     """Its asset has the bands in another order, and one that is no colour."""
     store, out = tmp_path / "store", tmp_path / "out"
     pixels = np.full((4, 40, 40), DARK, np.uint8)
@@ -62,13 +51,13 @@ def test_a_catalog_on_a_server_selected_and_clipped(
     half = box_around(0, 15)
     with served(store) as server:
         command = [f"{server.url}/catalog.json", "--out", out, "--bbox", *half]
-        code, text, err = batch(capfd, *command, "--where", "eo:cloud_cover < 10", "--dry-run")
+        code, text, err = batch(*command, "--where", "eo:cloud_cover < 10", "--dry-run")
         assert code == 1, err
         assert "todo       1 (new)" in text
         assert "1 left out as not as --where asks, 1 left out as outside the area" in text
         assert "unreadable gone: " in text
         assert not list(out.glob("*.parquet"))
-        code, _, err = batch(capfd, *command, "--where", "eo:cloud_cover < 10")
+        code, _, err = batch(*command, "--where", "eo:cloud_cover < 10")
     assert code == 1, err
     assert "gone.json: no such file (HTTP 404)" in err
     assert [path.name for path in out.glob("*.parquet")] == ["a.parquet"]
@@ -77,43 +66,39 @@ def test_a_catalog_on_a_server_selected_and_clipped(
 
 
 @pytest.mark.slow
-def test_a_list_with_a_bad_scene_and_a_dry_run_before_and_after(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_list_with_a_bad_scene_and_a_dry_run_before_and_after(tmp_path: Path, batch: Batch) -> None:
     for number in range(3):
         scene(tmp_path / f"s/{number}.tif")
     listed = write(tmp_path / "list.csv", "location,kind\ns/0.tif,x\ns/1.tif,x\ns/2.tif,y\ngone.tif,x\n")
     out = tmp_path / "out"
     command = [listed, "--out", out, "--where", "kind = 'x'"]
-    code, text, _ = batch(capfd, *command, "--dry-run")
+    code, text, _ = batch(*command, "--dry-run")
     assert code == 1
     for line in ("todo       2 (new)", "unreadable gone: ", "1 left out as not as --where asks", "about"):
         assert line in text
-    code, _, err = batch(capfd, *command)
+    code, _, err = batch(*command)
     assert code == 1
     assert "gone.tif: no such file" in err
     assert {path.name for path in (out / "s").iterdir()} == {"0.parquet", "1.parquet"}
     scene(tmp_path / "s/0.tif", east=3)
     (out / "s/1.parquet").unlink()
-    code, text, _ = batch(capfd, *command, "--dry-run", "--json")
+    code, text, _ = batch(*command, "--dry-run", "--json")
     states = {one["name"]: (one["state"], one["why"]) for one in map(json.loads, text.splitlines())}
     assert states["s/0"] == ("redo", "changed")
     assert states["s/1"] == ("redo", "its result is gone")
     assert states["gone"][0] == "unreadable"
-    code, text, _ = batch(capfd, *command, "--dry-run", "--threshold", "0.3")
+    code, text, _ = batch(*command, "--dry-run", "--threshold", "0.3")
     assert code == 2
     assert "REFUSED" in text
     assert "holds results made with threshold auto, not 0.3; give --redo" in text
 
 
-def test_what_a_run_refuses_is_told_in_one_line_before_any_work(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_run_refuses_is_told_in_one_line_before_any_work(tmp_path: Path, batch: Batch) -> None:
     scene(tmp_path / "s/a.tif")
     write(tmp_path / "self.txt", "self.txt\n")
     write(tmp_path / "far.txt", "https://example.org/a.tif\n")
     write(tmp_path / "i.json", item("i", meta=asset("m.xml", kind="text/xml")))
-    out = ["--out", tmp_path / "out"]
+    out = ["--out", tmp_path / "out", "--workers", "1"]  # none is started
     for sources, words in {
         ("self.txt",): ("self.txt", "another list"),
         ("far.txt",): ("--allow-host example.org",),
@@ -136,5 +121,5 @@ def test_what_a_run_refuses_is_told_in_one_line_before_any_work(
             make_scene(tmp_path / "s/a.png", size=(8, 8)).touch()
         named = [(index == 0 and "://" not in one) or one == "s/a.png" for index, one in enumerate(sources)]
         first = [tmp_path / one if mine else one for one, mine in zip(sources, named, strict=True)]
-        refusal(batch(capfd, *first, *out), *words)
+        refusal(batch(*first, *out), *words)
     assert not list((tmp_path / "out").rglob("*.parquet"))

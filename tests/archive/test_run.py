@@ -18,9 +18,9 @@ from geoseg.archive.lease import LeaseHeld
 from geoseg.archive.manifest import Manifest, Result
 from geoseg.archive.options import BatchOptions
 from geoseg.archive.places import Places
-from geoseg.archive.preview import Foreseen, Preview
-from geoseg.archive.reasons import ELSEWHERE, GONE, why_do
+from geoseg.archive.preview import Preview, ScenePreview
 from geoseg.archive.run import check_shards, run_batch
+from geoseg.archive.selection import ELSEWHERE, GONE, why_do
 from geoseg.cli import cli, run
 from geoseg.cli.batch_display import BatchDisplay, preview_lines
 from geoseg.errors import GeosegError, InvalidOption
@@ -152,6 +152,6 @@ def test_an_interruption_is_one_line(
 
 
 def test_little_room_is_not_none() -> None:
-    scene = Foreseen(Entry("a", "/a.tif"), None, "todo", "new")
+    scene = ScenePreview(Entry("a", "/a.tif"), None, "todo", "new")
     lines = preview_lines(Preview((scene,), {}, "", None, 5e4))
     assert "disk       less than 0.1 MB" in lines

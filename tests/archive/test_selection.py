@@ -14,9 +14,8 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.archive.area import Area
+from geoseg.archive.area import Area, area_of, bounds_in_degrees
 from geoseg.archive.conditions import Condition, moment_of
-from geoseg.archive.degrees import area_of, bounds_in_degrees
 from geoseg.archive.entries import Entry, entries_of
 from geoseg.archive.facts import look_at
 from geoseg.archive.identity import identity_of, same_scene

@@ -79,9 +79,16 @@ def test_nothing_is_written_after_an_error_and_nothing_stays(tmp_path: Path) -> 
 def test_a_folder_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
     with (
         pytest.raises(UnwritableOutput, match="put aside"),
-        order.SortedSink(Sink(), SCHEMA, tmp_path / "no"),
+        order.SortedSink(Sink(), SCHEMA, tmp_path / "no") as sorting,
     ):
+        sorting.write(features([(1, 1)]))
+
+
+def test_a_layer_without_features_needs_no_folder(tmp_path: Path) -> None:
+    sink = Sink()
+    with order.SortedSink(sink, SCHEMA, tmp_path / "no"):
         pass
+    assert sink.tables == []
 
 
 @given(st.integers(1, 6))
