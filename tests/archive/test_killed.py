@@ -56,7 +56,8 @@ def written(folder: Path) -> dict[str, int]:
 def whole(scenes: Path, threads: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a run gives that nobody disturbs."""
     out = tmp_path_factory.mktemp("whole")
-    geoseg.batch(scenes, out, model=str(bright_model()), client=threads, min_area=0, outline="pixel")
+    options = {"min_area": 0, "outline": "pixel", "batch": 1, "max_memory": "400MB"}
+    geoseg.batch(scenes, out, model=str(bright_model()), client=threads, **options)
     return contents(out)
 
 

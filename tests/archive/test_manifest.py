@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.archive.lease import Holder, Lease
@@ -33,6 +33,7 @@ RESULTS = st.builds(
 )
 
 
+@settings(max_examples=30)
 @given(st.lists(RESULTS, max_size=5, unique_by=lambda one: one.name))
 def test_what_is_put_comes_back_after_closing(
     tmp_path_factory: pytest.TempPathFactory, results: list[Result]

@@ -139,7 +139,7 @@ def test_neither_order_nor_windows_nor_another_day_change_a_byte(
         assert not list(archive.glob(".merge-*"))
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(
     st.integers(0, 10_000),
     st.lists(
