@@ -172,7 +172,7 @@ def _histogram(
     values: NDArray[np.float64], counts: NDArray[np.intp], low: float, high: float, bins: int
 ) -> NDArray[np.float64]:
     places = np.clip(np.floor((values - low) * (bins / (high - low))), 0, bins - 1).astype(np.intp)
-    return np.bincount(places, weights=counts, minlength=bins) / counts.sum()
+    return np.asarray(np.bincount(places, weights=counts, minlength=bins) / counts.sum())
 
 
 def _rounded(values: Sequence[float]) -> list[float]:
