@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -62,8 +63,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_an_archive_is_done_once_and_what_is_bad_is_named(scenes: Path, tmp_path: Path, batch: Json) -> None:
     out = tmp_path / "out"
-    code, results, err = batch(scenes, "--out", out, "--workers", "2")
+    code, results, err = batch(scenes, "--out", out, "--workers", "2", "--dashboard")
     assert code == 1
+    assert re.search(r"^geoseg: dashboard: http://127\.0\.0\.1:\d+/status$", err, re.MULTILINE)
     states = {result["name"]: result["state"] for result in results}
     assert states == {
         "bad": "failed",

@@ -114,6 +114,12 @@ def test_a_raster_that_is_wanted_elsewhere_is_made_again(tmp_path: Path) -> None
     assert why_do(known, known, "d", places, retried=False) == GONE
 
 
+def test_a_dashboard_that_cannot_be_drawn_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.archive.cluster.find_spec", lambda _: None)
+    with pytest.raises(GeosegError, match=r"^--dashboard needs geoseg\[dashboard\]: pip install"):
+        refuse(make_scene(tmp_path / "a.tif"), tmp_path / "out", BatchOptions(dashboard=True))
+
+
 def test_in_python_a_refusal_asks_for_arguments(tmp_path: Path) -> None:
     scene, out = make_scene(tmp_path / "a.tif"), tmp_path / "out"
     out.mkdir()
