@@ -86,7 +86,7 @@ def measure(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
     ):
         child = run_child([sys.executable, __file__, "--child", json.dumps({**given, **shared})])
         yield {**row(what, len(scenes), child.seconds, child.answer.pop("done")), **child.answer}
-    for entries in (10, options.entries):
+    for entries in sorted({10, options.entries}):
         given = {"what": "entries", "entries": entries, **shared}
         child = run_child([sys.executable, __file__, "--child", json.dumps(given)])
         yield {"what": f"{entries:,} entries", "scenes": entries, "seconds": child.seconds, **child.answer}

@@ -29,7 +29,7 @@ SCRIPTS = {
     "memory": ("--sides 700 --max-memory 1GB", {"peak_MB", "above_MB", "growth"}),
     "sparse": ("--side 4096 --patch 512 --filled 0", {"first_seconds", "skipped_GPix_s"}),
     "vectorize": ("--side 600 --rounds 1", {"trace_seconds", "MPix_s", "vertices", "ratio"}),
-    "archive": ("--scenes 2 --side 200 --entries 12", {"done", "each_ms", "ratio"}),
+    "archive": ("--scenes 1 --side 200 --entries 10", {"done", "each_ms", "ratio"}),
     "peers": (
         "--side 700 --no-untiled --peers monai --python no-such-python",
         {"ratio", "truth_50", "truth_90"},

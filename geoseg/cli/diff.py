@@ -9,21 +9,14 @@ from typing import Any
 
 import click
 
-from geoseg.cli.options import debug_option, json_option, options_of
+from geoseg.cli.options import debug_option, json_option, options_of, out_option
 from geoseg.vector.diff import DiffOptions
 
 
 @click.command()
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    "-o",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Changes, in the CRS of NEW: .gpkg (with a style), .fgb, .parquet, .geojson or .geojsonl.",
-)
+@out_option("Changes, in the CRS of NEW: .gpkg (with a style), .fgb, .parquet, .geojson or .geojsonl.")
 @options_of(DiffOptions)
 @json_option
 @click.option("--quiet", "-q", is_flag=True, help="No summary.")

@@ -23,6 +23,12 @@ json_option = click.option(
 """Options that several commands have."""
 
 
+def out_option(text: str) -> Callable[[F], F]:
+    """Return the option for the file that a command makes; the text is its help."""
+    kind = click.Path(path_type=Path)
+    return click.option("--out", "-o", required=True, type=kind, metavar="FILE", help=text)
+
+
 class _AsTyped(click.ParamType[Any]):
     """Text that is checked with all other options, by their class."""
 

@@ -9,19 +9,14 @@ from typing import Any
 import click
 
 from geoseg.cli.events import EventLines, progress_option
-from geoseg.cli.options import debug_option, json_option, one_scene, options_of, quiet_option
+from geoseg.cli.options import debug_option, json_option, one_scene, options_of, out_option, quiet_option
 from geoseg.prediction.options import PredictOptions
 
 
 @click.command()
 @one_scene
-@click.option(
-    "--out",
-    "-o",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Polygons: .gpkg, .fgb, .parquet, .geojson, .geojsonl, .shp or .pmtiles; missing folders are made.",
+@out_option(
+    "Polygons: .gpkg, .fgb, .parquet, .geojson, .geojsonl, .shp or .pmtiles; missing folders are made."
 )
 @options_of(PredictOptions)
 @json_option

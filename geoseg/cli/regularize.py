@@ -8,20 +8,13 @@ from typing import Any
 import click
 
 from geoseg.cli.events import EventLines, progress_option
-from geoseg.cli.options import debug_option, options_of, quiet_option
+from geoseg.cli.options import debug_option, options_of, out_option, quiet_option
 from geoseg.vector.straighten import RegularizeOptions
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    "-o",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The same layer: .gpkg, .fgb, .parquet, .geojson or .geojsonl.",
-)
+@out_option("The same layer: .gpkg, .fgb, .parquet, .geojson or .geojsonl.")
 @options_of(RegularizeOptions)
 @progress_option
 @quiet_option

@@ -9,20 +9,13 @@ from typing import Any
 import click
 
 from geoseg.cli.events import EventLines, progress_option
-from geoseg.cli.options import debug_option, json_option, options_of, quiet_option
+from geoseg.cli.options import debug_option, json_option, options_of, out_option, quiet_option
 from geoseg.prediction.classraster import VectorizeOptions
 
 
 @click.command()
 @click.argument("raster")
-@click.option(
-    "--out",
-    "-o",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Polygons; the suffix names the format, as of geoseg predict.",
-)
+@out_option("Polygons; the suffix names the format, as of geoseg predict.")
 @options_of(VectorizeOptions)
 @json_option
 @progress_option

@@ -48,8 +48,8 @@ def unroll(points: Floats, at_pole: NDArray[np.bool_], turn: float) -> Floats:
     half = turn / 2
     points = _spread_poles(points, at_pole, turn)
     points[:, 0] -= turn * np.floor((points[:, 0] + half) / turn)
-    closed = np.append(points, points[:1], axis=0)
-    longitude = closed[:, 0].copy()
+    closed = np.column_stack([points, points[:, 0]])  # the last column stays in the usual range
+    closed = np.append(closed, closed[:1], axis=0)
     step = np.diff(closed[:, 0])
     along_pole = (np.abs(closed[:-1, 1]) == turn / 4) & (np.abs(closed[1:, 1]) == turn / 4)
     # Along a pole the inside is on the left: westward along the north pole, eastward along the south.
@@ -57,19 +57,22 @@ def unroll(points: Floats, at_pole: NDArray[np.bool_], turn: float) -> Floats:
     step = np.where(along_pole, -sign * (-sign * step % turn), step - turn * np.round(step / turn))
     reached = points[0, 0] + np.append(0, np.cumsum(step))
     closed[:, 0] += turn * np.round((reached - closed[:, 0]) / turn)
-    closed = _cross(closed, longitude, turn)
+    closed = _cross(closed, turn)
     winding = round((closed[-1, 0] - closed[0, 0]) / turn)
     if winding:
         # Cut where nothing of the ring lies between the antimeridian and the pole.
         on_it = np.flatnonzero((closed[:-1, 0] + half) % turn == 0)
         cut = on_it[np.argmax(winding * closed[on_it, 1])]
-        after = closed[1 : cut + 1] + np.array([winding * turn, 0])
+        after = closed[1 : cut + 1] + np.array([winding * turn, 0, 0])
         closed = np.concatenate([closed[cut:], after])
         closed[:, 0] += -winding * half - closed[0, 0]
-        corners = [[winding * half, winding * turn / 4], [-winding * half, winding * turn / 4]]
-        return np.concatenate([closed, corners])
-    closed[:, 0] -= turn * np.floor((closed[:, 0].min() + half) / turn)
-    return closed
+        corners = [[sign * half, winding * turn / 4, sign * half] for sign in (winding, -winding)]
+        closed = np.concatenate([closed, corners])
+    else:
+        closed[:, 0] -= turn * np.floor((closed[:, 0].min() + half) / turn)
+    # Turns that were added and taken away again cost the last bit, which a neighbour may have kept.
+    usual = closed[:, 2]
+    return np.column_stack([usual + turn * np.round((closed[:, 0] - usual) / turn), closed[:, 1]])
 
 
 def _spread_poles(points: Floats, at_pole: NDArray[np.bool_], turn: float) -> Floats:
@@ -81,9 +84,9 @@ def _spread_poles(points: Floats, at_pole: NDArray[np.bool_], turn: float) -> Fl
     return np.insert(points, here + 1, np.column_stack([after, points[here, 1]]), axis=0)
 
 
-def _cross(closed: Floats, longitude: Floats, turn: float) -> Floats:
-    """Give edges over the antimeridian a vertex there; in the usual range vertices have `longitude`."""
-    half = turn / 2
+def _cross(closed: Floats, turn: float) -> Floats:
+    """Give edges over the antimeridian a vertex there; the last column lies in the usual range."""
+    half, longitude = turn / 2, closed[:, 2]
     world = np.floor((closed[:, 0] + half) / turn)
     border = np.maximum(world[:-1], world[1:]) * turn - half
     over = (world[:-1] != world[1:]) & (closed[:-1, 0] != border) & (closed[1:, 0] != border)
@@ -93,7 +96,7 @@ def _cross(closed: Floats, longitude: Floats, turn: float) -> Floats:
     # From the usual range, so that both polygons at an edge get the same bits.
     before, behind = half - longitude[west], half + longitude[east]
     latitude = (closed[west, 1] * behind + closed[east, 1] * before) / (before + behind)
-    return np.insert(closed, at + 1, np.column_stack([border[at], latitude]), axis=0)
+    return np.insert(closed, at + 1, np.column_stack([border[at], latitude, border[at]]), axis=0)
 
 
 def cut(polygon: shapely.Polygon) -> shapely.Geometry:

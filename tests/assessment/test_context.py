@@ -28,16 +28,7 @@ from geoseg.models.card_json import amended, make_document
 from geoseg.values import Patch
 from tests.backends.conftest import SIGMOID, SPEC, TILE
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Several spin when other work runs beside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def box(radius, bands=3):

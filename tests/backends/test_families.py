@@ -12,18 +12,9 @@ from geoseg.backends.families import FAMILIES, encoder_names, find_encoder, find
 from geoseg.backends.networks import FCN, HRNet
 from geoseg.errors import GeosegError, InvalidModel, InvalidOption
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 NINE = {"unet", "unet++", "fcn", "pspnet", "deeplabv3", "deeplabv3+", "hrnet", "fpn", "segformer"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Several spin when other work runs beside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_nine_families_of_the_field():

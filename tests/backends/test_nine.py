@@ -17,21 +17,12 @@ from geoseg.models.inputs import InputSpec
 from geoseg.testing import make_scene
 from geoseg.values import ClassInfo, Patch
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 TILE, STEPS, SIDE = 64, 6, 160
 HEAD = Head((ClassInfo(1, "building", (228, 87, 46)),), (1,), "sigmoid")
 BANDS = dict(zip(FAMILIES, [1, 3, 4, 3, 1, 5, 4, 3, 6], strict=True))
 ENCODERS = {"hrnet": "hrnet_w18_small", "segformer": "mit_b0"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Several spin when other work runs beside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def picture(bands, seed):

@@ -23,19 +23,10 @@ from geoseg.models.bundle import CONFIG, INT8, ONNX, WEIGHTS, find_model, save_b
 from geoseg.models.card_json import make_document
 from tests.backends.conftest import SIGMOID, SPEC
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 NETWORKS = {"convolutions": ("unet", "test_efficientnet"), "linear layers": ("segformer", "mit_b0")}
 TILE = 64
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Several spin when other work runs beside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

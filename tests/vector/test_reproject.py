@@ -137,6 +137,7 @@ def test_edges_stay_where_they_were(source: str, target: str, pixel: float, seed
     ),
     st.integers(0, 2**32 - 1),
 )
+@example(("EPSG:3413", 100.0), 2287548)
 def test_neighbours_share_their_edges_bit_for_bit(place: tuple[str, float], seed: int) -> None:
     crs, pixel = place
     rng = np.random.default_rng(seed)
@@ -149,18 +150,18 @@ def test_neighbours_share_their_edges_bit_for_bit(place: tuple[str, float], seed
         grid = GeoBox(100, 100, (pixel, 0, x - 33.3 * pixel, 0, -pixel, 44.4 * pixel), crs)
     moved, _ = reproject(cells, grid, WGS84)
     turned, _ = reproject(shapely.reverse(cells), grid, WGS84)
-    known = _edges(cells, moved, grid)
-    assert known == _edges(cells, turned, grid)
+    known = _edges(moved)
+    assert known == _edges(turned)
     inner = [edge for edge, count in known.items() if count > 1]
     assert len(inner) >= 10
 
 
-def _edges(cells: NDArray[np.object_], moved: NDArray[np.object_], grid: GeoBox) -> dict[object, int]:
+def _edges(moved: NDArray[np.object_]) -> dict[object, int]:
     """Count the edges of polygons, whatever their direction and turn round the Earth."""
     counts: dict[object, int] = {}
     for ring in shapely.get_rings(moved):
         points = shapely.get_coordinates(ring)
-        points[:, 0] = np.mod(np.round(points[:, 0], 11) + 180, 360)
+        points[points[:, 0] < 180, 0] += 360
         for pair in zip(map(tuple, points[:-1].tolist()), map(tuple, points[1:].tolist()), strict=True):
             key = frozenset(pair)
             counts[key] = counts.get(key, 0) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import resource
 import shutil
@@ -54,6 +55,7 @@ def crs_of(suffix: str) -> str:
     return WGS84 if in_degrees(Path("out" + suffix)) else "EPSG:32633"
 
 
+@functools.cache
 def features(
     crs: str | None = "EPSG:32633", count: int = 30, target: str | None = None
 ) -> geopandas.GeoDataFrame:
