@@ -121,11 +121,12 @@ class Algorithm(QgsProcessingAlgorithm):
             raise QgsProcessingException(str(error)) from error
         if feedback.isCanceled():
             _stopped[self._key] = self._temporary
-            raise QgsProcessingException("Canceled. Run it again to go on from there.")
+            resumed = " Run it again to go on from there." if self.name() in {"predict", "batch"} else ""
+            raise QgsProcessingException(f"Canceled.{resumed}")
         if code not in {0, 1}:
             raise QgsProcessingException(listener.error or f"geoseg stopped with exit code {code}")
-        if listener.summary is None and printed.strip():
-            listener.end(json.loads(printed.splitlines()[-1]))
+        if listener.summary is None:
+            listener.end_by(printed)
         if code:
             feedback.reportError("Done in part: what is missing is named above.")
         self._summary = listener.summary or {}

@@ -120,7 +120,8 @@ def _install(home, wheel, uv, feedback):
 
     def listen(line):
         said.append(line.strip())
-        feedback.setProgressText(line.strip())
+        if line[:1].isalpha():  # not the list of what was installed
+            feedback.setProgressText(line.strip())
         loaded, all_of_them = (
             sum(one.startswith(word) for one in said) for word in ("Downloaded", "Downloading")
         )
@@ -157,8 +158,11 @@ def _reason(said):
                 "geoseg could not be installed, as there is no network: connect, or install geoseg elsewhere "
                 f"and name its folder in {SETTINGS}"
             )
+    if "no space left" in text.lower():
+        return "geoseg could not be installed, as the disk is full: it takes 900 MB in the profile of QGIS"
     last = next((one for one in reversed(said) if one), "uv said nothing")
-    return f"geoseg could not be installed: {re.sub('^[^a-z]*(error: )?', '', last, flags=re.IGNORECASE)}"
+    last = re.sub("^[^a-z]*((error|cause): )?", "", last, flags=re.IGNORECASE)
+    return f"geoseg could not be installed: {last}"
 
 
 def _remove_old(home):

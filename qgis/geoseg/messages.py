@@ -41,7 +41,7 @@ class Listener:
             known = f", {event['known']} of them done before" if event.get("known") else ""
             self._feedback.pushInfo(f"{count(event['total'], event['unit'][:-1])} to do{known}.")
             for text in event.get("warnings", ()):
-                self._feedback.pushWarning(text)
+                self._feedback.pushWarning(self._by_labels(text))
         elif kind == "progress":
             self._progress(event)
         elif kind == "note":
@@ -54,7 +54,15 @@ class Listener:
         """Take the summary, and tell it."""
         self.summary = summary
         for sentence in sentences(self._name, summary):
-            self._feedback.pushInfo(sentence)
+            self._feedback.pushInfo(self._by_labels(sentence))
+
+    def end_by(self, printed):
+        """Take what was printed: the summary as JSON, or lines for people."""
+        try:
+            self.end(json.loads(printed))
+        except ValueError:
+            for line in printed.splitlines():
+                self._feedback.pushInfo(line)
 
     def _progress(self, event):
         share = event["done"] / max(event["total"], 1)

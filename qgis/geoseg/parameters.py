@@ -115,10 +115,11 @@ def value(algorithm, parameter, given, context, feedback):
     if kind != "sources" and given.get(name) in (None, ""):
         return None
     if kind == "polygons":
-        path, layer = algorithm.parameterAsCompatibleSourceLayerPathAndLayerName(
-            given, name, context, FORMATS, "gpkg", feedback
+        layer = algorithm.parameterAsVectorLayer(given, name, context)
+        found = algorithm.parameterAsCompatibleSourceLayerPathAndLayerName(
+            given, name, context, _formats(layer), "gpkg", feedback
         )
-        return path, layer or None
+        return _named(layer, *found)
     if kind == "layer":
         return layer_file(algorithm.parameterAsLayer(given, name, context), context, feedback)
     if kind == "flag" and parameter["default"] is None:
@@ -129,7 +130,10 @@ def value(algorithm, parameter, given, context, feedback):
 def _taken_sources(algorithm, given, name, context):
     layers = algorithm.parameterAsLayerList(given, "LAYERS", context)
     places = (algorithm.parameterAsString(given, one, context) for one in ("FOLDER", "LIST"))
-    return [*(raster_file(layer) for layer in layers), *(place for place in places if place)]
+    found = [*(raster_file(layer) for layer in layers), *(place for place in places if place)]
+    if not found and not algorithm.parameterAsBoolean(given, "MERGE", context):
+        raise QgsProcessingException("give scenes: as layers, as a folder, or as a list")
+    return found
 
 
 def _taken_raster(algorithm, given, name, context):
@@ -189,13 +193,24 @@ def raster_file(layer):
     )
 
 
+def _formats(layer):
+    """Return the formats that a layer may have to be read as it is: none with edits that are not saved."""
+    return [] if layer is not None and layer.isModified() else FORMATS
+
+
+def _named(layer, path, name):
+    """Return the path, and the name of the layer; a file that was made of it holds nothing else."""
+    made = layer is not None and not layer.source().startswith(path)
+    return path, None if made else name or None
+
+
 def layer_file(layer, context, feedback):
     """Return the file of a layer, and of a vector layer its name in there."""
     if layer is None or layer.type() not in {QgsMapLayerType.VectorLayer, QgsMapLayerType.RasterLayer}:
         raise QgsProcessingException("takes a layer of polygons or a raster")
     if layer.type() == QgsMapLayerType.RasterLayer:
         return raster_file(layer)
-    path, name = QgsProcessingUtils.convertToCompatibleFormatAndLayerName(
-        layer, False, "layer", FORMATS, "gpkg", context, feedback
+    found = QgsProcessingUtils.convertToCompatibleFormatAndLayerName(
+        layer, False, "layer", _formats(layer), "gpkg", context, feedback
     )
-    return path, name or None
+    return _named(layer, *found)

@@ -49,7 +49,12 @@ class Feedback(QgsProcessingFeedback):
 
 
 def layer(wanted: dict) -> object:
-    """Return a layer of the project: a raster, a map service, or squares in memory, the first selected."""
+    """Return a layer of the project: a raster, a map service, an edited file, or squares in memory."""
+    if "edited" in wanted:
+        made = QgsVectorLayer(wanted["edited"], "edited")
+        made.startEditing()
+        made.deleteFeature(next(made.getFeatures()).id())
+        return QgsProject.instance().addMapLayer(made, False)
     if "squares" not in wanted:
         made = QgsRasterLayer(wanted["source"], "a layer", wanted.get("provider", "gdal"))
         return QgsProject.instance().addMapLayer(made, False) and made

@@ -105,7 +105,8 @@ def test_geoseg_is_installed_once(tmp_path: Path, home: Path) -> None:
             "echo 'error: Failed to fetch' >&2; echo '  Caused by: dns error' >&2; exit 2",
             "there is no network",
         ),
-        ("echo 'error: No space left on device' >&2; exit 2", "installed: No space left on device"),
+        ("echo 'error: No space left on device' >&2; exit 2", "as the disk is full"),
+        ("echo 'error: no such wheel' >&2; exit 2", "installed: no such wheel"),
         (None, "nor is uv, which would install it: install uv"),
     ],
 )

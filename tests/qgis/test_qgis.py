@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyogrio
 import pytest
 
 from geoseg.testing import make_scene
 from tests.qgis.plugin import FOLDER
-from tests.runs import bright_model, picture
+from tests.runs import REPOSITORY, bright_model, picture
+
+SAMPLE = REPOSITORY / "sample_data/buildings.gpkg"
 
 # Debian's wrapper gives an option that qgis_process does not know.
 PROGRAM = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
@@ -74,7 +77,7 @@ def test_qgis_process_predicts(tmp_path: Path, variables: dict[str, str]) -> Non
 
 
 def test_a_session(tmp_path: Path, variables: dict[str, str]) -> None:
-    """Layers in memory, a selection, a map service, a run that is canceled and goes on, a loaded result."""
+    """Layers in memory, a selection, a map service, a canceled run that goes on, unsaved edits."""
     scene, model = scene_in(tmp_path), str(bright_model())
     squares = [[500_000, 4_999_980, 500_015, 5_000_000], [500_015, 4_999_970, 500_036, 4_999_985]]
     area = {"squares": squares, "crs": "EPSG:32633", "selected": True}
@@ -90,11 +93,15 @@ def test_a_session(tmp_path: Path, variables: dict[str, str]) -> None:
         {"algorithm": "geoseg:predict", "parameters": temporary},
         {"algorithm": "geoseg:predict", "parameters": {**temporary, "SCENE": service}},
         {"algorithm": "geoseg:predict", "parameters": {**temporary, "THRESHOLD": 3}},
+        {
+            "algorithm": "geoseg:regularize",
+            "parameters": {"FILE": {"edited": str(SAMPLE)}, "OUT": "TEMPORARY_OUTPUT"},
+        },
     ]
     script = str(Path(__file__).with_name("session.py"))
     done = run(variables, "/usr/bin/python3", script, given=json.dumps(asked))
     assert done.returncode == 0, done.stderr
-    within, canceled, resumed, mapped, refused = json.loads(done.stdout.splitlines()[-1])
+    within, canceled, resumed, mapped, refused, edited = json.loads(done.stdout.splitlines()[-1])
     assert within["results"]["FEATURES"] == 1
     (layer,) = within["loaded"]
     assert layer["features"] == 1
@@ -106,3 +113,4 @@ def test_a_session(tmp_path: Path, variables: dict[str, str]) -> None:
     assert "comes from a map service; save" in mapped["error"]
     assert not mapped["told"]
     assert refused["error"] == "“Threshold” must be less than 1 or auto, not '3.0'"
+    assert edited["results"]["FEATURES"] == len(pyogrio.read_dataframe(SAMPLE)) - 1
