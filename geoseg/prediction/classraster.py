@@ -24,6 +24,7 @@ from geoseg.raster.describe import SceneInfo
 from geoseg.raster.facts import RasterFacts, read_facts
 from geoseg.raster.scene import read_patch
 from geoseg.values import CERTAIN, ClassInfo, ClassRule, Patch, ProbabilityBlock, Window
+from geoseg.vector.islands import IslandRule
 from geoseg.vector.pieces import Pieces
 from geoseg.vector.split import SplitRule
 
@@ -150,8 +151,9 @@ class ClassRaster:
             np.multiply((ids == number) & patch.valid, np.uint16(CERTAIN), out=channel)
         return ProbabilityBlock(window, values, patch.valid), ClassRule(channels, 0.5)
 
-    def trace(self, tiles: TileGrid, index: BlockIndex) -> Pieces:
-        """Trace a block."""
+    def trace(self, tiles: TileGrid, index: BlockIndex, islands: IslandRule | None) -> Pieces:
+        """Trace a block, without small islands."""
+        from geoseg.vector.islands import hand_over
         from geoseg.vector.split import find_cuts
         from geoseg.vector.trace import trace
 
@@ -160,6 +162,8 @@ class ClassRaster:
             return Pieces((), ())
         block, rule, region = *found, tiles.region(index)
         cuts = None if self.split is None else find_cuts(block, region, tiles, rule, self.split)
+        if islands is not None:
+            block = hand_over(block, tiles.window.shape, rule, islands, tiles.margin)
         return trace(block, region, tiles.window.shape, rule, self.outline, cuts)
 
 

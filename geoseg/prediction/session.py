@@ -21,7 +21,7 @@ from geoseg.prediction.decide import Decision, Model, decide
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import Plan
+from geoseg.prediction.plan import Plan, without_islands
 from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
 from geoseg.prediction.schedulers import Scheduler
 from geoseg.prediction.tasks import task_of
@@ -246,7 +246,8 @@ def feed_sinks(
     started = time.monotonic()
     merger, tally, pixels = task_of(plan).merger(plan), Tally(), 0
     frontier = Frontier(plan.tiles, merger.open_boxes)
-    shaper = Shaper(plan.grid, plan.shape_rules, plan.schema, vector, frontier)
+    rules = replace(without_islands(plan.shape_rules, plan.islands), within=plan.aoi)
+    shaper = Shaper(plan.grid, rules, plan.schema, vector, frontier)
     blocks_total, pixels_total = math.prod(plan.tiles.block_shape), math.prod(plan.grid.shape)
     for number, result in enumerate(stream, 1):
         pieces = merger.add(result.pieces)

@@ -22,9 +22,10 @@ from geoseg.grid import Axis, BlockIndex, TileGrid
 from geoseg.labels.masks import open_labels
 from geoseg.prediction.classraster import ClassRaster, VectorizeOptions, look_at
 from geoseg.prediction.memory import LIBRARIES, OUTLINE, PART, WRITING
-from geoseg.prediction.plan import PART_MARGIN, shape_rules
+from geoseg.prediction.plan import PART_MARGIN, island_rule, shape_rules, without_islands
 from geoseg.raster.scene import close_scene
 from geoseg.values import LayerSchema
+from geoseg.vector.islands import IslandRule
 from geoseg.vector.pieces import Pieces
 
 SIDES = (2048, 1024, 512, 256)
@@ -86,7 +87,6 @@ def vectorize(
     scene = open_labels(raster)
     try:
         source = look_at(scene, options, lambda share: on_step(share / 4))
-        tiles, threads = _blocks(source, options.max_memory)
         grid = scene.geobox
         rules = shape_rules(
             options,
@@ -95,6 +95,8 @@ def vectorize(
             min_area_m2=options.min_area,
             classes=len(source.classes),
         )
+        islands = island_rule(rules, len(source.classes))
+        tiles, threads = _blocks(source, islands, options.max_memory)
         wanted = layer_crs(options.crs, grid.crs, degrees=in_degrees(out), mercator=in_mercator(out))
         crs = wanted or grid.crs
         facts = {"geoseg_raster": scene.uri, "geoseg_options": json.dumps(options.model_dump(mode="json"))}
@@ -105,9 +107,9 @@ def vectorize(
             VectorSink(out, schema, overwrite=options.overwrite) as sink,
             SortedSink(sink, schema, out.absolute().parent) as ordered,
         ):
-            shaper = Shaper(grid, rules, schema, ordered, frontier)
+            shaper = Shaper(grid, without_islands(rules, islands), schema, ordered, frontier)
             count = math.prod(tiles.block_shape)
-            for number, (index, pieces) in enumerate(_traced(source, tiles, threads), 1):
+            for number, (index, pieces) in enumerate(_traced(source, tiles, islands, threads), 1):
                 complete = joiner.add(pieces)
                 frontier.pass_region(index)
                 shaper.add(complete)
@@ -122,13 +124,15 @@ def vectorize(
     return VectorizeReport(scene.uri, str(out), content, names, shaper.features, shaper.area_m2, seconds)
 
 
-def _traced(source: ClassRaster, tiles: TileGrid, threads: int) -> Iterator[tuple[BlockIndex, Pieces]]:
+def _traced(
+    source: ClassRaster, tiles: TileGrid, islands: IslandRule | None, threads: int
+) -> Iterator[tuple[BlockIndex, Pieces]]:
     """Trace blocks on threads, a bounded number ahead; yield them in order."""
     waiting: deque[tuple[BlockIndex, Future[Pieces]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for index in tiles.blocks():
-                waiting.append((index, pool.submit(source.trace, tiles, index)))
+                waiting.append((index, pool.submit(source.trace, tiles, index, islands)))
                 if len(waiting) > threads:
                     first, traced = waiting.popleft()
                     yield first, traced.result()
@@ -138,7 +142,7 @@ def _traced(source: ClassRaster, tiles: TileGrid, threads: int) -> Iterator[tupl
             pool.shutdown(cancel_futures=True)
 
 
-def _blocks(source: ClassRaster, max_memory: int) -> tuple[TileGrid, int]:
+def _blocks(source: ClassRaster, islands: IslandRule | None, max_memory: int) -> tuple[TileGrid, int]:
     """Return the largest blocks, and threads for them, that fit the memory.
 
     Raises
@@ -151,6 +155,7 @@ def _blocks(source: ClassRaster, max_memory: int) -> tuple[TileGrid, int]:
         np.dtype(band.read_dtype).itemsize for band in source.scene.bands if band.index in source.bands
     )
     channels, margin = len(source.rule.channels), 1 if source.split is None else PART_MARGIN
+    margin = max(margin, islands.reach if islands else 0)
     pixel = 2 * stored + 8 * len(source.bands) * (source.scale is not None) + 4 * channels + 24 + OUTLINE
     fixed = LIBRARIES + WRITING + BATCH + PART * width
     for side in SIDES:

@@ -116,8 +116,10 @@ def cross_cells(samples: Samples, changes: Changes, *, smooth: bool) -> Cells:
     if smooth:
         via = _smooth(samples, index, corners, crossed, target, cut)
     else:
-        # Where a cut begins or forks, whoever goes straight on passes a point that others turn at.
-        forks = (cut > 0) & (_SIDES.sum(axis=1) >= 3)[crossed]
+        # Where a cut or a border begins or forks, who goes straight on passes where others turn.
+        highest = np.maximum(np.maximum(*corners[:2]), np.maximum(*corners[2:]))
+        several = np.any([(corner > 0) & (corner < highest) for corner in corners], axis=0)
+        forks = (several | (cut > 0)) & (_SIDES.sum(axis=1) >= 3)[crossed]
         owner = np.flatnonzero(bounding & ((target != np.arange(2, 6) % 4) | forks[:, None]))
         via = Via(owner, centers(samples, index[owner // 4]))
     return Cells(index, bounding, valid, target, via)

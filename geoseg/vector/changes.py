@@ -65,7 +65,13 @@ def _with_cuts(changes: Changes, cuts: NDArray[np.uint8]) -> Changes:
     cells = np.concatenate([right, right - stride, below, below - 1])
     row, col = np.divmod(cells, stride)
     cells = cells[(row >= 0) & (row < rows - 1) & (col < stride - 1)]
-    return Changes(np.union1d(changes.across, right), np.union1d(changes.cells, cells))
+    return Changes(_with(changes.across, right), _with(changes.cells, np.sort(cells)))
+
+
+def _with(one: Index, other: Index) -> Index:
+    """Unite indices that increase; a stable sort merges them, which is quicker than `numpy.union1d`."""
+    both = np.sort(np.concatenate([one, other]), kind="stable")
+    return both[np.diff(both, prepend=-1) > 0]
 
 
 def _in_band(labels: Labels, own: int) -> tuple[Index, Index]:

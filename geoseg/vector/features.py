@@ -24,6 +24,7 @@ from geoseg.vector.shape import (
     Near,
     ShapeRules,
     Shapes,
+    cut_to,
     find_near,
     join_rows,
     shape,
@@ -78,6 +79,8 @@ def features_of(
         placed, deviation = place(shapes.outlines[:, SIMPLIFIED], grid, schema.crs)
     else:
         shapes = join_rows(shapes, near, grid, rules)
+        if rules.within is not None:
+            shapes = cut_to(shapes, rules.within)
         kind, placed, deviation = _choose(shapes.outlines, near, grid, schema.crs)
         shapes, kind, placed = shapes[which], kind[which], placed[which]
     table = _table(shapes, kind, placed, grid, schema)

@@ -8,6 +8,7 @@ from it than allowed and its area stays; else it keeps the one that it has.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import shapely
@@ -24,6 +25,9 @@ FRAMES = ((0, 1), (0, 2, 3))
 
 Most are square or octagonal. Without those at 45 degrees a hexagon is not taken for part of an octagon.
 """
+
+PAIRS = 1 << 15
+"""Pairs of a vertex and an edge that are measured at a time."""
 
 SMALLEST_RADIUS = 6.0
 """Smaller objects are too coarse to be told round from square, in pixels."""
@@ -89,8 +93,9 @@ def regularize(
         good, far = bounds.check(built, left)
         accepted[left[good]], deviation[left[good]] = True, far[good]
         result[left[good]] = built[good]
-    round_ones, far = _circles(polygons, bounds)
-    better = far < np.where(accepted, 0.5 * deviation, np.inf)
+    limit = np.where(accepted, 0.5 * deviation, np.inf)
+    round_ones, far = _circles(polygons, bounds, limit)
+    better = far < limit
     result[better], deviation[better] = round_ones[better], far[better]
     return Regularized(result, accepted | better, deviation)
 
@@ -128,10 +133,37 @@ def farthest(polygons: NDArray[np.object_], others: NDArray[np.object_]) -> Floa
     1.0
     """
     points, owner = shapely.get_coordinates(polygons, return_index=True)
-    apart = shapely.distance(shapely.points(points), shapely.boundary(others)[owner])
-    largest = np.zeros(len(polygons))
-    np.maximum.at(largest, owner, apart)
+    rings, polygon = shapely.get_rings(others, return_index=True)
+    corners, ring = shapely.get_coordinates(rings, return_index=True)
+    begin = np.flatnonzero(ring[1:] == ring[:-1])
+    edges = np.bincount(polygon[ring[begin]], minlength=len(polygons))
+    ends, number = (corners[begin], corners[begin + 1]), edges[owner]
+    first, pairs, largest = np.cumsum(edges) - edges, np.cumsum(number), np.zeros(len(polygons))
+    stops = np.searchsorted(pairs, np.arange(PAIRS, pairs[-1:].sum() + PAIRS, PAIRS), side="right")
+    for one, two in pairwise(np.unique([0, *stops, len(owner)]).tolist()):
+        some = number[one:two]
+        offset = np.cumsum(some) - some
+        edge = np.arange(some.sum()) + np.repeat(first[owner[one:two]] - offset, some)
+        apart = _from_edges(np.repeat(points[one:two], some, axis=0), ends, edge)
+        np.maximum.at(largest, owner[one:two], np.minimum.reduceat(apart, offset))
     return largest
+
+
+def _from_edges(points: Floats, ends: tuple[Floats, Floats], edge: Index) -> Floats:
+    """Return the distance of each point from its edge, the same bits that GEOS gives."""
+    (left, top), (right, bottom) = (each.T.copy() for each in ends)
+    wide, high = right - left, bottom - top
+    square = wide * wide + high * high
+    dx, dy, length = wide.take(edge), high.take(edge), square.take(edge)
+    x, y = points[:, 0] - left.take(edge), points[:, 1] - top.take(edge)
+    along = (x * dx + y * dy) / length
+    apart = np.abs((x * dy - y * dx) / length) * np.sqrt(square).take(edge)
+    beyond = np.flatnonzero((along <= 0) | (along >= 1))
+    after = along[beyond] >= 1
+    x = np.where(after, points[beyond, 0] - right.take(edge[beyond]), x[beyond])
+    y = np.where(after, points[beyond, 1] - bottom.take(edge[beyond]), y[beyond])
+    apart[beyond] = np.sqrt(x * x + y * y)
+    return np.asarray(apart)
 
 
 def _polygons(lines: NDArray[np.object_], owner: Index, count: int) -> NDArray[np.object_]:
@@ -148,7 +180,9 @@ def _polygons(lines: NDArray[np.object_], owner: Index, count: int) -> NDArray[n
     return built
 
 
-def _circles(polygons: NDArray[np.object_], bounds: Bounds) -> tuple[NDArray[np.object_], Floats]:
+def _circles(
+    polygons: NDArray[np.object_], bounds: Bounds, limit: Floats
+) -> tuple[NDArray[np.object_], Floats]:
     """Return the circle of each polygon's area and centroid, and how far it deviates; inf: too far."""
     area, centre = shapely.area(polygons), shapely.get_coordinates(shapely.centroid(polygons))
     radius = np.sqrt(area / np.pi)
@@ -156,7 +190,7 @@ def _circles(polygons: NDArray[np.object_], bounds: Bounds) -> tuple[NDArray[np.
     far = np.zeros(len(polygons))
     np.maximum.at(far, owner, np.abs(np.hypot(*(points - centre[owner]).T) - radius[owner]))
     whole = (shapely.get_num_interior_rings(polygons) == 0) & (radius >= SMALLEST_RADIUS)
-    near = np.flatnonzero(whole & (far <= bounds.max_deviation + SAGITTA))
+    near = np.flatnonzero(whole & (far <= np.minimum(bounds.max_deviation, limit) + SAGITTA))
     built = np.full(len(polygons), None, object)
     for i in near.tolist():
         corners = int(np.ceil(np.pi / np.arccos(1 - SAGITTA / radius[i])))

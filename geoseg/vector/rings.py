@@ -79,7 +79,7 @@ def components(n: int, pairs: tuple[Index, Index]) -> Index:
             if np.array_equal(shorter, label):
                 break
             label = shorter
-    return np.unique(label, return_inverse=True)[1].astype(np.int64)
+    return np.asarray((np.cumsum(label == np.arange(n)) - 1)[label], np.int64)
 
 
 def make_polygons(rings: Floats, starts: Index, owner: Index) -> NDArray[np.object_]:

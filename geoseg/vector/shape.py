@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.values import GeoBox
-from geoseg.vector.measure import largest_areas, measure
+from geoseg.vector.measure import area_limits, measure
 from geoseg.vector.overlaps import near_pairs
 from geoseg.vector.pieces import Piece
 from geoseg.vector.regularize import Regularized, regularize
@@ -20,7 +20,7 @@ from geoseg.vector.samples import Floats, Index
 from geoseg.vector.simplify import close_holes, simplify_apart, simplify_shared
 
 if TYPE_CHECKING:
-    pass
+    from shapely.geometry.base import BaseGeometry
 
 
 REGULARIZED, SIMPLIFIED, TRACED = range(3)
@@ -54,6 +54,8 @@ class ShapeRules:
         How far an outline may lie from its regularized one in metres; None: none is regularized.
     min_confidence : float
         Polygons of lower mean probability are left out.
+    within : shapely geometry or None
+        Area in pixels that objects of a single class are cut to where they reach its end.
     """
 
     simplify_m: float = 0.0
@@ -62,6 +64,7 @@ class ShapeRules:
     min_hole_m2: float = 0.0
     max_deviation_m: float | None = None
     min_confidence: float = 0.0
+    within: BaseGeometry | None = None
 
     @property
     def reach(self) -> float:
@@ -80,7 +83,7 @@ class Shapes:
     outlines : ndarray of shapely.Polygon, shape (n, 3)
         In pixels: regularized (None where that is not within its bounds), simplified, traced.
     sizes : ndarray of float64, shape (n, 3, 2)
-        Area and perimeter of each outline in metres, as of `measure`; NaN where not measured.
+        Area and perimeter of each outline in metres, as of `measure`; NaN where they were not needed yet.
     deviation_m : ndarray of float64, shape (n,)
         Of the regularized outline, NaN where there is none.
     boxes : ndarray of float64, shape (n, 4)
@@ -178,8 +181,8 @@ def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: 
     pixel = rules.metres_per_pixel
     traced = shapely.normalize(close_holes(polygons, rules.min_hole_m2 / pixel**2))
     simple = _simplify(traced, rules.simplify_m / pixel, several=several)
-    size = _measured(simple, grid)
-    kept = np.flatnonzero(_areas(size, simple) >= rules.min_area_m2)
+    size, large = _large_enough(simple, grid, rules.min_area_m2)
+    kept = np.flatnonzero(large)
     kept = kept[np.argsort(first_pixels(pieces)[kept], kind="stable")]
     traced, simple = traced[kept], simple[kept]
     outlines = np.stack([np.full(len(kept), None, object), simple, traced], axis=1)
@@ -206,8 +209,7 @@ def _take(
     """Enter outlines that were regularized and are not too small."""
     grid, rules = how
     good = np.flatnonzero(done.accepted)
-    size = _measured(done.polygons[good], grid)
-    large = _areas(size, done.polygons[good]) >= rules.min_area_m2
+    size, large = _large_enough(done.polygons[good], grid, rules.min_area_m2)
     good, size = good[large], size[large]
     outlines[where[good], REGULARIZED], sizes[where[good], REGULARIZED] = done.polygons[good], size
     deviation[where[good]] = done.deviation[good] * rules.metres_per_pixel
@@ -226,7 +228,7 @@ def _candidates(
     polygons = np.array([piece.polygon for piece in pieces], dtype=object)
     if min_area_m2 <= 0 or len(polygons) == 0:
         return pieces, polygons
-    kept = np.flatnonzero(largest_areas(polygons, grid) >= min_area_m2)
+    kept = np.flatnonzero(area_limits(polygons, grid)[1] >= min_area_m2)
     return [pieces[i] for i in kept.tolist()], polygons[kept]
 
 
@@ -236,14 +238,29 @@ def _simplify(polygons: NDArray[np.object_], tolerance: float, *, several: bool)
     return (simplify_shared if several else simplify_apart)(polygons, tolerance)
 
 
-def _measured(polygons: NDArray[np.object_], grid: GeoBox) -> Floats:
-    """Return areas and perimeters in metres, shape (n, 2)."""
-    return np.column_stack(measure(polygons, grid))
+def _large_enough(
+    polygons: NDArray[np.object_], grid: GeoBox, min_area_m2: float
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Tell which polygons are large enough, and what was measured for that, shape (n, 2); NaN elsewhere."""
+    size = np.full((len(polygons), 2), np.nan)
+    least = area_limits(polygons, grid)[0] if min_area_m2 > 0 else np.full(len(polygons), np.inf)
+    unsure = np.flatnonzero(least < min_area_m2)
+    size[unsure] = np.column_stack(measure(polygons[unsure], grid))
+    areas = np.where(np.isnan(size[:, 0]), shapely.area(polygons), size[:, 0])
+    return size, (least >= min_area_m2) | (areas >= min_area_m2)
 
 
-def _areas(sizes: Floats, polygons: NDArray[np.object_]) -> Floats:
-    """Return areas in square metres, in square pixels where these are not known."""
-    return np.where(np.isnan(sizes[:, 0]), shapely.area(polygons), sizes[:, 0])
+def cut_to(shapes: Shapes, area: BaseGeometry) -> Shapes:
+    """Cut the outlines that reach beyond an area; what would come apart is not regularized."""
+    outlines, sizes = shapes.outlines.copy(), shapes.sizes.copy()
+    near = np.flatnonzero([piece.evidence.touches_nodata for piece in shapes.pieces])
+    inside = shapely.contains(area, outlines[near]) | shapely.is_missing(outlines[near])
+    near = near[~inside.all(axis=1)]
+    cut = shapely.intersection(outlines[near], area)
+    whole = (shapely.get_type_id(cut) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(cut)
+    outlines[near], sizes[near] = np.where(whole, cut, outlines[near]), np.nan
+    outlines[near[~whole[:, REGULARIZED]], REGULARIZED] = None
+    return replace(shapes, outlines=outlines, sizes=sizes)
 
 
 def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Shapes:
@@ -255,7 +272,7 @@ def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Sh
     outlines, sizes, deviation = shapes.outlines.copy(), shapes.sizes.copy(), shapes.deviation_m.copy()
     traced = outlines[touching, TRACED]
     outlines[touching, SIMPLIFIED] = simplify_shared(traced, rules.simplify_m / pixel)
-    sizes[touching, SIMPLIFIED] = _measured(outlines[touching, SIMPLIFIED], grid)
+    sizes[touching, SIMPLIFIED] = np.nan
     outlines[touching, REGULARIZED], deviation[touching] = None, np.nan
     # Of a row that goes on too far no part waits for the others; each has its one outline.
     long = touching[near.long[touching]]

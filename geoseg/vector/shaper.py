@@ -71,9 +71,9 @@ class Shaper:
         sink: FeatureSink,
         unknown: Unknown = nothing_unknown,
     ) -> None:
+        self._several = len(schema.classes) > 1
         self._grid, self._rules, self._schema, self._sink = grid, rules, schema, sink
         self._unknown = unknown
-        self._several = len(schema.classes) > 1
         self._new: list[Piece] = []
         self._vertices = 0
         self._waiting = shape([], grid, rules, several=self._several)

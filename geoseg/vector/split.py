@@ -26,6 +26,9 @@ from geoseg.vector.samples import Cuts, Index
 _SMOOTHING = 2
 """Pixels beyond a window that its cuts depend on: squares are smoothed with those next to them."""
 
+_BASINS = (1 << 23) - 1
+"""Most basins: two of them and a height are packed into one integer, as such are sorted the quickest."""
+
 
 @dataclass(frozen=True, slots=True)
 class SplitRule:
@@ -80,7 +83,8 @@ def find_cuts(
     across = _lay_out(region.col, region.col_stop, tiles.seams(tiles.cols), cols, reach)
     found = []
     for channel, class_id in enumerate(classes.channels):
-        inside = (labels == class_id) & block.valid
+        inside = labels == class_id
+        inside &= block.valid
         if class_id and inside.any():
             squares = _squares(block.values[channel], inside, block.window, (rows, cols))
             parts = _divide(_windows(squares, block.window, down, across), split)
@@ -112,40 +116,64 @@ def _squares(
     ):
         span.append((first % 2, stop % 2 if stop == n else 0, stop - first - (stop % 2 if stop < n else 0)))
     (top, below, rows), (left, beyond, cols) = span
-    cut, pad = (slice(top, rows), slice(left, cols)), ((0, below), (0, beyond))
-    pixels, any_inside = np.pad(values[cut], pad, mode="edge"), np.pad(inside[cut], pad)
-    sums = pixels[::2].astype(np.uint32) + pixels[1::2]
+    pixels, any_inside = values[top:rows, left:cols], inside[top:rows, left:cols]
+    if below or beyond:
+        pad = (0, below), (0, beyond)
+        pixels, any_inside = np.pad(pixels, pad, mode="edge"), np.pad(any_inside, pad)
+    sums = np.add(pixels[::2], pixels[1::2], dtype=np.uint32)
     sums = np.pad(sums[:, ::2] + sums[:, 1::2], 1, mode="edge")
-    sums = sums[:-2] + 2 * sums[1:-1] + sums[2:]
-    sums = sums[:, :-2] + 2 * sums[:, 1:-1] + sums[:, 2:]
+    sums = _smoothed(sums[:-2], sums[1:-1], sums[2:])
+    sums = _smoothed(sums[:, :-2], sums[:, 1:-1], sums[:, 2:])
+    sums += 32
+    sums >>= 6
     any_inside = any_inside[::2] | any_inside[1::2]
     any_inside = any_inside[:, ::2] | any_inside[:, 1::2]
-    means = np.maximum((sums + 32) >> 6, 1).astype(np.uint16)
-    return np.where(any_inside, means, np.uint16(0))
+    return np.asarray(np.maximum(sums, 1) * any_inside, np.uint16)
+
+
+def _smoothed(
+    before: NDArray[np.uint32], here: NDArray[np.uint32], after: NDArray[np.uint32]
+) -> NDArray[np.uint32]:
+    """Return the sum of values and their neighbours, with twice their weight; in one new array."""
+    total = np.left_shift(here, 1, dtype=np.uint32)
+    total += before
+    total += after
+    return np.asarray(total, np.uint32)
 
 
 def _windows(squares: NDArray[np.uint16], window: Window, down: _Line, across: _Line) -> NDArray[np.uint16]:
     """Return the windows of all parts, with gaps of 0 between."""
-    rows, cols = down.square >= 0, across.square >= 0
-    taken = squares[down.square[rows] - -(-window.row // 2)][:, across.square[cols] - -(-window.col // 2)]
-    laid_out = np.zeros((len(rows), len(cols)), np.uint16)
-    laid_out[np.ix_(rows, cols)] = taken
-    return laid_out
+    top, left = -(-window.row // 2), -(-window.col // 2)
+    rows = np.where(down.square < 0, len(squares), down.square - top)
+    cols = np.where(across.square < 0, squares.shape[1], across.square - left)
+    return np.pad(squares, (0, 1)).take(rows, axis=0).take(cols, axis=1)
 
 
-def _divide(squares: NDArray[np.uint16], split: SplitRule) -> NDArray[np.int32]:
-    """Return the part of an object that each square is in, from 1; 0 for none."""
+@dataclass(frozen=True, eq=False, slots=True)
+class _Parts:
+    """The parts of objects: `at` are the squares inside, increasing; `number` is the part of any, or -1."""
+
+    at: Index
+    number: NDArray[np.int32]
+    stride: int
+
+    def borders(self, step: int) -> Index:
+        """Return the squares that are inside, like the one so much further, but of another part."""
+        here, there = self.number.take(self.at), self.number.take(self.at + step)
+        return np.asarray(self.at[(here != there) & (there >= 0)])
+
+
+def _divide(squares: NDArray[np.uint16], split: SplitRule) -> _Parts:
+    """Divide the objects of a grid of squares, whose outermost are 0, into parts."""
     flat, stride = squares.ravel(), squares.shape[1]
     at = where(flat > 0)
     basin, summits = _basins(flat, at, stride)
-    height, size = flat[at[summits]].astype(np.int64), np.bincount(basin, minlength=len(summits))
     number = np.full(len(flat), -1, np.int32)
     number[at] = basin
-    one, two, pass_ = _passes(flat, at, number, stride)
-    merged = _merge(height, size, (one, two, pass_), split)
-    parts = np.zeros(len(flat), np.int32)
-    parts[at] = merged[basin] + 1
-    return parts.reshape(squares.shape)
+    height, size = flat[at[summits]].astype(np.int64), np.bincount(basin, minlength=len(summits))
+    merged = _merge(height, size, _passes(flat, _Parts(at, number, stride)), split)
+    number[at] = merged[basin]
+    return _Parts(at, number, stride)
 
 
 def _basins(flat: NDArray[np.uint16], at: Index, stride: int) -> tuple[Index, Index]:
@@ -157,48 +185,39 @@ def _basins(flat: NDArray[np.uint16], at: Index, stride: int) -> tuple[Index, In
     summits : ndarray of int64, shape (n,)
         Which of `at` are the summits of the basins.
     """
-    best, goal = flat.take(at - stride), at - stride
-    for step in (-1, 0, 1, stride):
-        height = flat.take(at + step)
-        higher = height > best
-        best, goal = np.where(higher, height, best), np.where(higher, at + step, goal)
-    place = np.zeros(len(flat), np.int64)
+    steps = np.array([stride, 1, 0, -1, -stride])
+    ranked = np.left_shift(flat, 3, dtype=np.int32)  # the step is in the last bits, the first the highest
+    best = ranked.take(at + stride)
+    for rank in range(1, len(steps)):
+        np.maximum(best, ranked.take(at + steps[rank]) + np.int32(rank), out=best)
+    place = np.empty(len(flat), np.int64)
     place[at] = np.arange(len(at))
-    uphill = place.take(goal)
-    summits = np.flatnonzero(uphill == np.arange(len(at)))
+    uphill = place.take(at + steps.take(best & 7))
+    is_summit = uphill == np.arange(len(at))
     while True:
         further = uphill.take(uphill)
         if np.array_equal(further, uphill):
             break
         uphill = further
-    place[: len(at)] = 0
-    place[summits] = np.arange(len(summits))
-    return place.take(uphill), summits
+    return (np.cumsum(is_summit) - 1).take(uphill), np.flatnonzero(is_summit)
 
 
-def _passes(
-    flat: NDArray[np.uint16], at: Index, number: NDArray[np.int32], stride: int
-) -> tuple[Index, Index, Index]:
+def _passes(flat: NDArray[np.uint16], basins: _Parts) -> tuple[Index, Index, Index]:
     """Return the basins that touch, the first before the second, and the height of their highest pass."""
     found = []
-    for step in (1, stride):
-        here, there = number.take(at), number.take(at + step)
-        border = np.flatnonzero((here != there) & (there >= 0))
-        place = at[border]
+    for step in (1, basins.stride):
+        place = basins.borders(step)
         height = np.minimum(flat.take(place), flat.take(place + step))
-        found.append((here[border], there[border], height))
+        found.append((basins.number.take(place), basins.number.take(place + step), height))
     one, two, height = (np.concatenate(arrays).astype(np.int64) for arrays in zip(*found, strict=True))
     return _highest(one, two, height)
 
 
 def _highest(one: Index, two: Index, height: Index) -> tuple[Index, Index, Index]:
     """Keep one pass, the highest, between any two basins."""
-    low, high = np.minimum(one, two), np.maximum(one, two)
-    order = np.lexsort((-height, high, low))
-    low, high, height = low[order], high[order], height[order]
-    first = np.ones(len(low), bool)
-    first[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
-    return low[first], high[first], height[first]
+    keys = np.sort(np.minimum(one, two) << 39 | np.maximum(one, two) << 16 | (CERTAIN - height))
+    keys = keys[np.diff(keys >> 16, prepend=-1) > 0]
+    return keys >> 39, keys >> 16 & _BASINS, CERTAIN - (keys & CERTAIN)
 
 
 def _merge(height: Index, size: Index, passes: tuple[Index, Index, Index], split: SplitRule) -> Index:
@@ -212,10 +231,9 @@ def _merge(height: Index, size: Index, passes: tuple[Index, Index, Index], split
     one, two, level = passes
     while len(one):
         basin, other = np.concatenate([one, two]), np.concatenate([two, one])
-        over = np.concatenate([level, level])
-        order = np.lexsort((other, -over, basin))
-        order = order[np.append(True, np.diff(basin[order]) > 0)]
-        basin, other, over = basin[order], other[order], over[order]
+        keys = np.sort(basin << 39 | (CERTAIN - np.concatenate([level, level])) << 23 | other)
+        keys = keys[np.diff(keys >> 39, prepend=-1) > 0]
+        basin, over, other = keys >> 39, CERTAIN - (keys >> 23 & CERTAIN), keys & _BASINS
         merges = (height[basin] - over < gate) | (size[basin] < smallest)
         if not merges.any():
             break
@@ -229,14 +247,11 @@ def _merge(height: Index, size: Index, passes: tuple[Index, Index, Index], split
     return number
 
 
-def _cuts(parts: NDArray[np.int32], down: _Line, across: _Line) -> tuple[Index, Index, NDArray[np.bool_]]:
+def _cuts(parts: _Parts, down: _Line, across: _Line) -> tuple[Index, Index, NDArray[np.bool_]]:
     """Return the cuts between the pixels of different parts: rows, columns, whether below."""
-    flat, stride = parts.ravel(), parts.shape[1]
-    at = where(flat > 0)
     found = []
-    for below, step in ((False, 1), (True, stride)):
-        place = at[(flat.take(at + step) > 0) & (flat.take(at + step) != flat.take(at))]
-        i, j = np.divmod(place, stride)
+    for below, step in ((False, 1), (True, parts.stride)):
+        i, j = np.divmod(parts.borders(step), parts.stride)
         for side in (0, 1):
             row = 2 * down.square[i] + (1 if below else side)
             col = 2 * across.square[j] + (side if below else 1)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import shapely
@@ -97,8 +98,12 @@ class Samples:
 
     def around(self, offset: int) -> Index:
         """Return for every sample the one that lies so many places further along its ring."""
-        start, size = self.start[self.ring], self.size[self.ring]
-        return np.asarray(start + (np.arange(len(self.ring)) - start + offset) % size)
+        place = np.arange(len(self.ring)) + offset
+        # Those at one end of their ring go on at its other end.
+        end = self.start if offset < 0 else self.start + self.size - offset
+        wrong = (end[:, None] + np.arange(abs(offset))).ravel()
+        place[wrong] -= np.repeat(np.sign(offset) * self.size, abs(offset))
+        return np.asarray(place)
 
 
 def sample_rings(rings: NDArray[np.object_]) -> Samples:
@@ -229,39 +234,43 @@ def _choose(samples: Samples, angles: Floats, costs: Floats) -> Index:
     Costs are integers with the wall that a sequence came from in their last bits, so that one minimum
     finds both.
     """
-    rows, size, walls = np.arange(len(angles)), samples.size, np.arange(angles.shape[1], dtype=np.int32)
-    differ = (1 - np.cos(samples.direction[:, None] - angles[samples.ring])) + costs[samples.ring]
-    cost = _counted(differ * samples.step[samples.ring][:, None])
+    every, size, walls = np.arange(len(angles)), samples.size, np.arange(angles.shape[1], dtype=np.int32)
+    # Rings come last in all arrays here, as these are long and walls few.
+    angle, price = (each.T.copy().take(samples.ring, axis=1) for each in (angles, costs))
+    differ = 1 - np.cos(samples.direction - angle) + price
+    cost = _counted(differ * samples.step[samples.ring])
     begin, origin = _straightest(samples, differ)
     place = samples.start + (begin + np.arange(int(size.max()))[:, None]) % size
-    turns = np.ascontiguousarray((_counted(_turn_costs(angles)) | walls[:, None]).transpose(1, 0, 2))
-    best = np.full(angles.shape, IMPOSSIBLE << BITS, np.int32)
-    best[rows, origin] = 0
-    came = np.empty((len(place), *angles.shape), np.uint8)
+    turns = np.ascontiguousarray((_counted(_turn_costs(angles)) | walls[:, None]).transpose(1, 2, 0))
+    best = np.full((len(walls), len(size)), IMPOSSIBLE << BITS, np.int32)
+    best[origin, every] = 0
+    came = np.empty((len(place), *best.shape), np.uint8)
+    # The first so many rings have ended: they are in the order of their sizes, the smallest first.
+    ended = np.searchsorted(size, np.arange(len(place)), side="right").tolist()
     for i in range(1, len(place)):
-        # The first so many rings go on: they are in the order of their sizes, the smallest first.
-        alive = slice(np.searchsorted(size, i, side="right"), None)
-        ways = (best[alive].T[:, :, None] + turns[:, alive]).min(axis=0)
-        came[i, alive] = ways & (1 << BITS) - 1
-        least = (ways >> BITS << BITS) + cost[place[i, alive]]
-        best[alive] = np.minimum(least, IMPOSSIBLE << BITS)
-    state = (best + turns[:, rows, origin].T).argmin(axis=1)
+        alive = slice(ended[i], None)
+        ways = (best[:, None, alive] + turns[:, :, alive]).min(axis=0)
+        came[i, :, alive] = ways & (1 << BITS) - 1
+        least = (ways >> BITS << BITS) + cost.take(place[i, alive], axis=1)
+        best[:, alive] = np.minimum(least, IMPOSSIBLE << BITS)
+    state = (best + turns[:, origin, every]).argmin(axis=0)
     chosen = np.empty(len(samples.points), np.int64)
     for i in range(len(place) - 1, -1, -1):
-        alive = slice(np.searchsorted(size, i, side="right"), None)
+        alive = slice(ended[i], None)
         chosen[place[i, alive]] = state[alive]
         if i:
-            state[alive] = came[i, rows[alive], state[alive]]
+            state[alive] = came[i, state[alive], every[alive]]
     return chosen
 
 
 def _straightest(samples: Samples, differ: Floats) -> tuple[Index, Index]:
     """Return the sample of each ring around which the outline follows one wall best, and that wall."""
-    around = np.add.reduce([differ[samples.around(offset)] for offset in (-4, -2, 0, 2, 4)])
-    fit = around.min(axis=1)
+    shifted = [differ.take(samples.around(offset), axis=1) for offset in (-4, -2, 0, 2, 4)]
+    around: Floats = reduce(np.add, shifted)
+    fit = around.min(axis=0)
     best = np.flatnonzero(fit == np.minimum.reduceat(fit, samples.start)[samples.ring])
     place = best[np.searchsorted(samples.ring[best], np.arange(len(samples.size)))]
-    return place - samples.start, around[place].argmin(axis=1)
+    return place - samples.start, around[:, place].argmin(axis=0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -23,6 +23,7 @@ from geoseg.prediction.classraster import VectorizeOptions
 from geoseg.prediction.vectorize import vectorize
 from geoseg.testing import assert_same_polygons
 from tests.runs import picture, predict
+from tests.vector.fields import corners
 from tests.vector.test_overlaps import overlapping
 
 TRANSFORM = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
@@ -73,9 +74,8 @@ def test_a_class_map_gives_its_regions_in_any_blocks(
             for geometry, value in rasterio.features.shapes(ids, connectivity=4, transform=TRANSFORM)
             if value > 0
         ]
-        assert_same_polygons(one, expected)
-    else:
-        assert shapely.coverage_is_valid(one.geometry.to_numpy())
+        assert_same_polygons(zip(one["class"], map(corners, one.geometry), strict=True), expected)
+    assert shapely.coverage_is_valid(one.geometry.to_numpy())
 
 
 def test_probabilities_that_geoseg_wrote_give_its_own_polygons(
@@ -274,3 +274,25 @@ def ids_of(raster: Path) -> set[int]:
     vectorize(raster, out, VectorizeOptions(overwrite=True))
     found = pyogrio.read_dataframe(out, layer=out.stem)
     return set(found["id"][~found["touches_edge"]])
+
+
+@pytest.mark.parametrize("outline", ["pixel", "smooth"])
+def test_small_islands_go_to_their_neighbours_in_any_blocks(tmp_path: Path, outline: Any) -> None:
+    ids = np.kron(class_map((30, 40), 2, 3), np.ones((9, 9), np.uint8)) + 1
+    random = np.random.default_rng(4)
+    for row, col in random.integers(2, 260, (80, 2)):
+        ids[row : row + random.integers(1, 6), col : col + 3] = random.integers(1, 5)
+    raster = write(tmp_path / "ids.tif", ids.astype(np.uint8))
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for side in (128, 2048):
+            patch.setattr(module, "SIDES", (side, 1024))
+            options = VectorizeOptions(outline=outline, min_area=5, overwrite=True)
+            vectorize(raster, tmp_path / "out.gpkg", options)
+            found[side] = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="out")
+    one, other = found.values()
+    assert one.geometry.to_wkb().tolist() == other.geometry.to_wkb().tolist()
+    assert shapely.coverage_is_valid(one.geometry.to_numpy())
+    assert one.geometry.area.sum() == pytest.approx(ids.size / 4)
+    assert one.geometry.area.min() > 4
+    assert len(one) < vectorize(raster, tmp_path / "out.gpkg", VectorizeOptions(overwrite=True)).features

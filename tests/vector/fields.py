@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import shapely
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -68,6 +69,17 @@ def streamed(
         pieces += joiner.add(trace(block, region, (height, width), field.rule, outline, field.cuts))
     joiner.finish()
     return pieces
+
+
+def corners(polygon: shapely.Polygon) -> shapely.Polygon:
+    """Return a polygon without the vertices on its straight edges."""
+
+    def bent(ring: shapely.LinearRing) -> NDArray[np.float64]:
+        points = shapely.get_coordinates(ring)[:-1]
+        (x, y), (u, v) = (points - np.roll(points, 1, 0)).T, (np.roll(points, -1, 0) - points).T
+        return points[x * v != y * u]
+
+    return shapely.Polygon(bent(polygon.exterior), list(map(bent, polygon.interiors)))
 
 
 @st.composite
