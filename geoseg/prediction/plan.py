@@ -19,7 +19,7 @@ from geoseg.models.inputs import InputSpec
 from geoseg.prediction.options import AUTO, Limits, PredictOptions
 from geoseg.prediction.view import View, grid_resolution
 from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema
-from geoseg.vector.islands import IslandRule
+from geoseg.vector.islands import IslandRule, island_rule
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.split import SplitRule
 from geoseg.vector.unite import EDGE
@@ -126,7 +126,7 @@ class Plan:
     @property
     def islands(self) -> IslandRule | None:
         """What is too small for a layer of several classes; None: nothing, or there is one class."""
-        return island_rule(self.shape_rules, len(self.classes), self.task)
+        return island_rule(self.shape_rules, len(self.classes) if self.task == "semantic" else 1)
 
     @functools.cached_property
     def schema(self) -> LayerSchema:
@@ -195,7 +195,7 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         classes=len(card.classes),
         card=card,
     )
-    islands = island_rule(shaped, len(card.classes), card.task)
+    islands = island_rule(shaped, len(card.classes) if card.task == "semantic" else 1)
     return Plan(
         scene=scene,
         bands=view.bands,
@@ -300,19 +300,6 @@ def shape_rules(
         if regularize
         else None,
     )
-
-
-def island_rule(rules: ShapeRules, classes: int, task: ModelTask = "semantic") -> IslandRule | None:
-    """Return what islands of a layer of so many classes go to their neighbours; None: none."""
-    smallest, hole = (area / rules.metres_per_pixel**2 for area in (rules.min_area_m2, rules.min_hole_m2))
-    return (
-        IslandRule(smallest, hole) if task == "semantic" and classes > 1 and max(smallest, hole) > 1 else None
-    )
-
-
-def without_islands(rules: ShapeRules, islands: IslandRule | None) -> ShapeRules:
-    """Return the rules for polygons of which the small ones have gone to their neighbours already."""
-    return rules if islands is None else replace(rules, min_area_m2=0.0, min_hole_m2=0.0)
 
 
 def smallest_object_m2(known: float | None, pixel_m: float) -> float:

@@ -21,7 +21,7 @@ from geoseg.prediction.decide import Decision, Model, decide
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.plan import Plan, without_islands
+from geoseg.prediction.plan import Plan
 from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
 from geoseg.prediction.schedulers import Scheduler
 from geoseg.prediction.tasks import task_of
@@ -241,6 +241,7 @@ def feed_sinks(
     tally : Tally
     """
     from geoseg.vector.frontier import Frontier
+    from geoseg.vector.islands import without_islands
     from geoseg.vector.shaper import Shaper
 
     started = time.monotonic()

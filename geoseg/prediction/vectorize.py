@@ -22,10 +22,10 @@ from geoseg.grid import Axis, BlockIndex, TileGrid
 from geoseg.labels.masks import open_labels
 from geoseg.prediction.classraster import ClassRaster, VectorizeOptions, look_at
 from geoseg.prediction.memory import LIBRARIES, OUTLINE, PART, WRITING
-from geoseg.prediction.plan import PART_MARGIN, island_rule, shape_rules, without_islands
+from geoseg.prediction.plan import PART_MARGIN, shape_rules
 from geoseg.raster.scene import close_scene
 from geoseg.values import LayerSchema
-from geoseg.vector.islands import IslandRule
+from geoseg.vector.islands import IslandRule, island_rule, without_islands
 from geoseg.vector.pieces import Pieces
 
 SIDES = (2048, 1024, 512, 256)

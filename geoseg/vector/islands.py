@@ -17,6 +17,7 @@ from geoseg.grid import classify
 from geoseg.values import ClassRule, ProbabilityBlock
 from geoseg.vector.rings import components
 from geoseg.vector.samples import INVALID, Index, Labels
+from geoseg.vector.shape import ShapeRules
 
 LONGEST = 100
 """Pixels that a small island measures across or down at most."""
@@ -33,6 +34,17 @@ class IslandRule:
     def reach(self) -> int:
         """Pixels round a pixel that decide on it."""
         return min(LONGEST, int(np.ceil(max(self.smallest, self.smallest_hole))))
+
+
+def island_rule(rules: ShapeRules, classes: int) -> IslandRule | None:
+    """Return what is too small for a coverage of so many classes; None: nothing, or it is no coverage."""
+    smallest, hole = (area / rules.metres_per_pixel**2 for area in (rules.min_area_m2, rules.min_hole_m2))
+    return IslandRule(smallest, hole) if classes > 1 and max(smallest, hole) > 1 else None
+
+
+def without_islands(rules: ShapeRules, islands: IslandRule | None) -> ShapeRules:
+    """Return the rules for polygons of which the small ones have gone to their neighbours already."""
+    return rules if islands is None else replace(rules, min_area_m2=0.0, min_hole_m2=0.0)
 
 
 def hand_over(
