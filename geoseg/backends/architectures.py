@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from geoseg.backends.maskrcnn import MaskRCNN
 from geoseg.backends.networks import FCN, HRNet
 from geoseg.errors import InvalidModel
 from geoseg.files import replacing
@@ -37,11 +38,13 @@ ARCHITECTURES: Mapping[str, type[torch.nn.Module]] = {
     "upernet": smp.UPerNet,
     "fcn": FCN,
     "hrnet": HRNet,
+    "maskrcnn": MaskRCNN,
 }
 """Architectures by name, lower case; ``+`` may stand for ``plus`` (``unet++``, ``deeplabv3+``)."""
 
 _ARGUMENTS = {
-    "activation", "aux_params", "classes", "decoder_aspp_dropout", "decoder_aspp_separable",
+    "activation", "anchors", "aux_params", "channels", "classes", "decoder_aspp_dropout",
+    "decoder_aspp_separable", "hidden", "ratios",
     "decoder_atrous_rates", "decoder_attention_type", "decoder_channels", "decoder_dropout",
     "decoder_interpolation", "decoder_merge_policy", "decoder_pab_channels", "decoder_pyramid_channels",
     "decoder_segmentation_channels", "decoder_use_batchnorm", "decoder_use_norm", "encoder_depth",

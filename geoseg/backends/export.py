@@ -6,7 +6,7 @@ import contextlib
 import json
 import mmap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -62,23 +62,47 @@ def export_onnx(
     UnwritableOutput
         If the folder of `path` is missing or not writable.
     """
+    dynamic = {0: "batch", 2: "rows", 3: "cols"}
+    example = (torch.zeros(1, bands, tile, tile),)
+    export_graph(module, path, (example, {INPUT: dynamic}, {OUTPUT: dynamic}), weights=weights)
+
+
+Sizes = Mapping[str, Mapping[int, str]]
+"""Tensors by name, and names of those of their axes that take any size."""
+
+
+def export_graph(
+    module: torch.nn.Module,
+    path: Path,
+    signature: tuple[tuple[torch.Tensor, ...], Sizes, Sizes],
+    *,
+    weights: Path | None = None,
+) -> None:
+    """Write a module of any inputs and outputs as ONNX.
+
+    Parameters
+    ----------
+    signature : (tuple of Tensor, mapping, mapping)
+        An example of its inputs; inputs and outputs by name, with their dynamic axes.
+    module, path, weights
+        As for `export_onnx`, with its errors.
+    """
+    example, inputs, outputs = signature
     try:
         import onnx
     except ImportError as error:
         raise MissingExtra("export to ONNX", "train") from error
-    example = torch.zeros(1, bands, tile, tile)
-    dynamic = {0: "batch", 2: "rows", 3: "cols"}
     with replacing(path) as temporary, _evaluating(module), _expressible(module), warnings.catch_warnings():
         # The exporter that replaces this one needs onnxscript; shape checks inside the networks warn.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         torch.onnx.export(
             module,
-            (example,),
+            example,
             str(temporary),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: dynamic, OUTPUT: dynamic},
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: dict(axes) for name, axes in (*inputs.items(), *outputs.items()) if axes},
             opset_version=OPSET,
             training=torch.onnx.TrainingMode.PRESERVE,
             do_constant_folding=False,

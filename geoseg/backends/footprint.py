@@ -23,6 +23,10 @@ UNKNOWN_ACTIVATIONS = 800
 """Bytes for each pixel where they cannot be counted: a U-Net with a ResNet-50 has fewer."""
 
 
+REGIONS = 300_000_000
+"""Bytes of regions cut out of the features of a tile, and of masks, of models that find objects."""
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """What a backend takes in a process, tiles and their probabilities aside.
@@ -89,6 +93,8 @@ def footprint(bundle: Bundle, predictor: Predictor, requests: int) -> Footprint:
     weights = sum([path.stat().st_size for path in bundle.files.values()])
     pixel = rule.share and rule.share * _activations(bundle)
     fixed = rule.fixed + int(rule.weights * weights)
+    if bundle.card.instances is not None:
+        fixed += REGIONS
     return Footprint(fixed, pixel, requests if backend == "openvino" else None)
 
 

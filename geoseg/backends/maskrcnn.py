@@ -8,16 +8,31 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import nn
 from torchvision.models.detection import MaskRCNN as Detectors
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import FeaturePyramidNetwork
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FeaturePyramidNetwork, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from geoseg.backends.base import Detection, Detector
+from geoseg.backends.export import Sizes, export_graph
+from geoseg.backends.gpu_runner import out_of_memory
+from geoseg.backends.regions import paste
+from geoseg.errors import OutOfDeviceMemory
+from geoseg.models.bundle import BOXES, MASKS, ONNX
+from geoseg.models.document import Instances
 
 ANCHORS = (32.0, 64.0, 128.0, 256.0, 512.0)
 RATIOS = (0.5, 1.0, 2.0)
@@ -38,6 +53,15 @@ class Pyramid(nn.Module):
         features: Sequence[torch.Tensor] = self.encoder(picture)[-4:]
         found: OrderedDict[str, torch.Tensor] = self.fpn(OrderedDict(zip(LEVELS, features, strict=True)))
         return found
+
+
+class _AsTheyAre(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is not followed
+    """Tiles keep their size."""
+
+    def resize(
+        self, image: torch.Tensor, target: dict[str, torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None]:
+        return image, target
 
 
 class MaskRCNN(Detectors):  # type: ignore[misc]  # torchvision is not followed
@@ -77,9 +101,124 @@ class MaskRCNN(Detectors):  # type: ignore[misc]  # torchvision is not followed
             rpn_head=RPNHead(channels, len(ratios)),
             box_head=TwoMLPHead(channels * 49, hidden),
             box_predictor=FastRCNNPredictor(hidden, classes),
-            mask_predictor=None,
+            mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
+            mask_predictor=MaskRCNNPredictor(channels, channels, classes),
             num_classes=None,
-            image_mean=[0.0] * in_channels,
-            image_std=[1.0] * in_channels,
-            _skip_resize=True,
         )
+        self.transform = _AsTheyAre(1, 1, [0.0] * in_channels, [1.0] * in_channels)
+
+
+class _Body(nn.Module):
+    """From a tile to features of four levels, and scores and steps of the regions of five."""
+
+    def __init__(self, whole: MaskRCNN) -> None:
+        super().__init__()
+        self.backbone, self.head = whole.backbone, whole.rpn.head
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        levels = list(self.backbone(image).values())
+        scores, steps = self.head(levels)
+        return (*levels[:-1], *scores, *steps)
+
+
+class _Head(nn.Module):
+    """From features and regions in their pixels to what a head says of each."""
+
+    def __init__(self, side: int, *parts: nn.Module) -> None:
+        super().__init__()
+        self.side, self.parts = side, nn.Sequential(*parts)
+
+    def forward(
+        self, features: torch.Tensor, regions: torch.Tensor
+    ) -> tuple[torch.Tensor, ...] | torch.Tensor:
+        cut = roi_align(features, [regions], self.side, 1.0, 2, False)
+        answer: tuple[torch.Tensor, ...] | torch.Tensor = self.parts(cut)
+        return answer
+
+
+def parts_of(network: MaskRCNN) -> dict[str, nn.Module]:
+    """Return the three networks by the names of their files."""
+    heads = network.roi_heads
+    parts = {
+        ONNX: _Body(network),
+        BOXES: _Head(7, heads.box_head, heads.box_predictor),
+        MASKS: _Head(14, heads.mask_head, heads.mask_predictor),
+    }
+    return {name: part.train(network.training) for name, part in parts.items()}
+
+
+def export_parts(network: MaskRCNN, folder: Path, bands: int, weights: Path) -> dict[str, Path]:
+    """Write the three networks as ONNX, see `geoseg.backends.export.export_onnx`."""
+    channels = network.backbone.out_channels
+    answers = [f"{kind}{level}" for kind in ("scores", "steps") for level in range(5)]
+    levels = [f"features{level}" for level in range(4)]
+    sizes = {0: "batch", 2: "rows", 3: "cols"}
+    features = torch.zeros(1, channels, 32, 32), torch.tensor([[0.0, 0.0, 9.0, 9.0]])
+    takes = {"features": sizes, "regions": {0: "count"}}
+    signatures: dict[str, tuple[tuple[torch.Tensor, ...], Sizes, Sizes]] = {
+        ONNX: (
+            (torch.zeros(1, bands, 256, 256),),
+            {"image": sizes},
+            {name: {} for name in (*levels, *answers)},
+        ),
+        BOXES: (features, takes, {"logits": {0: "count"}, "moves": {0: "count"}}),
+        MASKS: (features, takes, {"masks": {0: "count"}}),
+    }
+    parts = parts_of(network)
+    for name, signature in signatures.items():
+        export_graph(parts[name], folder / name, signature, weights=weights)
+    return {name: folder / name for name in signatures}
+
+
+class TorchDetector:
+    """Runs tiles one by one in PyTorch: float32 on the CPU, bf16 on CUDA.
+
+    Parameters
+    ----------
+    network : MaskRCNN
+    how : Instances
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    normalizes = False
+
+    def __init__(self, network: MaskRCNN, how: Instances, device: str = "cpu") -> None:
+        self.device = device
+        self._how, self._device = how, torch.device(device)
+        self._half = self._device.type == "cuda"
+        self.name = "pytorch bf16" if self._half else "pytorch f32"
+        self._network = network.eval().requires_grad_(False).to(self._device)
+        rpn, heads = network.rpn, network.roi_heads
+        rpn._pre_nms_top_n["testing"] = rpn._post_nms_top_n["testing"] = how.proposals
+        rpn.nms_thresh = how.proposal_iou
+        heads.score_thresh, heads.nms_thresh = how.least_score, how.box_iou
+        heads.detections_per_img = how.objects
+
+    @torch.inference_mode()
+    def __call__(self, batch: NDArray[Any]) -> list[list[Detection]]:
+        """Find objects in a batch; see `geoseg.backends.base.Detector`."""
+        try:
+            return [self._tile(tile) for tile in np.ascontiguousarray(batch, np.float32)]
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise OutOfDeviceMemory(f"{self.device}: a batch of {len(batch)} tiles does not fit") from error
+
+    def _tile(self, tile: NDArray[np.float32]) -> list[Detection]:
+        size = (tile.shape[1], tile.shape[2])
+        images = ImageList(torch.from_numpy(tile)[None].to(self._device), [size])
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            features = self._network.backbone(images.tensors)
+        features = OrderedDict((name, level.float()) for name, level in features.items())
+        proposals, _ = self._network.rpn(images, features)
+        (found,), _ = self._network.roi_heads(features, proposals, [size])
+        parts = [found[name].float().cpu().numpy() for name in ("boxes", "scores", "masks")]
+        labels = [self._how.labels[number - 1] for number in found["labels"].tolist()]
+        return [
+            Detection(label, float(score), *paste(mask[0], box, size))
+            for label, box, score, mask in zip(labels, *parts, strict=True)
+        ]
+
+
+_conforming: type[Detector] = TorchDetector

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, cast, get_args
 
-from geoseg.backends.base import FLIPS, FlippingPredictor, Predictor
+from geoseg.backends.base import FLIPS, Detector, FlippingPredictor, Predictor
 from geoseg.backends.hardware import FEATURES, cpu_features, cuda_available, has_nvidia_driver, has_torch
 from geoseg.backends.precision import AS_ASKED, Choice, choose_precision, used_features
 from geoseg.errors import BackendUnavailable, InvalidModel, MissingExtra
@@ -234,6 +234,12 @@ def backends_of(bundle: Bundle) -> tuple[Backend, ...]:
 
 def precision_of(bundle: Bundle, recipe: PredictorRecipe) -> Choice:
     """Return the precision that a recipe takes on this machine; see `choose_precision`."""
+    if bundle.card.instances is not None and not recipe.device.startswith("cuda"):
+        if recipe.precision not in ("auto", "f32"):
+            raise BackendUnavailable(
+                f"precision {recipe.precision}: on a CPU, models that find objects run in f32; leave it out"
+            )
+        return Choice("f32", "of models that find objects")
     features = cpu_features() if recipe.backend == "openvino" else frozenset[str]()
     return choose_precision(
         bundle, recipe.precision, backend=recipe.backend, device=recipe.device, features=features
@@ -253,6 +259,8 @@ def _load(recipe: PredictorRecipe) -> Predictor:
     bundle = find_model(recipe.model)
     if bundle.card.digest != recipe.digest:
         raise InvalidModel(f"{recipe.model}: is not the model that the run was planned with (digest)")
+    if bundle.card.instances is not None:
+        return cast("Predictor", _load_detector(bundle, recipe))
     activation, threads = bundle.card.activation, recipe.threads
     precision = precision_of(bundle, recipe).precision
     predictor: Predictor
@@ -279,6 +287,20 @@ def _load(recipe: PredictorRecipe) -> Predictor:
             digest=bundle.card.digest,
         )
     return predictor
+
+
+def _load_detector(bundle: Bundle, recipe: PredictorRecipe) -> Detector:
+    how = bundle.card.instances
+    assert how is not None
+    if recipe.backend != "pytorch":
+        runtime = "openvino" if recipe.backend == "openvino" else "onnxruntime"
+        detector: Detector = _import("detector").NetworkDetector(bundle.files, how, runtime, recipe.threads)
+        return detector
+    if not has_torch():
+        raise MissingExtra(f"{recipe.model}: to run PyTorch weights", "torch")
+    network = _import("architectures").load(bundle.path)
+    detector = _import("maskrcnn").TorchDetector(network, how, recipe.device)
+    return detector
 
 
 def _import(name: str) -> ModuleType:

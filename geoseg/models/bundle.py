@@ -28,6 +28,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 ONNX = "model.onnx"
 ONNX_DATA = "model.onnx.data"
+BOXES, MASKS = "model_boxes.onnx", "model_masks.onnx"
 IR = ("model.xml", "model.bin")
 INT8 = ("model_int8.xml", "model_int8.bin")
 
@@ -35,6 +36,8 @@ FILES: Mapping[str, tuple[str, str]] = {
     WEIGHTS: ("application/octet-stream; framework=pytorch", "safetensors.torch.save_file"),
     ONNX: ("application/octet-stream; framework=onnx", "onnx"),
     ONNX_DATA: ("application/octet-stream; framework=onnx", "onnx"),
+    BOXES: ("application/octet-stream; framework=onnx", "onnx"),
+    MASKS: ("application/octet-stream; framework=onnx", "onnx"),
     IR[0]: ("application/xml; framework=openvino", "openvino"),
     IR[1]: ("application/octet-stream; framework=openvino", "openvino"),
     INT8[0]: ("application/xml; framework=openvino", "openvino"),
@@ -129,6 +132,8 @@ def load_folder(folder: Path) -> Bundle:
     document = read_document(folder / CARD)
     found = {name: folder / name for name in FILES if (folder / name).is_file()}
     _check_complete(folder, found)
+    if document.properties.instances is not None and ONNX in found and BOXES not in found:
+        raise InvalidModel(f"{folder}: finds objects and has {ONNX} but no {BOXES} and {MASKS}")
     for path in found.values():
         _check_file(path)
     checksums = {name: files.sha256(path) for name, path in found.items()}
@@ -255,7 +260,7 @@ def _check_complete(folder: Path, found: Mapping[str, Path]) -> None:
     if not {WEIGHTS, ONNX, IR[0]} & set(found):
         _refuse_pickles_in(folder)
         raise InvalidModel(f"{folder}: has no weights: neither {WEIGHTS} nor {ONNX}")
-    for name, partner in ((WEIGHTS, CONFIG), IR, IR[::-1], INT8, INT8[::-1]):
+    for name, partner in ((WEIGHTS, CONFIG), IR, IR[::-1], INT8, INT8[::-1], (BOXES, MASKS), (MASKS, BOXES)):
         if name in found and partner not in found:
             raise InvalidModel(f"{folder}: has {name} but no {partner}")
 
@@ -263,7 +268,7 @@ def _check_complete(folder: Path, found: Mapping[str, Path]) -> None:
 def _check_file(path: Path) -> None:
     _check_size(path)
     refuse_pickle(path)
-    if path.name == ONNX:
+    if path.suffix == ".onnx":
         unlisted = set(_external_files(path)) - {WEIGHTS, ONNX_DATA}
         if unlisted:
             raise InvalidModel(

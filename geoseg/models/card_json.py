@@ -94,6 +94,7 @@ def make_document(
         If the values make no valid card.
     """
     size = tile if fixed_tile else -1
+    task = "instance-segmentation" if "geoseg:instances" in (extra or {}) else "semantic-segmentation"
     properties: dict[str, object] = {
         "datetime": None,
         "start_datetime": "1900-01-01T00:00:00Z",
@@ -101,9 +102,9 @@ def make_document(
         "mlm:name": name,
         "mlm:architecture": "unknown",
         "mlm:framework": "PyTorch",
-        "mlm:tasks": ["semantic-segmentation"],
+        "mlm:tasks": [task],
         "mlm:input": [_input_json(inputs, size)],
-        "mlm:output": [_output_json(head, size)],
+        "mlm:output": [_output_json(head, size, task)],
         "bands": [{"name": band, "data_type": inputs.dtype} for band in inputs.bands],
         "geoseg:version": VERSION,
         "geoseg:activation": head.activation,
@@ -158,7 +159,7 @@ def _input_json(inputs: InputSpec, size: int) -> dict[str, object]:
     }
 
 
-def _output_json(head: Head, size: int) -> dict[str, object]:
+def _output_json(head: Head, size: int, task: str) -> dict[str, object]:
     named = {info.id: info for info in head.classes}
     entries: list[dict[str, object]] = []
     for channel in head.channels:
@@ -169,7 +170,7 @@ def _output_json(head: Head, size: int) -> dict[str, object]:
             entries.append({"value": channel, "name": "background"})
     return {
         "name": "classes",
-        "tasks": ["semantic-segmentation"],
+        "tasks": [task],
         "result": {
             "shape": [-1, len(head.channels), size, size],
             "dim_order": ["batch", "channel", "height", "width"],

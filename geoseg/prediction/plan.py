@@ -328,6 +328,10 @@ def _check_task(options: PredictOptions, card: ModelCard) -> None:
         if options.max_object is not None:
             raise InvalidOption(f"--max-object: model {card.name} finds no objects; leave it out")
         return
+    if options.raster is not None:
+        raise InvalidOption(
+            f"--raster: model {card.name} finds objects and gives no {options.raster_content}; leave it out"
+        )
     if options.split == "touching":
         raise InvalidOption(f"--split touching: model {card.name} tells objects apart itself; leave it out")
     if options.tta:

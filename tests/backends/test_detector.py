@@ -1,0 +1,100 @@
+"""Mask R-CNN without torch: the same objects as torchvision finds, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from geoseg.backends import architectures
+from geoseg.backends.base import Detection
+from geoseg.backends.detector import NetworkDetector
+from geoseg.backends.maskrcnn import MaskRCNN, TorchDetector, export_parts
+from geoseg.backends.regions import paste
+from geoseg.errors import InvalidModel
+from geoseg.models.bundle import BOXES, MASKS, ONNX
+from geoseg.models.document import Instances
+
+HOW = Instances(
+    labels=(3, 7),
+    anchors=(8.0, 16.0, 32.0, 64.0, 128.0),
+    proposals=200,
+    objects=20,
+    least_score=0.2,
+    largest_m=9.0,
+)
+CONFIG: dict[str, object] = {
+    "_model_class": "MaskRCNN",
+    "encoder_name": "tu-tf_efficientnet_lite0",
+    "in_channels": 4,
+    "classes": 3,
+    "channels": 32,
+    "hidden": 64,
+    "anchors": list(HOW.anchors),
+}
+
+
+@pytest.fixture(scope="module")
+def network() -> MaskRCNN:
+    torch.manual_seed(3)
+    made = architectures.build(CONFIG)
+    architectures.round_to_half(made)
+    assert isinstance(made, MaskRCNN)
+    return made
+
+
+@pytest.fixture(scope="module")
+def files(network: MaskRCNN, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("maskrcnn")
+    architectures.save(network, CONFIG, folder)
+    return export_parts(network, folder, 4, folder / "model.safetensors")
+
+
+def whole(found: Detection, size: int) -> NDArray[np.bool_]:
+    mask = np.zeros((size, size), bool)
+    mask[found.window.slices] = found.values >= 128
+    return mask
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_three_networks_find_what_torchvision_finds(
+    runtime: Literal["onnxruntime", "openvino"], network: MaskRCNN, files: dict[str, Path]
+) -> None:
+    tiles = np.random.default_rng(5).normal(size=(2, 4, 128, 128)).astype(np.float32)
+    expected = TorchDetector(network, HOW)(tiles)
+    found = NetworkDetector(files, HOW, runtime, threads=1)(tiles)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert len(ours) == len(theirs) > 5
+        assert {one.label for one in ours} <= {3, 7}
+        for one, two in zip(ours, theirs, strict=True):
+            assert one.label == two.label
+            assert one.score == pytest.approx(two.score, abs=1e-4)
+            a, b = whole(one, 128), whole(two, 128)
+            assert (a & b).sum() >= 0.99 * (a | b).sum()
+
+
+@pytest.mark.slow
+def test_a_network_of_another_layout_is_refused_in_one_line(files: dict[str, Path]) -> None:
+    swapped = files | {ONNX: files[BOXES], BOXES: files[ONNX]}
+    for runtime in ("onnxruntime", "openvino"):
+        with pytest.raises(InvalidModel, match="none of the three networks") as caught:
+            NetworkDetector(swapped, HOW, runtime, threads=1)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+    assert files[MASKS].is_file()
+
+
+@pytest.mark.parametrize("box", [(2.0, 3.0, 8.0, 9.0), (2.4, 3.5, 8.1, 9.9), (-3.0, -2.0, 4.0, 30.0)])
+def test_a_full_mask_covers_its_box_and_no_more(box: tuple[float, ...]) -> None:
+    window, values = paste(np.ones((28, 28), np.float32), np.array(box, np.float32), (20, 16))
+    mask = np.zeros((20, 16), bool)
+    mask[window.slices] = values >= 128
+    rows, cols = np.mgrid[:20, :16] + 0.5
+    inside = (cols > box[0]) & (cols < box[2]) & (rows > box[1]) & (rows < box[3])
+    near = (np.abs(cols - box[0]) < 0.2) | (np.abs(cols - box[2]) < 0.2)
+    near |= (np.abs(rows - box[1]) < 0.2) | (np.abs(rows - box[3]) < 0.2)
+    np.testing.assert_array_equal(mask[~near], inside[~near])
