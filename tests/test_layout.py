@@ -16,7 +16,7 @@ LAYERS = (
     {"serve"},
     {"recipes"},
     {"archive"},
-    {"training"},
+    {"training", "review"},
     {"evaluation"},
     {"assessment"},
     {"prediction"},

@@ -28,6 +28,7 @@ _COMMANDS = {
     "diff": "Tell what changed between two layers of polygons.",
     "train": "Train a model on your own scenes and footprints.",
     "evaluate": "Measure a prediction or a model against the truth.",
+    "review": "Check polygons by eye: a page that walks through them, and what was said.",
     "serve": "Show scenes, live predictions and layers on a map in the browser.",
     "run": "Do what a recipe says, or write an example of one.",
     "info": "Show what geoseg sees in a scene.",

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from geoseg.archive.options import NOT_FOR_MANY, BatchOptions, MergeOptions, SelectOptions
-from geoseg.cli.events import EventLines, progress_option
+from geoseg.cli.events import EventLines, events, progress_option
 from geoseg.cli.options import debug_option, options_of, quiet_option
 from geoseg.prediction.options import PredictOptions
 
@@ -55,7 +55,6 @@ def batch(
     dry_run: bool,
     status: Path | None,
     as_json: bool,
-    progress: str,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -86,7 +85,7 @@ def batch(
     run = BatchOptions(**{name: options.pop(name) for name in BatchOptions.model_fields})
     select = SelectOptions(**{name: options.pop(name) for name in SelectOptions.model_fields})
     chosen = PredictOptions(**options)
-    lines = EventLines("merged") if progress == "json" and not quiet else None
+    lines = events(quiet=quiet)
     if dry_run:
         return preview_scenes(sources, out, chosen, run, select, lines, as_json=as_json, quiet=quiet)
     code = 0
@@ -152,6 +151,8 @@ def merge_results(
     from geoseg.cli.batch_display import summarize_merged
     from geoseg.cli.progress import StepDisplay
 
+    if lines:
+        lines.share = "merged"
     with lines or StepDisplay("merging", quiet=quiet) as steps:
         merged = merge(out, options, model, steps, take_over=run.take_over)
     if lines:

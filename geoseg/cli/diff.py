@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from geoseg.cli.events import progress_option, steps
 from geoseg.cli.options import debug_option, json_option, options_of, out_option
 from geoseg.vector.diff import DiffOptions
 
@@ -19,6 +20,7 @@ from geoseg.vector.diff import DiffOptions
 @out_option("Changes, in the CRS of NEW: .gpkg (with a style), .fgb, .parquet, .geojson or .geojsonl.")
 @options_of(DiffOptions)
 @json_option
+@progress_option
 @click.option("--quiet", "-q", is_flag=True, help="No summary.")
 @debug_option
 def diff(old: Path, new: Path, out: Path, as_json: bool, quiet: bool, **options: Any) -> None:
@@ -33,10 +35,10 @@ def diff(old: Path, new: Path, out: Path, as_json: bool, quiet: bool, **options:
 
 def diff_files(old: Path, new: Path, out: Path, options: DiffOptions, *, as_json: bool, quiet: bool) -> None:
     """Compare two layers and say what came of it."""
-    from geoseg.vector.diff import diff as run
+    with steps("comparing", quiet=quiet) as display:
+        from geoseg.vector.diff import diff as run
 
-    report = run(old, new, out, options)
-    if not quiet:
-        click.echo(str(report), err=True)
+        report = run(old, new, out, options)
+    display.summarize(report, [str(report)])
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.cli.events import EventLines, progress_option
+from geoseg.cli.events import events, progress_option, steps
 from geoseg.cli.options import debug_option, options_of
 from geoseg.errors import InvalidOption
 from geoseg.evaluation.options import NOT_FOR_RUNS, EvaluateOptions
@@ -18,7 +18,6 @@ from geoseg.options import flag
 from geoseg.prediction.options import AUTO, PredictOptions
 
 if TYPE_CHECKING:
-    from geoseg.cli.progress import ProgressDisplay
     from geoseg.evaluation.inputs import Sources
     from geoseg.models.bundle import Bundle
     from geoseg.prediction.report import Event
@@ -83,12 +82,11 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
     write: bool,
     as_json: bool,
     quiet: bool,
-    progress: str = "auto",
     **options: Any,
 ) -> int:
     """Do what the command does; `given` names the options that were given, not left to their defaults."""
+    lines = events(quiet=quiet)
     from geoseg.cli.evaluation_display import summarize
-    from geoseg.cli.progress import ProgressDisplay, StepDisplay
     from geoseg.evaluation.run import evaluate as compare
 
     chosen = EvaluateOptions(**{name: options.pop(name) for name in EvaluateOptions.model_fields})
@@ -96,21 +94,14 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
     _check_report(report, overwrite)
     bundle = _card_to_write(prediction, options["model"]) if write else None
     code = 0
-    lines = EventLines() if progress == "json" and not quiet else None
     with contextlib.ExitStack() as stack:
         if prediction is None:
             assert scene is not None
-            sources, code = _run_model(
-                stack,
-                (truth, scene),
-                chosen,
-                PredictOptions(**options),
-                lines or ProgressDisplay(quiet=quiet),
-            )
+            sources, code = _run_model(stack, (truth, scene), chosen, PredictOptions(**options), quiet)
         else:
             sources = _files(truth, prediction, probability, scene, options["threshold"])
-        with lines or StepDisplay("comparing", quiet=quiet) as steps:
-            evaluation, inputs = compare(sources, chosen, lambda done, total: steps(done / total))
+        with steps("comparing", quiet=quiet) as display:
+            evaluation, inputs = compare(sources, chosen, lambda done, total: display(done / total))
         if report is not None:
             from geoseg.evaluation.inputs import tile_layers
             from geoseg.evaluation.report import write_report
@@ -194,14 +185,15 @@ def _run_model(
     places: tuple[str, str],
     options: EvaluateOptions,
     predict: PredictOptions,
-    shown: EventLines | ProgressDisplay,
+    quiet: bool,
 ) -> tuple[Sources, int]:
+    from geoseg.cli.progress import ProgressDisplay
     from geoseg.evaluation.inputs import open_truth
     from geoseg.evaluation.run import predicted
 
     truth, scene = places
     open_truth(truth, options)  # a wrong name is told before the model has run
-    with shown as display:
+    with events(quiet=quiet) or ProgressDisplay(quiet=quiet) as display:
 
         def show(event: Event) -> None:
             display(event)

@@ -6,10 +6,13 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from geoseg.cli.progress import StepDisplay
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,23 +27,53 @@ def progress_option(command: F) -> F:
         type=click.Choice(["auto", "json"]),
         default="auto",
         show_default=True,
+        expose_value=False,
+        callback=_remember,
         help="How progress is shown: a bar or lines for people, or a line of JSON an event, on stderr.",
     )(command)
 
 
-class EventLines:
-    """Prints events; call it with each, and `summarize` what came of the run.
+def _remember(context: click.Context, _option: click.Parameter, value: str) -> None:
+    context.meta[_ASKED] = value == "json"
 
-    Parameters
-    ----------
-    share : str
-        Unit of events that are a share of the whole.
+
+def events(*, quiet: bool) -> EventLines | None:
+    """Return what prints the events of this command, one of it for all parts; None if they are not asked for.
+
+    Call it before anything that takes long, so that the first event comes at once.
     """
+    context = click.get_current_context(silent=True)
+    if quiet or context is None or not context.meta.get(_ASKED):
+        return None
+    if _LINES not in context.meta:
+        context.meta[_LINES] = EventLines(context.info_name)
+    lines: EventLines = context.meta[_LINES]
+    return lines
 
-    def __init__(self, share: str = "share") -> None:
-        self._share = share
+
+_ASKED, _LINES = "geoseg.progress", "geoseg.events"
+"""Where the context of a command holds whether events are asked for, and what prints them."""
+
+
+def steps(title: str, *, quiet: bool) -> EventLines | StepDisplay:
+    """Return what shows a work of which the share that is done is told."""
+    if lines := events(quiet=quiet):
+        return lines
+    from geoseg.cli.progress import StepDisplay
+
+    return StepDisplay(title, quiet=quiet)
+
+
+class EventLines:
+    """Prints events, the first at once; call it with each, and `summarize` what came of the run."""
+
+    share = "share"
+    """Unit of a share that is done."""
+
+    def __init__(self, command: str | None = None) -> None:
         self._start = time.monotonic()
         self._last = -math.inf
+        self._print({"event": "started", "command": command})
 
     def __enter__(self) -> Self:
         return self
@@ -50,8 +83,12 @@ class EventLines:
 
     def __call__(self, event: object) -> None:
         """Print an event, unless one of progress was printed just before."""
-        told = _progress(event, 1.0, self._share) if isinstance(event, float) else None
-        facts = told or _EVENTS[type(event).__name__](event)
+        if isinstance(event, float):
+            facts = _progress(event, 1.0, self.share)
+        elif isinstance(event, str):
+            facts = {"event": "note", "text": event}
+        else:
+            facts = _EVENTS[type(event).__name__](event)
         if facts["event"] == "progress":
             now = time.monotonic()
             if now - self._last < SECONDS and facts["done"] < facts["total"]:
@@ -59,9 +96,10 @@ class EventLines:
             self._last = now
         self._print(facts)
 
-    def summarize(self, outcome: object, **more: Any) -> None:
+    def summarize(self, outcome: Any, _lines: Sequence[str] = (), **more: Any) -> None:
         """Print the event ``done``, with what is to be said besides."""
-        self._print({"event": "done", **_OUTCOMES[type(outcome).__name__](outcome), **more})
+        tell = _OUTCOMES.get(type(outcome).__name__, _plain)
+        self._print({"event": "done", **tell(outcome), **more})
 
     def _print(self, facts: Mapping[str, Any]) -> None:
         seconds = round(time.monotonic() - self._start, 3)
@@ -74,6 +112,11 @@ def _finite(facts: Mapping[str, Any]) -> dict[str, Any]:
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in facts.items()
     }
+
+
+def _plain(outcome: Any) -> dict[str, Any]:
+    facts = outcome.as_json() if hasattr(outcome, "as_json") else dataclasses.asdict(outcome)
+    return {**facts, "exit_code": 0}
 
 
 def _progress(
@@ -124,9 +167,6 @@ _EVENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 _OUTCOMES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "RunReport": lambda one: one.as_json(),
-    "VectorizeReport": lambda one: one.as_json() | {"exit_code": 0},
-    "RegularizeReport": lambda one: dataclasses.asdict(one) | {"exit_code": 0},
-    "Evaluation": lambda one: one.as_json(),
     "Bundle": lambda one: {
         "model": str(one.path),
         "digest": one.card.digest,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geoseg.cli.events import events, progress_option
 from geoseg.cli.options import debug_option, one_scene, options_of
 from geoseg.prediction.options import PredictOptions
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 )
 @options_of(PredictOptions)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@progress_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @debug_option
 def plan(scene: str, out: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
@@ -45,8 +47,11 @@ def plan(scene: str, out: Path | None, as_json: bool, quiet: bool, **options: An
 
     chosen = PredictOptions(**options)
     check_outputs(scene, out, chosen)
-    with StatusDisplay(quiet=quiet) as display:
+    lines = events(quiet=quiet)
+    with lines or StatusDisplay(quiet=quiet) as display:
         estimated = estimate(scene, chosen, display, out)
+    if lines:
+        lines.summarize(estimated)
     if as_json:
         from geoseg.cli.info import crs_facts
 

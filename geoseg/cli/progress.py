@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -58,6 +59,11 @@ class StepDisplay(Display):
         elif not (self._live or self._quiet) and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             click.echo(f"geoseg: {self._title}: {done:.0%}", err=True)
+
+    def summarize(self, _outcome: object, lines: Sequence[str]) -> None:
+        """Print what was done, one fact a line."""
+        for line in () if self._quiet else lines:
+            click.echo(line, err=True)
 
     def _begin(self) -> None:
         from rich.console import Console

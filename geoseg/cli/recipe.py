@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from geoseg.cli.events import events, progress_option
 from geoseg.cli.options import debug_option, json_option, quiet_option
 
 
@@ -23,6 +24,7 @@ from geoseg.cli.options import debug_option, json_option, quiet_option
 @click.option("--example", metavar="NAME", help="Write a recipe to begin with, NAME.yaml, and what it needs.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @json_option
+@progress_option
 @quiet_option
 @debug_option
 def run(
@@ -44,13 +46,14 @@ def run(
         return _write_example(example, overwrite=told["overwrite"], quiet=quiet)
     if recipe is None:
         raise click.UsageError("Missing argument 'RECIPE.yaml'; --example NAME writes one.")
+    lines = events(quiet=quiet)
     from geoseg.recipes import load
 
     loaded = load(recipe, changes)
     loaded.make_folder()
     code = _KINDS[loaded.recipe.kind](loaded.recipe, quiet=quiet, **told)
     saved = loaded.save()
-    if saved is not None and not quiet:
+    if saved is not None and not quiet and lines is None:
         click.echo(f"recipe     {saved}", err=True)
     return code
 
@@ -86,8 +89,9 @@ def _batch(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:
 
     run = recipe.batch.model_copy(update={"redo": True}) if overwrite else recipe.batch
     places = recipe.sources, recipe.out
-    code = run_scenes(*places, recipe.predict, run, recipe.select, None, as_json=as_json, quiet=quiet)
-    return max(code, merge_results(recipe.out, recipe.merge, recipe.predict.model, run, None, quiet=quiet))
+    lines = events(quiet=quiet)
+    code = run_scenes(*places, recipe.predict, run, recipe.select, lines, as_json=as_json, quiet=quiet)
+    return max(code, merge_results(recipe.out, recipe.merge, recipe.predict.model, run, lines, quiet=quiet))
 
 
 def _diff(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:

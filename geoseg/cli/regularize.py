@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from geoseg.cli.events import EventLines, progress_option
+from geoseg.cli.events import progress_option, steps
 from geoseg.cli.options import debug_option, options_of, out_option, quiet_option
 from geoseg.vector.straighten import RegularizeOptions
 
@@ -19,7 +19,7 @@ from geoseg.vector.straighten import RegularizeOptions
 @progress_option
 @quiet_option
 @debug_option
-def regularize(file: Path, out: Path, progress: str, quiet: bool, **options: Any) -> None:
+def regularize(file: Path, out: Path, quiet: bool, **options: Any) -> None:
     """Give the polygons of FILE straight walls, right angles and circles, within a bound.
 
     Attributes are kept; regularized and deviation_m say what happened to each feature.
@@ -29,17 +29,11 @@ def regularize(file: Path, out: Path, progress: str, quiet: bool, **options: Any
       geoseg regularize traced.gpkg --out footprints.gpkg
       geoseg regularize traced.shp --out footprints.parquet --max-deviation 0.5
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
-    from geoseg.cli.progress import StepDisplay
-    from geoseg.vector.straighten import regularize_file
-
     chosen = RegularizeOptions(**options)
-    lines = EventLines() if progress == "json" and not quiet else None
-    with lines or StepDisplay("regularizing", quiet=quiet) as display:
+    with steps("regularizing", quiet=quiet) as display:
+        from geoseg.vector.straighten import regularize_file
+
         report = regularize_file(file, out, chosen, display)
-    if lines:
-        lines.summarize(report)
-    elif not quiet:
-        for note in report.notes:
-            click.echo(f"geoseg: note: {note}", err=True)
-        click.echo(f"{report.features:,} features, {report.regularized:,} of them regularized", err=True)
-        click.echo(f"wrote      {report.file}", err=True)
+    notes = [f"geoseg: note: {note}" for note in report.notes]
+    done = f"{report.features:,} features, {report.regularized:,} of them regularized"
+    display.summarize(report, [*notes, done, f"wrote      {report.file}"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.cli.events import EventLines, progress_option
+from geoseg.cli.events import events, progress_option
 from geoseg.cli.options import debug_option, options_of, quiet_option
 from geoseg.training.defaults import recipe_of
 from geoseg.training.options import TrainOptions
@@ -39,7 +39,6 @@ def train(
     resume: bool,
     overwrite: bool,
     as_json: bool,
-    progress: str,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -60,14 +59,10 @@ def train(
 
     require_packages()
     checked = recipe_of(TrainOptions(**options), recipe, out)
-    return train_by(
-        checked, resume=resume, overwrite=overwrite, as_json=as_json, quiet=quiet, progress=progress
-    )
+    return train_by(checked, resume=resume, overwrite=overwrite, as_json=as_json, quiet=quiet)
 
 
-def train_by(
-    checked: Recipe, *, resume: bool, overwrite: bool, as_json: bool, quiet: bool, progress: str = "auto"
-) -> int:
+def train_by(checked: Recipe, *, resume: bool, overwrite: bool, as_json: bool, quiet: bool) -> int:
     """Train what a recipe says and return the exit code."""
     from geoseg.cli.training_progress import TrainingDisplay
     from geoseg.training import require_packages
@@ -76,8 +71,7 @@ def train_by(
     from geoseg.training.run import is_first_process, train_model
 
     quiet = quiet or not is_first_process()
-    shown = EventLines() if progress == "json" and not quiet else TrainingDisplay(checked, quiet=quiet)
-    with shown as display:
+    with events(quiet=quiet) or TrainingDisplay(checked, quiet=quiet) as display:
         bundle = train_model(checked, resume=resume, overwrite=overwrite, on_event=display)
     figures = bundle.document.properties.accuracy
     if not quiet:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from geoseg.cli.events import EventLines, progress_option
+from geoseg.cli.events import progress_option, steps
 from geoseg.cli.options import debug_option, json_option, options_of, out_option, quiet_option
 from geoseg.prediction.classraster import VectorizeOptions
 
@@ -21,7 +21,7 @@ from geoseg.prediction.classraster import VectorizeOptions
 @progress_option
 @quiet_option
 @debug_option
-def vectorize(raster: str, out: Path, as_json: bool, progress: str, quiet: bool, **options: Any) -> None:
+def vectorize(raster: str, out: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Make polygons of RASTER, a class map or probabilities that any tool has made.
 
     \b
@@ -29,20 +29,19 @@ def vectorize(raster: str, out: Path, as_json: bool, progress: str, quiet: bool,
       geoseg vectorize landcover.tif --out landcover.gpkg --classes 1=forest,2=water
       geoseg vectorize probability.tif --out roofs.gpkg --threshold 0.6 --min-area 12 --regularize
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
-    from geoseg.cli.progress import StepDisplay, duration
-    from geoseg.prediction.vectorize import vectorize as run
-
     chosen = VectorizeOptions(**options)
-    lines = EventLines() if progress == "json" and not quiet else None
-    with lines or StepDisplay("tracing", quiet=quiet) as display:
+    with steps("tracing", quiet=quiet) as display:
+        from geoseg.cli.progress import duration
+        from geoseg.prediction.vectorize import vectorize as run
+
         report = run(raster, out, chosen, display)
-    if lines:
-        lines.summarize(report)
-    elif not quiet:
-        area = "" if report.area_m2 is None else f", {report.area_m2:,.0f} m²"
-        click.echo(f"{report.features:,} features{area}", err=True)
-        click.echo(f"classes    {', '.join(report.classes)}", err=True)
-        click.echo(f"time       {duration(report.seconds)}", err=True)
-        click.echo(f"wrote      {report.file}", err=True)
+    area = "" if report.area_m2 is None else f", {report.area_m2:,.0f} m²"
+    lines = [
+        f"{report.features:,} features{area}",
+        f"classes    {', '.join(report.classes)}",
+        f"time       {duration(report.seconds)}",
+        f"wrote      {report.file}",
+    ]
+    display.summarize(report, lines)
     if as_json:
         click.echo(json.dumps(report.as_json()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption, suggest
-from geoseg.labels.classes import ClassTable, Ids
+from geoseg.labels.classes import ClassTable, Ids, text_of
 from geoseg.labels.footprints import Footprints
 from geoseg.labels.places import extent_in_degrees, outline_in, outline_in_degrees
+from geoseg.labels.verdicts import RIGHT, WRONG, Verdicts
 from geoseg.raster.drivers import HEAD, driver_of, remote_uri
 from geoseg.values import GeoBox
 from geoseg.vectorfiles.crs import without_crs
@@ -44,6 +45,8 @@ class Polygons:
         All attributes of the layer.
     crs : pyproj.CRS or None
         Of the coordinates.
+    features : ndarray of int64, shape (n,)
+        Which feature of the file each is of, from 0.
     notes : tuple of str
         What a user should know, one line each.
     """
@@ -53,6 +56,7 @@ class Polygons:
     columns: Mapping[str, NDArray[Any]]
     available: tuple[str, ...]
     crs: pyproj.CRS | None
+    features: NDArray[np.int64]
     notes: tuple[str, ...] = ()
 
     def values(self, attribute: str) -> NDArray[Any]:
@@ -215,7 +219,7 @@ def read_polygons(
             f"({np.isin(features, several).sum()} in all), each of which counts as an object"
         )
     columns_of = {one: values[features] for one, values in found.columns.items()}
-    return Polygons(name, parts, columns_of, found.available, found.crs, tuple(notes))
+    return Polygons(name, parts, columns_of, found.available, found.crs, features, tuple(notes))
 
 
 def read_labelled(
@@ -224,19 +228,40 @@ def read_labelled(
     attribute: str | None = None,
     layer: str | None = None,
     option: str = "--labels-layer",
+    verdicts: Verdicts | None = None,
 ) -> tuple[Polygons, NDArray[np.uint8]]:
     """Read polygons to train on and the class of each, `IGNORE` where nothing is known.
+
+    With `verdicts`, those alone that were found right, with their class, and wrong, as background.
 
     Raises
     ------
     InvalidOption
         If the file cannot be read, has no such layer or attribute, no CRS, no polygons, or a class
-        that is not in the table.
+        that is not in the table; or if the verdicts are on another layer, or all unsure.
     """
-    columns = () if attribute is None else (attribute,)
-    polygons = need_polygons(read_polygons(path, layer=layer, option=option, columns=columns))
-    ids = polygons.class_ids(table, attribute, "class_attribute")
-    return polygons, ids.astype(np.uint8)  # UNKNOWN becomes IGNORE
+    columns = [name for name in (attribute, "id" if verdicts else None) if name is not None]
+    polygons = need_polygons(read_polygons(path, layer=layer, option=option, columns=tuple(columns)))
+    ids = polygons.class_ids(table, attribute, "class_attribute").astype(np.uint8)  # UNKNOWN becomes IGNORE
+    return (polygons, ids) if verdicts is None else _judged(polygons, ids, verdicts)
+
+
+def _judged(
+    polygons: Polygons, ids: NDArray[np.uint8], verdicts: Verdicts
+) -> tuple[Polygons, NDArray[np.uint8]]:
+    values = polygons.features + 1 if verdicts.column == "feature" else polygons.values("id")
+    keys = [text_of(value) for value in values]
+    verdicts.check_found(set(keys))
+    said = np.array([verdicts.of.get(key, "") for key in keys])
+    kept = np.flatnonzero((said == RIGHT) | (said == WRONG))
+    if not len(kept):
+        raise InvalidOption(
+            f"{verdicts.name}: nothing was found {RIGHT} or {WRONG}; judge some polygons first"
+        )
+    ids = np.where(said == WRONG, np.uint8(0), ids)[kept]
+    columns = {name: values[kept] for name, values in polygons.columns.items()}
+    parts, features = polygons.parts[kept], polygons.features[kept]
+    return replace(polygons, parts=parts, columns=columns, features=features), ids
 
 
 def need_polygons(polygons: Polygons) -> Polygons:

@@ -133,9 +133,13 @@ def _data(options: TrainOptions) -> dict[str, Any]:
     data: dict[str, Any] = {
         "classes": classes,
         "scenes": [
-            {"scene": scene, "labels": labels, "name": name, **shared}
-            for scene, labels, name in zip(
-                options.scene, options.labels, scene_names(options.scene), strict=True
+            {"scene": scene, "labels": labels, "verdicts": verdicts, "name": name, **shared}
+            for scene, labels, verdicts, name in zip(
+                options.scene,
+                options.labels,
+                options.verdicts or [None] * len(options.scene),
+                scene_names(options.scene),
+                strict=True,
             )
         ],
         "chips": [_chips(path, options.chip_pixel) for path in options.chips],

@@ -164,9 +164,8 @@ def data_state(data: DataSpec, base: Path) -> dict[str, str]:
 
 def _files_of(data: DataSpec, base: Path) -> Iterator[Path]:
     for scene in data.scenes:
-        yield from (
-            base / path for path in (scene.scene, scene.labels, scene.labelled_area) if path is not None
-        )
+        paths = (scene.scene, scene.labels, scene.labelled_area, scene.verdicts)
+        yield from (base / path for path in paths if path is not None)
     for chips in data.chips:
         yield from (base / path for path in (chips.index, *chips.labels.values()) if path is not None)
         for row in chip_rows(chips, base):

@@ -126,6 +126,10 @@ class TrainOptions(Options):
     chips: Annotated[Paths, Metavar("FOLDER|CSV")] = ()
     """Chips: images/ and masks/, or an index.csv."""
 
+    verdicts: Annotated[Paths, Metavar("FILE")] = ()
+    """What geoseg review has exported of each --labels, in their order: polygons found right are objects,
+    those found wrong background, and nothing else is known."""
+
     class_attribute: Annotated[str | None, Metavar("NAME")] = None
     """Attribute of the polygons that holds their class."""
 
@@ -201,6 +205,10 @@ class TrainOptions(Options):
         if len(self.scene) != len(self.labels):
             raise ValueError(
                 f"{len(self.scene)} --scene and {len(self.labels)} --labels: each scene needs its own"
+            )
+        if self.verdicts and len(self.verdicts) != len(self.labels):
+            raise ValueError(
+                f"{len(self.labels)} --labels and {len(self.verdicts)} --verdicts: give them for each"
             )
         for option, values in (
             ("--scene", self.scene),

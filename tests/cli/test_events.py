@@ -32,10 +32,11 @@ def test_a_prediction(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
     result = predict(capfd, good_scene(tmp_path), "--progress", "json")
     assert result.code == 0
     told = lines(result.err)
-    assert [one["event"] for one in told] == ["began", "progress", "done"]
-    assert told[0]["total"] == told[1]["done"] == told[1]["total"] == 1
-    assert told[1]["unit"] == "blocks"
-    assert {key: told[2][key] for key in result.summary} == result.summary
+    assert [one["event"] for one in told] == ["started", "began", "progress", "done"]
+    assert (told[0]["command"], told[0]["elapsed"]) == ("predict", pytest.approx(0, abs=0.1))
+    assert told[1]["total"] == told[2]["done"] == told[2]["total"] == 1
+    assert told[2]["unit"] == "blocks"
+    assert {key: told[3][key] for key in result.summary} == result.summary
     assert [one["elapsed"] for one in told] == sorted(one["elapsed"] for one in told)
 
 
@@ -53,7 +54,7 @@ def test_training(capfd: pytest.CaptureFixture[str]) -> None:
         tell(Validated(7, {"here": 0.5}, 0.5, 0.5))
         tell(Noted("halved the batch"))
         tell(Stepped(100, 1.0, 30.0, 0.1))
-    began, first, validated, note, last = lines(capfd.readouterr().err)
+    _, began, first, validated, note, last = lines(capfd.readouterr().err)
     assert (began["total"], began["known"], began["warnings"]) == (100, 5, ["few data"])
     assert (first["step"], first["loss"], first["left"]) == (6, None, 47.0)
     assert (validated["iou"], validated["best"]) == ({"here": 0.5}, True)
@@ -74,7 +75,8 @@ def test_rasters_and_layers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     }
     for key, command in commands.items():
         assert run([*command, "--progress", "json"]) == 0
-        *shares, done = lines(capfd.readouterr().err)
+        began, *shares, done = lines(capfd.readouterr().err)
+        assert (began["event"], began["command"]) == ("started", command[0])
         assert done["event"] == "done"
         assert done["exit_code"] == 0
         assert key in done
@@ -101,13 +103,11 @@ def test_an_archive(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_every_event_and_outcome_of_the_rooms_is_told() -> None:
     """They go by the name of their class, so that nothing is imported for it."""
     from geoseg.archive import coordinator, facts, merge, run
-    from geoseg.evaluation import result
     from geoseg.models import bundle
-    from geoseg.prediction import report, vectorize
+    from geoseg.prediction import report
     from geoseg.training import watch
-    from geoseg.vector import straighten
 
-    rooms = (coordinator, facts, report, watch, bundle, run, merge, vectorize, straighten, result)
+    rooms = (coordinator, facts, report, watch, bundle, run, merge)
     missing = {name for name in (*_EVENTS, *_OUTCOMES) if not any(hasattr(room, name) for room in rooms)}
     assert not missing
     told = {kind.__name__ for room in (report, watch) for kind in room.Event.__args__}

@@ -13,6 +13,7 @@ from geoseg.labels.classes import ClassTable
 from geoseg.labels.footprints import Footprints
 from geoseg.labels.masks import open_mask
 from geoseg.labels.polygons import is_vector, need_polygons, read_labelled, read_polygons
+from geoseg.labels.verdicts import read_verdicts
 from geoseg.prediction.view import choose_bands
 from geoseg.raster.describe import SceneInfo
 from geoseg.raster.drivers import remote_uri
@@ -97,7 +98,7 @@ def open_labelled(
     narrow = all(band.read_dtype == "uint8" for band in scene.bands if band.index in bands)
     limits = None if narrow else estimate_stretch(scene, bands)
     labels, notes = _labels(spec, data, base, table, scene)
-    known = _known(spec, base, scene)
+    known = _known(spec, base, scene, labels)
     box = scene.geobox
     spots = within(labels.spots, box.window)
     if known is not None:
@@ -120,15 +121,20 @@ def _labels(
         return empty, []
     path = base / spec.labels
     if not is_vector(path):
+        if spec.verdicts is not None:
+            raise InvalidOption(f"{path}: verdicts are on polygons, and this is a mask")
         mask = open_mask(path, table, spec.mask_values, "mask_values", zero=True)
         return MaskLabels.over(mask, scene.geobox, scene.name), []
-    polygons, ids = read_labelled(path, table, spec.class_attribute, spec.labels_layer)
+    said = None if spec.verdicts is None else read_verdicts(base / spec.verdicts)
+    polygons, ids = read_labelled(path, table, spec.class_attribute, spec.labels_layer, verdicts=said)
     polygons.check_overlap(scene.geobox, scene.name)
     placed = polygons.over(ids, scene.geobox, scene.resolution, data.touching_gap_m)
     return placed, list(polygons.notes)
 
 
-def _known(spec: SceneSpec, base: Path, scene: SceneInfo) -> Footprints | None:
+def _known(spec: SceneSpec, base: Path, scene: SceneInfo, labels: Labels) -> Footprints | None:
+    if spec.verdicts is not None and isinstance(labels, Footprints):
+        return Footprints(labels.polygons, np.ones(len(labels.polygons), np.uint8), labels.pixel_m)
     if spec.labelled_area is None:
         return None
     assert scene.resolution is not None

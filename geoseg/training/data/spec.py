@@ -67,6 +67,9 @@ class SceneSpec(Section):
         Areas within which the labels are complete; outside, nothing is known.
     labels_layer, labelled_area_layer : str or None
         Layers of these files; None: the only one that holds polygons.
+    verdicts : Path or None
+        What ``geoseg review`` has exported of the labels: right ones are objects, wrong ones background,
+        and nothing else is known.
     weight : float
         How often the scene is drawn, relative to other sources.
     bands : tuple of int or None
@@ -85,10 +88,17 @@ class SceneSpec(Section):
     labelled_area: Path | None = None
     labels_layer: str | None = None
     labelled_area_layer: str | None = None
+    verdicts: Path | None = None
     weight: Positive = 1.0
     bands: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     mask_values: MaskValues | None = None
     name: str | None = None
+
+    @model_validator(mode="after")
+    def _judged(self) -> Self:
+        if self.verdicts is not None and (self.labels is None or self.labelled_area is not None):
+            raise ValueError("verdicts are on labels, and say what is known: leave out labelled_area")
+        return self
 
     @property
     def title(self) -> str:

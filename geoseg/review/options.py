@@ -1,0 +1,47 @@
+"""What of a layer is looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from geoseg.options import Metavar, Options
+
+_Count = Annotated[int, Field(ge=1, le=5000)]
+
+
+class ReviewOptions(Options):
+    """What of a layer is looked at.
+
+    Raises
+    ------
+    InvalidOption
+        One line on the first that is wrong.
+    """
+
+    count: Annotated[_Count, Metavar("N")] = 300
+    """Polygons on the page, the most doubtful first: of low confidence, at the edge, of odd shape."""
+
+    older: Annotated[Path | None, Metavar("FILE")] = None
+    """An older layer: what disagrees with it is doubtful too."""
+
+    sample: Annotated[_Count | None, Metavar("N")] = None
+    """Polygons drawn at random, stratified by size, in place of the most doubtful: this alone states how
+    many of all are right."""
+
+    seed: Annotated[int, Field(ge=0), Metavar("S")] = 0
+    """Which random sample."""
+
+    layer: Annotated[str | None, Metavar("NAME")] = None
+    """Layer to read, where there are several."""
+
+    overwrite: bool = False
+    """Replace an output that exists."""
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Self:
+        if self.sample is not None and self.older is not None:
+            raise ValueError("--sample draws at random, whatever --older says; give one of them")
+        return self

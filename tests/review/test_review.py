@@ -1,0 +1,221 @@
+"""From a layer to a page, from the page to verdicts, from verdicts to a layer."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+
+from geoseg.cli import run
+from geoseg.labels.verdicts import read_verdicts
+from geoseg.review.apply import precision_of
+from geoseg.testing import make_scene
+from tests.runs import picture
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+PIXEL, WEST, NORTH = 0.5, 500_000.0, 5_000_000.0
+
+
+@pytest.fixture
+def layer(tmp_path):
+    """A scene of eight houses, the layer of them: the third is unlikely, the last lies beside the scene."""
+    houses = [(10 + 40 * (i // 4), 10 + 30 * (i % 4), 12 + i, 14) for i in range(8)]
+    make_scene(tmp_path / "scene.tif", pixels=picture(*houses), transform=(PIXEL, 0, WEST, 0, -PIXEL, NORTH))
+    boxes = [
+        shapely.box(WEST + PIXEL * x, NORTH - PIXEL * (y + h), WEST + PIXEL * (x + w), NORTH - PIXEL * y)
+        for y, x, h, w in [*houses, (300, 300, 5, 5)]
+    ]
+    confidence = [0.9, 0.9, 0.5, *[0.9] * 6]
+    ids = [9_007_199_254_740_993 + i for i in range(9)]  # no double holds the first
+    frame = geopandas.GeoDataFrame(
+        {"id": ids, "class_name": "</script>", "confidence": confidence}, geometry=boxes, crs=32633
+    )
+    frame.to_file(tmp_path / "houses.gpkg")
+    return tmp_path / "houses.gpkg"
+
+
+def page(layer, *arguments, code=0):
+    out = layer.with_name("review.html")
+    scene = layer.with_name("scene.tif")
+    given = [*map(str, (layer, "--scene", scene, "--out", out)), *arguments]
+    assert run(["review", *given, "--overwrite"]) == code
+    return out
+
+
+def content(path):
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text("utf-8"))[1]
+    )
+
+
+def test_the_page_holds_all_and_the_most_doubtful_first(layer, capfd):
+    path = page(layer, "--count", "3")
+    assert "3 of 8 polygons to look at; 1 lie outside the scene" in capfd.readouterr().err
+    text = path.read_text("utf-8")
+    assert not re.search(r"(src|href)=[\"']?(?!data:)\w|https?://|@import|url\(", text)
+    found = content(path)
+    assert found["column"] == "id"
+    assert found["items"][0]["key"] == "9007199254740995"
+    assert found["items"][0]["reasons"] == ["low confidence"]
+    assert found["items"][0]["class"] == "</script>"
+    assert found["items"][0]["geometry"]["type"] == "Polygon"
+    assert found["items"][0]["picture"].startswith("data:image/jpeg;base64,")
+
+
+def test_the_outline_lies_on_the_house(layer):
+    import base64
+    import io
+
+    from PIL import Image
+
+    item = content(page(layer))["items"][0]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(item["picture"].partition(",")[2]))))
+    assert pixels.shape[1::-1] == tuple(item["size"])
+    corners = np.array([one.split() for one in re.split("[MLZ]+", item["outline"]) if one], float)
+    left, top = corners.min(axis=0).astype(int)
+    right, bottom = corners.max(axis=0).astype(int)
+    assert pixels[top + 2 : bottom - 2, left + 2 : right - 2].min() > 150
+    assert pixels[top:bottom, right + 3 : right + 6].max() < 100
+
+
+def verdicts(layer, *rows):
+    path = layer.with_name("verdicts.csv")
+    path.write_text("\n".join(["id,verdict,stratum,stratum_size", *rows]) + "\n")
+    return path
+
+
+FIRST = 9_007_199_254_740_993
+
+
+def test_verdicts_filter_the_layer_and_state_its_precision(layer, capfd):
+    said = [
+        f"{FIRST + i},{one},{i // 4},4" for i, one in enumerate(["right"] * 5 + ["wrong", "unsure", "redraw"])
+    ]
+    path, out = verdicts(layer, *said), layer.with_name("checked.gpkg")
+    assert run(["review", str(layer), "--apply", str(path), "--out", str(out)]) == 0
+    err = capfd.readouterr().err
+    assert "8 features; of the verdicts 1 redraw, 5 right, 1 unsure, 1 wrong" in err
+    assert "precision  83.3% right (95 % interval" in err
+    checked = pyogrio.read_dataframe(out)
+    assert FIRST + 5 not in set(checked["id"])
+    assert checked["verdict"].fillna("").tolist() == ["right"] * 5 + ["unsure", "redraw", ""]
+    assert checked.geometry.geom_equals(
+        pyogrio.read_dataframe(layer).drop(5).geometry.reset_index(drop=True)
+    ).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([f"{FIRST},rihgt,,"], "verdict 1: 'rihgt' is none; did you mean 'right'?"),
+        ([f"{FIRST},right,,", f"{FIRST},wrong,,"], "verdict 2 is there twice"),
+        (["12,right,,"], "1 of 1 verdicts are on polygons that the layer does not have (first: id 12)"),
+        ([], "holds no verdicts"),
+    ],
+)
+def test_verdicts_that_cannot_be_used_get_one_line(layer, capfd, rows, words):
+    out = layer.with_name("checked.gpkg")
+    assert run(["review", str(layer), "--apply", str(verdicts(layer, *rows)), "--out", str(out)]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert words in line
+    assert not out.exists()
+
+
+def test_what_no_page_can_be_made_of_gets_one_line(layer, capfd, tmp_path):
+    far = tmp_path / "far.gpkg"
+    geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs=32633).to_file(far)
+    page_of = ["--scene", str(tmp_path / "scene.tif"), "--out", str(tmp_path / "r.html")]
+    for arguments, words in [
+        ([str(far), *page_of], "no polygon lies on"),
+        ([str(layer), "--out", str(tmp_path / "r.html")], "takes --scene"),
+        ([str(layer), *page_of[:3], str(tmp_path / "r.gpkg")], "its name must end in .html"),
+        ([str(tmp_path / "none.gpkg"), *page_of], "none.gpkg"),
+    ]:
+        assert run(["review", *arguments]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert words in line
+
+
+def browse(path, folder, script):
+    """Open a copy of a page in Chromium with one more script, and return what that leaves in the title."""
+    copy = folder / "page.html"
+    copy.write_text(path.read_text("utf-8").replace("</body>", f"<script>{script}</script></body>"))
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder / 'profile'}",
+    ]
+    command += ["--virtual-time-budget=3000", "--dump-dom", copy.as_uri()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as browser:
+        dom = "".join(iter(lambda: line if "</html>" not in (line := browser.stdout.readline()) else "", ""))
+        browser.kill()  # it may take its time to end
+    return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_person_walks_through_a_sample_in_a_browser(layer, tmp_path, capfd):
+    path = page(layer, "--sample", "8", "--seed", "3")
+    script = """
+    const press = keys => { for (const key of keys) dispatchEvent(new KeyboardEvent("keydown", {key})); };
+    const saved = [];
+    URL.createObjectURL = blob => { blob.text().then(text => saved.push(text)); return "data:,"; };
+    if (!sessionStorage.getItem("again")) {
+      sessionStorage.setItem("again", 1);
+      press("rr2rruz");
+      press(["ArrowLeft"]);
+      location.reload();
+    } else {
+      const first = structuredClone(state);
+      press("nrd");
+      for (const id of ["csv", "geojson"]) document.getElementById(id).click();
+      const line = document.getElementById("counts").innerText;
+      const tell = () => ({first, last: state, line, saved, found: precision()});
+      setTimeout(() => { document.title = JSON.stringify(tell()); }, 300);
+    }
+    """
+    found = browse(path, tmp_path, script)
+    first, last = found["first"], found["last"]
+    assert list(first["verdicts"].values()) == ["right", "right", "wrong", "right", "right", "unsure"]
+    assert first["at"] == 5
+    assert len(last["verdicts"]) == 8
+    both = []
+    for text, suffix in zip(found["saved"], ("csv", "geojson"), strict=True):
+        exported = tmp_path / f"houses.review.{suffix}"
+        exported.write_text(text, newline="")
+        both.append(read_verdicts(exported))
+    said = both[0]
+    assert said.of == both[1].of == last["verdicts"]
+    expected = precision_of(said)
+    assert [found["found"][name] for name in ("value", "low", "high")] == pytest.approx(
+        [expected.value, expected.low, expected.high]
+    )
+    assert f"{100 * expected.value:.1f} %" in found["line"]
+    assert geopandas.read_file(exported).total_bounds[0] == pytest.approx(15, abs=0.01)
+
+
+def test_training_sees_what_was_judged_and_nothing_else(layer):
+    from geoseg.labels.classes import IGNORE
+    from geoseg.training.data.read import open_labelled
+    from geoseg.training.data.spec import DataSpec, Draws, SceneSpec
+
+    said = [f"{FIRST + i},{one},," for i, one in enumerate(["right", "wrong", "unsure", "redraw"])]
+    path = verdicts(layer, *said)
+    spec = SceneSpec(scene="scene.tif", labels="houses.gpkg", verdicts=path.name)
+    data, draws = DataSpec(scenes=(spec,)), Draws(crop=32, resolution_m=0.5, smallest_m=0.4)
+    found, _ = open_labelled(spec, data, draws, layer.parent, data.table)
+    _, labels = found.ground.read(found.geobox.window, found.geobox.shape)
+    expected = np.full(labels.shape, IGNORE)
+    expected[10:22, 10:24], expected[10:23, 40:54] = 1, 0
+    assert (labels == expected).all()
+    assert len(found.ground.spots) == 1
