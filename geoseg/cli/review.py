@@ -10,30 +10,21 @@ from typing import Any
 import click
 
 from geoseg.cli.events import progress_option, steps
-from geoseg.cli.options import debug_option, json_option, options_of, quiet_option
+from geoseg.cli.options import debug_option, json_option, options_of, out_option, quiet_option
 from geoseg.review.options import ReviewOptions
-
-_FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("layer_file", type=_FILE, metavar="LAYER")
+@click.argument("layer_file", type=click.Path(path_type=Path), metavar="LAYER")
 @click.option("--scene", "-s", metavar="SCENE", help="What the polygons are of: their picture.")
 @click.option(
     "--apply",
     "verdicts",
-    type=_FILE,
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Verdicts that a page has exported, CSV or GeoJSON: leave out of LAYER what was found wrong.",
 )
-@click.option(
-    "--out",
-    "-o",
-    required=True,
-    type=_FILE,
-    metavar="FILE",
-    help="The page, .html; with --apply the layer: .gpkg, .fgb, .parquet, .geojson or .geojsonl.",
-)
+@out_option("The page, .html; with --apply the layer: .gpkg, .fgb, .parquet, .geojson or .geojsonl.")
 @options_of(ReviewOptions)
 @json_option
 @progress_option
