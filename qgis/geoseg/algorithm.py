@@ -13,7 +13,6 @@ from qgis.core import (
     QgsProcessingLayerPostProcessorInterface,
     QgsProcessingOutputLayerDefinition,
     QgsProcessingOutputNumber,
-    QgsProcessingOutputString,
     QgsProperty,
     QgsRendererCategory,
     QgsVectorLayer,
@@ -21,7 +20,7 @@ from qgis.core import (
 
 from .arguments import arguments
 from .environment import NoGeoseg
-from .messages import Listener, sentences
+from .messages import NUMBERS, Listener, by_labels, numbers, sentences
 from .parameters import DESTINATIONS, definitions, value
 from .process import run
 
@@ -47,7 +46,7 @@ class Algorithm(QgsProcessingAlgorithm):
     def __init__(self, described):
         super().__init__()
         self._described = described
-        self._summary, self._refused = {}, None
+        self._values, self._made, self._summary, self._refused = {}, {}, {}, None
 
     def createInstance(self):
         """Return another one of the kind; QGIS runs each once."""
@@ -62,8 +61,13 @@ class Algorithm(QgsProcessingAlgorithm):
         return self._described["title"]
 
     def shortHelpString(self):
-        """Return the help beside the dialog."""
-        return self._described["help"]
+        """Return the help beside the dialog: what it does, and what the first parameters are for."""
+        told = [
+            f"<b>{one['label']}</b>: {by_labels(self._described, one['help'])}"
+            for one in self._described["parameters"]
+            if one["help"] and not one["advanced"]
+        ]
+        return "<br><br>".join([self._described["help"], *told])
 
     def icon(self):
         """Return the icon of the provider."""
@@ -74,53 +78,42 @@ class Algorithm(QgsProcessingAlgorithm):
         for parameter in self._described["parameters"]:
             for definition in definitions(parameter):
                 self.addParameter(definition)
-        self.addOutput(QgsProcessingOutputString("SUMMARY", "Summary (JSON)"))
-        if any(one["kind"] == "new polygons" for one in self._described["parameters"]):
-            self.addOutput(QgsProcessingOutputNumber("FEATURES", "Number of polygons"))
+        for name, (label, _) in NUMBERS.get(self.name(), {}).items():
+            self.addOutput(QgsProcessingOutputNumber(name, label))
 
     def prepareAlgorithm(self, given, context, feedback):
         """Take the values, in the thread that the layers belong to; what is wrong is told when it runs."""
         try:
-            self._take(given, context, feedback)
+            self._values = self._take(False, given, context, feedback)
         except QgsProcessingException as error:
             self._refused = error
         return True
 
-    def _take(self, given, context, feedback):
-        values, temporary = {}, {}
-        for parameter in self._described["parameters"]:
-            name = parameter["name"]
-            if _is_temporary(given.get(name.upper())):
-                temporary[name] = parameter
-            else:
-                values[name] = value(self, parameter, given, context, feedback)
-        self._key = json.dumps([self.name(), values])
-        for name, path in _stopped.pop(self._key, {}).items():
-            given = {**given, name.upper(): _placed(given[name.upper()], path)}
-        for name, parameter in temporary.items():
-            values[name] = value(self, parameter, given, context, feedback)
-        self._temporary = {name: values[name] for name in temporary}
-        self._made = {
-            one["name"].upper(): values[one["name"]]
+    def _take(self, destinations, given, context, feedback):
+        """Return the values of all parameters that are destinations, or of all others."""
+        return {
+            one["name"]: value(self, one, given, context, feedback)
             for one in self._described["parameters"]
-            if one["kind"] in DESTINATIONS and values.get(one["name"])
+            if (one["kind"] in DESTINATIONS) == destinations
         }
-        self._typed = arguments(self._described, values)
 
     def processAlgorithm(self, given, context, feedback):
         """Run geoseg; what it refuses is one line."""
         if self._refused is not None:
             raise self._refused
-        listener = Listener(self._described, feedback)
-        try:
-            program = self.provider().program(feedback)
-            command = [program, *self._typed]
-            feedback.pushCommandInfo(" ".join(command))
-            code, printed = run(command, listener, feedback.isCanceled)
-        except (NoGeoseg, OSError) as error:
-            raise QgsProcessingException(str(error)) from error
+        temporary = [name for name in given if _is_temporary(given[name])]
+        key = repr(
+            [self.name(), *sorted((name, repr(given[name])) for name in given if name not in temporary)]
+        )
+        given = {
+            **given,
+            **{name: _placed(given[name], path) for name, path in _stopped.pop(key, {}).items()},
+        }
+        places = self._take(True, given, context, feedback)
+        self._made = {name.upper(): path for name, path in places.items() if path}
+        code, printed, listener = self._run(arguments(self._described, {**self._values, **places}), feedback)
         if feedback.isCanceled():
-            _stopped[self._key] = self._temporary
+            _stopped[key] = {name: self._made[name] for name in temporary}
             resumed = " Run it again to go on from there." if self.name() in {"predict", "batch"} else ""
             raise QgsProcessingException(f"Canceled.{resumed}")
         if code not in {0, 1}:
@@ -130,8 +123,16 @@ class Algorithm(QgsProcessingAlgorithm):
         if code:
             feedback.reportError("Done in part: what is missing is named above.")
         self._summary = listener.summary or {}
-        found = {"SUMMARY": json.dumps(self._summary, ensure_ascii=False), **self._made}
-        return {**found, "FEATURES": self._summary["features"]} if "features" in self._summary else found
+        return {**self._made, **numbers(self.name(), self._summary)}
+
+    def _run(self, typed, feedback):
+        listener = Listener(self._described, feedback)
+        try:
+            command = [self.provider().program(feedback), *typed]
+            feedback.pushCommandInfo(" ".join(command))
+            return (*run(command, listener, feedback.isCanceled), listener)
+        except (NoGeoseg, OSError) as error:
+            raise QgsProcessingException(str(error)) from error
 
     def postProcessAlgorithm(self, context, feedback):
         """Have layers styled once they are loaded."""

@@ -26,8 +26,7 @@ class Listener:
         self.summary = None
         self.error = ""
         self._name = algorithm["name"]
-        self._labels = {one["flag"]: one["label"].partition(" [")[0] for one in algorithm["parameters"]}
-        self._feedback = feedback
+        self._algorithm, self._feedback, self._told = algorithm, feedback, -1
 
     def __call__(self, line):
         """Take a line of stderr."""
@@ -72,6 +71,9 @@ class Listener:
         unit = UNITS.get(event["unit"])
         done = f"{event['done']} of {event['total']} {unit}" if unit else f"{share:.0%}"
         failed = f", {event['failed']} failed" if event.get("failed") else ""
+        if int(20 * share) == self._told:  # QGIS keeps each text in its log
+            return
+        self._told = int(20 * share)
         self._feedback.setProgressText(f"{done}{failed}{left}")
 
     def _plain(self, line):
@@ -86,8 +88,17 @@ class Listener:
             self._feedback.pushInfo(text[len("geoseg: ") :] if text.startswith("geoseg: ") else text)
 
     def _by_labels(self, text):
-        """Call options as the dialog does, not as they are typed."""
-        return re.sub(r"--[a-z][a-z-]*", lambda found: f"“{self._labels.get(found[0], found[0])}”", text)
+        return by_labels(self._algorithm, text)
+
+
+def by_labels(algorithm, text):
+    """Call options as the dialog does, not as they are typed.
+
+    >>> by_labels({"parameters": [{"flag": "--min-area", "label": "Smallest area [m²]"}]}, "--min-area: 3 m²")
+    '“Smallest area”: 3 m²'
+    """
+    labels = {one["flag"]: one["label"].partition(" [")[0] for one in algorithm["parameters"]}
+    return re.sub(r"--[a-z][a-z-]*", lambda found: f"“{labels.get(found[0], found[0])}”", text)
 
 
 def sentences(command, summary):
@@ -172,6 +183,40 @@ def count(number, thing):
     ('1 polygon', '1,200 polygons')
     """
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+NUMBERS = {
+    "predict": {
+        "FEATURES": ("Number of polygons", lambda one: one["features"]),
+        "AREA": ("Their area in m²", lambda one: one["area_m2"]),
+        "COVERAGE": ("Share of the scene with a prediction", lambda one: one["coverage"]),
+    },
+    "plan": {
+        "TILES": ("Tiles to infer", lambda one: one["tiles"]["to_infer"]),
+        "SECONDS": ("Time in seconds", lambda one: one["predicted_seconds"]),
+        "MEMORY": ("Memory in bytes", lambda one: one["memory_bytes"]["total"]),
+    },
+    "vectorize": {"FEATURES": ("Number of polygons", lambda one: one["features"])},
+    "regularize": {
+        "FEATURES": ("Number of polygons", lambda one: one["features"]),
+        "REGULARIZED": ("Number of those regularized", lambda one: one["regularized"]),
+    },
+    "evaluate": {"MEAN_IOU": ("Mean IoU", lambda one: one["pixels"]["mean_iou"]["value"])},
+    "batch": {
+        "DONE": ("Scenes with a whole result", lambda one: one["states"].get("done", 0)),
+        "SCENES": ("Scenes", lambda one: sum(one["states"].values())),
+    },
+}
+"""Outputs of algorithms: what they are called, and how they are found in a summary."""
+
+
+def numbers(command, summary):
+    """Return the outputs of an algorithm; none without a summary.
+
+    >>> numbers("vectorize", {"features": 3})
+    {'FEATURES': 3}
+    """
+    return {name: take(summary) for name, (_, take) in NUMBERS.get(command, {}).items() if summary}
 
 
 def area(square_metres):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "qgis"
@@ -13,9 +14,11 @@ from qgis.core import (  # noqa: E402
     QgsApplication,
     QgsFeature,
     QgsGeometry,
-    QgsProcessingException,
+    QgsProcessingAlgRunnerTask,
+    QgsProcessingContext,
     QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
+    QgsProcessingOutputLayerDefinition,
     QgsProject,
     QgsRasterLayer,
     QgsRectangle,
@@ -25,8 +28,8 @@ from qgis.core import (  # noqa: E402
 application = QgsApplication([], False)
 application.initQgis()
 
-import processing  # noqa: E402
 from processing.core.Processing import Processing  # noqa: E402
+from processing.gui.Postprocessing import handleAlgorithmResults  # noqa: E402
 
 import geoseg  # noqa: E402
 
@@ -37,6 +40,7 @@ class Feedback(QgsProcessingFeedback):
     def __init__(self, canceled: bool) -> None:
         super().__init__(False)
         self.told: list[str] = []
+        self.errors: list[str] = []
         self.command = ""
         if canceled:
             self.cancel()
@@ -46,6 +50,9 @@ class Feedback(QgsProcessingFeedback):
 
     def pushInfo(self, text: str) -> None:
         self.told.append(text)
+
+    def reportError(self, text: str, fatalError: bool = False) -> None:
+        self.errors.append(text)
 
 
 def layer(wanted: dict) -> object:
@@ -70,21 +77,29 @@ def layer(wanted: dict) -> object:
 
 
 def do(wanted: dict) -> dict:
-    """Run an algorithm and return its results, and of loaded layers what a user sees of them."""
-    feedback = Feedback(wanted.get("canceled", False))
+    """Run an algorithm as the dialog does, and return what a user sees of it."""
+    feedback, context, ended = Feedback(wanted.get("canceled", False)), QgsProcessingContext(), []
+    context.setProject(QgsProject.instance())
     parameters = {
-        name: layer(value) if isinstance(value, dict) else value
-        for name, value in wanted["parameters"].items()
+        name: layer(one) if isinstance(one, dict) else one for name, one in wanted["parameters"].items()
     }
-    try:
-        results = processing.runAndLoadResults(wanted["algorithm"], parameters, feedback=feedback)
-    except QgsProcessingException as error:
-        return {"error": str(error), "told": feedback.told, "command": feedback.command}
+    parameters["OUT"] = QgsProcessingOutputLayerDefinition(parameters["OUT"], context.project())
+    algorithm = QgsApplication.processingRegistry().createAlgorithmById(wanted["algorithm"])
+    task = QgsProcessingAlgRunnerTask(algorithm, parameters, context, feedback)
+    task.executed.connect(lambda successful, results: ended.append((successful, results)))
+    QgsApplication.taskManager().addTask(task)
+    while not ended:
+        application.processEvents()
+        time.sleep(0.02)
+    ((successful, results),) = ended
+    before = set(QgsProject.instance().mapLayers())
+    if successful:
+        handleAlgorithmResults(algorithm, context, feedback)
     layers = QgsProject.instance().mapLayers().values()
-    loaded = [one for one in layers if one.source().partition("|")[0] == results.get("OUT")]
     return {
         "results": results,
         "told": feedback.told,
+        "errors": feedback.errors,
         "command": feedback.command,
         "loaded": [
             {
@@ -92,9 +107,9 @@ def do(wanted: dict) -> dict:
                 "renderer": one.renderer().type(),
                 "color": one.renderer().symbol().color().name(),
                 "abstract": one.metadata().abstract(),
-                "source": one.source(),
             }
-            for one in loaded
+            for one in layers
+            if one.id() not in before
         ],
     }
 

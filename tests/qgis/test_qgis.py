@@ -106,11 +106,13 @@ def test_a_session(tmp_path: Path, variables: dict[str, str]) -> None:
     (layer,) = within["loaded"]
     assert layer["features"] == 1
     assert "1 polygon" in layer["abstract"]
-    assert "Canceled" in canceled["error"]
+    assert (layer["renderer"], layer["color"]) == ("singleSymbol", "#e4572e")
+    assert canceled["errors"] == ["Canceled. Run it again to go on from there."]
     assert not canceled["told"]
     assert resumed["command"] == canceled["command"]
     assert resumed["loaded"][0]["features"] == 2
-    assert "comes from a map service; save" in mapped["error"]
+    (mistake,) = mapped["errors"]
+    assert "comes from a map service; save" in mistake
     assert not mapped["told"]
-    assert refused["error"] == "“Threshold” must be less than 1 or auto, not '3.0'"
+    assert refused["errors"] == ["“Threshold” must be less than 1 or auto, not '3.0'"]
     assert edited["results"]["FEATURES"] == len(pyogrio.read_dataframe(SAMPLE)) - 1
