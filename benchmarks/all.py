@@ -29,6 +29,7 @@ HEADINGS = {
     "sparse": "Empty ground",
     "vectorize": "Polygons alone",
     "archive": "Archives",
+    "serve": "The live map",
     "peers": "Peers",
 }
 
@@ -39,6 +40,7 @@ QUICK = {
     "sparse": "--side 20000 --patch 1024",
     "vectorize": "--side 1024 --rounds 1",
     "archive": "--scenes 10 --side 500 --entries 100",
+    "serve": "--side 2048 --views 4",
     "peers": "--side 1024",
 }
 """Minutes; shows that everything works, not how fast it is."""
@@ -50,6 +52,7 @@ FULL = {
     "sparse": "--side 200000",
     "vectorize": "--side 4096",
     "archive": "--scenes 200 --side 1000 --entries 10000",
+    "serve": "--side 8192 --views 12",
     "peers": "--side 4096",
 }
 """An hour or so on two cores; what docs/performance.md shows."""

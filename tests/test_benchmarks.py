@@ -30,6 +30,7 @@ SCRIPTS = {
     "sparse": ("--side 4096 --patch 512 --filled 0", {"first_seconds", "skipped_GPix_s"}),
     "vectorize": ("--side 600 --rounds 1", {"trace_seconds", "MPix_s", "vertices", "ratio"}),
     "archive": ("--scenes 1 --side 200 --entries 10", {"done", "each_ms", "ratio"}),
+    "serve": ("--side 600 --views 1", {"median_ms", "p95_ms", "per_second"}),
     "peers": (
         "--side 700 --no-untiled --peers monai --python no-such-python",
         {"ratio", "truth_50", "truth_90"},
@@ -48,7 +49,7 @@ def modules() -> Any:
 def test_one_table_and_one_json(name: str, tmp_path: Path) -> None:
     arguments, keys = SCRIPTS[name]
     # What these do with a model does not depend on which.
-    if name in {"limit", "end_to_end", "memory", "archive"}:
+    if name in {"limit", "end_to_end", "memory", "archive", "serve"}:
         arguments += f" --model {bright_model()}"
     path = tmp_path / "rows.json"
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments.split(), "--json", str(path)]

@@ -271,7 +271,7 @@ def test_what_the_page_needs_lies_beside_it(client: TestClient) -> None:
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
     assert "Redistribution and use" in (folder / "LICENSE.txt").read_text()
     page = client.get("/")
-    for name in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+    for name in re.findall(r'(?:src|href)="(/[^"]+)"', page.text):
         assert client.get(name).status_code == 200
     written = page.text + (STATIC / "map.js").read_text() + (STATIC / "map.css").read_text()
     assert not re.search(r"https?://", written)

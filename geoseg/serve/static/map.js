@@ -6,8 +6,8 @@ const token = document.querySelector("meta[name=token]").content;
 const element = (id) => document.getElementById(id);
 const empty = { version: 8, sources: {}, layers: [] };
 const control = { style: empty, attributionControl: false, maxPitch: 0, dragRotate: false, pitchWithRotate: false };
-const under = new maplibregl.Map({ container: "under", ...control });
-const over = new maplibregl.Map({ container: "over", ...control });
+const under = window.under = new maplibregl.Map({ container: "under", ...control });
+const over = window.over = new maplibregl.Map({ container: "over", ...control });
 over.addControl(new maplibregl.NavigationControl({ showCompass: false }));
 over.addControl(new maplibregl.ScaleControl());
 over.touchZoomRotate.disableRotation();
@@ -15,6 +15,7 @@ over.on("move", () => under.jumpTo({ center: over.getCenter(), zoom: over.getZoo
 
 let world, scene, prediction;
 const decoded = new Map(); // address of a raw tile: its pixels, the last ones asked for
+const COLORS = ["#1f78ff", "#8a2be2", "#00a88f", "#d4a500"]; // of layers
 const KEPT = 400, NONE = 255, STEPS = 250, OPACITY = 255;
 
 const json = async (address, options) => {
@@ -104,8 +105,8 @@ async function addLayer(layer) {
   const found = await json(layer.tiles);
   if (over.getSource(layer.name)) return;
   over.addSource(layer.name, { type: "vector", ...part(found) });
-  const color = scene.classes[0] ? `rgb(${scene.classes[0].color})` : "#e4572e";
-  over.addLayer({ id: layer.name, type: "fill", source: layer.name, "source-layer": layer.name, paint: { "fill-color": color, "fill-opacity": 0.15 } });
+  const color = COLORS[world.layers.findIndex((one) => one.name === layer.name) % COLORS.length];
+  over.addLayer({ id: layer.name, type: "fill", source: layer.name, "source-layer": layer.name, paint: { "fill-color": color, "fill-opacity": 0.04 } });
   over.addLayer({ id: `${layer.name} outline`, type: "line", source: layer.name, "source-layer": layer.name, paint: { "line-color": color, "line-width": 1.5 } });
   if (element(`layer ${layer.name}`)) return;
   const item = document.createElement("li"), label = document.createElement("label");
@@ -114,6 +115,7 @@ async function addLayer(layer) {
   Object.assign(box, { type: "checkbox", checked: true });
   box.onchange = () => [layer.name, `${layer.name} outline`].forEach((id) => over.setLayoutProperty(id, "visibility", box.checked ? "visible" : "none"));
   Object.assign(link, { href: layer.download, textContent: "download", download: "" });
+  label.style.color = color;
   label.append(box, ` ${layer.name} (${layer.features.toLocaleString()}) `, link);
   item.append(label);
   element("layers").append(item);
