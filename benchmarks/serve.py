@@ -3,11 +3,12 @@
     python benchmarks/serve.py
     python benchmarks/serve.py --side 8192 --views 12 --concurrent 6 --model buildings
 
-Starts ``geoseg serve`` on a scene, and asks as a browser does: six requests at a time, for the tiles of a view of
-1280 × 800 pixels at the zoom of the model's resolution; then the view moves by half its width or height, or
-a zoom out and in again. *Start* is from starting the process to its first tile of predictions. *Cold* are views
-that nobody has seen, *warm* the same again (predictions are kept, tiles are drawn anew). The goals: a prediction
-tile in 150 ms at the median and 400 ms at the 95th percentile, 10 tiles a second, the first 3 s after the start.
+Starts ``geoseg serve`` on a scene, and asks as a browser does: six requests at a time, for the tiles of
+a view of 1280 × 800 pixels at the zoom of the model's resolution; then the view moves by half its width
+or height, now and then a zoom out and in again. *Start* is from starting the process to its first tile
+of predictions. *Cold* are views that nobody has seen, *warm* the same again (what was inferred is kept,
+tiles are drawn anew). The goals: a prediction tile in 150 ms at the median and 400 ms at the 95th
+percentile, 10 tiles a second, the first tile 3 s after the start.
 """
 
 from __future__ import annotations
@@ -64,18 +65,8 @@ def main() -> None:
 def measure(scene: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Yield a row for the start and for each kind of tile, cold and warm."""
     begun = time.perf_counter()
-    command = [
-        sys.executable,
-        "-m",
-        "geoseg",
-        "serve",
-        scene,
-        "--port",
-        "0",
-        "--model",
-        options.model,
-        "--read-only",
-    ]
+    command = [sys.executable, "-m", "geoseg", "serve", scene, "--port", "0", "--read-only"]
+    command += ["--model", options.model]
     with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None
@@ -102,7 +93,7 @@ def measure(scene: Path, options: argparse.Namespace) -> Iterator[Row]:
 
 
 def walk(facts: dict[str, Any], count: int) -> Iterator[list[MapTile]]:
-    """Yield the tiles of views of one who pans, and now and then zooms out and in again; always the same ones."""
+    """Yield the tiles of views of one who pans, and now and then zooms out; always the same ones."""
     chance = random.Random(7)
     zoom = facts["zoom"]
     (west, south), (east, north) = from_degrees(np.array(facts["bounds"]).reshape(2, 2)).tolist()
@@ -122,11 +113,9 @@ def tiles_of(bounds: tuple[float, float, float, float], zoom: int) -> list[MapTi
     pixel, _, left, _, _, top = MapTile(zoom, 0, 0).box.transform
     side = pixel * SIDE
     west, south, east, north = bounds
-    cols, rows = (
-        (int((west - left) / side), int((east - left) / side)),
-        (int((top - north) / side), int((top - south) / side)),
-    )
-    return [MapTile(zoom, x, y) for y in range(rows[0], rows[1] + 1) for x in range(cols[0], cols[1] + 1)]
+    cols = range(int((west - left) / side), int((east - left) / side) + 1)
+    rows = range(int((top - north) / side), int((top - south) / side) + 1)
+    return [MapTile(zoom, x, y) for y in rows for x in cols]
 
 
 def timed(port: int, kind: str, views: list[list[MapTile]], concurrent: int) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,6 +37,9 @@ def serve(scenes: tuple[str, ...], quiet: bool, **options: Any) -> None:
     given = {name: options.pop(name) for name in ServeOptions.model_fields}
     chosen, predicted = ServeOptions(**given), PredictOptions(**options)
     from geoseg.serve.run import serve as run
+
+    # Not for the terminal of a server; and rasterio's own silencing fails where several threads warp.
+    warnings.simplefilter("ignore")
 
     def started(opened: Map, address: str) -> None:
         if quiet:

@@ -114,7 +114,8 @@ class Place:
             raise InvalidOption(
                 f"{self.name}: has no CRS, and a map needs one: gdal_edit.py -a_srs EPSG:CODE {self.name}"
             )
-        if not np.isfinite([*self.bounds, self.pixel]).all() or self.pixel <= 0:
+        west, south, east, north = self.bounds
+        if not (west < east and south < north and 0 < self.pixel < math.inf):
             raise InvalidOption(f"{self.name}: has no place on a web map in its CRS")
 
     @cached_property
@@ -135,7 +136,7 @@ class Place:
 
     @cached_property
     def bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north in Web Mercator."""
+        """West, south, east, north in Web Mercator, cut to the map."""
         return _bounds(self.to_map(_lattice(0, 0, self.grid.width, self.grid.height)))
 
     @cached_property
@@ -184,5 +185,6 @@ def _bounds(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
     known = points[np.isfinite(points).all(axis=1)]
     if not len(known):
         return (math.nan,) * 4
-    (west, south), (east, north) = known.min(axis=0).tolist(), known.max(axis=0).tolist()
+    low, high = np.clip([known.min(axis=0), known.max(axis=0)], -HALF, HALF)
+    (west, south), (east, north) = low.tolist(), high.tolist()
     return west, south, east, north

@@ -284,6 +284,7 @@ def test_what_cannot_be_served_is_told_in_one_line(
     import socket
 
     nowhere = make_scene(tmp_path / "nowhere.tif", crs=None)
+    pole = make_scene(tmp_path / "pole.tif", crs="EPSG:3413", transform=(0.3, 0, 0, 0, -0.3, 0))
     scene = make_scene(tmp_path / "scene.tif")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -291,6 +292,7 @@ def test_what_cannot_be_served_is_told_in_one_line(
         used, model = taken.getsockname()[1], ["--model", str(bright_model())]
         for arguments, words in (
             ([nowhere, "--port", "0", *model], "nowhere.tif: has no CRS, and a map needs one"),
+            ([pole, "--port", "0", *model], "pole.tif: has no place on a web map"),
             ([scene, "--port", "0", *model, "--layer", tmp_path / "none.gpkg"], "none.gpkg: no such file"),
             ([scene, "--port", used, *model], f"--port {used}: cannot be used (address already in use)"),
             ([scene, "--port", "0", *model, "--max-memory", "400MB"], "at least"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from geoseg.backends.base import PointwisePredictor, ReferencePredictor
 from geoseg.prediction.decide import Decision
 from geoseg.prediction.report import Remarks
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.wiring import Work
-from geoseg.serve.scenes import LiveScene
+from geoseg.serve.scenes import OPACITY, LiveScene, raw_png, styled_png
 from geoseg.serve.tiles import Busy, ModelTiles, tile_bytes
-from geoseg.values import Window
+from geoseg.values import ProbabilityBlock, Window
 from tests.plans import ArrayReader, Load, make_test_plan, run_to_arrays
 
 
@@ -145,3 +147,22 @@ def test_a_gpu_gets_what_waits_in_batches() -> None:
     tiles.close()
     assert sum(predictor.batches) == 6
     assert max(predictor.batches) == 4
+
+
+def test_raw_tiles_of_several_classes_name_the_winner() -> None:
+    plan = make_test_plan((60, 60), channels=3)  # background, one, two
+    values = np.zeros((3, 256, 256), np.uint16)
+    values[0], values[1, :, 100:], values[2, 50:] = 20000, 30000, 65535
+    valid = np.ones((256, 256), bool)
+    valid[:, 200:] = False
+    block = ProbabilityBlock(Window(0, 0, 256, 256), values, valid)
+    raw = np.asarray(Image.open(io.BytesIO(raw_png(block, plan))))
+    styled = np.asarray(Image.open(io.BytesIO(styled_png(block, plan))))
+    assert raw[[0, 0, 60, 60], [0, 150, 150, 220]].tolist() == [
+        [76, 0, 0],
+        [114, 1, 0],
+        [250, 2, 0],
+        [255, 0, 0],
+    ]
+    assert styled[[0, 0, 60, 60], [0, 150, 150, 220], 3].tolist() == [0, OPACITY, OPACITY, 0]
+    assert styled[60, 150, :3].tolist() == [60, 200, 60]
