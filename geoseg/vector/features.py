@@ -172,7 +172,7 @@ def _table(
         [e.confidence for e in evidence],
         sizes[:, 0],
         sizes[:, 1],
-        kind == REGULARIZED,
+        (kind == REGULARIZED) & ~np.isnan(shapes.deviation_m),
         np.where(kind == REGULARIZED, shapes.deviation_m, np.nan),
         [e.touches_edge for e in evidence],
         [e.touches_nodata for e in evidence],

@@ -7,6 +7,7 @@ from it than allowed and its area stays; else it keeps the one that it has.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,16 +15,20 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.vector.directions import main_directions, sample_rings
+from geoseg.vector.rings import build_polygons
 from geoseg.vector.samples import Floats, Index
-from geoseg.vector.walls import main_directions, ring_walls, sample_rings
+from geoseg.vector.walls import ring_walls
 
 SAGITTA = 0.1
 """How far the chords of a circle may lie from it, in pixels."""
 
-FRAMES = ((0, 1), (0, 2, 3))
-"""Which walls are tried (see `ring_walls`), one after the other until the outline is within the bounds.
+FITS = (((0, 1), 1.0, 0.10), ((0, 2, 3), 1.0, 0.10), ((0, 1), 0.3, 0.15), ((0, 1, 2, 3), 0.3, 0.15))
+"""What is tried, one after the other until the outline is within the bounds: which walls (see `ring_walls`),
+what corners cost, and the largest area between the outlines, as a share of the polygon's.
 
-Most are square or octagonal. Without those at 45 degrees a hexagon is not taken for part of an octagon.
+Most are square or octagonal. Without walls at 45 degrees a hexagon is not taken for part of an octagon. Few
+corners are for outlines that they fit well.
 """
 
 PAIRS = 1 << 15
@@ -31,6 +36,12 @@ PAIRS = 1 << 15
 
 SMALLEST_RADIUS = 6.0
 """Smaller objects are too coarse to be told round from square, in pixels."""
+
+ROUND = 0.12
+"""How far an outline may lie from a circle, as a share of its radius."""
+
+CORNERED = 8
+"""Walls with fewer corners give way to a circle only where that leaves half of the area between."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,29 +86,53 @@ def regularize(
     (True, 4)
     """
     polygons = np.asarray(polygons, object)
-    accepted, deviation = np.zeros(len(polygons), bool), np.zeros(len(polygons))
-    result = polygons.copy()
+    bounds = Bounds(polygons, max_deviation, max_area_change)
+    fitted, accepted, deviation = fit_straight(polygons, bounds)
+    for place, circle, far in _circles(polygons, fitted, bounds):
+        fitted[place], accepted[place], deviation[place] = circle, True, far
+    return Regularized(np.where(accepted, fitted, polygons), accepted, np.where(accepted, deviation, 0.0))
+
+
+def fit_straight(
+    polygons: NDArray[np.object_], bounds: Bounds, row: Index | None = None
+) -> tuple[NDArray[np.object_], NDArray[np.bool_], Floats]:
+    """Fit straight walls to polygons, whether they are within the bounds or not.
+
+    Parameters
+    ----------
+    polygons : ndarray of shapely.Polygon, shape (n,)
+    bounds : Bounds
+        Of these polygons.
+    row : ndarray of int64, shape (n,), optional
+        Polygons of one row lean towards the directions of all.
+
+    Returns
+    -------
+    fitted : ndarray of shapely.Polygon, shape (n,)
+        With rings in the order of those of the polygon; None where walls do not close or cross.
+    good : ndarray of bool
+    far : ndarray of float64
+        How far each deviates; inf where there is none.
+    """
+    fitted, far = np.full(len(polygons), None, object), np.full(len(polygons), np.inf)
+    good = np.zeros(len(polygons), bool)
     if len(polygons) == 0:
-        return Regularized(result, accepted, deviation)
+        return fitted, good, far
     rings, owner = shapely.get_rings(polygons, return_index=True)
     samples = sample_rings(rings)
-    directions = main_directions(samples, owner, len(polygons))
-    bounds = Bounds(polygons, max_deviation, max_area_change)
-    for frames in FRAMES:
-        left = np.flatnonzero(~accepted & ((max(frames) < 2) | ~np.isnan(directions[:, 1])))
+    directions = main_directions(samples, owner, len(polygons), row)
+    for frames, corner, share in FITS:
+        left = np.flatnonzero(~good & ((max(frames) < 2) | ~np.isnan(directions[:, 1])))
         if len(left) == 0:
             continue
         part = np.flatnonzero(np.isin(owner, left))
-        lines = ring_walls(samples.of(part), directions[owner[part]], frames)
-        built = _polygons(lines, np.searchsorted(left, owner[part]), len(left))
-        good, far = bounds.check(built, left)
-        accepted[left[good]], deviation[left[good]] = True, far[good]
-        result[left[good]] = built[good]
-    limit = np.where(accepted, 0.5 * deviation, np.inf)
-    round_ones, far = _circles(polygons, bounds, limit)
-    better = far < limit
-    result[better], deviation[better] = round_ones[better], far[better]
-    return Regularized(result, accepted | better, deviation)
+        lines = ring_walls(samples.of(part), directions[owner[part]], frames, corner)
+        built = _keep_area(_polygons(lines, np.searchsorted(left, owner[part]), len(left)), polygons[left])
+        fine, away = bounds.check(built, left, share)
+        better = fine | (away < far[left])
+        fitted[left[better]], far[left[better]] = built[better], away[better]
+        good[left] = fine
+    return fitted, good, far
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -106,47 +141,62 @@ class Bounds:
 
     polygons: NDArray[np.object_]
     max_deviation: float
-    max_area_change: float
+    max_area_change: float = 0.05
 
-    def check(self, built: NDArray[np.object_], which: Index) -> tuple[NDArray[np.bool_], Floats]:
-        """Return which polygons are within the bounds, None being none, and how far each deviates."""
-        far = np.full(len(built), np.inf)
+    def check(
+        self, built: NDArray[np.object_], which: Index, share: float = FITS[-1][-1]
+    ) -> tuple[NDArray[np.bool_], Floats]:
+        """Return which polygons are within the bounds, None being none, and how far each deviates.
+
+        `share` is the largest area between the outlines, as a share of that of the polygon.
+        """
+        far, between = np.full((2, len(built)), np.inf)
         good = shapely.is_valid(built) & (shapely.get_type_id(built) == shapely.GeometryType.POLYGON)
         before = self.polygons[which]
         area = shapely.area(before)
+        far[good], between[good] = deviations(before[good], built[good])
         good &= np.abs(shapely.area(built) - area) <= self.max_area_change * area
-        far[good] = farthest(before[good], built[good])
-        good &= far <= self.max_deviation
+        good &= (far <= self.max_deviation) & (between <= share * area)
         corners, owner = shapely.get_coordinates(built[good], return_index=True)
         reach = shapely.distance(shapely.points(corners), shapely.boundary(before[good])[owner])
         good[np.flatnonzero(good)[owner[reach > 2 * self.max_deviation]]] = False
         return good, far
 
 
-def farthest(polygons: NDArray[np.object_], others: NDArray[np.object_]) -> Floats:
-    """Return the largest distance of a vertex of each polygon from the outline of its partner.
+def deviations(polygons: NDArray[np.object_], others: NDArray[np.object_]) -> tuple[Floats, Floats]:
+    """Return how far the outline of each polygon lies from that of its partner, and the area between them.
+
+    By the distances of its vertices: the largest of them, and their sum, each times its stretch of outline.
 
     Examples
     --------
     >>> import shapely
-    >>> float(farthest([shapely.box(0, 0, 4, 5)], [shapely.box(0, 0, 4, 4)])[0])
-    1.0
+    >>> far, between = deviations([shapely.box(0, 0, 4, 5)], [shapely.box(0, 0, 4, 4)])
+    >>> float(far[0]), float(between[0])
+    (1.0, 9.0)
     """
-    points, owner = shapely.get_coordinates(polygons, return_index=True)
+    shells, whose = shapely.get_rings(polygons, return_index=True)
+    points, own = shapely.get_coordinates(shells, return_index=True)
+    owner, apart = whose[own], np.empty(len(points))
     rings, polygon = shapely.get_rings(others, return_index=True)
     corners, ring = shapely.get_coordinates(rings, return_index=True)
     begin = np.flatnonzero(ring[1:] == ring[:-1])
     edges = np.bincount(polygon[ring[begin]], minlength=len(polygons))
     ends, number = (corners[begin], corners[begin + 1]), edges[owner]
-    first, pairs, largest = np.cumsum(edges) - edges, np.cumsum(number), np.zeros(len(polygons))
+    first, pairs = np.cumsum(edges) - edges, np.cumsum(number)
     stops = np.searchsorted(pairs, np.arange(PAIRS, pairs[-1:].sum() + PAIRS, PAIRS), side="right")
     for one, two in pairwise(np.unique([0, *stops, len(owner)]).tolist()):
         some = number[one:two]
         offset = np.cumsum(some) - some
         edge = np.arange(some.sum()) + np.repeat(first[owner[one:two]] - offset, some)
-        apart = _from_edges(np.repeat(points[one:two], some, axis=0), ends, edge)
-        np.maximum.at(largest, owner[one:two], np.minimum.reduceat(apart, offset))
-    return largest
+        away = _from_edges(np.repeat(points[one:two], some, axis=0), ends, edge)
+        apart[one:two] = np.minimum.reduceat(away, offset)
+    side = np.where(own[1:] == own[:-1], np.hypot(*np.diff(points, axis=0).T), 0.0)
+    stretch = (np.append(side, 0.0) + np.append(0.0, side)) / 2
+    largest = np.zeros(len(polygons))
+    np.maximum.at(largest, owner, apart)
+    between = np.bincount(owner, apart * stretch, len(polygons))
+    return largest, between.astype(np.float64)
 
 
 def _from_edges(points: Floats, ends: tuple[Floats, Floats], edge: Index) -> Floats:
@@ -166,6 +216,33 @@ def _from_edges(points: Floats, ends: tuple[Floats, Floats], edge: Index) -> Flo
     return np.asarray(apart)
 
 
+def _keep_area(polygons: NDArray[np.object_], before: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Move all walls of polygons out, or in, so far that they have the area that they had.
+
+    Corners that are no longer round make objects larger, small ones by more than a tenth.
+    """
+    whole = np.flatnonzero(~shapely.is_missing(polygons))
+    result = polygons.copy()
+    if len(whole) == 0:
+        return result
+    move = (shapely.area(before[whole]) - shapely.area(polygons[whole])) / shapely.length(polygons[whole])
+    rings, owner = shapely.get_rings(polygons[whole], return_index=True)
+    shell = np.diff(owner, prepend=-1) > 0
+    out = move[owner] * np.where(shell == shapely.is_ccw(rings), 1.0, -1.0)
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    side = np.diff(points, axis=0, append=points[-1:])
+    last = np.diff(ring, append=-1) != 0
+    first = np.append(0, np.flatnonzero(last)[:-1] + 1)
+    side[last] = side[first]
+    normal = np.column_stack([side[:, 1], -side[:, 0]]) / np.hypot(*side.T)[:, None]
+    before_it = np.roll(normal, 1, axis=0)
+    before_it[first] = normal[np.flatnonzero(last) - 1]
+    both = normal + before_it
+    points += (out[ring] * 2 / (both**2).sum(axis=1))[:, None] * both
+    result[whole] = build_polygons(points, np.bincount(ring), owner)
+    return result
+
+
 def _polygons(lines: NDArray[np.object_], owner: Index, count: int) -> NDArray[np.object_]:
     """Build polygons of rings, the shell of each first; None where one of its rings is missing."""
     whole = np.ones(count, bool)
@@ -174,31 +251,41 @@ def _polygons(lines: NDArray[np.object_], owner: Index, count: int) -> NDArray[n
     built = np.full(count, None, object)
     if whole.any():
         points, ring = shapely.get_coordinates(lines[kept], return_index=True)
-        offsets = np.append(0, np.cumsum(np.bincount(ring)))
-        shells = np.searchsorted(owner[kept], np.append(np.flatnonzero(whole), count))
-        built[whole] = shapely.from_ragged_array(shapely.GeometryType.POLYGON, points, (offsets, shells))
+        built[whole] = build_polygons(points, np.bincount(ring), (np.cumsum(whole) - 1)[owner[kept]])
     return built
 
 
 def _circles(
-    polygons: NDArray[np.object_], bounds: Bounds, limit: Floats
-) -> tuple[NDArray[np.object_], Floats]:
-    """Return the circle of each polygon's area and centroid, and how far it deviates; inf: too far."""
+    polygons: NDArray[np.object_], fitted: NDArray[np.object_], bounds: Bounds
+) -> Iterator[tuple[int, shapely.Polygon, float]]:
+    """Yield the circles of the area and centroid of polygons that these are nearer to than straight walls.
+
+    With each its place among the polygons, and how far it deviates.
+    """
     area, centre = shapely.area(polygons), shapely.get_coordinates(shapely.centroid(polygons))
     radius = np.sqrt(area / np.pi)
     points, owner = shapely.get_coordinates(polygons, return_index=True)
     far = np.zeros(len(polygons))
     np.maximum.at(far, owner, np.abs(np.hypot(*(points - centre[owner]).T) - radius[owner]))
     whole = (shapely.get_num_interior_rings(polygons) == 0) & (radius >= SMALLEST_RADIUS)
-    near = np.flatnonzero(whole & (far <= np.minimum(bounds.max_deviation, limit) + SAGITTA))
-    built = np.full(len(polygons), None, object)
-    for i in near.tolist():
-        corners = int(np.ceil(np.pi / np.arccos(1 - SAGITTA / radius[i])))
-        turn = np.arange(corners) / corners * 2 * np.pi
-        # A polygon of the circle's area reaches a little beyond the circle.
-        reach = np.sqrt(area[i] * 2 / (corners * np.sin(2 * np.pi / corners)))
-        built[i] = shapely.Polygon(centre[i] + reach * np.column_stack([np.cos(turn), np.sin(turn)]))
-    far[:] = np.inf
-    good, exact = bounds.check(built[near], near)
-    far[near[good]] = exact[good]
-    return built, far
+    near = np.flatnonzero(whole & (far <= np.minimum(bounds.max_deviation, ROUND * radius) + SAGITTA))
+    if len(near) == 0:
+        return
+    built = np.array([_circle(*one) for one in zip(centre[near], radius[near], strict=True)], object)
+    good, exact = bounds.check(built, near)
+    beside = deviations(polygons[near], built)[1]
+    few = shapely.get_num_coordinates(fitted[near]) - 1 < CORNERED
+    walls = np.full(len(near), np.inf)
+    known = ~shapely.is_missing(fitted[near])
+    walls[known] = deviations(polygons[near[known]], fitted[near[known]])[1]
+    good &= beside < np.where(few, 0.5, 1.0) * walls
+    for k in np.flatnonzero(good).tolist():
+        yield int(near[k]), built[k], float(exact[k])
+
+
+def _circle(centre: Floats, radius: float) -> shapely.Polygon:
+    """Return a polygon of the area of a circle, whose chords lie within `SAGITTA` of it."""
+    corners = int(np.ceil(np.pi / np.arccos(1 - SAGITTA / radius)))
+    turn = np.arange(corners) / corners * 2 * np.pi
+    reach = radius * np.sqrt(2 * np.pi / (corners * np.sin(2 * np.pi / corners)))
+    return shapely.Polygon(centre + reach * np.column_stack([np.cos(turn), np.sin(turn)]))

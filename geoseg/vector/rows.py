@@ -1,25 +1,43 @@
-"""Objects that touch, such as rows of houses: their common walls are simplified and straightened once.
+"""Objects that touch, such as rows of houses: every wall that they share is straightened once.
 
-Tracing gives touching objects walls that are the same vertex by vertex. Here the outline of a whole row is
-regularized, a straight line is fitted to every common wall, and the new outline is cut along these lines: so
-both sides of a wall get the same, and facades run on from one object to the next.
+The outlines of touching objects are a plane graph: nodes where three faces meet (objects, or the ground
+around them), and arcs between. Each object is fitted with straight walls as if it stood alone. Then each
+node moves to where the walls around it meet, by least squares, and each arc becomes the stretch of fitted
+wall between its nodes, a common wall preferably one straight line. An arc that lies too far from that is
+simplified instead. Both sides get the same arc, and an object that does not fit keeps that to itself.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.vector.regularize import Bounds, Regularized, regularize
-from geoseg.vector.rings import components
+from geoseg.vector.regularize import Bounds, Regularized, fit_straight
+from geoseg.vector.rings import build_polygons, components
 from geoseg.vector.samples import Floats, Index
+
+SHORTEST = 3.0
 
 ALONG_A_LINE = "F***1****"
 """How polygons that share a wall are related (Clementini and Di Felice, 1996)."""
 
-PARALLEL = np.radians(12.0)
-"""A common wall that deviates less from a direction of the outline takes that."""
+STAIRS = 2.0
+"""How far a straight wall lies from one that is cut along squares of two pixels, in pixels."""
+
+NEAR = 1.5
+"""Distance in pixels at which a wall counts little for the place of a node."""
+
+LONG = 20.0
+"""Walls that are longer count no more for a node, in pixels."""
+
+PULL = 0.02
+"""Weight of the place where a node was traced, as a share of that of its walls."""
+
+ROUNDS = 4
+"""How often what does not fit goes back to simplified arcs before its row is given up."""
 
 
 def find_rows(polygons: NDArray[np.object_], one: Index, two: Index) -> Index:
@@ -42,10 +60,10 @@ def find_rows(polygons: NDArray[np.object_], one: Index, two: Index) -> Index:
     return components(len(polygons), (one[touch], two[touch]))
 
 
-def regularize_rows(
-    polygons: NDArray[np.object_], row: Index, *, max_deviation: float, max_area_change: float = 0.05
+def shape_rows(
+    polygons: NDArray[np.object_], row: Index, *, tolerance: float, max_deviation: float | None
 ) -> Regularized:
-    """Give rows of touching polygons straight outlines and common walls; a row is accepted whole or not.
+    """Give rows of touching polygons straight walls, and simplify what cannot have them.
 
     Parameters
     ----------
@@ -53,8 +71,16 @@ def regularize_rows(
         As they were traced, in pixels.
     row : ndarray of int64, shape (n,)
         Row of each, from 0 without gaps.
-    max_deviation, max_area_change : float
-        See `geoseg.vector.regularize.regularize`; of every polygon of the row.
+    tolerance : float
+        Of arcs that are simplified, in pixels; of common walls `STAIRS` if that is more.
+    max_deviation : float or None
+        See `geoseg.vector.regularize.regularize`; None: arcs are only simplified.
+
+    Returns
+    -------
+    Regularized
+        Those that are accepted have straight walls all round. The others share their walls too; they are
+        None where a whole row cannot be drawn so.
 
     Examples
     --------
@@ -62,63 +88,237 @@ def regularize_rows(
     >>> left = shapely.Polygon([(0, 0), *wall, (0, 12)])
     >>> right = shapely.Polygon([(20, 0), (20, 12), *wall[::-1]])
     >>> both = shapely.segmentize(np.array([left, right]), 0.5)
-    >>> done = regularize_rows(both, np.array([0, 0]), max_deviation=1.0)
+    >>> done = shape_rows(both, np.array([0, 0]), tolerance=0.5, max_deviation=1.0)
     >>> (shapely.get_num_coordinates(done.polygons) - 1).tolist()
     [4, 4]
     """
-    order = np.argsort(row, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(row[order])) + 1)
-    wholes = np.array([shapely.coverage_union_all(polygons[some]) for some in members], object)
-    single = np.flatnonzero(shapely.get_type_id(wholes) == shapely.GeometryType.POLYGON)
-    done = regularize(wholes[single], max_deviation=max_deviation, max_area_change=max_area_change)
-    built = np.full(len(polygons), None, object)
-    for number, outline in zip(single[done.accepted], done.polygons[done.accepted], strict=True):
-        some = members[number]
-        built[some] = _cut(outline, polygons[some], max_deviation)
+    arcs = _cut(polygons)
     every = np.arange(len(polygons))
-    good, deviation = Bounds(polygons, max_deviation, max_area_change).check(built, every)
-    whole = np.ones(len(members), bool)
-    whole[row[~good]] = False
-    accepted = whole[row]
-    return Regularized(np.where(accepted, built, polygons), accepted, np.where(accepted, deviation, 0.0))
+    bounds = Bounds(polygons, max_deviation or 2 * STAIRS)
+    walls = np.full(len(arcs.part_of_ring), None, object)
+    if max_deviation is not None:
+        fitted = fit_straight(polygons, bounds, row)[0]
+        has = ~shapely.is_missing(fitted)
+        walls[has[arcs.part_of_ring]] = shapely.get_rings(fitted[has])
+    moved = _meet(arcs, walls, bounds.max_deviation)
+    plain = np.zeros(len(polygons), np.int64)
+    lost = np.zeros(int(row.max(initial=-1)) + 1, bool)
+    for _ in range(ROUNDS):
+        level = plain[arcs.part]
+        held = level > 0
+        places = moved.copy()
+        places[arcs.first[held]] = arcs.points[arcs.first[held]]
+        straight = _straighten(arcs, places, walls, bounds.max_deviation)
+        straight[np.where(arcs.shared, np.maximum(level, level[arcs.twin]) > 1, held)] = None
+        lines = np.where(shapely.is_missing(straight), _simplify(arcs, places, tolerance), straight)
+        built = _clean(_assemble(arcs, lines), row)
+        good, deviation = bounds.check(built, every)
+        lost[row[~good & (plain > 1)]] = True
+        bad = ~good & ~lost[row]
+        if not bad.any():
+            break
+        plain[bad] += 1
+    lost[row[~good]] = True
+    built[lost[row]] = None
+    accepted = (plain == 0) & ~lost[row]
+    accepted[arcs.part[shapely.is_missing(straight)]] = False
+    return Regularized(built, accepted, np.where(accepted, deviation, 0.0))
 
 
-def _cut(outline: shapely.Polygon, parts: NDArray[np.object_], reach: float) -> NDArray[np.object_]:
-    """Cut an outline along straight lines through the common walls of parts; None where that fails."""
-    one, two = np.triu_indices(len(parts), 1)
-    rings = shapely.boundary(parts)
-    shared = shapely.line_merge(shapely.intersection(rings[one], rings[two]))
-    walls = shapely.get_parts(shared)
-    walls = walls[(shapely.get_type_id(walls) == shapely.GeometryType.LINESTRING)]
-    corners = shapely.get_coordinates(outline.exterior)
-    edges = np.diff(corners, axis=0)
-    lines = [_straight(wall, edges, reach) for wall in walls]
-    faces = shapely.get_parts(shapely.polygonize([shapely.union_all([outline.boundary, *lines])]))
-    faces = faces[shapely.contains_properly(outline, shapely.point_on_surface(faces))]
-    common = shapely.area(shapely.intersection(faces[:, None], parts))
-    owner = common.argmax(axis=1) if len(faces) else np.empty(0, np.int64)
-    built = np.full(len(parts), None, object)
-    for part in range(len(parts)):
-        mine = faces[owner == part]
-        built[part] = shapely.coverage_union_all(mine) if len(mine) else None
-    return built
+@dataclass(frozen=True, eq=False, slots=True)
+class Arcs:
+    """The rings of polygons, cut at nodes; what two polygons share is there twice, once for each.
 
-
-def _straight(wall: shapely.LineString, edges: Floats, reach: float) -> shapely.LineString:
-    """Return the straight line through a wall, longer by twice the reach at either end.
-
-    What is too long ends within a part and cuts nothing off.
+    Parameters
+    ----------
+    points : ndarray of float64, shape (v, 2)
+        Vertices.
+    lines : ndarray of shapely.LineString, shape (n,)
+        Ring after ring, each from its first node on; a ring without a node is one closed arc, a loop.
+    first, last : ndarray of int64, shape (n,)
+        Which vertices the ends are.
+    ring, part : ndarray of int64, shape (n,)
+        Number of the ring and of the polygon.
+    twin : ndarray of int64, shape (n,)
+        The same arc on its other side, -1 where there is none.
+    loop : ndarray of bool, shape (n,)
+    part_of_ring : ndarray of int64
     """
-    points = shapely.get_coordinates(shapely.segmentize(wall, 0.5))
-    middle = points.mean(axis=0)
-    along = np.linalg.svd(points - middle, full_matrices=False)[2][0]
-    angle = np.arctan2(along[1], along[0])
-    turn = np.mod(np.arctan2(edges[:, 1], edges[:, 0]) - angle + np.pi / 4, np.pi / 2) - np.pi / 4
-    near = np.flatnonzero(np.abs(turn) < PARALLEL)
-    if len(near):
-        # The direction that the longest of the outline's edges have.
-        angle += turn[near[np.argmax(np.hypot(*edges[near].T))]]
-    along = np.array([np.cos(angle), np.sin(angle)])
-    places = (points - middle) @ along
-    ends = np.array([places.min() - 2 * reach, places.max() + 2 * reach])
-    return shapely.LineString(middle + ends[:, None] * along)
+
+    points: Floats
+    lines: NDArray[np.object_]
+    first: Index
+    last: Index
+    ring: Index
+    part: Index
+    twin: Index
+    loop: NDArray[np.bool_]
+    part_of_ring: Index
+
+    @property
+    def shared(self) -> NDArray[np.bool_]:
+        """Tell which arcs two polygons share."""
+        return np.asarray(self.twin >= 0)
+
+    def alike(self, lines: NDArray[np.object_]) -> NDArray[np.object_]:
+        """Give shared arcs the same line on both sides: that of the first of the two that has one."""
+        twin = np.where(self.shared, self.twin, np.arange(len(self.twin)))
+        low, high = np.minimum(twin, np.arange(len(twin))), np.maximum(twin, np.arange(len(twin)))
+        source = np.where(shapely.is_missing(lines[low]), high, low)
+        return np.where(source == np.arange(len(twin)), lines, shapely.reverse(lines[source]))
+
+
+def _cut(polygons: NDArray[np.object_]) -> Arcs:
+    """Cut the rings of polygons where three faces meet."""
+    rings, part = shapely.get_rings(polygons, return_index=True)
+    closed, ring = shapely.get_coordinates(rings, return_index=True)
+    inner = np.diff(ring, append=-1) == 0
+    places, vertex = np.unique(closed[inner].view(np.complex128).ravel(), return_inverse=True)
+    ring, count = ring[inner], len(places)
+    size = np.bincount(ring)
+    start = np.cumsum(size) - size
+    number = np.arange(len(ring)) - start[ring]
+    after = vertex[start[ring] + (number + 1) % size[ring]]
+    edges = np.unique(np.minimum(vertex, after) * count + np.maximum(vertex, after))
+    degree = np.bincount(edges // count, minlength=count) + np.bincount(edges % count, minlength=count)
+    fixed = degree[vertex] > 2
+    # A ring without a node begins at its smallest vertex, seen from either side.
+    loop = np.bincount(ring, fixed) == 0
+    fixed |= loop[ring] & (vertex == np.minimum.reduceat(vertex, start)[ring])
+    begin = np.flatnonzero(fixed)
+    head = begin[np.searchsorted(ring[begin], np.arange(len(rings)))] - start
+    turned = start[ring] + (number + head[ring]) % size[ring]
+    vertex, after, fixed = vertex[turned], after[turned], fixed[turned]
+    heads = np.flatnonzero(fixed)
+    tails = np.append(heads[1:], len(ring)) - 1
+    arc, key, back = np.cumsum(fixed) - 1, vertex * count + after, (after * count + vertex)[tails]
+    order = np.argsort(key)
+    other = order[np.minimum(np.searchsorted(key, back, sorter=order), len(key) - 1)]
+    points = places.view(np.float64).reshape(-1, 2)
+    lines = _lines(points[np.insert(vertex, tails + 1, after[tails])], np.insert(arc, tails + 1, arc[tails]))
+    owner = ring[heads]
+    twin = np.where(key[other] == back, arc[other], -1)
+    return Arcs(points, lines, vertex[heads], after[tails], owner, part[owner], twin, loop[owner], part)
+
+
+def _lines(points: Floats, number: Index) -> NDArray[np.object_]:
+    """Build lines of the points that have the same number."""
+    return np.asarray(shapely.linestrings(points, indices=number), object).reshape(-1)
+
+
+def _meet(arcs: Arcs, walls: NDArray[np.object_], reach: float) -> Floats:
+    """Return where nodes move to: where the walls around them meet, by least squares."""
+    corners, ring = shapely.get_coordinates(walls, return_index=True)
+    arc, edge = _pairs(arcs.ring, ring, np.flatnonzero(np.diff(ring, append=-1) == 0))
+    node = arcs.first[arc]
+    side, gap = corners[edge + 1] - corners[edge], corners[edge] - arcs.points[node]
+    length = np.hypot(*side.T)
+    along = side / length[:, None]
+    on = np.clip(-(gap * along).sum(axis=1), 0, length)
+    apart = np.hypot(*(gap + on[:, None] * along).T)
+    weight = np.minimum(length, LONG) * np.exp(-((apart / NEAR) ** 2))
+    x, y = -along[:, 1], along[:, 0]
+    off = gap[:, 0] * x + gap[:, 1] * y
+    xx, xy, yy, to_x, to_y, whole = (
+        np.bincount(node, weight * each, len(arcs.points)).astype(np.float64)
+        for each in (x * x, x * y, y * y, x * off, y * off, np.ones(len(x)))
+    )
+    pull = PULL * whole + np.finfo(np.float64).tiny ** 0.5
+    xx, yy = xx + pull, yy + pull
+    move = np.column_stack([yy * to_x - xy * to_y, xx * to_y - xy * to_x]) / (xx * yy - xy * xy)[:, None]
+    move[~(np.hypot(*move.T) <= reach)] = 0.0
+    return np.asarray(arcs.points + move)
+
+
+def _pairs(ring: Index, owner: Index, item: Index) -> tuple[Index, Index]:
+    """Pair every arc with those of the items that its ring owns; owners are sorted."""
+    owner = owner[item]
+    first = np.searchsorted(owner, ring)
+    count = np.searchsorted(owner, ring, side="right") - first
+    arc = np.repeat(np.arange(len(ring)), count)
+    step = np.arange(len(arc)) - np.repeat(np.cumsum(count) - count, count)
+    return arc, item[first[arc] + step]
+
+
+def _straighten(arcs: Arcs, places: Floats, walls: NDArray[np.object_], reach: float) -> NDArray[np.object_]:
+    """Return the straight walls that each arc becomes; None where they lie too far from it."""
+    lines = _stretches(arcs, places, walls, reach)
+    lines[~_close(arcs.lines, lines, reach)] = None
+    chords = np.flatnonzero(arcs.shared & (arcs.first != arcs.last))
+    ends = places[np.column_stack([arcs.first, arcs.last])[chords]]
+    straight = _lines(ends.reshape(-1, 2), np.repeat(np.arange(len(chords)), 2))
+    close = _close(arcs.lines[chords], straight, reach)
+    lines[chords[close]] = straight[close]
+    return arcs.alike(lines)
+
+
+def _stretches(arcs: Arcs, places: Floats, walls: NDArray[np.object_], reach: float) -> NDArray[np.object_]:
+    """Return the stretch between the ends of each arc of the walls of its ring, None where there are none."""
+    begin, end, around = places[arcs.first], places[arcs.last], walls[arcs.ring]
+    length = shapely.length(around)
+    at = shapely.line_locate_point(around, shapely.points(begin))
+    with np.errstate(invalid="ignore"):
+        span = np.mod(shapely.line_locate_point(around, shapely.points(end)) - at, length)
+    span[span > shapely.length(arcs.lines) + 4 * reach] = 0.0  # on short arcs ends may change places
+    corners, ring = shapely.get_coordinates(walls, return_index=True)
+    inner = np.diff(ring, append=-1) == 0
+    side = np.where(inner, np.hypot(*np.diff(corners, axis=0, append=corners[-1:]).T), 0.0)
+    far = np.cumsum(side) - side
+    arc, corner = _pairs(arcs.ring, ring, np.flatnonzero(inner))
+    further = np.mod(far[corner] - far[np.searchsorted(ring, arcs.ring)[arc]] - at[arc], length[arc])
+    between = (further > SHORTEST) & (further < span[arc] - SHORTEST)
+    arc, corner, further = arc[between], corner[between], further[between]
+    every = np.arange(len(begin))
+    number = np.concatenate([every, arc, every])
+    order = np.lexsort((np.concatenate([every - np.inf, further, every + np.inf]), number))
+    lines = _lines(np.concatenate([begin, corners[corner], end])[order], number[order])
+    loops = np.flatnonzero(arcs.loop & ~shapely.is_missing(around))
+    points, number = shapely.get_coordinates(around[loops], return_index=True)
+    lines[loops] = _lines(points, number)
+    lines[shapely.is_missing(around)] = None
+    return np.asarray(lines)
+
+
+def _close(traced: NDArray[np.object_], lines: NDArray[np.object_], reach: float) -> NDArray[np.bool_]:
+    """Tell which lines no traced vertex lies further from than the reach, and no corner than twice that."""
+    close = ~shapely.is_missing(lines)
+    for points, goal, most in ((traced, lines, reach), (lines, traced, 2 * reach)):
+        places, number = shapely.get_coordinates(points, return_index=True)
+        apart = shapely.distance(shapely.points(places), goal[number])
+        close[number[apart > most]] = False
+    return close
+
+
+def _simplify(arcs: Arcs, places: Floats, tolerance: float) -> NDArray[np.object_]:
+    """Simplify arcs between the new places of their ends (Douglas and Peucker, 1973)."""
+    points, arc = shapely.get_coordinates(arcs.lines, return_index=True)
+    heads = np.flatnonzero(np.diff(arc, prepend=-1))
+    points[heads], points[np.append(heads[1:], len(arc)) - 1] = places[arcs.first], places[arcs.last]
+    lines = _lines(points, arc)
+    short = shapely.simplify(
+        lines, np.where(arcs.shared, max(tolerance, STAIRS), tolerance), preserve_topology=False
+    )
+    # A closed line must not collapse.
+    return arcs.alike(
+        np.where((arcs.first == arcs.last) & (shapely.get_num_coordinates(short) < 4), lines, short)
+    )
+
+
+def _assemble(arcs: Arcs, lines: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Build polygons of arcs; rings that would be without area take what was traced."""
+    corners = np.bincount(arcs.ring, shapely.get_num_coordinates(lines) - 1)
+    lines = np.where(corners[arcs.ring] < 3, arcs.lines, lines)
+    points, arc = shapely.get_coordinates(lines, return_index=True)
+    ring = arcs.ring[arc]
+    # The last point of an arc is the first of the next.
+    kept = (np.diff(arc, append=-1) == 0) | (np.diff(ring, append=-1) != 0)
+    return build_polygons(points[kept], np.bincount(ring[kept]), arcs.part_of_ring)
+
+
+def _clean(polygons: NDArray[np.object_], row: Index) -> NDArray[np.object_]:
+    """Resolve what polygons of one row overlap, as where walls that meet at a sharp angle change sides."""
+    order = np.argsort(row, kind="stable")
+    for some in np.split(order, np.flatnonzero(np.diff(row[order])) + 1):
+        if not (shapely.is_valid(polygons[some]).all() and shapely.coverage_is_valid(polygons[some])):
+            polygons[some] = shapely.coverage_clean(polygons[some])  # type: ignore[attr-defined]
+    return polygons

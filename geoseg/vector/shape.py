@@ -15,7 +15,7 @@ from geoseg.vector.measure import area_limits, measure
 from geoseg.vector.overlaps import near_pairs
 from geoseg.vector.pieces import Piece
 from geoseg.vector.regularize import Regularized, regularize
-from geoseg.vector.rows import find_rows, regularize_rows
+from geoseg.vector.rows import find_rows, shape_rows
 from geoseg.vector.samples import Floats, Index
 from geoseg.vector.simplify import close_holes, simplify_apart, simplify_shared
 
@@ -190,6 +190,7 @@ def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: 
     sizes[:, SIMPLIFIED] = size[kept]
     if rules.max_deviation_m is not None:
         done = regularize(traced, max_deviation=rules.max_deviation_m / pixel)
+        done.polygons[~done.accepted] = None
         _take(outlines, sizes, deviation, done, np.arange(len(kept)), (grid, rules))
     bounds = shapely.bounds(outlines)
     least, most = np.nanmin(bounds[..., :2], axis=1), np.nanmax(bounds[..., 2:], axis=1)
@@ -206,13 +207,14 @@ def _take(
     where: Index,
     how: tuple[GeoBox, ShapeRules],
 ) -> None:
-    """Enter outlines that were regularized and are not too small."""
+    """Enter outlines that are not too small, of those not regularized without a deviation."""
     grid, rules = how
-    good = np.flatnonzero(done.accepted)
+    good = np.flatnonzero(~shapely.is_missing(done.polygons))
     size, large = _large_enough(done.polygons[good], grid, rules.min_area_m2)
     good, size = good[large], size[large]
     outlines[where[good], REGULARIZED], sizes[where[good], REGULARIZED] = done.polygons[good], size
-    deviation[where[good]] = done.deviation[good] * rules.metres_per_pixel
+    far = np.where(done.accepted, done.deviation * rules.metres_per_pixel, np.nan)
+    deviation[where[good]] = far[good]
 
 
 def _candidates(
@@ -278,10 +280,10 @@ def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Sh
     long = touching[near.long[touching]]
     outlines[long, TRACED], sizes[long, TRACED] = outlines[long, SIMPLIFIED], sizes[long, SIMPLIFIED]
     short = touching[~near.long[touching]]
-    if rules.max_deviation_m is not None and len(short):
+    if len(short):
+        traced = outlines[short, TRACED]
         row = np.unique(near.row[short], return_inverse=True)[1].astype(np.int64)
-        done = regularize_rows(
-            shapes.outlines[short, TRACED], row, max_deviation=rules.max_deviation_m / pixel
-        )
+        most = None if rules.max_deviation_m is None else rules.max_deviation_m / pixel
+        done = shape_rows(traced, row, tolerance=rules.simplify_m / pixel, max_deviation=most)
         _take(outlines, sizes, deviation, done, short, (grid, rules))
     return Shapes(shapes.pieces, outlines, sizes, deviation, shapes.boxes)

@@ -21,19 +21,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.vector.directions import Samples
 from geoseg.vector.samples import Floats, Index
-
-STEP = 0.75
-"""Distance between samples of an outline, in pixels."""
-
-UNIT = 2.0**-20
-"""What lengths along an outline are counted in, in pixels."""
-
-REACH = 2
-"""Samples on either side that the direction of a sample is taken from."""
-
-SAMPLES = 2000
-"""Most samples of a ring; a longer one is sampled more coarsely."""
 
 CORNER, OTHER_CORNER = 1.0, 1.5
 """Costs of a square corner and of any other, in pixels of outline square to their wall."""
@@ -43,9 +32,6 @@ SHARPEST, BLUNTEST = 30.0, 155.0
 
 WALL_COSTS = (0.0, 0.02, 0.04, 0.04)
 """Costs a pixel of a wall along the main direction, at 45 degrees to it, and along the further two."""
-
-SHARE = 0.12
-"""Share of the outline that a further direction must hold."""
 
 SHORTEST = 1.0
 """Shorter walls are left out, in pixels."""
@@ -66,107 +52,9 @@ RINGS = 256
 """Rings that are worked at a time."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Samples:
-    """Points at even distances along rings, one ring after the other.
-
-    Parameters
-    ----------
-    points : ndarray of float64, shape (n, 2)
-    direction : ndarray of float64
-        Of the outline around each point, in radians.
-    ring : ndarray of int64
-        Number of the ring of each point.
-    step, size, start : ndarray
-        Of each ring: distance between its points, how many there are, and which is the first.
-    """
-
-    points: Floats
-    direction: Floats
-    ring: Index
-    step: Floats
-    size: Index
-    start: Index
-
-    def of(self, rings: Index) -> Samples:
-        """Return the samples of some rings, which are numbered anew."""
-        size = self.size[rings]
-        start = np.cumsum(size) - size
-        ring = np.repeat(np.arange(len(rings)), size)
-        place = self.start[rings][ring] + np.arange(len(ring)) - start[ring]
-        return Samples(self.points[place], self.direction[place], ring, self.step[rings], size, start)
-
-    def around(self, offset: int) -> Index:
-        """Return for every sample the one that lies so many places further along its ring."""
-        place = np.arange(len(self.ring)) + offset
-        # Those at one end of their ring go on at its other end.
-        end = self.start if offset < 0 else self.start + self.size - offset
-        wrong = (end[:, None] + np.arange(abs(offset))).ravel()
-        place[wrong] -= np.repeat(np.sign(offset) * self.size, abs(offset))
-        return np.asarray(place)
-
-
-def sample_rings(rings: NDArray[np.object_]) -> Samples:
-    """Sample rings at distances of about `STEP`."""
-    vertices, ring = shapely.get_coordinates(rings, return_index=True)
-    same = ring[1:] == ring[:-1]
-    # Lengths in integers: their running sum is exact, so that no ring changes the samples of the next.
-    lengths = np.round(np.where(same, np.hypot(*np.diff(vertices, axis=0).T), 0.0) / UNIT).astype(np.int64)
-    along = np.append(0, np.cumsum(lengths))
-    first = np.flatnonzero(np.append(True, ~same))
-    last = np.append(first[1:], len(vertices)) - 1
-    length = along[last] - along[first]
-    size = np.clip(np.round(length * UNIT / STEP), 16, SAMPLES).astype(np.int64)
-    start = np.cumsum(size) - size
-    owner = np.repeat(np.arange(len(size)), size)
-    number = np.arange(len(owner)) - start[owner]
-    place = along[first][owner] + (2 * number + 1) * length[owner] // (2 * size[owner])
-    points = np.column_stack([np.interp(place, along, vertices[:, axis]) for axis in (0, 1)])
-    step = length * UNIT / size
-    samples = Samples(points, np.empty(0), owner, step, size, start)
-    chord = points[samples.around(REACH)] - points[samples.around(-REACH)]
-    return Samples(points, np.arctan2(chord[:, 1], chord[:, 0]), owner, step, size, start)
-
-
-def main_directions(samples: Samples, owner: Index, count: int) -> Floats:
-    """Return up to three directions, modulo a right angle, that most of each polygon's outline follows.
-
-    Parameters
-    ----------
-    samples : Samples
-    owner : ndarray of int64
-        Polygon of each ring.
-    count : int
-        Number of polygons.
-
-    Returns
-    -------
-    ndarray of float64, shape (count, 3)
-        Radians in 0 … pi / 2; NaN where there is no such direction.
-    """
-    bins = 90
-    polygon = owner[samples.ring]
-    cell = (np.mod(samples.direction, np.pi / 2) / (np.pi / 2) * bins).astype(np.int64) % bins
-    held = np.bincount(polygon * bins + cell, samples.step[samples.ring], count * bins).reshape(count, bins)
-    whole = held.sum(axis=1)
-    offsets = np.arange(-9, 10)
-    kernel = np.exp(-0.5 * (offsets / 3.0) ** 2)
-    number = np.arange(bins)
-    apart = np.abs((number[:, None] - number + bins // 2) % bins - bins // 2)
-    turn = np.exp(1j * (number + 0.5) / bins * 2 * np.pi)
-    found = np.full((count, 3), np.nan)
-    for k in range(3):
-        smooth = np.add.reduce([w * np.roll(held, o, axis=1) for w, o in zip(kernel, offsets, strict=True)])
-        peak = smooth.argmax(axis=1)
-        near = np.where(apart[peak] <= 10, held, 0.0)
-        good = (near.sum(axis=1) >= SHARE * whole) | (k == 0)
-        found[good, k] = np.mod(np.angle((near * turn).sum(axis=1))[good] / 4, np.pi / 2)
-        # What lies at 45 degrees to a direction needs no direction of its own.
-        held = np.where((apart[peak] <= 10) | (apart[(peak + bins // 2) % bins] <= 10), 0.0, held)
-    return found
-
-
-def ring_walls(samples: Samples, directions: Floats, frames: Sequence[int]) -> NDArray[np.object_]:
+def ring_walls(
+    samples: Samples, directions: Floats, frames: Sequence[int], corner: float = 1.0
+) -> NDArray[np.object_]:
     """Return rings of straight walls; None where the walls of a ring do not close.
 
     Parameters
@@ -185,7 +73,7 @@ def ring_walls(samples: Samples, directions: Floats, frames: Sequence[int]) -> N
         rings = order[begin : begin + RINGS]
         some = samples.of(rings)
         chosen[samples.start[rings][some.ring] + np.arange(len(some.ring)) - some.start[some.ring]] = _choose(
-            some, angles[rings], costs[rings]
+            some, angles[rings], costs[rings], corner
         )
     walls = drop_short(fit_walls(samples, chosen, angles))
     corners = meet(walls)
@@ -212,11 +100,11 @@ def _walls(directions: Floats, frames: Sequence[int]) -> tuple[Floats, Floats]:
     return np.nan_to_num(angles), np.where(np.isnan(angles), np.inf, costs)
 
 
-def _turn_costs(angles: Floats) -> Floats:
+def _turn_costs(angles: Floats, corner: float) -> Floats:
     """Return what it costs to turn from a wall (second axis) to another (last), shape (n, walls, walls)."""
     turn = angles[:, None, :] - angles[:, :, None]
     degrees = np.degrees(np.abs(np.mod(turn + np.pi, 2 * np.pi) - np.pi))
-    costs = np.where(np.abs(degrees - 90) < 5, CORNER, OTHER_CORNER)
+    costs = corner * np.where(np.abs(degrees - 90) < 5, CORNER, OTHER_CORNER)
     costs = np.where((degrees < SHARPEST) | (degrees > BLUNTEST), np.inf, costs)
     same = np.arange(angles.shape[1])
     costs[:, same, same] = 0.0
@@ -228,7 +116,7 @@ def _counted(costs: Floats) -> NDArray[np.int32]:
     return np.minimum(np.round(costs / COST), IMPOSSIBLE).astype(np.int32) << BITS
 
 
-def _choose(samples: Samples, angles: Floats, costs: Floats) -> Index:
+def _choose(samples: Samples, angles: Floats, costs: Floats, corner: float) -> Index:
     """Return the wall of every sample: the cheapest closed sequence of each ring.
 
     Costs are integers with the wall that a sequence came from in their last bits, so that one minimum
@@ -241,7 +129,7 @@ def _choose(samples: Samples, angles: Floats, costs: Floats) -> Index:
     cost = _counted(differ * samples.step[samples.ring])
     begin, origin = _straightest(samples, differ)
     place = samples.start + (begin + np.arange(int(size.max()))[:, None]) % size
-    turns = np.ascontiguousarray((_counted(_turn_costs(angles)) | walls[:, None]).transpose(1, 2, 0))
+    turns = np.ascontiguousarray((_counted(_turn_costs(angles, corner)) | walls[:, None]).transpose(1, 2, 0))
     best = np.full((len(walls), len(size)), IMPOSSIBLE << BITS, np.int32)
     best[origin, every] = 0
     came = np.empty((len(place), *best.shape), np.uint8)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from geoseg.values import CERTAIN, ClassRule, ProbabilityBlock, Window
-from geoseg.vector.regularize import Regularized, farthest, regularize
+from geoseg.vector.regularize import Regularized, deviations, regularize
 from geoseg.vector.trace import trace
 
 SIDE = 110
@@ -150,4 +150,4 @@ def test_no_polygons() -> None:
 
 def test_the_farthest_vertex_is_measured_to_holes_too() -> None:
     holed = shapely.box(0, 0, 10, 10) - shapely.box(4, 4, 6, 6)
-    assert farthest(np.array([shapely.box(4, 4, 6, 6)]), np.array([holed]))[0] == 0
+    assert deviations(np.array([shapely.box(4, 4, 6, 6)]), np.array([holed]))[0] == 0

@@ -14,7 +14,7 @@ from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector import shape
 from geoseg.vector.features import finish
 from geoseg.vector.pieces import Evidence, Piece
-from geoseg.vector.rows import find_rows, regularize_rows
+from geoseg.vector.rows import find_rows, shape_rows
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.shaper import Shaper
 from tests.vector.test_overlaps import Sink, overlapping
@@ -45,7 +45,7 @@ def row_of_houses(degrees: float, count: int, seed: int) -> tuple[np.ndarray, np
 @given(st.floats(0, 360), st.integers(2, 4), st.integers(0, 99))
 def test_a_row_of_houses_comes_back_with_four_corners_each(degrees: float, count: int, seed: int) -> None:
     true, traced = row_of_houses(degrees, count, seed)
-    done = regularize_rows(traced, np.zeros(len(traced), np.int64), max_deviation=2.0, max_area_change=0.1)
+    done = shape_rows(traced, np.zeros(len(traced), np.int64), tolerance=0.5, max_deviation=2.0)
     assert done.accepted.all()
     assert shapely.coverage_is_valid(done.polygons)
     assert [corners(house) for house in done.polygons] == [4] * count
