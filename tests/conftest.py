@@ -1,7 +1,6 @@
 """What holds for all tests: none decides by a stopwatch, waits for the disk, or writes the user's cache."""
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Draw few examples in the quick set, unless a profile is named.
 
     What one of the many processes has compiled the others load, whatever the environment says: each would
-    compile all that it imports.
+    compile all that it imports. PyTorch computes on one thread: several spin when other work runs beside.
     """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if config.option.markexpr == QUICK and not config.getoption("--hypothesis-profile"):
@@ -37,8 +37,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Do not even import, in the quick set, a module that is slow as a whole."""
     if config.option.markexpr != QUICK or collection_path.suffix != ".py":
         return None
-    text = collection_path.read_text(encoding="utf-8")
-    return re.search(r"^pytestmark = \[?pytest\.mark\.slow", text, re.MULTILINE) is not None or None
+    return "\npytestmark = pytest.mark.slow" in collection_path.read_text(encoding="utf-8") or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,17 +51,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if chosen is not None and chosen.max_examples != settings.default.max_examples:
             count = max(FEWEST, int(factor * chosen.max_examples))
             setattr(test, name, settings(chosen, max_examples=count))
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Let PyTorch compute on one thread: several spin when other work runs beside."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

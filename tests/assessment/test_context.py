@@ -28,7 +28,7 @@ from geoseg.models.card_json import amended, make_document
 from geoseg.values import Patch
 from tests.backends.conftest import SIGMOID, SPEC, TILE
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 
 
 def box(radius, bands=3):

@@ -30,7 +30,6 @@ def write_network(folder: Path, head: Head) -> Bundle:
         "encoder_depth": 3,
         "decoder_channels": [16, 8, 8],
     }
-    torch.set_num_threads(1)  # several spin when other tests run beside
     torch.manual_seed(5)
     network = architectures.build(config)
     for layer in network.modules():

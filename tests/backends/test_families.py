@@ -12,7 +12,7 @@ from geoseg.backends.families import FAMILIES, encoder_names, find_encoder, find
 from geoseg.backends.networks import FCN, HRNet
 from geoseg.errors import GeosegError, InvalidModel, InvalidOption
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 
 NINE = {"unet", "unet++", "fcn", "pspnet", "deeplabv3", "deeplabv3+", "hrnet", "fpn", "segformer"}
 

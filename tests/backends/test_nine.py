@@ -17,7 +17,7 @@ from geoseg.models.inputs import InputSpec
 from geoseg.testing import make_scene
 from geoseg.values import ClassInfo, Patch
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 
 TILE, STEPS, SIDE = 64, 6, 160
 HEAD = Head((ClassInfo(1, "building", (228, 87, 46)),), (1,), "sigmoid")

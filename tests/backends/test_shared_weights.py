@@ -23,7 +23,7 @@ from geoseg.models.bundle import CONFIG, INT8, ONNX, WEIGHTS, find_model, save_b
 from geoseg.models.card_json import make_document
 from tests.backends.conftest import SIGMOID, SPEC
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 
 NETWORKS = {"convolutions": ("unet", "test_efficientnet"), "linear layers": ("segformer", "mit_b0")}
 TILE = 64

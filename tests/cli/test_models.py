@@ -26,6 +26,13 @@ EXTRA = {
 }
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn of each precision is measurement enough here."""
+    monkeypatch.setattr("geoseg.assessment.speed.SECONDS", 0.0)
+    monkeypatch.setattr("geoseg.assessment.speed.TURNS", 1)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     head = Head((ClassInfo(1, "building", (1, 2, 3)),), (1,), "sigmoid")

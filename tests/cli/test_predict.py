@@ -21,7 +21,7 @@ from geoseg.prediction.blocks import Tally
 from geoseg.prediction.report import Remarks, RunReport
 from geoseg.testing import make_scene
 from tests.plans import make_test_plan
-from tests.runs import REPOSITORY, SHARED, least_memory, picture
+from tests.runs import REPOSITORY, SHARED, picture
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +117,7 @@ def test_json_is_all_that_stdout_gets_and_quiet_is_quiet(tmp_path: Path) -> None
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("backend", ["openvino", "onnx", "pytorch"])
+@pytest.mark.parametrize("backend", ["onnx", "pytorch"])  # openvino: above
 def test_nothing_is_said_after_the_end(backend: str, tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene.tif", size=(60, 70))
     done = geoseg("predict", scene, "--out", tmp_path / "o.gpkg", "--quiet", "--backend", backend)
@@ -143,18 +143,6 @@ def test_cli_py_runs_the_same_command_line() -> None:
         env=os.environ,
     )
     assert "predict" in done.stdout
-
-
-def test_a_cluster_through_the_command_line_gives_the_same(tmp_path: Path) -> None:
-    scene = REPOSITORY / "sample_data" / "scene.tif"
-    tables = []
-    there = ("--workers", 2, "--max-memory", least_memory(scene, workers=2))
-    for name, arguments in (("here", ()), ("there", there)):
-        predicted(scene, tmp_path / f"{name}.gpkg", *arguments)
-        table = pyogrio.read_dataframe(tmp_path / f"{name}.gpkg", layer=0)
-        table = table.fillna({"deviation_m": -1.0})  # a NaN equals nothing
-        tables.append({(*row[:-1], row[-1].normalize().wkb) for row in table.itertuples(index=False)})
-    assert tables[0] == tables[1]
 
 
 def test_the_memory_of_other_processes_is_not_taken_for_this_ones() -> None:

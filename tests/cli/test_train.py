@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -196,15 +195,6 @@ def test_bad_labels_are_one_line_each(town, tmp_path, capsys):
     assert "kind" in capsys.readouterr().err
 
 
-@pytest.fixture
-def one_thread():
-    """Sums come out the same to the last bit only on as many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def interrupted(recipe, after, with_signal):
     """Start a run in a process of its own; send it a signal once it has done so many steps."""
     command = [sys.executable, "-c", "import geoseg.cli; geoseg.cli.main()", "train", str(recipe)]
@@ -213,7 +203,6 @@ def interrupted(recipe, after, with_signal):
         command,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
         preexec_fn=heed_interrupts,  # noqa: PLW1509
     )
     while process.poll() is None and steps_in(table) < after:
@@ -231,7 +220,6 @@ def steps_in(table):
         return max((int(row["step"]) for row in csv.DictReader(file)), default=0)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_run_killed_twice_ends_like_one_that_was_not(recipe_path, recipe_dict, capsys):  # noqa: F811
     recipe_dict["optimization"] |= {"steps": 60, "epoch": 10, "validate_every": 3}
     recipe_path.write_text(yaml.safe_dump(recipe_dict))

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
-from tests.runs import REPOSITORY
+from tests.runs import REPOSITORY, least_memory
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,7 @@ def test_threads_processes_batches_and_memory_change_no_byte(
     assert run(scene, tmp_path / "one core", FILES[0], cores=1, cache=tmp_path / "empty") == first
     for name, *options in (
         ("one process", "--workers", "1"),
-        ("two processes", "--workers", "2"),
+        ("two processes", "--workers", "2", "--max-memory", least_memory(scene, workers=2)),
         ("tile by tile", "--batch", "1", "--max-memory", "900MB"),
     ):
         assert run(scene, tmp_path / name, FILES[0], *options, cache=warm) == first, name

@@ -102,7 +102,7 @@ def test_a_run_finishes_within_a_limit_or_names_one_that_does(group: Path, tmp_p
             scene = waves(tmp_path / "scene.tif", 1500, 1200)
             options = ("--model", str(bright_model()), "--tile", "256", "--workers", "2")
         case _:
-            size = {"small": (300, 400), "large": (5000, 4000)}
+            size = {"small": (300, 400), "large": (3500, 3000)}
             path = tmp_path / "scene.tif"
             scene = sparse_strip(path) if kind == "strip" else waves(path, *size[kind])
             options = ("--model", str(bright_model()), "--tile", "256")

@@ -9,12 +9,24 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-SCENE = Path(__file__).resolve().parents[2] / "sample_data" / "scene.tif"
+from geoseg.testing import make_scene
+from tests.runs import BRIGHT, DARK, bright_model
+
 SUFFIXES = (".gpkg", ".fgb", ".parquet", ".geojson", ".geojsonl", ".shp")
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """A run whose outputs take more than 20 kB each."""
+    pixels = np.random.default_rng(0).integers(10, 60, (3, 300, 300), np.uint8)
+    pixels[:, np.arange(300) % 15 < 7] = np.where(np.arange(300) % 15 < 7, BRIGHT, DARK)
+    scene = make_scene(tmp_path_factory.mktemp("scene") / "scene.tif", pixels=pixels)
+    return ("predict", scene, "--model", bright_model(), "--min-area", 0, "--quiet")
 
 
 @pytest.fixture
@@ -54,27 +66,28 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_full_disk_is_one_line(small_disk: Path, suffix: str) -> None:
+def test_a_full_disk_is_one_line(small_disk: Path, suffix: str, command: tuple[object, ...]) -> None:
     out = small_disk / f"out{suffix}"
-    done = geoseg("predict", SCENE, "--out", out, "--precision", "f32", "--quiet")
+    done = geoseg(*command, "--out", out)
     assert_one_line(done, f"{out}: no space left in {small_disk}; make room there")
     assert os.listdir(small_disk) == []
 
 
-def test_a_full_disk_for_the_raster_is_one_line(small_disk: Path, tmp_path: Path) -> None:
-    raster = small_disk / "out.tif"
-    command = ("predict", SCENE, "--out", tmp_path / "out.gpkg", "--raster", raster, "--precision", "f32")
-    done = geoseg(*command, "--quiet")
+def test_a_full_disk_for_the_raster_is_one_line(
+    small_disk: Path, tmp_path: Path, command: tuple[object, ...]
+) -> None:
+    raster, out = small_disk / "out.tif", tmp_path / "out.gpkg"
+    done = geoseg(*command, "--out", out, "--raster", raster)
     assert_one_line(
         done, f"{raster}: no space left in {small_disk}", "are kept: the same command resumes from them"
     )
-    assert not (tmp_path / "out.gpkg").exists()
-    again = geoseg("predict", SCENE, "--out", tmp_path / "out.gpkg", "--precision", "f32", "--quiet")
+    assert not out.exists()
+    again = geoseg(*command, "--out", out)
     assert again.returncode == 0, again.stderr
 
 
-def test_a_limit_on_files_is_one_line(tmp_path: Path) -> None:
+def test_a_limit_on_files_is_one_line(tmp_path: Path, command: tuple[object, ...]) -> None:
     out = tmp_path / "out.geojson"
-    done = geoseg("predict", SCENE, "--out", out, "--precision", "f32", "--quiet", limit=20_000)
+    done = geoseg(*command, "--out", out, limit=20_000)
     assert_one_line(done, f"{out}: files may not grow any further in {tmp_path}")
     assert not out.exists()

@@ -22,10 +22,10 @@ pytestmark = pytest.mark.slow  # processes of their own
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Blobs on 1500 × 1500 pixels: some seconds of work in small tiles."""
-    rows, cols = np.indices((1500, 1500), dtype=np.float32)
+    """Blobs on 800 × 800 pixels: a second of work and more in small tiles."""
+    rows, cols = np.indices((800, 800), dtype=np.float32)
     waves = np.sin(rows / 17) * np.cos(cols / 23) + np.sin((rows + cols) / 61)
-    pixels = np.broadcast_to(np.clip(128 + 60 * waves, 0, 255).astype(np.uint8), (3, 1500, 1500))
+    pixels = np.broadcast_to(np.clip(128 + 60 * waves, 0, 255).astype(np.uint8), (3, 800, 800))
     return make_scene(tmp_path_factory.mktemp("scene") / "scene.tif", pixels=pixels, block=256)
 
 
