@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geoseg.errors import UnwritableOutput
 from geoseg.files import cache_folder, replacing
@@ -157,7 +157,11 @@ def alive_at_once(path: Path, shape: tuple[int, ...]) -> int:
     model = openvino.Core().read_model(str(path))
     model.reshape(list(shape))
     layers = [op for op in model.get_ordered_ops() if op.get_type_name() not in ("Constant", "Result")]
-    last = {_giver(taken): number for number, op in enumerate(layers) for taken in op.inputs()}
+    last = {
+        taken.get_source_output().get_node().get_friendly_name(): number
+        for number, op in enumerate(layers)
+        for taken in op.inputs()
+    }
     ending: dict[int, int] = {}
     alive = largest = 0
     for number, op in enumerate(layers):
@@ -168,7 +172,3 @@ def alive_at_once(path: Path, shape: tuple[int, ...]) -> int:
         ending[end] = ending.get(end, 0) + size
         alive -= ending.pop(number, 0)
     return largest
-
-
-def _giver(taken: Any) -> str:
-    return str(taken.get_source_output().get_node().get_friendly_name())

@@ -178,17 +178,14 @@ def preview_lines(seen: Preview) -> list[str]:
     ]
     if todo:
         took = "unknown" if seen.seconds is None else f"about {duration(seen.seconds)} on this machine"
-        lines += [f"time       {took}", f"disk       {_megabytes(seen.size)}"]
+        size = "less than 0.1 MB" if seen.size < 1e5 else f"about {seen.size / 1e6:,.1f} MB"
+        lines += [f"time       {took}", f"disk       {size}"]
     if seen.refused:
         lines.append(f"REFUSED    {seen.refused}")
     told = [scene for scene in seen.scenes if scene.state not in ("todo", "done")]
     lines += [f"{scene.state:<11}{scene.entry.name}: {scene.why}" for scene in told[:SHOWN]]
     more = len(told) - SHOWN
     return [*lines, *([f"and {more:,} more (--json lists all)"] if more > 0 else [])]
-
-
-def _megabytes(size: float) -> str:
-    return "less than 0.1 MB" if size < 1e5 else f"about {size / 1e6:,.1f} MB"
 
 
 def _megapixels(scenes: Iterable[ScenePreview]) -> str:

@@ -86,7 +86,8 @@ def crs_name(facts: dict[str, str | None] | None) -> str:
     """Return a CRS in a few words, from what `crs_facts` says."""
     if facts is None:
         return "none"
-    return " ".join(filter(None, (facts["name"], _bracket(facts["authority"]))))
+    authority = f"({facts['authority']})" if facts["authority"] else None
+    return " ".join(filter(None, (facts["name"], authority)))
 
 
 def _valid_percent(scene: SceneInfo) -> float:
@@ -129,23 +130,16 @@ def _band(band: dict[str, Any]) -> str:
     if band["description"]:
         parts.append(f'"{band["description"]}"')
     if band["nodata"] is not None:
-        parts.append(f"nodata {_number(band['nodata'])}")
+        nodata = band["nodata"]
+        parts.append(f"nodata {nodata if isinstance(nodata, str) else f'{nodata:g}'}")
     if (band["scale"], band["offset"]) != (1, 0):
         parts.append(f"x {band['scale']:g} + {band['offset']:g}")
     return ", ".join(parts)
 
 
-def _number(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
-
-
 def _pair(values: list[float]) -> str:
     across, down = (f"{value:.6g}" for value in values)
     return across if across == down else f"{across} x {down}"
-
-
-def _bracket(text: str | None) -> str:
-    return f"({text})" if text else ""
 
 
 def print_rows(rows: Sequence[tuple[str, str]]) -> None:

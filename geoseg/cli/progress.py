@@ -13,7 +13,6 @@ import click
 from geoseg.prediction.report import Planned
 
 if TYPE_CHECKING:
-    from geoseg.prediction.plan import Plan
     from geoseg.prediction.report import Event, Progress, RunReport
 
 LINE_SECONDS = 10.0
@@ -164,14 +163,18 @@ def summary(report: RunReport) -> list[str]:
     plan = report.plan
     area = "" if report.area_m2 is None else f", {_area(report.area_m2)}"
     speed = report.pixels / 1e6 / max(report.seconds, 1e-9)
+    reason = f" ({report.remarks.reason})" if report.remarks.reason else ""
+    scene, size = plan.scene.geobox, report.tally.shrunk_batch
+    shrunk = size and f"{size} tile{'s' * (size != 1)}"
+    resampled = f" (resampled from {scene.width} × {scene.height})" if plan.grid.shape != scene.shape else ""
     lines = [
         f"{report.features:,} features{area}",
         f"coverage   {report.coverage:.1%} of the scene has a prediction",
-        f"model      {plan.model_name} on {plan.precision}{_because(report.remarks.reason)}",
-        f"grid       {plan.grid.width} × {plan.grid.height} px{_resampled(plan)}, {_tiles(report)}",
+        f"model      {plan.model_name} on {plan.precision}{reason}",
+        f"grid       {plan.grid.width} × {plan.grid.height} px{resampled}, {_tiles(report)}",
         f"time       {duration(report.seconds)}, {speed:.2f} MPix/s",
         *([] if report.peak_memory is None else [_memory(report, report.peak_memory)]),
-        *([] if report.tally.shrunk_batch is None else [_batch(report.tally.shrunk_batch)]),
+        *([] if shrunk is None else [f"batch      shrunk to {shrunk}: more did not fit on the device"]),
         *(f"warning    {text}" for text in report.warnings[len(report.remarks.warnings) :]),
         *(f"wrote      {path}{_zooms(report, path)}" for path in report.files),
     ]
@@ -212,20 +215,6 @@ def _memory(report: RunReport, peak: int) -> str:
         others = "" if report.alone else "with those of its workers here, "
         planned = f" ({others}planned: {megabytes(report.planned_memory)})"
     return f"memory     {megabytes(peak)} at most{whose}{planned}"
-
-
-def _batch(size: int) -> str:
-    return f"batch      shrunk to {size} tile{'' if size == 1 else 's'}: more did not fit on the device"
-
-
-def _because(reason: str) -> str:
-    return f" ({reason})" if reason else ""
-
-
-def _resampled(plan: Plan) -> str:
-    if plan.grid.shape == plan.scene.geobox.shape:
-        return ""
-    return f" (resampled from {plan.scene.geobox.width} × {plan.scene.geobox.height})"
 
 
 def _area(square_metres: float) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from geoseg.models.document import Activation, CardDocument, Instances, ModelTask, Split, TrainingStatistics
+from geoseg.models.document import Activation, CardDocument, Instances, ModelTask, Split
 from geoseg.models.inputs import InputSpec
 from geoseg.models.statistics import ValueStatistics
 from geoseg.values import ClassInfo, ClassRule
@@ -148,7 +148,12 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         fields["man_made"] = properties.man_made
     if properties.max_deviation_m is not None:
         fields["max_deviation_m"] = properties.max_deviation_m
-    trained = properties.training_statistics
+    known = properties.training_statistics
+    trained = None
+    if known is not None:
+        trained = ValueStatistics(
+            *known.range, known.mean, known.stddev, known.p1, known.p99, known.histograms
+        )
     if properties.min_confidence is not None:
         fields["min_confidence"] = properties.min_confidence
     if properties.split is not None:
@@ -171,7 +176,7 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         resolution_m=properties.resolution_m,
         resolution_range=properties.resolution_range,
         smallest_overlap=properties.smallest_overlap,
-        trained_on=None if trained is None else _statistics(trained),
+        trained_on=trained,
         min_area_m2=properties.min_area_m2,
         man_made=bool(properties.man_made),
         max_deviation_m=properties.max_deviation_m,
@@ -200,10 +205,6 @@ def _inputs(document: CardDocument) -> InputSpec:
         mean=tuple([shift for shift, _ in pairs]),
         std=tuple([divisor for _, divisor in pairs]),
     )
-
-
-def _statistics(found: TrainingStatistics) -> ValueStatistics:
-    return ValueStatistics(*found.range, found.mean, found.stddev, found.p1, found.p99, found.histograms)
 
 
 def _head(document: CardDocument) -> Head:

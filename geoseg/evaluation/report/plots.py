@@ -157,7 +157,7 @@ def vertical(low: float = 0.0, high: float = 1.0) -> Scale:
 
 def ticks(scale: Scale, values: Sequence[float]) -> tuple[Tick, ...]:
     """Return ticks at values, labelled with the decimals that the values need."""
-    digits = max((_decimals(value) for value in values), default=0)
+    digits = max((len(f"{value:.6f}".rstrip("0").partition(".")[2]) for value in values), default=0)
     return tuple(Tick(scale(value), f"{value:.{digits}f}") for value in values)
 
 
@@ -281,8 +281,3 @@ def _runs(
             run = []
     if run:
         yield run
-
-
-def _decimals(value: float) -> int:
-    text = f"{value:.6f}".rstrip("0")
-    return len(text.partition(".")[2])
