@@ -249,10 +249,10 @@ def _temporary(path: Path) -> Path:
 
 def _remove_orphans(path: Path) -> None:
     stem = _stem(path)
-    for orphan in path.parent.glob(f"{stem}*"):
-        owner = orphan.name.removeprefix(stem).partition("-")[0]
-        if owner.isdigit() and not _is_running(int(owner)):
-            _remove(orphan)
+    for name in os.listdir(path.parent):
+        owner = name.removeprefix(stem).partition("-")[0]
+        if name.startswith(stem) and owner.isdigit() and not _is_running(int(owner)):
+            _remove(path.parent / name)
 
 
 def _is_running(process: int) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
 import sqlite3
 import stat
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,9 @@ from geoseg.raster.opening import GDAL_ERRORS, Source, anew, opened, reason_of
 from geoseg.vectorfiles.formats import check_database, opened_database
 
 _RASTERS = "SELECT table_name FROM gpkg_contents WHERE data_type IN ('tiles', '2d-gridded-coverage')"
+CLOCK_NS = 3 * 10**9
+"""Nanoseconds after which a change of a folder shows in its time of modification, on any file system."""
+
 _ENVI_LIMIT = 1 << 20
 """Bytes of a header that are looked at."""
 _VIEW = re.compile(r"CREATE\s+VIEW\s", re.IGNORECASE)
@@ -164,16 +169,22 @@ def _check_database(path: Path, name: str) -> None:
         )
 
 
+@functools.lru_cache(maxsize=16)
+def _companions(folder: Path, _changed: int) -> tuple[str, ...]:
+    """Return the names of masks and overviews in a folder: listed once until it changes."""
+    return tuple([name for name in os.listdir(folder) if name.lower().endswith((".msk", ".ovr"))])
+
+
 def _check_company(path: Path, driver: str, name: str) -> None:
     """Check the masks and overviews beside a file, and that none points at an overview elsewhere.
 
     GDAL opens ``.msk`` and ``.ovr`` files with any driver, and the file that a metadata item
     OVERVIEW_FILE names, wherever that is: each could be a VRT that reads or calls anything.
     """
-    prefix = path.name.lower() + "."
-    with os.scandir(path.parent) as entries:
-        beside = [Path(entry.path) for entry in entries if entry.name.lower().startswith(prefix)]
-    company = [file for file in beside if file.suffix.lower() in {".msk", ".ovr"}]
+    prefix, changed = path.name.lower() + ".", path.parent.stat().st_mtime_ns
+    known = time.time_ns() - changed > CLOCK_NS
+    names = (_companions if known else _companions.__wrapped__)(path.parent, changed)
+    company = [path.parent / name for name in names if name.lower().startswith(prefix)]
     for file in company:
         if _local_driver(file, str(file)) != "GTiff":
             raise UnreadableScene(f"{name}: {file.name} beside it is not a TIFF; remove it")

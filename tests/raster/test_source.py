@@ -181,6 +181,15 @@ def test_masks_and_overviews_that_are_no_tiff_are_refused(tmp_path, server, suff
     assert hits == []
 
 
+def test_a_mask_that_comes_later_is_checked_too(tmp_path):
+    scene = make_scene(tmp_path / "s.tif")
+    os.utime(tmp_path, (1e9, 1e9))  # what is in the folder has been there for long
+    open_scene(scene)
+    (tmp_path / "S.TIF.msk").write_text("<VRTDataset/>")
+    with pytest.raises(UnreadableScene, match="beside it is not a TIFF"):
+        open_scene(scene)
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_an_overview_in_another_file_is_refused(tmp_path, server, inside):
     # GDAL opens what this metadata item names, with any driver, when it looks for overviews.
