@@ -123,13 +123,11 @@ def described() -> list[dict[str, Any]]:
             for key, option in options.items()
             if not {key, f"{name} {key}"} & LEFT_OUT and layers.get(key) not in options
         ]
-        told = "events" if "progress" in options else "json"
         algorithms.append(
             {
                 "name": name,
                 "title": title,
                 "help": about,
-                "told": told,
                 "overwrite": "overwrite" in options,
                 "parameters": parameters,
             }
@@ -146,7 +144,7 @@ def _parameter(command: str, option: Any, field: Any, options: Any) -> dict[str,
         "name": name,
         "flag": None if argument else option.opts[0],
         "label": f"{label} [{unit}]" if unit else label,
-        "help": getattr(option, "help", None) or "",
+        "help": (getattr(option, "help", None) or "").replace("auto:", "unless given,"),
         **_kind(option, field),
         "optional": not option.required,
         "advanced": name not in FIRST and len(options) > 20,
@@ -154,6 +152,8 @@ def _parameter(command: str, option: Any, field: Any, options: Any) -> dict[str,
     kind = KINDS.get(key) or KINDS.get(name)
     if kind is not None:
         found |= {"kind": kind, "default": None}
+    if kind == "extent":
+        found["help"] = "Only inside this box, in any CRS."
     layer = next((one for one in (f"{name}_layer", "layer") if one in options), None)
     if kind in {"polygons", "layer"} and layer is not None:
         found["layer"] = options[layer].opts[0]

@@ -7,6 +7,7 @@ import json
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
     QgsFillSymbol,
+    QgsGradientColorRamp,
     QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingException,
@@ -15,8 +16,10 @@ from qgis.core import (
     QgsProcessingOutputNumber,
     QgsProperty,
     QgsRendererCategory,
+    QgsSingleBandPseudoColorRenderer,
     QgsVectorLayer,
 )
+from qgis.PyQt.QtGui import QColor
 
 from .arguments import arguments
 from .environment import NoGeoseg
@@ -67,7 +70,8 @@ class Algorithm(QgsProcessingAlgorithm):
             for one in self._described["parameters"]
             if one["help"] and not one["advanced"]
         ]
-        return "<br><br>".join([self._described["help"], *told])
+        about = by_labels(self._described, self._described["help"])
+        return "<br><br>".join([about, *told])
 
     def icon(self):
         """Return the icon of the provider."""
@@ -118,11 +122,10 @@ class Algorithm(QgsProcessingAlgorithm):
             raise QgsProcessingException(f"Canceled.{resumed}")
         if code not in {0, 1}:
             raise QgsProcessingException(listener.error or f"geoseg stopped with exit code {code}")
-        if listener.summary is None:
-            listener.end_by(printed)
+        listener.end(printed)
         if code:
             feedback.reportError("Done in part: what is missing is named above.")
-        self._summary = listener.summary or {}
+        self._summary = listener.summary
         return {**self._made, **numbers(self.name(), self._summary)}
 
     def _run(self, typed, feedback):
@@ -175,6 +178,8 @@ class Loaded(QgsProcessingLayerPostProcessorInterface):
             _, styled = layer.loadDefaultStyle()
             if not styled:
                 style(layer)
+        elif layer.bandCount() == 1 and not layer.dataProvider().colorTable(1):
+            shade(layer)
         layer.triggerRepaint()
 
 
@@ -190,6 +195,17 @@ def style(layer):
         layer.setRenderer(QgsCategorizedSymbolRenderer(field, categories))
     else:
         layer.renderer().setSymbol(_symbol(COLORS[0]))
+
+
+def shade(layer):
+    """Show probabilities from clear, 0, to the first colour, 1."""
+    red, green, blue = map(int, COLORS[0].split(","))
+    ramp = QgsGradientColorRamp(QColor(red, green, blue, 0), QColor(red, green, blue, 160))
+    renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), 1)
+    renderer.setClassificationMin(0.0)
+    renderer.setClassificationMax(1.0)
+    renderer.createShader(ramp)
+    layer.setRenderer(renderer)
 
 
 def _symbol(color):

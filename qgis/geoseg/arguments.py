@@ -18,12 +18,11 @@ def arguments(algorithm, values):
     --------
     >>> threshold = {"name": "threshold", "flag": "--threshold", "kind": "number", "default": None}
     >>> scene = {"name": "scene", "flag": None, "kind": "raster", "default": None}
-    >>> algorithm = {"name": "predict", "parameters": [scene, threshold], "told": "events", "overwrite": True}
+    >>> algorithm = {"name": "predict", "parameters": [scene, threshold], "overwrite": True}
     >>> arguments(algorithm, {"scene": "-a.tif", "threshold": 0.4})
     ['predict', '--progress=json', '--overwrite', '--threshold=0.4', '--', '-a.tif']
     """
-    typed = [algorithm["name"], "--progress=json" if algorithm["told"] == "events" else "--json"]
-    typed += ["--overwrite"] if algorithm["overwrite"] else []
+    typed = [algorithm["name"], "--progress=json", *(["--overwrite"] if algorithm["overwrite"] else [])]
     bare = []
     for parameter in algorithm["parameters"]:
         value = values.get(parameter["name"])

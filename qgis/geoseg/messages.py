@@ -16,14 +16,14 @@ class Listener:
 
     Attributes
     ----------
-    summary : dict or None
-        Of what was done.
+    summary : dict
+        Of what was done; empty until it is told.
     error : str
         The last line that named an error; options are called by their labels.
     """
 
     def __init__(self, algorithm, feedback):
-        self.summary = None
+        self.summary = {}
         self.error = ""
         self._name = algorithm["name"]
         self._algorithm, self._feedback, self._told = algorithm, feedback, -1
@@ -47,21 +47,13 @@ class Listener:
             self._feedback.pushInfo(event["text"])
         elif kind == "done":
             told = {key: value for key, value in event.items() if key not in {"event", "elapsed"}}
-            self.end({**(self.summary or {}), **told})
+            self.summary.update(told)  # of several parts, such as the run that is evaluated
 
-    def end(self, summary):
-        """Take the summary, and tell it."""
-        self.summary = summary
-        for sentence in sentences(self._name, summary):
-            self._feedback.pushInfo(self._by_labels(sentence))
-
-    def end_by(self, printed):
-        """Take what was printed: the summary as JSON, or lines for people."""
-        try:
-            self.end(json.loads(printed))
-        except ValueError:
-            for line in printed.splitlines():
-                self._feedback.pushInfo(line)
+    def end(self, printed):
+        """Tell what was done, or, where there is no summary, what was printed for people."""
+        lines = sentences(self._name, self.summary) if self.summary else printed.splitlines()
+        for line in lines:
+            self._feedback.pushInfo(self._by_labels(line))
 
     def _progress(self, event):
         share = event["done"] / max(event["total"], 1)
@@ -143,7 +135,9 @@ def _regularize(one):
 
 
 def _diff(one):
-    return ()  # geoseg itself tells it in a sentence
+    for layer in ("old", "new"):
+        counts = ", ".join(f"{number:,} {status}" for status, number in one[layer].items() if number)
+        yield f"Of the {layer} layer: {counts or 'nothing'}."
 
 
 def _evaluate(one):
@@ -157,11 +151,11 @@ def _evaluate(one):
 
 
 def _batch(one):
-    states = ", ".join(f"{count:,} {state}" for state, count in one["states"].items())
+    states = ", ".join(f"{number:,} {state}" for state, number in one["states"].items())
     before = f" ({one['before']:,} of them before)" if one.get("before") else ""
     yield f"Scenes: {states or 'none'}{before}."
-    for reason, count in one.get("left_out", {}).items():
-        yield f"Left out: {count:,}, {reason}."
+    for reason, number in one.get("left_out", {}).items():
+        yield f"Left out: {number:,}, {reason}."
     yield f"{count(one['features'], 'polygon')} in all." if "features" in one else ""
 
 

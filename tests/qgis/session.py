@@ -83,7 +83,8 @@ def do(wanted: dict) -> dict:
     parameters = {
         name: layer(one) if isinstance(one, dict) else one for name, one in wanted["parameters"].items()
     }
-    parameters["OUT"] = QgsProcessingOutputLayerDefinition(parameters["OUT"], context.project())
+    for name in {"OUT", "RASTER"} & parameters.keys():
+        parameters[name] = QgsProcessingOutputLayerDefinition(parameters[name], context.project())
     algorithm = QgsApplication.processingRegistry().createAlgorithmById(wanted["algorithm"])
     task = QgsProcessingAlgRunnerTask(algorithm, parameters, context, feedback)
     task.executed.connect(lambda successful, results: ended.append((successful, results)))
@@ -103,12 +104,13 @@ def do(wanted: dict) -> dict:
         "command": feedback.command,
         "loaded": [
             {
-                "features": one.featureCount(),
+                "name": one.name(),
+                "features": one.featureCount() if isinstance(one, QgsVectorLayer) else None,
+                "color": one.renderer().symbol().color().name() if isinstance(one, QgsVectorLayer) else None,
                 "renderer": one.renderer().type(),
-                "color": one.renderer().symbol().color().name(),
                 "abstract": one.metadata().abstract(),
             }
-            for one in layers
+            for one in sorted(layers, key=lambda one: one.name())
             if one.id() not in before
         ],
     }

@@ -83,12 +83,13 @@ def test_a_session(tmp_path: Path, variables: dict[str, str]) -> None:
     area = {"squares": squares, "crs": "EPSG:32633", "selected": True}
     plain = {"SCENE": {"source": str(scene)}, "MODEL": model, "MIN_AREA": 0}
     temporary = {**plain, "OUT": "TEMPORARY_OUTPUT"}
+    places = {"OUT": str(tmp_path / "a.fgb"), "RASTER": str(tmp_path / "a.tif")}
     service = {
         "source": "url=http://127.0.0.1:9/wms&layers=a&format=image/png&crs=EPSG:3857&styles=",
         "provider": "wms",
     }
     asked: list[dict[str, Any]] = [
-        {"algorithm": "geoseg:predict", "parameters": {**plain, "AOI": area, "OUT": str(tmp_path / "a.fgb")}},
+        {"algorithm": "geoseg:predict", "parameters": {**plain, "AOI": area, **places}},
         {"algorithm": "geoseg:predict", "parameters": temporary, "canceled": True},
         {"algorithm": "geoseg:predict", "parameters": temporary},
         {"algorithm": "geoseg:predict", "parameters": {**temporary, "SCENE": service}},
@@ -103,7 +104,8 @@ def test_a_session(tmp_path: Path, variables: dict[str, str]) -> None:
     assert done.returncode == 0, done.stderr
     within, canceled, resumed, mapped, refused, edited = json.loads(done.stdout.splitlines()[-1])
     assert within["results"]["FEATURES"] == 1
-    (layer,) = within["loaded"]
+    layer, raster = within["loaded"]
+    assert raster["renderer"] == "singlebandpseudocolor"
     assert layer["features"] == 1
     assert "1 polygon" in layer["abstract"]
     assert (layer["renderer"], layer["color"]) == ("singleSymbol", "#e4572e")

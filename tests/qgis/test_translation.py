@@ -140,3 +140,26 @@ def test_a_version_that_is_too_old_is_told_in_a_line(monkeypatch: pytest.MonkeyP
         environment.NoGeoseg, match=r"geoseg 0\.9\.2 is older than this plugin, which needs 0\.10\.0"
     ):
         environment.check_version("geoseg", "0.10.0")
+
+
+def test_parts_of_a_work_are_told_together() -> None:
+    """Each prints a summary: the run of a model before it is evaluated, an archive before it is merged."""
+    listener, feedback = heard(
+        "batch",
+        {"event": "started", "command": "batch", "elapsed": 0.0},
+        {"event": "done", "states": {"done": 2}, "before": 1, "left_out": {}, "exit_code": 0, "elapsed": 1.0},
+        {
+            "event": "done",
+            "dataset": "out/all.parquet",
+            "features": 1200,
+            "states": {"done": 2},
+            "exit_code": 0,
+        },
+    )
+    assert not feedback.told
+    listener.end("")
+    assert feedback.told == [
+        "Scenes: 2 done (1 of them before).",
+        "1,200 polygons in all.",
+        "Wrote out/all.parquet.",
+    ]
