@@ -42,6 +42,26 @@ def is_url(location: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location) is not None
 
 
+def check_url(location: str, listed_in: str = "") -> None:
+    """Check that what begins like a URL is one.
+
+    Raises
+    ------
+    InvalidOption
+
+    Examples
+    --------
+    >>> check_url("http://[::1/a.tif", "list.txt")
+    Traceback (most recent call last):
+    geoseg.errors.InvalidOption: list.txt: lists http://[::1/a.tif: is no URL (Invalid IPv6 URL)
+    """
+    try:
+        urllib.parse.urlsplit(location)
+    except ValueError as error:
+        named = f"{listed_in}: lists {location}" if listed_in else location
+        raise InvalidOption(f"{named}: is no URL ({error})") from None
+
+
 def host_of(location: str) -> str | None:
     """Return what ``--allow-host`` calls the place of a URL; None for a local path.
 
@@ -134,6 +154,7 @@ def linked_location(text: str, listed_in: str, hosts: frozenset[str] = frozenset
         raise InvalidOption(
             f"{listed_in}: lists {text!r}: GDAL's virtual paths are not accepted; list files or URLs"
         )
+    check_url(text, listed_in)
     remote = is_url(listed_in)
     if not remote:
         text = path_of(text)

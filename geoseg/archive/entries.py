@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 
 from geoseg.archive.area import Degrees
-from geoseg.archive.consent import allowed_location, fetch, host_of, is_url, path_of, why_absent
+from geoseg.archive.consent import allowed_location, check_url, fetch, host_of, is_url, path_of, why_absent
 from geoseg.archive.lists import Row, read_csv, read_footprints, read_text
 from geoseg.archive.places import name_of_listed, name_of_path, safe_name, shared_name, spelled
 from geoseg.archive.stac import Item, choose_asset, is_stac, load_json, read_items
@@ -153,6 +153,7 @@ def _check_names(entries: Sequence[Entry]) -> None:
 
 
 def _entries(source: str, look: _Look) -> Iterator[Entry]:
+    check_url(source)
     source = path_of(source)
     path = Path(source)
     if is_url(source):
@@ -301,20 +302,28 @@ _READERS: Mapping[str, _Reader] = {
 
 def _listed(rows: Sequence[Row], listed_in: str, look: _Look) -> Iterator[Entry]:
     for row in rows:
-        location = allowed_location(row.location, listed_in, look.hosts)
+        problem = ""
+        try:
+            location = allowed_location(row.location, listed_in, look.hosts)
+        except InvalidOption as error:  # that scene alone fails
+            location, problem = row.location, str(error)
         relative = not is_url(location) and not row.location.lower().startswith(("/", "~/", "file://"))
         name = name_of_listed(row.location if relative else location, listed_in)
         taken = row.properties.get("datetime")
         moment = taken if isinstance(taken, str) else None
-        yield Entry(name, location, listed_in, moment, row.properties, row.bbox)
+        yield Entry(name, location, listed_in, moment, row.properties, row.bbox, problem=problem)
 
 
 def _entry_of(found: Item, listed_in: str, look: _Look) -> Entry:
     """Return the scene of a STAC item."""
     item = found.item
     if item is None:
-        name = name_of_path(urllib.parse.urlsplit(found.href).path.rpartition("/")[2])
-        return Entry(name, found.href, listed_in, problem=found.problem)
+        name = (
+            safe_name(found.name.replace("/", "_"))
+            if found.name
+            else name_of_path(found.href.partition("?")[0].rpartition("/")[2])
+        )
+        return Entry(name, f"{found.href}#{found.name}".rstrip("#"), listed_in, problem=found.problem)
     moment = item.datetime or item.common_metadata.start_datetime
     entry = Entry(
         safe_name(item.id.replace("/", "_")),
@@ -327,9 +336,10 @@ def _entry_of(found: Item, listed_in: str, look: _Look) -> Entry:
     )
     try:
         asset = choose_asset(item, look.bands, look.asset)
+        location = allowed_location(asset.href, found.href, look.hosts)
     except InvalidOption as error:
         return replace(entry, problem=str(error))
-    return replace(entry, location=allowed_location(asset.href, found.href, look.hosts), bands=asset.bands)
+    return replace(entry, location=location, bands=asset.bands)
 
 
 def _flat(bbox: Sequence[float] | None) -> Degrees | None:

@@ -157,7 +157,7 @@ def _look(
         return "", Look(problem=entry.problem)
     remembered, before = known.get(entry.location, ("", Look()))
     try:
-        stamp = _stamp(entry.location, hosts)
+        stamp = stamp_at(entry.location, hosts)
         same = bool(stamp) and stamp == remembered and not verify
         identity = before.identity if same else _identity(entry.location, stamp, verify)
         facts = before.facts if same else None
@@ -168,8 +168,14 @@ def _look(
     return stamp, Look(identity, facts)
 
 
-def _stamp(location: str, hosts: frozenset[str]) -> str:
-    """Return what changes with a scene, as far as that is known without reading it."""
+def stamp_at(location: str, hosts: frozenset[str]) -> str:
+    """Return what changes with a scene, as far as that is known without reading it; of a URL size and ETag.
+
+    Raises
+    ------
+    UnreadableScene
+        If it is not there.
+    """
     if not is_url(location):
         return stamp_of(Path(location))
     if "://" in (host_of(location) or ""):

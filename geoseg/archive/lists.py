@@ -116,7 +116,8 @@ def read_csv(content: bytes, name: str) -> list[Row]:
             )
     table = {title: [row[i] if i < len(row) else "" for _, row in rows] for i, title in enumerate(head)}
     locations = table.pop(column)
-    return _rows(locations, {title: _typed(cells) for title, cells in table.items()})
+    where = [f"{name}: line {number}" for number, _ in rows]
+    return _rows(locations, where, {title: _typed(cells) for title, cells in table.items()})
 
 
 def read_footprints(path: Path, name: str) -> list[Row]:
@@ -143,7 +144,8 @@ def read_footprints(path: Path, name: str) -> list[Row]:
         if title != column
     }
     extents = None if layer.crs is None else bounds_in_degrees(shapely.bounds(layer.geometries), layer.crs)
-    return _rows(locations, properties, extents)
+    where = [f"{name}: feature {number}" for number in range(1, len(locations) + 1)]
+    return _rows(locations, where, properties, extents)
 
 
 def location_column(columns: Iterable[str], name: str) -> str:
@@ -179,16 +181,18 @@ def _decoded(content: bytes, name: str) -> str:
 
 def _rows(
     locations: Sequence[str | None],
+    where: Sequence[str],
     properties: Mapping[str, Sequence[Any]],
     extents: Sequence[Degrees | None] | None = None,
 ) -> list[Row]:
+    for location, place in zip(locations, where, strict=True):
+        if not location or not location.strip():
+            raise InvalidOption(f"{place}: names no raster, its path is empty; fill it in, or remove it")
     titles = tuple(properties)
     values = zip(*properties.values(), strict=True) if titles else iter([()] * len(locations))
     rows = zip(locations, values, extents or [None] * len(locations), strict=True)
     return [
-        Row(location.strip(), dict(zip(titles, row, strict=True)), bbox)
-        for location, row, bbox in rows
-        if location and location.strip()
+        Row(str(location).strip(), dict(zip(titles, row, strict=True)), bbox) for location, row, bbox in rows
     ]
 
 

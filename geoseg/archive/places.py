@@ -91,7 +91,9 @@ def name_of_listed(text: str, listed_in: str) -> str:
 def _path(location: str) -> str:
     if "://" not in location:
         return location
-    return urllib.parse.unquote(urllib.parse.urlsplit(location).path)
+    with contextlib.suppress(ValueError):  # a URL that is none
+        return urllib.parse.unquote(urllib.parse.urlsplit(location).path)
+    return location
 
 
 def shared_name(name: str) -> str:

@@ -28,6 +28,7 @@ from geoseg.archive.selection import (
     COMPUTES,
     OTHERWISE,
     Selection,
+    check_bands,
     digest_of,
     facts_of,
     select,
@@ -110,9 +111,9 @@ def run_batch(
     batch = batch or BatchOptions()
     folder = make_folder(out)
     raster = None if options.raster is None else make_folder(options.raster)
-    bundle = find_model(options.model)
-    scenes = select_scenes(sources, folder, options, batch, select or SelectOptions(), bundle, on_event)
-    entries, area = scenes.entries, scenes.area
+    bundle, wanted = find_model(options.model), select or SelectOptions()
+    scenes = select_scenes(sources, folder, options, batch, wanted, bundle, on_event)
+    entries, area, hosts = scenes.entries, scenes.area, frozenset(wanted.allow_host)
     with ExitStack() as stack:
         lease_path = folder / f"{stem('lease', batch.shard)}.json"
         lease = stack.enter_context(Lease(lease_path, take_over=batch.take_over))
@@ -138,7 +139,7 @@ def run_batch(
             made = {**made, COMPUTES: recipe.name}
             if todo is None or recipe.name != computes:
                 todo = archive.prepare(made)
-            job = Job(places, shared, recipe, digest_of(made), takes_gpus(client, recipe))
+            job = Job(places, shared, recipe, digest_of(made), takes_gpus(client, recipe), hosts)
             Coordinator(job, manifest, lease, client, on_event).work(todo)
         names = {entry.name for entry in entries}
         results = tuple(result for result in manifest.results() if result.name in names)
@@ -164,21 +165,23 @@ def select_scenes(
         If a source cannot be read, no scene is meant, or the options fit neither model nor folder.
     """
     check_shards(folder, batch.shard)
-    _check_bands(options, bundle)
     raster = None if options.raster is None else options.raster.absolute()
     without = [folder, *([] if options.raster is None else [options.raster])]
     bands = bundle.card.inputs.bands
     entries = entries_of(sources, hosts=wanted.allow_host, bands=bands, asset=wanted.asset, without=without)
     _check_places(entries, Places(folder, raster, "", f".{batch.format}"))
-    return select(
+    found = select(
         list(_of_shard(entries, batch.shard)),
         wanted,
         folder,
         aoi=None if options.aoi is None else (options.aoi, options.aoi_layer),
-        opening=opening,
+        opening=opening or options.bands is not None,
         verify=batch.verify,
         on_look=on_event,
     )
+    if options.bands is not None:
+        check_bands(options.bands, bands, found)
+    return found
 
 
 def check_shards(folder: Path, shard: tuple[int, int] | None) -> None:
@@ -198,15 +201,6 @@ def check_shards(folder: Path, shard: tuple[int, int] | None) -> None:
             raise InvalidOption(
                 f"{folder}: is done {there}, not {wanted}; go on {how}, or give another --out"
             )
-
-
-def _check_bands(options: PredictOptions, bundle: Bundle) -> None:
-    wanted = bundle.card.inputs.bands
-    if options.bands is not None and len(options.bands) != len(wanted):
-        given = ",".join(map(str, options.bands))
-        raise InvalidOption(
-            f"--bands {given}: must name {len(wanted)} bands, which the model needs for {', '.join(wanted)}"
-        )
 
 
 def _check_places(entries: Iterable[Entry], places: Places) -> None:

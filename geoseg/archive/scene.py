@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from geoseg.archive.facts import stamp_at
 from geoseg.archive.identity import identity_of, same_scene
 from geoseg.archive.places import Ending, Outcome, Places, read_report
 from geoseg.backends.select import PredictorRecipe
@@ -59,6 +60,8 @@ class Job:
         Of model and options.
     gpu : bool
         Whether a scene takes a part of the resource ``GPU``.
+    hosts : frozenset of str
+        Where the servers of scenes may lead besides themselves.
     """
 
     places: Places
@@ -66,6 +69,7 @@ class Job:
     recipe: PredictorRecipe
     digest: str
     gpu: bool = False
+    hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ def _attempt(job: Job, scene: Scene, session: Session, on_event: Callable[[Event
         _check_seen(job.places, scene.location)
         _make_room(job.places, name)
         report = session.predict(scene.location, out, options, on_event, job.places.staged)
-        _check_unchanged(scene)
+        check_unchanged(scene, job.hosts)
         outcome = _outcome(job, scene, report, time.monotonic() - began)
         _write(job.places.report(name), asdict(outcome))
         return outcome
@@ -157,9 +161,24 @@ def _check_seen(places: Places, location: str) -> None:
             raise Unseen(f"worker {get_worker().address}: does not see {folder}; end it, or mount that there")
 
 
-def _check_unchanged(scene: Scene) -> None:
-    """See that what has been read is what had been looked at: its result is remembered as of that."""
-    if os.path.isabs(scene.location) and not same_scene(scene.identity, identity_of(Path(scene.location))):
+def check_unchanged(scene: Scene, hosts: frozenset[str]) -> None:
+    """Check that what has been read is what had been looked at: its result is remembered as of that.
+
+    Parameters
+    ----------
+    scene : Scene
+    hosts : frozenset of str
+        Where its server may lead besides itself.
+
+    Raises
+    ------
+    UnreadableScene
+    """
+    if os.path.isabs(scene.location):
+        unchanged = same_scene(scene.identity, identity_of(Path(scene.location)))
+    else:  # a server that says nothing of its files leaves it open
+        unchanged = stamp_at(scene.location, hosts) in {"", scene.identity}
+    if not unchanged:
         raise UnreadableScene(f"{scene.location}: changed during this run; the same command does it again")
 
 

@@ -107,6 +107,31 @@ def select(
     return Selection(tuple(found), looks, +sieve.left_out, sieve.area)
 
 
+def check_bands(bands: Sequence[int], wanted: Sequence[str], found: Selection) -> None:
+    """Check that --bands fits the model, and some scene: that is not told of one scene after another.
+
+    Parameters
+    ----------
+    bands : sequence of int
+    wanted : sequence of str
+        Bands of the model.
+    found : Selection
+
+    Raises
+    ------
+    InvalidOption
+    """
+    given = ",".join(map(str, bands))
+    if len(bands) != len(wanted):
+        raise InvalidOption(
+            f"--bands {given}: must name {len(wanted)} bands, which the model needs for {', '.join(wanted)}"
+        )
+    facts = [found.looks[entry.name].facts for entry in found.entries if entry.bands is None]
+    most = max((len(one.bands) for one in facts if one is not None), default=max(bands))
+    if max(bands) > most:
+        raise InvalidOption(f"--bands {given}: no scene has so many; they have {most} at most")
+
+
 def _period(options: SelectOptions) -> Period | None:
     since = moment_of(options.since) if options.since else None
     until = moment_of(options.until, end=True) if options.until else None

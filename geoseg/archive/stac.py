@@ -42,11 +42,14 @@ class Item:
         None: it cannot be read.
     problem : str
         Why; empty where there is an item.
+    name : str
+        Of an item that cannot be read among others of one file: its id, or its number.
     """
 
     href: str
     item: pystac.Item | None = None
     problem: str = ""
+    name: str = ""
 
 
 class Asset(NamedTuple):
@@ -90,7 +93,7 @@ def read_items(source: str, document: Any, hosts: frozenset[str]) -> Iterator[It
     Raises
     ------
     GeosegError
-        If the file is no STAC, or any links to where naming it does not allow to go.
+        If the file is no STAC.
     """
     seen: set[str] = {source}
     level: list[tuple[str, _Found | GeosegError]] = [(source, _parsed(document, source))]
@@ -103,7 +106,10 @@ def read_items(source: str, document: Any, hosts: frozenset[str]) -> Iterator[It
                     continue
                 yield from found.items
                 for link in found.links:
-                    below[linked_location(link, href, hosts)] = None
+                    try:
+                        below[linked_location(link, href, hosts)] = None
+                    except InvalidOption as error:  # what lies behind it fails alone
+                        yield Item(link, problem=str(error))
             new = [href for href in below if href not in seen]
             seen.update(new)
             level = list(zip(new, readers.map(lambda href: _read(href, hosts), new), strict=True))
@@ -127,7 +133,8 @@ def _parsed(document: Any, href: str) -> _Found | GeosegError:
     if kind == "Feature":
         return _Found([_item(document, href)], [])
     if kind == "FeatureCollection" and isinstance(document.get("features"), list):
-        return _Found([_item(one, href) for one in document["features"]], _links(document, ("next",)))
+        items = [_item(one, href, number) for number, one in enumerate(document["features"], 1)]
+        return _Found(items, _links(document, ("next",)))
     if kind in {"Catalog", "Collection"}:
         return _Found([], _links(document, _BELOW))
     return UnreadableScene(f"{href}: is no STAC item, collection or catalog")
@@ -162,14 +169,17 @@ def _links(document: Mapping[str, Any], relations: Sequence[str]) -> list[str]:
     return [link["href"] for link in found if str(link.get("method", "GET")).upper() == "GET"]
 
 
-def _item(document: Any, href: str) -> Item:
+def _item(document: Any, href: str, number: int | None = None) -> Item:
     import pystac
 
     try:
         return Item(href, pystac.Item.from_dict(document, href=href, preserve_dict=False))
     except Exception as error:  # pystac raises what it stumbles over
         reason = " ".join(str(error).split()) or type(error).__name__
-        return Item(href, problem=f"{href}: is no valid STAC item ({reason})")
+        named = document.get("id") if isinstance(document, dict) else None
+        name = str(named or f"item {number}") if number else ""
+        what = f"{name} is" if name else "is"
+        return Item(href, problem=f"{href}: {what} no valid STAC item ({reason})", name=name)
 
 
 def choose_asset(item: pystac.Item, wanted: Sequence[str], named: str | None = None) -> Asset:

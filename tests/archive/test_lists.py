@@ -131,13 +131,14 @@ def test_names_that_differ_in_case_alone_are_told(tmp_path: Path) -> None:
         ("list.csv", b"name,cloud\na.tif,1\n", "no column of paths (location, path"),
         ("list.csv", b"name,cloud\na.tif,1\n", "its columns are name, cloud"),
         ("list.csv", b"location\na,b.tif\n", "line 2 has 2 cells"),
-        ("list.txt", b"a.tif\nlist.txt\n", "lists list.txt, which is another list"),
+        ("list.csv", b"location,n\na.tif,1\n,2\n", "list.csv: line 3: names no raster"),
         ("list.txt", b"../other.csv\n", "another list"),
         ("list.txt", b"/vsizip/a.zip/a.tif\n", "virtual paths are not accepted"),
         ("list.txt", b"GTIFF_DIR:1:a.tif\n", "prefixes of GDAL's drivers are not accepted"),
         ("list.txt", b"NETCDF:a.nc:b\n", "prefixes of GDAL's drivers are not accepted"),
         ("list.txt", b"https://h.org/a.tif\n", "on a network; if you trust it: --allow-host h.org"),
         ("list.txt", b"s3://bucket/a.tif\n", "--allow-host s3://bucket"),
+        ("list.txt", b"http://[bad/a.tif\n", "lists http://[bad/a.tif: is no URL"),
         ("list.txt", b"ftp://h.org/a.tif\n", "http, https, s3, gs and az only"),
         ("list.geojson", b"{", "is no JSON"),
         ("list.geojson", b'{"type": "FeatureCollection", "features": []}', "no column of paths"),
@@ -188,10 +189,23 @@ def test_a_file_url_of_another_machine_is_none_of_this(tmp_path: Path) -> None:
 
 def test_prefixes_of_drivers_on_the_command_line() -> None:
     assert "prefixes of GDAL's drivers" in refusal("NETCDF:a.nc:rain")
+    assert "http://[bad/a.tif: is no URL" in refusal("http://[bad/a.tif")
+
+
+def test_one_bad_row_is_a_scene_that_fails(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("a.tif\nlist.txt\n/vsizip/b.zip/b.tif\nNETCDF:a.nc:rain\n")
+    found = {entry.name: entry.problem for entry in of(listed)}
+    assert found.pop("a") == ""
+    assert set(found) == {"list", "vsizip/b.zip/b", "NETCDF_a"}
+    assert all(problem.startswith(f"{listed}: lists") for problem in found.values())
+    assert len(found) == 3
 
 
 def test_hosts_that_are_allowed(tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text("https://H.org/a.tif\nhttp://h.org:8000/b.tif\n")
-    assert "h.org:8000" in refusal(listed, hosts=["h.org"])
+    one, two = of(listed, hosts=["h.org"])
+    assert [one.problem, one.location] == ["", "https://H.org/a.tif"]
+    assert two.problem.endswith("--allow-host h.org:8000")
     assert len(of(listed, hosts=["h.org", "h.org:8000"])) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,14 @@ from geoseg.archive.entries import Entry, entries_of
 from geoseg.archive.facts import look_at
 from geoseg.archive.identity import identity_of, same_scene
 from geoseg.archive.options import SelectOptions
+from geoseg.archive.scene import Scene, check_unchanged
 from geoseg.archive.selection import Selection, select
+from geoseg.cli import run
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.testing import make_scene
 from geoseg.values import GeoBox
+from tests.raster.serve import served
+from tests.runs import bright_model
 
 UTM = (500_000, 5_000_000)
 
@@ -32,7 +37,7 @@ def scene(path: Path, east: float = 0, date: str | None = None, **how: Any) -> P
     """A scene of 40 by 40 pixels of 1 m, so many metres east of the meridian 15°."""
     path.parent.mkdir(parents=True, exist_ok=True)
     how = {"transform": (1, 0, UTM[0] + east, 0, -1, UTM[1]), **how}
-    make_scene(path, size=(40, 40), **how)
+    make_scene(path, **{"size": (40, 40), **how})
     if date:
         with rasterio.open(path, "r+") as raster:
             raster.update_tags(TIFFTAG_DATETIME=date)
@@ -285,3 +290,24 @@ def test_any_text_is_a_condition_or_is_refused(text: str) -> None:
     with contextlib.suppress(InvalidOption):
         condition = Condition(text)
         condition.holds(dict.fromkeys(condition.properties, 1), "a.tif")
+
+
+def test_a_scene_on_a_server_that_was_replaced_while_it_was_read_fails(tmp_path: Path) -> None:
+    with served(tmp_path) as server:
+        scene(tmp_path / "a.tif")
+        url = f"{server.url}/a.tif"
+        seen = Scene("a", url, look_at([Entry("a", url)], tmp_path, opening=False)["a"].identity)
+        check_unchanged(seen, frozenset())
+        scene(tmp_path / "a.tif", size=(80, 80))
+        os.utime(tmp_path / "a.tif", (1, 1))
+        with pytest.raises(GeosegError, match="changed during this run"):
+            check_unchanged(seen, frozenset())
+
+
+def test_bands_that_no_scene_has_are_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        scene(tmp_path / "scenes" / f"{name}.tif")
+    command = ["batch", str(tmp_path / "scenes"), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert run([*command, "--model", str(bright_model()), "--bands", "1,2,9"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.endswith("--bands 1,2,9: no scene has so many; they have 3 at most")

@@ -173,7 +173,8 @@ def test_one_bad_item_of_many_is_kept_with_its_reason(tmp_path: Path) -> None:
     found = {entry.name: entry.problem for entry in of(both)}
     assert found["good"] == ""
     assert "its assets are meta" in found["bad"]
-    assert "no valid STAC item" in found["items"]
+    assert "items.json: worse is no valid STAC item" in found["worse"]
+    assert "items.json: item 4 is no valid STAC item" in found["item 4"]
 
 
 def test_broken_links_are_kept_with_their_reason(tmp_path: Path, server: Served) -> None:
@@ -213,6 +214,17 @@ def test_links_and_assets_stay_where_naming_the_file_allows(tmp_path: Path, serv
     assert "on another host" in refusal(f"{server.url}/away.json")
     write(server.folder / "local.json", item("i", image=asset("file:///etc/a.tif")))
     assert "http, https, s3, gs and az only" in refusal(f"{server.url}/local.json")
+
+
+def test_what_may_not_be_opened_is_kept_with_its_reason(tmp_path: Path) -> None:
+    away = item("away", image=asset("https://h.org/a.tif"))
+    write(tmp_path / "good.json", item("good"))
+    write(tmp_path / "away.json", away)
+    links = [("item", name) for name in ("good.json", "away.json", "https://h.org/far.json")]
+    found = {entry.name: entry.problem for entry in of(write(tmp_path / "c.json", catalog(*links)))}
+    assert found.pop("good") == ""
+    assert all("--allow-host h.org" in problem for problem in found.values())
+    assert set(found) == {"away", "far"}
 
 
 def test_no_redirect_to_another_host(server: Served, tmp_path: Path) -> None:
