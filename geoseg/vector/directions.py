@@ -117,7 +117,7 @@ def main_directions(samples: Samples, owner: Index, count: int, row: Index | Non
     if row is not None:
         common = np.zeros((int(row.max(initial=-1)) + 1, bins))
         np.add.at(common, row, held)
-        common /= common.sum(axis=1, keepdims=True)
+        common /= np.maximum(common.sum(axis=1, keepdims=True), UNIT)
         held += PRIOR * whole[:, None] * common[row]
     offsets = np.arange(-9, 10)
     kernel = np.exp(-0.5 * (offsets / 3.0) ** 2)

@@ -7,7 +7,7 @@ from it than allowed and its area stays; else it keeps the one that it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,7 +23,7 @@ from geoseg.vector.walls import ring_walls
 SAGITTA = 0.1
 """How far the chords of a circle may lie from it, in pixels."""
 
-FITS = (((0, 1), 1.0, 0.10), ((0, 2, 3), 1.0, 0.10), ((0, 1), 0.3, 0.15), ((0, 1, 2, 3), 0.3, 0.15))
+FITS = (((0, 1), 1.0, 0.10), ((0, 2, 3), 1.0, 0.10), ((0, 1), 0.3, 0.15))
 """What is tried, one after the other until the outline is within the bounds: which walls (see `ring_walls`),
 what corners cost, and the largest area between the outlines, as a share of the polygon's.
 
@@ -158,7 +158,7 @@ class Bounds:
         good &= np.abs(shapely.area(built) - area) <= self.max_area_change * area
         good &= (far <= self.max_deviation) & (between <= share * area)
         corners, owner = shapely.get_coordinates(built[good], return_index=True)
-        reach = shapely.distance(shapely.points(corners), shapely.boundary(before[good])[owner])
+        reach = distances(corners, owner, *shapely.get_rings(before[good], return_index=True))
         good[np.flatnonzero(good)[owner[reach > 2 * self.max_deviation]]] = False
         return good, far
 
@@ -177,20 +177,8 @@ def deviations(polygons: NDArray[np.object_], others: NDArray[np.object_]) -> tu
     """
     shells, whose = shapely.get_rings(polygons, return_index=True)
     points, own = shapely.get_coordinates(shells, return_index=True)
-    owner, apart = whose[own], np.empty(len(points))
-    rings, polygon = shapely.get_rings(others, return_index=True)
-    corners, ring = shapely.get_coordinates(rings, return_index=True)
-    begin = np.flatnonzero(ring[1:] == ring[:-1])
-    edges = np.bincount(polygon[ring[begin]], minlength=len(polygons))
-    ends, number = (corners[begin], corners[begin + 1]), edges[owner]
-    first, pairs = np.cumsum(edges) - edges, np.cumsum(number)
-    stops = np.searchsorted(pairs, np.arange(PAIRS, pairs[-1:].sum() + PAIRS, PAIRS), side="right")
-    for one, two in pairwise(np.unique([0, *stops, len(owner)]).tolist()):
-        some = number[one:two]
-        offset = np.cumsum(some) - some
-        edge = np.arange(some.sum()) + np.repeat(first[owner[one:two]] - offset, some)
-        away = _from_edges(np.repeat(points[one:two], some, axis=0), ends, edge)
-        apart[one:two] = np.minimum.reduceat(away, offset)
+    owner = whose[own]
+    apart = distances(points, owner, *shapely.get_rings(others, return_index=True))
     side = np.where(own[1:] == own[:-1], np.hypot(*np.diff(points, axis=0).T), 0.0)
     stretch = (np.append(side, 0.0) + np.append(0.0, side)) / 2
     largest = np.zeros(len(polygons))
@@ -199,19 +187,49 @@ def deviations(polygons: NDArray[np.object_], others: NDArray[np.object_]) -> tu
     return largest, between.astype(np.float64)
 
 
-def _from_edges(points: Floats, ends: tuple[Floats, Floats], edge: Index) -> Floats:
-    """Return the distance of each point from its edge, the same bits that GEOS gives."""
-    (left, top), (right, bottom) = (each.T.copy() for each in ends)
-    wide, high = right - left, bottom - top
-    square = wide * wide + high * high
-    dx, dy, length = wide.take(edge), high.take(edge), square.take(edge)
-    x, y = points[:, 0] - left.take(edge), points[:, 1] - top.take(edge)
-    along = (x * dx + y * dy) / length
-    apart = np.abs((x * dy - y * dx) / length) * np.sqrt(square).take(edge)
+def distances(points: Floats, owner: Index, lines: NDArray[np.object_], whose: Index) -> Floats:
+    """Return the distance of each point from the nearest of its owner's lines.
+
+    Parameters
+    ----------
+    points : ndarray of float64, shape (n, 2)
+    owner : ndarray of int64, shape (n,)
+    lines : ndarray of shapely.LineString or LinearRing, shape (m,)
+        Of every owner at least one.
+    whose : ndarray of int64, shape (m,)
+        Owner of each line, not decreasing.
+    """
+    corners, line = shapely.get_coordinates(lines, return_index=True)
+    begin = np.flatnonzero(line[1:] == line[:-1])
+    edges = np.bincount(whose[line[begin]], minlength=int(owner.max(initial=-1)) + 1)
+    number, (x, y) = edges[owner], corners.T.copy()
+    ends = (x[begin], y[begin], x[begin + 1], y[begin + 1])
+    wide, high = ends[2] - ends[0], ends[3] - ends[1]
+    edge_of = (*ends, wide, high, np.maximum(wide * wide + high * high, np.finfo(np.float64).tiny))
+    first, pairs, apart = np.cumsum(edges) - edges, np.cumsum(number), np.empty(len(points))
+    stops = np.searchsorted(pairs, np.arange(PAIRS, pairs[-1:].sum() + PAIRS, PAIRS), side="right")
+    for one, two in pairwise(np.unique([0, *stops, len(owner)]).tolist()):
+        some = number[one:two]
+        offset = np.cumsum(some) - some
+        edge = np.arange(some.sum()) + np.repeat(first[owner[one:two]] - offset, some)
+        away = _from_edges(np.repeat(points[one:two], some, axis=0), [each.take(edge) for each in edge_of])
+        apart[one:two] = np.minimum.reduceat(away, offset)
+    return apart
+
+
+def _from_edges(points: Floats, edges: Sequence[Floats]) -> Floats:
+    """Return the distance of each point from its edge, the same bits that GEOS gives.
+
+    Of edges the ends, how far they run either way, and the square of their length.
+    """
+    left, top, right, bottom, dx, dy, square = edges
+    x, y = points[:, 0] - left, points[:, 1] - top
+    along = (x * dx + y * dy) / square
+    apart = np.abs((x * dy - y * dx) / square) * np.sqrt(square)
     beyond = np.flatnonzero((along <= 0) | (along >= 1))
     after = along[beyond] >= 1
-    x = np.where(after, points[beyond, 0] - right.take(edge[beyond]), x[beyond])
-    y = np.where(after, points[beyond, 1] - bottom.take(edge[beyond]), y[beyond])
+    x = np.where(after, points[beyond, 0] - right[beyond], x[beyond])
+    y = np.where(after, points[beyond, 1] - bottom[beyond], y[beyond])
     apart[beyond] = np.sqrt(x * x + y * y)
     return np.asarray(apart)
 
@@ -271,7 +289,8 @@ def _circles(
     near = np.flatnonzero(whole & (far <= np.minimum(bounds.max_deviation, ROUND * radius) + SAGITTA))
     if len(near) == 0:
         return
-    built = np.array([_circle(*one) for one in zip(centre[near], radius[near], strict=True)], object)
+    left = shapely.is_ccw(shapely.get_exterior_ring(polygons[near]))
+    built = np.array([_circle(*one) for one in zip(centre[near], radius[near], left, strict=True)], object)
     good, exact = bounds.check(built, near)
     beside = deviations(polygons[near], built)[1]
     few = shapely.get_num_coordinates(fitted[near]) - 1 < CORNERED
@@ -283,9 +302,9 @@ def _circles(
         yield int(near[k]), built[k], float(exact[k])
 
 
-def _circle(centre: Floats, radius: float) -> shapely.Polygon:
-    """Return a polygon of the area of a circle, whose chords lie within `SAGITTA` of it."""
+def _circle(centre: Floats, radius: float, left: bool) -> shapely.Polygon:
+    """Return a polygon of the area of a circle, left of its outline or right, within `SAGITTA`."""
     corners = int(np.ceil(np.pi / np.arccos(1 - SAGITTA / radius)))
-    turn = np.arange(corners) / corners * 2 * np.pi
+    turn = np.arange(corners) / corners * 2 * np.pi * (1 if left else -1)
     reach = radius * np.sqrt(2 * np.pi / (corners * np.sin(2 * np.pi / corners)))
     return shapely.Polygon(centre + reach * np.column_stack([np.cos(turn), np.sin(turn)]))

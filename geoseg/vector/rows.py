@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.vector.regularize import Bounds, Regularized, fit_straight
+from geoseg.vector.regularize import Bounds, Regularized, distances, fit_straight
 from geoseg.vector.rings import build_polygons, components
 from geoseg.vector.samples import Floats, Index
 
@@ -36,8 +36,8 @@ LONG = 20.0
 PULL = 0.02
 """Weight of the place where a node was traced, as a share of that of its walls."""
 
-ROUNDS = 4
-"""How often what does not fit goes back to simplified arcs before its row is given up."""
+PLAINEST = 2
+"""How plain a polygon becomes before its row is given up: outer walls are simplified first, then all."""
 
 
 def find_rows(polygons: NDArray[np.object_], one: Index, two: Index) -> Index:
@@ -61,7 +61,12 @@ def find_rows(polygons: NDArray[np.object_], one: Index, two: Index) -> Index:
 
 
 def shape_rows(
-    polygons: NDArray[np.object_], row: Index, *, tolerance: float, max_deviation: float | None
+    polygons: NDArray[np.object_],
+    row: Index,
+    *,
+    tolerance: float,
+    max_deviation: float | None,
+    known: NDArray[np.object_] | None = None,
 ) -> Regularized:
     """Give rows of touching polygons straight walls, and simplify what cannot have them.
 
@@ -75,6 +80,8 @@ def shape_rows(
         Of arcs that are simplified, in pixels; of common walls `STAIRS` if that is more.
     max_deviation : float or None
         See `geoseg.vector.regularize.regularize`; None: arcs are only simplified.
+    known : ndarray of shapely.Polygon, shape (n,), optional
+        Straight walls of each as it would stand alone; None where they are to be fitted.
 
     Returns
     -------
@@ -92,37 +99,49 @@ def shape_rows(
     >>> (shapely.get_num_coordinates(done.polygons) - 1).tolist()
     [4, 4]
     """
-    arcs = _cut(polygons)
-    every = np.arange(len(polygons))
-    bounds = Bounds(polygons, max_deviation or 2 * STAIRS)
-    walls = np.full(len(arcs.part_of_ring), None, object)
-    if max_deviation is not None:
-        fitted = fit_straight(polygons, bounds, row)[0]
-        has = ~shapely.is_missing(fitted)
-        walls[has[arcs.part_of_ring]] = shapely.get_rings(fitted[has])
-    moved = _meet(arcs, walls, bounds.max_deviation)
-    plain = np.zeros(len(polygons), np.int64)
-    lost = np.zeros(int(row.max(initial=-1)) + 1, bool)
-    for _ in range(ROUNDS):
-        level = plain[arcs.part]
-        held = level > 0
-        places = moved.copy()
-        places[arcs.first[held]] = arcs.points[arcs.first[held]]
-        straight = _straighten(arcs, places, walls, bounds.max_deviation)
-        straight[np.where(arcs.shared, np.maximum(level, level[arcs.twin]) > 1, held)] = None
-        lines = np.where(shapely.is_missing(straight), _simplify(arcs, places, tolerance), straight)
-        built = _clean(_assemble(arcs, lines), row)
-        good, deviation = bounds.check(built, every)
-        lost[row[~good & (plain > 1)]] = True
-        bad = ~good & ~lost[row]
-        if not bad.any():
-            break
-        plain[bad] += 1
-    lost[row[~good]] = True
-    built[lost[row]] = None
-    accepted = (plain == 0) & ~lost[row]
-    accepted[arcs.part[shapely.is_missing(straight)]] = False
+    bounds = Bounds(polygons, 2 * STAIRS if max_deviation is None else max_deviation)
+    fitted = np.full(len(polygons), None, object) if known is None else known.copy()
+    rest = np.flatnonzero(shapely.is_missing(fitted) & (max_deviation is not None))
+    fitted[rest] = fit_straight(polygons[rest], Bounds(polygons[rest], bounds.max_deviation), row[rest])[0]
+    built, plain = np.full(len(polygons), None, object), np.zeros(len(polygons), np.int64)
+    accepted, deviation = np.zeros(len(polygons), bool), np.zeros(len(polygons))
+    left = np.arange(len(polygons))
+    while len(left):
+        drawn, straight = _draw(polygons[left], fitted[left], plain[left], (tolerance, bounds.max_deviation))
+        drawn = _clean(drawn, row[left])
+        good, far = bounds.check(drawn, left)
+        waiting = np.isin(row[left], row[left[~good]])
+        done = left[~waiting]
+        built[done], accepted[done], deviation[done] = drawn[~waiting], straight[~waiting], far[~waiting]
+        given_up = row[left[~good & (plain[left] == PLAINEST)]]
+        plain[left[~good]] += 1
+        left = left[waiting & ~np.isin(row[left], given_up)]
     return Regularized(built, accepted, np.where(accepted, deviation, 0.0))
+
+
+def _draw(
+    polygons: NDArray[np.object_], fitted: NDArray[np.object_], plain: Index, bounds: tuple[float, float]
+) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """Draw polygons anew, and tell which have straight walls all round.
+
+    What is plain has nodes where they were traced and is simplified; its common walls only if it is
+    `PLAINEST`. Bounds are the tolerance and the largest deviation.
+    """
+    tolerance, reach = bounds
+    arcs = _cut(polygons)
+    walls = np.full(len(arcs.part_of_ring), None, object)
+    has = ~shapely.is_missing(fitted)
+    walls[has[arcs.part_of_ring]] = shapely.get_rings(fitted[has])
+    level = plain[arcs.part]
+    places, held = _meet(arcs, walls, reach), arcs.first[level > 0]
+    places[held] = arcs.points[held]
+    straight = _straighten(arcs, places, walls, reach)
+    most = np.where(arcs.shared, np.maximum(level, level[arcs.twin]) == PLAINEST, level > 0)
+    straight[most] = None
+    regular = plain == 0
+    regular[arcs.part[shapely.is_missing(straight)]] = False
+    lines = np.where(shapely.is_missing(straight), _simplify(arcs, places, tolerance), straight)
+    return _assemble(arcs, lines), regular
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -283,9 +302,10 @@ def _close(traced: NDArray[np.object_], lines: NDArray[np.object_], reach: float
     """Tell which lines no traced vertex lies further from than the reach, and no corner than twice that."""
     close = ~shapely.is_missing(lines)
     for points, goal, most in ((traced, lines, reach), (lines, traced, 2 * reach)):
-        places, number = shapely.get_coordinates(points, return_index=True)
-        apart = shapely.distance(shapely.points(places), goal[number])
-        close[number[apart > most]] = False
+        some = np.flatnonzero(close)
+        places, number = shapely.get_coordinates(points[some], return_index=True)
+        apart = distances(places, number, goal[some], np.arange(len(some)))
+        close[some[number[apart > most]]] = False
     return close
 
 

@@ -275,6 +275,7 @@ def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Sh
     traced = outlines[touching, TRACED]
     outlines[touching, SIMPLIFIED] = simplify_shared(traced, rules.simplify_m / pixel)
     sizes[touching, SIMPLIFIED] = np.nan
+    known = outlines[:, REGULARIZED].copy()
     outlines[touching, REGULARIZED], deviation[touching] = None, np.nan
     # Of a row that goes on too far no part waits for the others; each has its one outline.
     long = touching[near.long[touching]]
@@ -284,6 +285,8 @@ def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Sh
         traced = outlines[short, TRACED]
         row = np.unique(near.row[short], return_inverse=True)[1].astype(np.int64)
         most = None if rules.max_deviation_m is None else rules.max_deviation_m / pixel
-        done = shape_rows(traced, row, tolerance=rules.simplify_m / pixel, max_deviation=most)
+        done = shape_rows(
+            traced, row, tolerance=rules.simplify_m / pixel, max_deviation=most, known=known[short]
+        )
         _take(outlines, sizes, deviation, done, short, (grid, rules))
     return Shapes(shapes.pieces, outlines, sizes, deviation, shapes.boxes)

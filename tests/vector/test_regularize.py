@@ -29,14 +29,14 @@ SHAPES = {
 }
 
 
-def drawn(shape: shapely.Polygon, seed: int = 0) -> shapely.Polygon:
+def drawn(shape: shapely.Polygon, seed: int = 0, sigma: float = 1.0) -> shapely.Polygon:
     """Return the outline of a shape as a network would see it: blurred by a pixel, with noise."""
     fine = rasterio.features.rasterize(
         [shapely.affinity.scale(shape, FINER, FINER, origin=(0, 0))],
         out_shape=(SIDE * FINER, SIDE * FINER),
         dtype="float32",
     )
-    image = gaussian_filter(fine.reshape(SIDE, FINER, SIDE, FINER).mean(axis=(1, 3)), 1.0)
+    image = gaussian_filter(fine.reshape(SIDE, FINER, SIDE, FINER).mean(axis=(1, 3)), sigma)
     noise = gaussian_filter(np.random.default_rng(seed).standard_normal(image.shape), 2.0)
     values = np.clip(image + 0.05 * noise / noise.std(), 0, 1) * CERTAIN
     window = Window(0, 0, SIDE, SIDE)
@@ -99,6 +99,16 @@ def test_a_circle_stays_one(radius: float, right: float, seed: int) -> None:
     assert done.accepted[0]
     assert np.ptp(reach) < 1e-6
     assert abs(reach[0] - radius) < 0.6
+
+
+@pytest.mark.parametrize("sigma", [1.0, 4.0])
+def test_a_blurred_roof_is_no_circle_and_keeps_its_area(sigma: float) -> None:
+    for degrees in (0, 20, 45):
+        outline = drawn(placed(shapely.box(0, 0, 20, 16), degrees, 0, 0), 1, sigma)
+        done = one(outline, 4.0)
+        assert done.accepted[0]
+        assert corners(done.polygons[0]) <= 8
+        assert done.polygons[0].area == pytest.approx(outline.area, rel=0.01)
 
 
 @settings(max_examples=20, deadline=None)

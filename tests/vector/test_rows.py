@@ -54,6 +54,25 @@ def test_a_row_of_houses_comes_back_with_four_corners_each(degrees: float, count
         assert min(away) < 0.8
 
 
+def test_what_does_not_fit_leaves_its_row_straight() -> None:
+    _, traced = row_of_houses(20, 4, 1)
+    known = np.array([shapely.affinity.translate(traced[0], 30, 0), None, None, None])
+    rows = np.zeros(4, np.int64)
+    done = shape_rows(traced, rows, tolerance=0.5, max_deviation=1.5, known=known)
+    assert done.accepted.tolist() == [False, True, True, True]
+    assert shapely.coverage_is_valid(done.polygons)
+    assert max(map(corners, done.polygons[1:])) <= 5
+
+
+def test_steps_of_a_cut_become_a_line_without_straight_walls() -> None:
+    _, traced = row_of_houses(33, 3, 2)
+    done = shape_rows(traced, np.zeros(3, np.int64), tolerance=0.5, max_deviation=None)
+    assert not done.accepted.any()
+    assert shapely.coverage_is_valid(done.polygons)
+    walls = shapely.intersection(done.polygons[:2], done.polygons[1:])
+    assert shapely.get_num_coordinates(shapely.line_merge(walls)).max() <= 3
+
+
 @pytest.mark.parametrize("longest", [512, 30])
 @pytest.mark.parametrize("deviation", [1.0, None])
 def test_walls_stay_shared_whatever_becomes_of_the_row(
