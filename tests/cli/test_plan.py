@@ -57,6 +57,7 @@ def box_of(row: float, col: float, height: float, width: float) -> tuple[float, 
     return west, north - PIXEL * height, west + PIXEL * width, north
 
 
+@pytest.mark.slow
 def test_all_that_a_user_asks_for_is_on_one_screen(capfd: Capture) -> None:
     code, out, err = said(capfd, SAMPLE, "--quiet")
     assert (code, err) == (0, "")

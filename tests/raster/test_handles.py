@@ -246,6 +246,7 @@ def _read_in_child(path: str, answers: multiprocessing.Queue[tuple[bool, bytes]]
     answers.put((not handles._handles, read(Path(path)).pixels.tobytes()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
@@ -356,6 +357,7 @@ def allowance(scene: Path) -> int:
     return scene.stat().st_size + 2 * 4096 * blocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_run_reads_each_block_once(
     layout: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], counted: list[int]
