@@ -21,7 +21,8 @@ from geoseg.models.bundle import load_folder
 from geoseg.prediction.plan import smallest_object_m2
 from geoseg.training.data.read import read_data
 from geoseg.training.recipe import make_recipe, read_recipe
-from geoseg.training.validate import answers, score, total
+from geoseg.training.validate import Reading, answers, score, total
+from geoseg.vector.split import SplitRule
 
 LARGEST = 512
 COLORS = np.array([[255, 255, 255], [0, 114, 178], [230, 159, 0], [204, 121, 167], [150, 150, 150]], np.uint8)
@@ -34,6 +35,8 @@ def main(model: Path, recipe_path: Path, out: Path) -> None:
     split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
     network, card = architectures.load(bundle.path), bundle.card
     smallest = smallest_object_m2(card.min_area_m2, card.resolution_m)
+    split = card.split and SplitRule(card.split.gate, card.split.smallest_m2 / card.resolution_m**2)
+    reading = Reading(card.rule, split, card.min_confidence or 0.0)
     out.mkdir(parents=True, exist_ok=True)
     print(
         "| place | pieces | km² | pixel IoU | object F1@0.5 | precision | recall | false features per km² |"
@@ -42,7 +45,7 @@ def main(model: Path, recipe_path: Path, out: Path) -> None:
     for name, grounds in split.validation.items():
         found = list(answers(network, grounds, card.resolution_m, card.activation))
         whole = total(
-            (score(one, card.rule, card.resolution_m, min_area_m2=smallest) for one in found), card.rule
+            (score(one, reading, card.resolution_m, min_area_m2=smallest) for one in found), card.rule
         )
         pixels = whole.pixels[0]
         figures = [whole.iou, whole.f1, pixels.precision, pixels.recall]

@@ -31,10 +31,10 @@ def accuracy(
     """Return the card's rows: means over the built places, then by place what is defined there."""
     threshold = f", threshold {rule.threshold:g}" if len(rule.channels) == 1 else ""
     how = (
-        "held out of this run; checkpoint and threshold chosen on these places; "
+        "held out of this run; checkpoint, threshold and splitting chosen there; "
         f"resampled to {resolution_m:g} m{threshold}"
     )
-    objects = f"{how}; connected components one to one, predictions under {min_area_m2:g} m² left out"
+    objects = f"{how}; polygons from {min_area_m2:g} m² on, one to one with connected components of the truth"
     rows: list[dict[str, object]] = []
 
     def add(metric: str, value: float, where: str, note: str) -> None:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from geoseg.models.card_json import make_document
 from geoseg.models.document import CardDocument
 from geoseg.models.inputs import InputSpec
 from geoseg.models.statistics import value_statistics
-from geoseg.prediction.plan import smallest_object_m2
+from geoseg.prediction.plan import PART_MARGIN, SMALLEST_PART, smallest_object_m2
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.sampler import Sampler, validation_tiles
 from geoseg.training.description import accuracy, hyperparameters, training_data
@@ -33,12 +34,16 @@ from geoseg.training.loop import rule_of
 from geoseg.training.network import Start
 from geoseg.training.recipe import Recipe
 from geoseg.training.task import normalize
-from geoseg.training.validate import CONTEXT, Score, answers, best_rule, sweep
+from geoseg.training.validate import CONTEXT, Reading, Score, answers, best_reading, sweep
 from geoseg.training.watch import Event, Noted, ignore
 from geoseg.values import ClassRule, Patch, Window
+from geoseg.vector.split import SplitRule
 
 _THRESHOLDS = sorted((round(0.3 + 0.05 * step, 2) for step in range(12)), key=lambda value: abs(value - 0.5))
 """Nearest to one half first: of equals the first is taken."""
+
+_GATES, _CONFIDENCES = (0.1, 0.2), (0.0, 0.8)
+"""Of splitting, and lowest confidences, that are tried besides none."""
 
 _LABELLED_TILE = 512
 
@@ -79,7 +84,8 @@ def publish(
     on_event(Noted("measuring on the places held out"))
     network = architectures.load(best)
     architectures.round_to_half(network)
-    rule, scores = measure(network, recipe, split)
+    reading, scores = measure(network, recipe, split)
+    rule = reading.rule
     head = Head(
         tuple(spec.info for spec in recipe.data.classes), rule.channels, rule_of(recipe)[1], rule.threshold
     )
@@ -103,6 +109,14 @@ def publish(
     }
     if recipe.card.min_area_m2 is not None:
         properties["geoseg:min_area_m2"] = recipe.card.min_area_m2
+    if reading.split is not None:
+        properties["geoseg:split"] = {
+            "gate": reading.split.gate,
+            "smallest_m2": SMALLEST_PART * _smallest(recipe),
+            "margin_m": PART_MARGIN * recipe.draws.resolution_m,
+        }
+    if reading.min_confidence > 0:
+        properties["geoseg:min_confidence"] = reading.min_confidence
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         architectures.save(network, start.config, place)
@@ -120,17 +134,28 @@ def publish(
         return save_bundle(recipe.out, _document(recipe, head, properties), files, overwrite=True)
 
 
-def measure(network: torch.nn.Module, recipe: Recipe, split: Split) -> tuple[ClassRule, dict[str, Score]]:
-    """Choose the threshold on the places held out (of one class; several have none), and score them."""
+def measure(network: torch.nn.Module, recipe: Recipe, split: Split) -> tuple[Reading, dict[str, Score]]:
+    """Choose on the places held out, of one class, how it is read; score them by the polygons of that.
+
+    What is chosen is the threshold, whether objects that touch are told apart, and the lowest confidence.
+    """
     rule, activation = rule_of(recipe)
-    rules = [ClassRule(rule.channels, value) for value in _THRESHOLDS] if len(rule.channels) == 1 else [rule]
-    resolution = recipe.draws.resolution_m
+    resolution, smallest = recipe.draws.resolution_m, SMALLEST_PART * _smallest(recipe)
+    readings = [Reading(rule)]
+    if len(rule.channels) == 1:
+        apart = [None, *(SplitRule(gate, smallest / resolution**2) for gate in _GATES)]
+        readings = [
+            Reading(ClassRule(rule.channels, value), split, confidence)
+            for value, split, confidence in product(_THRESHOLDS, apart, _CONFIDENCES)
+        ]
     found = {
-        name: sweep(answers(network, grounds, resolution, activation), rules, resolution, _smallest(recipe))
+        name: sweep(
+            answers(network, grounds, resolution, activation), readings, resolution, _smallest(recipe)
+        )
         for name, grounds in split.validation.items()
     }
-    chosen = best_rule(found.values())
-    return rules[chosen], {name: scores[chosen] for name, scores in found.items()}
+    chosen = best_reading(found.values())
+    return readings[chosen], {name: scores[chosen] for name, scores in found.items()}
 
 
 def _smallest(recipe: Recipe) -> float:

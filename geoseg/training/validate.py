@@ -14,13 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.backends.base import Activation, to_probabilities
-from geoseg.grid import classify
+from geoseg.grid import Axis, TileGrid, classify
 from geoseg.labels.classes import IGNORE
 from geoseg.metrics import Confusion, confusion, match_objects
 from geoseg.training.data.ground import Ground
 from geoseg.training.data.sampler import region_on, validation_tiles
 from geoseg.training.task import normalize
-from geoseg.values import ClassRule, Window
+from geoseg.values import ClassRule, ProbabilityBlock, Window
+from geoseg.vector.pieces import Piece
+from geoseg.vector.split import SplitRule, find_cuts
+from geoseg.vector.trace import trace
 
 LARGEST, CONTEXT = 1024, 32
 """Most pixels a side that the network sees at once as inner ground, and as context beyond it."""
@@ -48,6 +51,24 @@ class Answer:
     pixels: NDArray[np.uint8]
     values: NDArray[np.uint16]
     labels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How probabilities become pixels and polygons of classes, as `geoseg predict` makes them.
+
+    Parameters
+    ----------
+    rule : ClassRule
+    split : SplitRule or None
+        When parts of an object are objects.
+    min_confidence : float
+        Polygons of a lower mean probability are left out.
+    """
+
+    rule: ClassRule
+    split: SplitRule | None = None
+    min_confidence: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +167,7 @@ def _assembled(parts: Sequence[tuple[Window, Answer]], region: Window) -> Answer
 
 def score(
     answer: Answer,
-    rule: ClassRule,
+    reading: Reading | ClassRule,
     resolution_m: float,
     *,
     objects: bool = True,
@@ -158,8 +179,8 @@ def score(
     ----------
     answer : Answer
         Of one piece of ground; objects are cut at its edge, in truth and answer alike.
-    rule : ClassRule
-        How probabilities become classes.
+    reading : Reading or ClassRule
+        How probabilities become classes, and polygons.
     resolution_m : float
         Ground size of a pixel.
     objects : bool
@@ -167,14 +188,30 @@ def score(
     min_area_m2 : float
         Smaller polygons are dropped from the prediction.
     """
+    reading = Reading(reading) if isinstance(reading, ClassRule) else reading
     known = answer.labels != IGNORE
-    found = np.where(known, classify(answer.values, rule), 0)
+    found = np.where(known, classify(answer.values, reading.rule), 0)
+    pieces = polygons(answer, reading) if objects else []
     pixels, matched = [], []
-    for class_id in foreground(rule):
-        predicted, truth = found == class_id, (answer.labels == class_id) & known
-        pixels.append(confusion(predicted, truth, known))
-        matched.append(_match(predicted, truth, resolution_m, min_area_m2) if objects else Confusion())
+    for class_id in foreground(reading.rule):
+        truth = (answer.labels == class_id) & known
+        pixels.append(confusion(found == class_id, truth, known))
+        ours = np.array([piece.polygon for piece in pieces if piece.label == class_id], object)
+        ours = ours[shapely.area(ours) * resolution_m**2 >= min_area_m2]
+        matched.append(match_objects(ours, outlines(truth), 0.5).counts if objects else Confusion())
     return Score(tuple(pixels), tuple(matched), float(np.count_nonzero(known)) * resolution_m**2)
+
+
+def polygons(answer: Answer, reading: Reading) -> list[Piece]:
+    """Trace the polygons of known ground, in pixel coordinates, objects that touch told apart."""
+    known = answer.labels != IGNORE
+    rows, cols = (Axis(n, max(n, 8), 0) for n in known.shape)
+    tiles = TileGrid(rows, cols, 1, margin=4)
+    block = ProbabilityBlock(tiles.window, answer.values, known)
+    split = reading.split
+    cuts = None if split is None else find_cuts(block, tiles.window, tiles, reading.rule, split)
+    pieces = trace(block, tiles.window, known.shape, reading.rule, "smooth", cuts).whole
+    return [piece for piece in pieces if piece.evidence.confidence >= reading.min_confidence]
 
 
 def outlines(mask: NDArray[np.bool_]) -> NDArray[np.object_]:
@@ -184,25 +221,25 @@ def outlines(mask: NDArray[np.bool_]) -> NDArray[np.object_]:
 
 
 def sweep(
-    found: Iterable[Answer], rules: Sequence[ClassRule], resolution_m: float, min_area_m2: float = 0.0
+    found: Iterable[Answer], readings: Sequence[Reading], resolution_m: float, min_area_m2: float = 0.0
 ) -> list[Score]:
-    """Score answers by each of several rules, in one pass."""
-    totals = [total((), rule) for rule in rules]
+    """Score answers by each of several readings, in one pass."""
+    totals = [total((), reading.rule) for reading in readings]
     for answer in found:
-        for number, rule in enumerate(rules):
-            totals[number] += score(answer, rule, resolution_m, min_area_m2=min_area_m2)
+        for number, reading in enumerate(readings):
+            totals[number] += score(answer, reading, resolution_m, min_area_m2=min_area_m2)
     return totals
 
 
-def best_rule(by_place: Iterable[Sequence[Score]]) -> int:
-    """Return the number of the rule with the best mean of pixel IoU and object F1 over the built places.
+def best_reading(by_place: Iterable[Sequence[Score]]) -> int:
+    """Return the number of the reading with the best mean of pixel IoU and object F1 over the built places.
 
     Of equals, and where no place is built, the first.
 
     Parameters
     ----------
     by_place : iterable of sequence of Score
-        Of each place, a score a rule, as `sweep` gives them.
+        Of each place, a score a reading, as `sweep` gives them.
     """
     places = [scores for scores in by_place if scores[0].built]
     qualities = [
@@ -228,14 +265,6 @@ def total(scores: Iterable[Score], rule: ClassRule) -> Score:
 def foreground(rule: ClassRule) -> tuple[int, ...]:
     """Return the class ids of a rule's channels without the background."""
     return tuple(channel for channel in rule.channels if channel)
-
-
-def _match(
-    predicted: NDArray[np.bool_], truth: NDArray[np.bool_], resolution_m: float, min_area_m2: float
-) -> Confusion:
-    ours, theirs = outlines(predicted), outlines(truth)
-    ours = ours[shapely.area(ours) * resolution_m**2 >= min_area_m2]
-    return match_objects(ours, theirs, 0.5).counts
 
 
 def _mean(values: Iterable[float]) -> float:

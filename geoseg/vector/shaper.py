@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 VERTICES = 200_000
 """Vertices of a batch: enough that the cost of a batch does not count, few enough to stay small."""
 
+PIECE = 24
+"""Vertices that a piece weighs besides its own: of speckle, rows of the table are what takes memory."""
+
 Unknown = Callable[[Floats], NDArray[np.bool_]]
 """Tells which boxes of pixels (col, row, col, row), shape (n, 4), may still get outlines."""
 
@@ -88,7 +91,7 @@ class Shaper:
         shaped = False
         for piece, count in zip(pieces, counts.tolist(), strict=True):
             self._new.append(piece)
-            self._vertices += count
+            self._vertices += count + PIECE
             if self._vertices >= VERTICES:
                 self._shape()
                 shaped = True

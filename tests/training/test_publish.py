@@ -52,9 +52,11 @@ def test_a_bundle_is_complete_and_says_what_was_measured(parts):
     network = load(bundle.path)
     assert all(torch.equal(value, value.half().float()) for value in network.parameters())
     # Measured again, with the weights that were written, the figures are the same.
-    rule, scores = measure(network, parts.recipe, parts.split)
-    assert rule.threshold == card.threshold
-    again = accuracy(scores, parts.split.validation, rule, parts.recipe.draws.resolution_m, 2.25)
+    reading, scores = measure(network, parts.recipe, parts.split)
+    gates = [None if one is None else one.gate for one in (reading.split, card.split)]
+    assert (reading.rule.threshold, gates[0]) == (card.threshold, gates[1])
+    assert reading.min_confidence == (card.min_confidence or 0)
+    again = accuracy(scores, parts.split.validation, reading.rule, parts.recipe.draws.resolution_m, 2.25)
     figures = [figure.model_dump(exclude_none=True) for figure in bundle.document.properties.accuracy]
     assert figures == again
     assert all(np.isfinite(figure["value"]) for figure in figures)
@@ -75,7 +77,7 @@ def test_the_smallest_area_is_on_the_card_and_in_the_figures(recipe):
         figure.how for figure in bundle.document.properties.accuracy if figure.metric.startswith("object F1")
     ]
     assert notes
-    assert all("under 7 m²" in note for note in notes)
+    assert all("from 7 m² on" in note for note in notes)
 
 
 def test_int8_is_shipped_or_told_of(recipe, monkeypatch):

@@ -12,8 +12,20 @@ from geoseg.labels.classes import IGNORE
 from geoseg.metrics import Confusion
 from geoseg.training import validate
 from geoseg.training.data.pictures import PictureGround
-from geoseg.training.validate import Answer, Score, answers, best_rule, merit, outlines, score, sweep, total
+from geoseg.training.validate import (
+    Answer,
+    Reading,
+    Score,
+    answers,
+    best_reading,
+    merit,
+    outlines,
+    score,
+    sweep,
+    total,
+)
 from geoseg.values import CERTAIN, ClassRule
+from geoseg.vector.split import SplitRule
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +86,17 @@ def test_small_predictions_can_be_left_out(houses):
     assert score(houses, RULE, 0.3, objects=False).objects == (Confusion(),)
 
 
+def test_touching_objects_and_confidence_count_as_predict_writes_them():
+    labels, probability = np.zeros((20, 44), np.uint8), np.full((20, 44), 0.05)
+    labels[2:18, 2:20] = labels[2:18, 24:42] = 1
+    probability[2:18, 2:42] = 0.6
+    probability[2:18, 2:20] = probability[2:18, 24:42] = 0.95
+    row = answer(probability, labels)
+    assert score(row, RULE, 0.3).objects[0] == Confusion(0, 1, 2, 0)
+    assert score(row, Reading(RULE, SplitRule(0.2, 40)), 0.3).objects[0] == Confusion(2, 0, 0, 0)
+    assert score(row, Reading(RULE, None, 0.95), 0.3).objects[0] == Confusion(0, 0, 2, 0)
+
+
 def test_scores_add_up(houses):
     one = score(houses, RULE, 0.3)
     both = total([one, one], RULE)
@@ -108,11 +131,11 @@ def test_the_best_threshold_is_that_of_the_built_places():
     labels = np.array([[1] * 5 + [0] * 5])
     found = answer([[0.9, 0.8, 0.7, 0.6, 0.45, 0.35, 0.2, 0.1, 0.1, 0.1]], labels)
     empty = answer(np.ones((1, 10)), np.zeros((1, 10)))
-    rules = [ClassRule((1,), value) for value in (0.5, 0.3, 0.4, 0.65)]
-    assert best_rule([sweep([found], rules, 0.3), sweep([empty], rules, 0.3)]) == 2
-    assert best_rule([sweep([empty], rules, 0.3)]) == 0, "without objects, the first"
+    rules = [Reading(ClassRule((1,), value)) for value in (0.5, 0.3, 0.4, 0.65)]
+    assert best_reading([sweep([found], rules, 0.3), sweep([empty], rules, 0.3)]) == 2
+    assert best_reading([sweep([empty], rules, 0.3)]) == 0, "without objects, the first"
     flat = answer([[0.9] * 5 + [0.1] * 5], labels)
-    assert best_rule([sweep([flat], rules, 0.3)]) == 0, "of equals, the first"
+    assert best_reading([sweep([flat], rules, 0.3)]) == 0, "of equals, the first"
 
 
 def test_merit_rewards_objects_and_punishes_false_area():

@@ -278,6 +278,19 @@ def test_speckle_is_left_out_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None
     assert (len(found), len(measured)) == (1, 1)
 
 
+def test_straight_walls_end_with_the_area_of_interest() -> None:
+    house = shapely.Polygon([(4, 4), (16, 4), (16, 10), (15, 11), (16, 12), (16, 20), (4, 20)])
+    piece = Piece(1, shapely.segmentize(house, 1), Evidence(190, 190 * 60_000, 7, touches_nodata=True))
+    area = shapely.Polygon([(0, 0), (15.5, 0), (15.5, 30), (0, 30)])
+    for within, east in ((None, 16.0), (area, 15.5)):
+        rules = ShapeRules(max_deviation_m=1, metres_per_pixel=0.5, within=within)
+        table = finish([piece], GeoBox(50, 50, UTM, "EPSG:32633"), rules, schema(classes=1))
+        assert table["regularized"].all()
+        assert table.total_bounds[2] == pytest.approx(500_000 + east / 2, abs=0.06)
+    assert table.total_bounds[2] <= 500_000 + 15.5 / 2
+    assert table["area_m2"][0] == pytest.approx(table.geometry[0].area, rel=0.01)
+
+
 def test_polygons_are_reprojected_to_the_crs_of_the_layer() -> None:
     box = GeoBox(50, 50, UTM, "EPSG:32633")
     table = finish([rectangle(0, 0, 50, 50)], box, ShapeRules(), schema("EPSG:4326"))
