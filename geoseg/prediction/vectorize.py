@@ -23,6 +23,7 @@ from geoseg.labels.masks import open_labels
 from geoseg.prediction.classraster import ClassRaster, VectorizeOptions, look_at
 from geoseg.prediction.memory import LIBRARIES, OUTLINE, PART, WRITING
 from geoseg.prediction.plan import PART_MARGIN, shape_rules
+from geoseg.raster.environment import BLOCK_CACHE
 from geoseg.raster.scene import close_scene
 from geoseg.values import LayerSchema
 from geoseg.vector.islands import IslandRule, island_rule, without_islands
@@ -31,7 +32,7 @@ from geoseg.vector.pieces import Pieces
 SIDES = (2048, 1024, 512, 256)
 """Sides of a block in pixels, of which the largest that fits the memory is taken."""
 
-BATCH = 24_000_000
+BATCH = BLOCK_CACHE + 24_000_000
 """Bytes of GDAL's cache and of what is read beside the blocks."""
 
 
