@@ -20,6 +20,9 @@ The order is that of ``rasterio`` and ``affine``; (0, 0) is the outer corner of 
 CERTAIN = 65535
 """Probability 1 in the integer scale of all probability arrays (uint16)."""
 
+HALF = 128
+"""Value from which on a pixel is part of an object, in masks of objects (uint8, 255 is certain)."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:

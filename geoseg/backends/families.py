@@ -46,6 +46,7 @@ FAMILIES: Mapping[str, Family] = {
     "deeplabv3+": Family("DeepLabV3Plus", "resnet18", {"decoder_channels": 128}),
     "hrnet": Family("HRNet", "hrnet_w18_small"),
     "fpn": Family("FPN", "resnet18", {"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64}),
+    "maskrcnn": Family("MaskRCNN", "tf_efficientnet_lite0", {"channels": 128, "hidden": 256}),
     "segformer": Family("Segformer", "mit_b0", {"decoder_segmentation_channels": 128}),
 }
 """The families by the names that ``--arch`` takes; ``plus`` may stand for ``+``."""

@@ -7,7 +7,7 @@ https://arxiv.org/abs/1612.03144.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from geoseg.backends.regions import paste
 from geoseg.errors import OutOfDeviceMemory
 from geoseg.models.bundle import BOXES, MASKS, ONNX
 from geoseg.models.document import Instances
+from geoseg.values import HALF
 
 ANCHORS = (32.0, 64.0, 128.0, 256.0, 512.0)
 RATIOS = (0.5, 1.0, 2.0)
@@ -72,7 +73,7 @@ class MaskRCNN(Detectors):  # type: ignore[misc]  # torchvision is not followed
     encoder_name : str
         See `geoseg.backends.networks.EncoderNetwork`.
     in_channels, classes : int
-        Bands; classes with the background.
+        Bands; 1 for one class, else as many as there are with the background.
     encoder_weights : None
         Nothing is downloaded here.
     channels : int
@@ -87,7 +88,7 @@ class MaskRCNN(Detectors):  # type: ignore[misc]  # torchvision is not followed
         self,
         encoder_name: str,
         in_channels: int = 3,
-        classes: int = 2,
+        classes: int = 1,
         encoder_weights: None = None,
         channels: int = 256,
         hidden: int = 1024,
@@ -95,17 +96,57 @@ class MaskRCNN(Detectors):  # type: ignore[misc]  # torchvision is not followed
         ratios: Sequence[float] = RATIOS,
     ) -> None:
         generator = AnchorGenerator(tuple((side,) for side in anchors), (tuple(ratios),) * len(anchors))
+        told_apart = max(2, classes)
         super().__init__(
             Pyramid(encoder_name, in_channels, channels),
             rpn_anchor_generator=generator,
             rpn_head=RPNHead(channels, len(ratios)),
             box_head=TwoMLPHead(channels * 49, hidden),
-            box_predictor=FastRCNNPredictor(hidden, classes),
+            box_predictor=FastRCNNPredictor(hidden, told_apart),
             mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
-            mask_predictor=MaskRCNNPredictor(channels, channels, classes),
+            mask_predictor=MaskRCNNPredictor(channels, channels, told_apart),
             num_classes=None,
         )
         self.transform = _AsTheyAre(1, 1, [0.0] * in_channels, [1.0] * in_channels)
+        self.classes = classes
+
+    def losses(self, pixels: torch.Tensor, targets: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
+        """Return the sum of what training makes small, of tiles (batch, bands, rows, cols).
+
+        Parameters
+        ----------
+        targets : sequence of dict
+            Of each tile ``boxes`` (n, 4), ``labels`` (n,) from 1, ``masks`` (n, rows, cols) uint8.
+        """
+        parts: Mapping[str, torch.Tensor] = super().forward(list(pixels), list(targets))
+        return torch.stack(list(parts.values())).sum()
+
+    def find(self, tile: torch.Tensor) -> tuple[list[NDArray[Any]], list[int]]:
+        """Return boxes, scores and masks (n, 1, 28, 28), and channels, of what is in a tile (1, bands, …)."""
+        size = (tile.shape[2], tile.shape[3])
+        features = OrderedDict((name, level.float()) for name, level in self.backbone(tile).items())
+        with torch.autocast(tile.device.type, enabled=False):
+            proposals, _ = self.rpn(ImageList(tile.float(), [size]), features)
+            (found,), _ = self.roi_heads(features, proposals, [size])
+        arrays = [found[name].float().cpu().numpy() for name in ("boxes", "scores", "masks")]
+        return arrays, found["labels"].tolist()
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, classes, rows, cols) of there being an object: its score, where it reaches.
+
+        What training is watched by; objects themselves are found by `TorchDetector`.
+        """
+        size = (pixels.shape[2], pixels.shape[3])
+        chances = np.zeros((len(pixels), max(2, self.classes), *size), np.float32)
+        for tile, chance in zip(pixels, chances, strict=True):
+            (boxes, scores, masks), labels = self.find(tile[None])
+            for label, box, score, mask in zip(labels, boxes, scores, masks, strict=True):
+                window, values = paste(mask[0], box, size)
+                part = chance[label][window.slices]
+                np.maximum(part, np.where(values >= HALF, score, 0), out=part)
+        chances[:, 0] = 1 - chances[:, 1:].max(axis=1)
+        known = torch.from_numpy(np.clip(chances, 1e-4, 1 - 1e-4)).to(pixels.device)
+        return torch.logit(known[:, 1:]) if self.classes == 1 else torch.log(known)
 
 
 class _Body(nn.Module):
@@ -207,16 +248,10 @@ class TorchDetector:
 
     def _tile(self, tile: NDArray[np.float32]) -> list[Detection]:
         size = (tile.shape[1], tile.shape[2])
-        images = ImageList(torch.from_numpy(tile)[None].to(self._device), [size])
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            features = self._network.backbone(images.tensors)
-        features = OrderedDict((name, level.float()) for name, level in features.items())
-        proposals, _ = self._network.rpn(images, features)
-        (found,), _ = self._network.roi_heads(features, proposals, [size])
-        parts = [found[name].float().cpu().numpy() for name in ("boxes", "scores", "masks")]
-        labels = [self._how.labels[number - 1] for number in found["labels"].tolist()]
+            parts, labels = self._network.find(torch.from_numpy(tile)[None].to(self._device))
         return [
-            Detection(label, float(score), *paste(mask[0], box, size))
+            Detection(self._how.labels[label - 1], float(score), *paste(mask[0], box, size))
             for label, box, score, mask in zip(labels, *parts, strict=True)
         ]
 

@@ -37,6 +37,7 @@ _COMMANDS = {
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "timm", "segmentation_models_pytorch"), "torch"),
+    "faster_coco_eval": "coco",
     **dict.fromkeys(("lightning", "nncf", "onnx", "tensorboard"), "train"),
     **dict.fromkeys(("fastapi", "uvicorn", "rio_tiler", "mapbox_vector_tile", "anyio", "starlette"), "serve"),
 }

@@ -61,6 +61,8 @@ def tables(evaluation: Evaluation) -> list[Table]:
     made.append(_outline_table(evaluation))
     if evaluation.confidence:
         made.append(_confidence_table(evaluation))
+    if evaluation.coco:
+        made.append(_coco_table(evaluation))
     return made
 
 
@@ -141,6 +143,15 @@ def _confidence_table(evaluation: Evaluation) -> Table:
             _number(score.best.iou, ".3f"),
             _number(score.used, ".3g"),
         )
+    return table
+
+
+def _coco_table(evaluation: Evaluation) -> Table:
+    sizes = ("small", "medium", "large")
+    table = _table("COCO", "class", "AP", "AP50", "AP75", *sizes, "AR", *sizes)
+    for score in evaluation.coco:
+        figures = (score.ap, score.ap50, score.ap75, *score.ap_by_size, score.ar, *score.ar_by_size)
+        table.add_row(_name(score), *(_number(value, ".3f") for value in figures))
     return table
 
 

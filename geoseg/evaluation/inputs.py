@@ -129,7 +129,10 @@ def open_inputs(sources: Sources, options: EvaluateOptions) -> Inputs:
     """
     scene = None if sources.scene is None else open_scene(sources.scene)
     prediction = open_source(
-        sources.prediction, "--prediction-layer", options.prediction_layer, ("class", "class_name")
+        sources.prediction,
+        "--prediction-layer",
+        options.prediction_layer,
+        ("class", "class_name", "confidence"),
     )
     truth = open_truth(sources.truth, options)
     grid, notes = _grid(scene, prediction, truth, options)

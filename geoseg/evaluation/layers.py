@@ -67,11 +67,14 @@ class PolygonLayer:
         Class ids. Of polygons that overlap, the later one has the pixel.
     ignored : ndarray of Polygon, shape (m,)
         Inside these nothing is known.
+    scores : ndarray of float64, shape (n,), or None
+        How sure a prediction is of each polygon; None: it does not say.
     """
 
     polygons: NDArray[np.object_]
     labels: NDArray[np.uint8]
     ignored: NDArray[np.object_]
+    scores: NDArray[np.float64] | None = None
     _trees: tuple[shapely.STRtree, shapely.STRtree] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -265,7 +268,9 @@ def prediction_layer(
         notes.append(f"{prediction.name}: holds no polygons, so nothing is found")
     elif not len(placed):
         raise _absent(prediction, grid, "; is it of another scene?")
-    return PolygonLayer(placed, labels[index].astype(np.uint8), np.empty(0, object))
+    sure = prediction.columns.get("confidence")
+    scores = None if sure is None or sure.dtype.kind not in "fiu" else sure[index].astype(np.float64)
+    return PolygonLayer(placed, labels[index].astype(np.uint8), np.empty(0, object), scores)
 
 
 def _prediction_labels(prediction: Polygons, table: ClassTable) -> Ids:

@@ -41,11 +41,14 @@ class Objects:
         Before they were cut.
     share : ndarray of float64, shape (n,)
         Area of the first over that of the second.
+    which : ndarray of int64, shape (n,)
+        Their numbers among those that were given.
     """
 
     polygons: Polygons
     whole: Polygons
     share: NDArray[np.float64]
+    which: NDArray[np.int64]
 
     @property
     def excused(self) -> NDArray[np.bool_]:
@@ -117,7 +120,7 @@ def known_parts(polygons: Polygons, unknown: Sequence[shapely.Polygon], grid: Ge
         cut[index] = shapely.MultiPolygon(polygons_of(cut[index : index + 1])[0].tolist())
     share = shapely.area(cut) / shapely.area(polygons)
     kept = share > 1e-9
-    return Objects(cut[kept], polygons[kept], share[kept])
+    return Objects(cut[kept], polygons[kept], share[kept], np.flatnonzero(kept))
 
 
 def compare(truth: Objects, predicted: Objects, grid: GeoBox) -> Comparison:

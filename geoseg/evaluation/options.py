@@ -55,6 +55,9 @@ class EvaluateOptions(Options):
     resolution: Annotated[Positive | None, Metavar("M")] = None
     """Pixel size in metres where two vector files are compared; 0.3 unless given."""
 
+    coco: bool = False
+    """Average precision and recall as COCO has them, by the confidence of predicted polygons."""
+
     boundary: Annotated[Positive, Metavar("M")] = 1.0
     """Width in metres of the band of boundary IoU."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geoseg.errors import InvalidOption
+from geoseg.evaluation.coco import CocoScore
 from geoseg.evaluation.scores import ConfidenceScore, Figure, ObjectScore, OutlineScore, PixelFigures
 from geoseg.models.document import CardProperties
 from geoseg.values import ClassInfo, GeoBox, Window
@@ -83,6 +84,8 @@ class Evaluation:
     outlines : tuple of OutlineScore
     confidence : tuple of ConfidenceScore
         Empty without probabilities.
+    coco : tuple of CocoScore
+        One for each class; empty where it was not asked for.
     resampling : Resampling
     worst : tuple of WorstTile
         The worst first.
@@ -105,6 +108,7 @@ class Evaluation:
     objects: tuple[ObjectScore, ...]
     outlines: tuple[OutlineScore, ...]
     confidence: tuple[ConfidenceScore, ...]
+    coco: tuple[CocoScore, ...]
     resampling: Resampling
     worst: tuple[WorstTile, ...]
     notes: tuple[str, ...]

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
+from geoseg.evaluation.coco import coco_score
 from geoseg.evaluation.figures import (
     REPLICATES,
     confidence_score,
@@ -25,7 +27,7 @@ from geoseg.evaluation.figures import (
 )
 from geoseg.evaluation.inputs import Inputs, Sources, open_inputs
 from geoseg.evaluation.layers import PolygonLayer
-from geoseg.evaluation.objects import Comparison, compare, known_parts
+from geoseg.evaluation.objects import Comparison, Objects, compare, known_parts
 from geoseg.evaluation.options import EvaluateOptions
 from geoseg.evaluation.result import Evaluation, Resampling, WorstTile
 from geoseg.evaluation.stream import STEP, TileErrors, walk
@@ -98,8 +100,15 @@ def evaluate(
         raise InvalidOption(
             f"{sources.truth}: no pixel is known in the truth and in {sources.prediction}; do they overlap?"
         )
-    comparisons = _compare_objects(inputs, tally)
-    return _summarize(inputs, options, lattice, tally, comparisons), inputs
+    pairs = _objects(inputs, tally)
+    comparisons = [compare(truth, prediction, inputs.grid) for truth, prediction, _ in pairs]
+    found = _summarize(inputs, options, lattice, tally, comparisons)
+    if options.coco:
+        scored = zip(inputs.classes, pairs, strict=True)
+        found = dataclasses.replace(
+            found, coco=tuple(coco_score(info, *sides, inputs.grid) for info, sides in scored)
+        )
+    return found, inputs
 
 
 @contextlib.contextmanager
@@ -118,10 +127,13 @@ def predicted(
     ------
     GeosegError
     """
+    from geoseg.models.bundle import find_model
     from geoseg.prediction.session import predict_scene
 
+    objects = find_model(options.model).card.task == "instance"
     with tempfile.TemporaryDirectory(prefix="geoseg-") as name:
-        polygons, raster = Path(name) / "polygons.gpkg", Path(name) / "probability.tif"
+        polygons = Path(name) / "polygons.gpkg"
+        raster = None if objects else Path(name) / "probability.tif"  # objects have a score, pixels nothing
         aoi, layer = options.aoi, options.aoi_layer
         if aoi is None and options.bbox is None and compared.labelled_area is not None:
             aoi, layer = Path(compared.labelled_area), compared.labelled_area_layer
@@ -141,11 +153,11 @@ def predicted(
             Sources(
                 truth=truth,
                 prediction=str(polygons),
-                probability=str(raster),
+                probability=None if raster is None else str(raster),
                 scene=scene,
                 model=report.plan.model_name,
                 classes=report.plan.classes,
-                threshold=report.plan.rule.threshold,
+                threshold=None if objects else report.plan.rule.threshold,
                 failed_tiles=len(report.tally.failures),
             ),
             report,
@@ -173,13 +185,15 @@ def make_lattice(grid: GeoBox, options: EvaluateOptions) -> Lattice:
     return Lattice(resolution, block, band, options.boundary if resolution else float("nan"))
 
 
-def _compare_objects(inputs: Inputs, tally: Tally) -> list[Comparison]:
-    sides = []
+def _objects(inputs: Inputs, tally: Tally) -> list[tuple[Objects, Objects, NDArray[np.float64] | None]]:
+    """Return the true and the predicted objects of each class, and how sure the latter are."""
+    sides, scores = [], None
     for layer, traced in ((inputs.truth, tally.truth), (inputs.prediction, tally.prediction)):
         if isinstance(layer, PolygonLayer):
             numbers = {info.id: number for number, info in enumerate(inputs.classes, 1)}
             labels = np.array([numbers.get(label, 0) for label in layer.labels.tolist()], np.int64)
             sides.append((labels, layer.polygons))
+            scores = layer.scores if layer is inputs.prediction else None
         else:
             labels = np.array([label for label, _ in traced], np.int64)
             # In the order of their places: the order in which windows complete them is chance.
@@ -191,7 +205,8 @@ def _compare_objects(inputs: Inputs, tally: Tally) -> list[Comparison]:
         truth, prediction = (
             known_parts(polygons[labels == number], tally.unknown, inputs.grid) for labels, polygons in sides
         )
-        found.append(compare(truth, prediction, inputs.grid))
+        sure = None if scores is None else scores[sides[1][0] == number][prediction.which]
+        found.append((truth, prediction, sure))
     return found
 
 
@@ -241,6 +256,7 @@ def _summarize(
         resampling=Resampling(
             options.blocks, blocks, 0 if estimate.resamples is None else REPLICATES, options.seed
         ),
+        coco=(),
         worst=tuple(_worst(inputs.grid, errors) for errors in tally.worst),
         notes=(*inputs.notes, *_notes(inputs, options, lattice, blocks)),
         version=version("geoseg"),

@@ -18,8 +18,8 @@ from geoseg.grid import BlockIndex, Tile, TileGrid
 from geoseg.prediction.blocks import BlockResult, Tally, all_skipped, predicted, sort_tiles
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels
-from geoseg.values import CERTAIN, Window
-from geoseg.vector.objects import HALF, Seen, TileObjects
+from geoseg.values import CERTAIN, HALF, Window
+from geoseg.vector.objects import Seen, TileObjects
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -22,11 +22,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from geoseg.backends import architectures
 from geoseg.backends.base import Activation
+from geoseg.backends.maskrcnn import MaskRCNN
 from geoseg.errors import BackendUnavailable, GeosegError
 from geoseg.training.callbacks import Validation, Watch
 from geoseg.training.data.read import Split
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.folder import CHECKPOINT, CheckpointFiles, claim, last_validation, steps_done, writing
+from geoseg.training.instances import InstanceTask
 from geoseg.training.losses import make_loss
 from geoseg.training.network import Start, depthwise_in_float32, mean_weights, save_weights
 from geoseg.training.recipe import Optimization, Recipe
@@ -95,7 +97,8 @@ def train(
         folder, start.config, split.validation, rule, activation, recipe.draws.resolution_m, on_event
     )
     draw = Numbered(sampler.draw, [spec.id for spec in recipe.data.classes])
-    task = SegmentationTask(start.network, draw, loss, options, recipe.seed)
+    kind = InstanceTask if isinstance(start.network, MaskRCNN) else SegmentationTask
+    task = kind(start.network, draw, loss, options, recipe.seed)
     averaging = Averaging(options.ema_decay)
     callbacks = [
         schedule,

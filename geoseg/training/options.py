@@ -162,7 +162,7 @@ class TrainOptions(Options):
     """Start from this model (name or folder): fine-tune it. Repeated: from the mean of their weights."""
 
     arch: Annotated[Arch | None, Metavar("NAME")] = None
-    """unet, unet++, fcn, pspnet, deeplabv3, deeplabv3+, hrnet, fpn or segformer."""
+    """unet, unet++, fcn, pspnet, deeplabv3, deeplabv3+, hrnet, fpn or segformer; maskrcnn finds objects."""
 
     encoder: Annotated[Encoder | None, Metavar("NAME")] = None
     """Any encoder of timm; by default one that suits --arch."""

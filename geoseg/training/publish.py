@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +19,21 @@ from geoseg.assessment.context import measure_context
 from geoseg.assessment.int8 import LabelledTile, Verdict, ship_int8
 from geoseg.backends import architectures
 from geoseg.backends.export import export_onnx
+from geoseg.backends.maskrcnn import MaskRCNN, export_parts
 from geoseg.backends.quantize import TILES
 from geoseg.errors import InvalidModel
 from geoseg.labels.classes import IGNORE
 from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, Bundle, save_bundle
 from geoseg.models.card import Head
 from geoseg.models.card_json import make_document
-from geoseg.models.document import CardDocument
+from geoseg.models.document import CardDocument, Instances
 from geoseg.models.inputs import InputSpec
 from geoseg.models.statistics import value_statistics
 from geoseg.prediction.plan import PART_MARGIN, SMALLEST_PART, smallest_object_m2
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.sampler import Sampler, validation_tiles
 from geoseg.training.description import accuracy, hyperparameters, training_data
+from geoseg.training.instances import sizes_of
 from geoseg.training.loop import rule_of
 from geoseg.training.network import Start
 from geoseg.training.recipe import Recipe
@@ -120,6 +124,12 @@ def publish(
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         architectures.save(network, start.config, place)
+        if isinstance(network, MaskRCNN):
+            files = {name: place / name for name in (WEIGHTS, CONFIG)}
+            files |= export_parts(network, place, len(recipe.data.bands), place / WEIGHTS)
+            properties["geoseg:instances"] = _instances(recipe, sampler, start).model_dump(mode="json")
+            head = replace(head, channels=tuple(info.id for info in head.classes), activation="probability")
+            return save_bundle(recipe.out, _document(recipe, head, properties), files, overwrite=True)
         export_onnx(network, place / ONNX, len(recipe.data.bands), 256, weights=place / WEIGHTS)
         files = {name: place / name for name in (WEIGHTS, CONFIG, ONNX)}
         plain = save_bundle(place / "plain", _document(recipe, head, properties), files)
@@ -156,6 +166,16 @@ def measure(network: torch.nn.Module, recipe: Recipe, split: Split) -> tuple[Rea
     }
     chosen = best_reading(found.values())
     return readings[chosen], {name: scores[chosen] for name, scores in found.items()}
+
+
+def _instances(recipe: Recipe, sampler: Sampler, start: Start) -> Instances:
+    """Return how objects are found: of which classes, in regions of which sizes, how large they get."""
+    anchors: Any = start.config["anchors"]
+    return Instances(
+        labels=tuple(spec.id for spec in recipe.data.classes),
+        anchors=tuple(anchors),
+        largest_m=float(sizes_of(sampler, recipe.seed)[-1]) * recipe.draws.resolution_m,
+    )
 
 
 def _smallest(recipe: Recipe) -> float:

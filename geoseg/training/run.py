@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from geoseg.backends.families import find_family
 from geoseg.errors import InvalidModel, InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
 from geoseg.models.bundle import CARD, CONFIG, WEIGHTS, Bundle, find_model
@@ -60,13 +61,25 @@ def train_model(
     from geoseg.training.network import make_network
     from geoseg.training.publish import publish
 
-    start = make_network(recipe.model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
     sampler = Sampler(split.training, recipe.draws)
+    model = recipe.model
+    if finds_objects(model):
+        from geoseg.training.instances import fit_anchors, sizes_of
+
+        model = fit_anchors(model, sizes_of(sampler, recipe.seed))
+    start = make_network(model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
     listener = on_event if is_first_process() else ignore
     best = train(recipe, split, sampler, start, resume=resume, on_event=listener)
     if not is_first_process():
         sys.exit(0)
     return publish(recipe, split, sampler, start, best, on_event=on_event)
+
+
+def finds_objects(spec: ModelSpec) -> bool:
+    """Return whether a recipe's network finds objects, rather than giving probabilities."""
+    if spec.start:
+        return find_model(spec.start[0]).card.instances is not None
+    return find_family(spec.arch).model_class == "MaskRCNN"
 
 
 def _check_names(spec: ModelSpec) -> None:

@@ -187,7 +187,7 @@ def make_optimizer(network: torch.nn.Module, options: Optimization) -> torch.opt
     ]
     for name, value in network.named_parameters():
         if value.requires_grad:
-            groups[2 * name.startswith("encoder.") + (value.ndim <= 1)]["params"].append(value)
+            groups[2 * ("encoder." in name) + (value.ndim <= 1)]["params"].append(value)
     groups = [group for group in groups if group["params"]]
     rate = options.learning_rate
     match options.optimizer:

@@ -10,15 +10,12 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.grid import Tile
-from geoseg.values import ClassRule, ProbabilityBlock, Window
+from geoseg.values import HALF, ClassRule, ProbabilityBlock, Window
 from geoseg.vector.pieces import Evidence, Piece
 from geoseg.vector.trace import Outline, trace
 
 INSIDE = 0.8
 """Share of an object inside another from which on it lies within it, or is a cut view of it."""
-
-HALF = 128
-"""Mask value from which on a pixel is part of an object; 255 is certain."""
 
 _SNAP = 2.0**20
 """Parts of a pixel that vertices are rounded to: neighbours traced in windows of their own share theirs."""

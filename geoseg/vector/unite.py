@@ -15,8 +15,8 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.grid import Axis, Tile, TileGrid
-from geoseg.values import Window
-from geoseg.vector.objects import HALF, INSIDE, Seen, TileObjects, part_of, standing, traced, united
+from geoseg.values import HALF, Window
+from geoseg.vector.objects import INSIDE, Seen, TileObjects, part_of, standing, traced, united
 from geoseg.vector.pieces import Piece
 from geoseg.vector.samples import Floats
 from geoseg.vector.trace import Outline

@@ -294,3 +294,29 @@ def test_help_names_every_family_and_shows_examples(capsys):
     said = capsys.readouterr().out
     for word in ("deeplabv3+", "segformer", "--labelled-area", "geoseg train --scene a.tif"):
         assert word in said
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_mask_rcnn_learns_objects_and_predicts_them(town, tmp_path, capsys):
+    scene, labels = map(str, town)
+    out = tmp_path / "objects"
+    options = ["--arch", "maskrcnn", "--steps", "2", "--batch", "2", "--crop", "64"]
+    command = ["train", "--scene", scene, "--labels", labels, "--out", str(out), *options]
+    assert run([*command, "--encoder", "test_efficientnet", "--quiet"]) == 0
+    card = load_folder(out).card
+    assert card.task == "instance"
+    assert card.instances is not None
+    assert 12 <= card.instances.largest_m <= 40
+    found = tmp_path / "found.gpkg"
+    command = ["predict", scene, "--model", str(out), "--out", str(found), "--quiet"]
+    assert run([*command, "--threshold", "0.1"]) == 0
+    assert "confidence" in gpd.read_file(found, layer="objects")
+    for wrong, words in (
+        (["--raster", str(tmp_path / "a.tif")], "gives no probability"),
+        (["--tta"], "have no mean"),
+        (["--split", "touching"], "tells objects apart itself"),
+        (["--overlap", "4"], "16 or more"),
+        (["--precision", "int8"], "run in f32"),
+    ):
+        assert run([*command, "--overwrite", *wrong]) == 2
+        assert words in capsys.readouterr().err

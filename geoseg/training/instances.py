@@ -1,0 +1,101 @@
+"""What training a Mask R-CNN needs of its own: objects of a sample, regions of their size, the card.
+
+An object is what is connected in the labels, in which polygons that touch are drawn apart
+(`geoseg.labels.footprints`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoseg.errors import InvalidOption
+from geoseg.labels.classes import IGNORE
+from geoseg.training.data.sampler import Sampler
+from geoseg.training.recipe import ModelSpec
+from geoseg.training.task import SegmentationTask, normalize
+
+SMALLEST = 4
+"""Pixels that an object has at least to be looked for."""
+
+_SAMPLES = 100
+"""Samples that the sizes of objects are taken from."""
+
+
+class InstanceTask(SegmentationTask):
+    """Trains a `geoseg.backends.maskrcnn.MaskRCNN` on the objects of samples."""
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _number: int) -> torch.Tensor:
+        """Return the loss of a batch."""
+        pixels, labels = batch
+        self._before = [buffer.clone() for buffer in self.network.buffers()]
+        targets = [targets_of(one.cpu().numpy(), pixels.device) for one in labels]
+        with torch.autocast(pixels.device.type, enabled=False):
+            loss: torch.Tensor = self.network.losses(normalize(pixels), targets)  # type: ignore[operator]
+        return loss
+
+
+def objects_of(labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the masks (n, rows, cols) and the labels (n,) of what is connected in labels (rows, cols).
+
+    >>> labels = np.zeros((4, 9), np.uint8)
+    >>> labels[:, :2], labels[:, 3:6], labels[:, 6:] = 1, 1, 2
+    >>> masks, kinds = objects_of(labels)
+    >>> masks.sum(axis=(1, 2)).tolist(), kinds.tolist()
+    ([8, 12, 12], [1, 1, 2])
+    """
+    from rasterio.features import rasterize, shapes
+
+    known = (labels != 0) & (labels != IGNORE)
+    found = [(shape, int(value)) for shape, value in shapes(labels, mask=known, connectivity=4)]
+    masks = np.zeros((len(found), *labels.shape), np.uint8)
+    if found:
+        numbers = rasterize(
+            ((shape, number) for number, (shape, _) in enumerate(found, 1)), labels.shape, dtype="int32"
+        )
+        masks = (numbers[None] == np.arange(1, len(found) + 1)[:, None, None]).astype(np.uint8)
+    large = masks.sum(axis=(1, 2)) >= SMALLEST
+    return masks[large], np.array([value for _, value in found], np.int64)[large]
+
+
+def targets_of(labels: NDArray[np.uint8], device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the objects of a sample as torchvision's detectors take them."""
+    masks, kinds = objects_of(labels)
+    targets = {"boxes": _boxes(masks), "labels": kinds, "masks": masks}
+    return {name: torch.from_numpy(value).to(device) for name, value in targets.items()}
+
+
+def _boxes(masks: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the boxes (x1, y1, x2, y2) of masks, shape (n, 4)."""
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        box[:] = across[0], down[0], across[-1] + 1, down[-1] + 1
+    return boxes
+
+
+def sizes_of(sampler: Sampler, seed: int) -> NDArray[np.float64]:
+    """Return the longer sides of objects in training samples, in pixels, in ascending order."""
+    rng = np.random.default_rng(seed)
+    boxes = [_boxes(objects_of(sampler.draw(rng)[1].numpy())[0]) for _ in range(_SAMPLES)]
+    sides = np.concatenate([box[:, 2:] - box[:, :2] for box in boxes])
+    if not len(sides):
+        raise InvalidOption(f"the labels hold no object of {SMALLEST} pixels: there is nothing to be found")
+    return np.sort(sides.max(axis=1).astype(np.float64))
+
+
+def fit_anchors(spec: ModelSpec, sizes: NDArray[np.float64]) -> ModelSpec:
+    """Return what a recipe says of a network with regions of the sizes of objects, unless it says which.
+
+    Each of the five levels looks at regions twice the size of those before it; the smallest are those
+    that a tenth of all objects do not reach.
+
+    >>> fit_anchors(ModelSpec(arch="maskrcnn"), np.arange(10.0, 60.0)).details["anchors"]
+    [15.0, 30.0, 60.0, 120.0, 240.0]
+    """
+    if "anchors" in spec.details or spec.start:
+        return spec
+    smallest = max(4.0, round(float(np.quantile(sizes, 0.1))))
+    anchors = [smallest * 2**level for level in range(5)]
+    return spec.model_copy(update={"details": {**spec.details, "anchors": anchors}})
