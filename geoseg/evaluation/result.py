@@ -84,8 +84,6 @@ class Evaluation:
     outlines : tuple of OutlineScore
     confidence : tuple of ConfidenceScore
         Empty without probabilities.
-    coco : tuple of CocoScore
-        One for each class; empty where it was not asked for.
     resampling : Resampling
     worst : tuple of WorstTile
         The worst first.
@@ -93,6 +91,8 @@ class Evaluation:
         What a reader should know, one line each.
     version : str
         Of geoseg.
+    coco : tuple of CocoScore
+        One for each class; empty where it was not asked for.
     """
 
     truth: str
@@ -108,11 +108,11 @@ class Evaluation:
     objects: tuple[ObjectScore, ...]
     outlines: tuple[OutlineScore, ...]
     confidence: tuple[ConfidenceScore, ...]
-    coco: tuple[CocoScore, ...]
     resampling: Resampling
     worst: tuple[WorstTile, ...]
     notes: tuple[str, ...]
     version: str
+    coco: tuple[CocoScore, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain values; NaN and infinity become None."""

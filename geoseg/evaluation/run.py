@@ -256,7 +256,6 @@ def _summarize(
         resampling=Resampling(
             options.blocks, blocks, 0 if estimate.resamples is None else REPLICATES, options.seed
         ),
-        coco=(),
         worst=tuple(_worst(inputs.grid, errors) for errors in tally.worst),
         notes=(*inputs.notes, *_notes(inputs, options, lattice, blocks)),
         version=version("geoseg"),
