@@ -46,10 +46,15 @@ FAMILIES: Mapping[str, Family] = {
     "deeplabv3+": Family("DeepLabV3Plus", "resnet18", {"decoder_channels": 128}),
     "hrnet": Family("HRNet", "hrnet_w18_small"),
     "fpn": Family("FPN", "resnet18", {"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64}),
-    "maskrcnn": Family("MaskRCNN", "tf_efficientnet_lite0", {"channels": 128, "hidden": 256}),
     "segformer": Family("Segformer", "mit_b0", {"decoder_segmentation_channels": 128}),
 }
 """The families by the names that ``--arch`` takes; ``plus`` may stand for ``+``."""
+
+
+FINDERS: Mapping[str, Family] = {
+    "maskrcnn": Family("MaskRCNN", "tf_efficientnet_lite0", {"channels": 128, "hidden": 256}),
+}
+"""Families that find objects in place of classes of pixels; likewise."""
 
 
 def make_config(
@@ -98,9 +103,10 @@ def find_family(arch: str) -> Family:
         If there is none; the nearest name is given.
     """
     name = arch.lower().translate(str.maketrans("", "", "-_ ")).replace("plus", "+")
-    if name not in FAMILIES:
-        raise InvalidOption(f"{arch}: no such architecture; {suggest(name, FAMILIES)}")
-    return FAMILIES[name]
+    known = {**FAMILIES, **FINDERS}
+    if name not in known:
+        raise InvalidOption(f"{arch}: no such architecture; {suggest(name, known)}")
+    return known[name]
 
 
 def find_encoder(name: str) -> str:
