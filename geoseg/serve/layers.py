@@ -24,7 +24,7 @@ from geoseg.vectorfiles.binary import Verbatim, ogr_layers
 from geoseg.vectorfiles.formats import FLATGEOBUF, GEOPACKAGE, check_vector_file
 
 MOST_FEATURES = 5000
-"""Features of one answer; of a tile that has more the largest are shown."""
+"""Features of one answer; of a tile that has more, only the first are shown."""
 
 A_TILE = 1000
 """Features of a tile at the coarsest zoom, if they were spread evenly."""
@@ -104,11 +104,13 @@ class Layer:
             Verbatim(self.path), layer=self.layer, bbox=box, max_features=MOST_FEATURES + 1, force_2d=True
         )
         found = shapely.from_wkb(wkb)
+        whole, known = len(found) <= MOST_FEATURES, ~(shapely.is_missing(found) | shapely.is_empty(found))
+        found = found[known]
         placed = shapely.transform(
             found, lambda points: np.column_stack(self._to_map.transform(points[:, 0], points[:, 1]))
         )
         names = [str(name) for name in meta["fields"]]
-        return placed, dict(zip(names, columns, strict=True)), len(found) <= MOST_FEATURES
+        return placed, {name: one[known] for name, one in zip(names, columns, strict=True)}, whole
 
     def tile(self, tile: MapTile) -> bytes:
         """Return a vector tile; features of no size there are left out."""

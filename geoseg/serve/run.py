@@ -29,8 +29,8 @@ from geoseg.serve.tiles import ModelTiles, tile_bytes
 SERVER = 120_000_000
 """Bytes that the server and its libraries take, measured and rounded up."""
 
-FEWEST_TILES = 32
-"""Tiles of the model that are kept, at least."""
+FEWEST_TILES = 96
+"""Tiles of the model that are kept, at least: what six requests at the coarsest zoom may need."""
 
 
 @contextlib.contextmanager
@@ -97,7 +97,8 @@ def share_memory(
     """
     base = tile = 0
     for decision in decisions:
-        resources = replace(decision.resources, threads=threads, in_flight=threads + 1)
+        batch = decision.resources.batch if decision.resources.gpu else 1
+        resources = replace(decision.resources, threads=threads, in_flight=threads + 1, batch=batch)
         run = sum(memory_use(decision.plan.with_blocks(1), resources).values())
         base = max(base, run)
         tile = max(tile, tile_bytes(decision.plan))

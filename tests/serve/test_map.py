@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import Resampling
@@ -27,6 +29,7 @@ from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.session import predict_scene
 from geoseg.serve import app as application
 from geoseg.serve.app import STATIC, TOKEN_HEADER, Map, make_app
+from geoseg.serve.layers import open_served
 from geoseg.serve.mercator import MapTile, to_degrees
 from geoseg.serve.run import open_map
 from geoseg.serve.scenes import OPACITY
@@ -42,7 +45,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Map]:
     folder = tmp_path_factory.mktemp("served")
     pixels = picture((20, 30, 40, 50), (100, 10, 60, 150), size=(220, 300))
     scene = make_scene(folder / "my scene.tif", pixels=pixels, validity="nodata", nodata=0)
-    options = PredictOptions(model=bright_model(), tile=64, overlap=16, max_memory="1GB")
+    options = PredictOptions(model=bright_model(), tile=64, overlap=16, max_memory="1200MB")
     with open_map([str(scene)], options, [SAMPLE / "buildings.gpkg", SAMPLE / "landcover.gpkg"]) as served:
         yield served
 
@@ -304,9 +307,16 @@ def test_what_cannot_be_served_is_told_in_one_line(
             assert len(error.splitlines()) == 1
 
 
-def test_attributes_are_as_json_has_them() -> None:
-    from geoseg.serve.layers import _properties
-
-    columns: dict[str, Any] = {"a": np.array([1.5, np.nan]), "b": np.array(["x", None], object)}
-    assert _properties(columns, 0) == {"a": 1.5, "b": "x"}
-    assert _properties(columns, 1) == {}
+def test_a_layer_without_an_index_and_with_gaps(tmp_path: Path) -> None:
+    boxes = [shapely.box(11, 48, 11.001, 48.001), None, shapely.box(11.002, 48, 11.003, 48.001)]
+    columns = {"share": [0.5, 1.0, np.nan], "name": ["x", "y", None], "flag": [True, True, False]}
+    geopandas.GeoDataFrame(columns, geometry=boxes, crs="EPSG:4326").to_parquet(tmp_path / "some.parquet")
+    layer = open_served(tmp_path / "some.parquet", "some", tmp_path)
+    assert layer.bounds is not None
+    found = json.loads(layer.geojson(layer.bounds))["features"]
+    assert [one["properties"] for one in found] == [
+        {"share": 0.5, "name": "x", "flag": True},
+        {"flag": False},
+    ]
+    corner = np.array(found[0]["geometry"]["coordinates"][0])
+    assert np.abs(corner.max(axis=0) - [11.001, 48.001]).max() < 1e-7
