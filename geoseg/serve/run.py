@@ -103,7 +103,8 @@ def share_memory(
         base = max(base, run)
         tile = max(tile, tile_bytes(decision.plan))
     beside = SERVER + threads * max(drawing_bytes(one.plan) for one in decisions)
-    least = base + beside + FEWEST_TILES * tile * (1 if read_only else 2)
+    fewest = FEWEST_TILES * tile
+    least = base + beside + fewest
     asked = options.max_memory
     budget = max(least, default_budget(memory_limit())) if asked == AUTO else asked
     if budget < least:
@@ -112,7 +113,7 @@ def share_memory(
             "give that, or a smaller --tile"
         )
     rest = budget - base - beside
-    kept = rest if read_only else rest // 2
+    kept = rest if read_only else (rest + fewest) // 2
     return kept, base + rest - kept
 
 
