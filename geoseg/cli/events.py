@@ -84,7 +84,7 @@ class EventLines:
     def __call__(self, event: object) -> None:
         """Print an event, unless one of progress was printed just before."""
         if isinstance(event, float):
-            facts = _progress(event, 1.0, self.share)
+            facts = _progress(event, 1.0, self.share, time.monotonic() - self._start)
         elif isinstance(event, str):
             facts = {"event": "note", "text": event}
         else:

@@ -86,6 +86,7 @@ def test_the_catalogue_is_valid_and_says_what_was_made_of_what(archive: Path) ->
 def test_the_model_is_described_by_mlm(archive: Path) -> None:
     merged = merge(archive, MergeOptions(merge=True), str(bright_model()))
     card = json.loads((merged.catalogue / "model.json").read_text())
+    check(card)
     from stac_model.schema import MLModelProperties
 
     MLModelProperties.model_validate(card["properties"])
