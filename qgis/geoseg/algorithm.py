@@ -121,7 +121,8 @@ class Algorithm(QgsProcessingAlgorithm):
             resumed = " Run it again to go on from there." if self.name() in {"predict", "batch"} else ""
             raise QgsProcessingException(f"Canceled.{resumed}")
         if code not in {0, 1}:
-            raise QgsProcessingException(listener.error or f"geoseg stopped with exit code {code}")
+            killed = "; if memory ran out, give “Most memory”" if code < 0 else ""
+            raise QgsProcessingException(listener.error or f"geoseg stopped with exit code {code}{killed}")
         listener.end(printed)
         if code:
             feedback.reportError("Done in part: what is missing is named above.")

@@ -52,7 +52,7 @@ def _text(one, name, label):
 def _flag(one, name, label):
     if one["default"] is None:
         return _choice({**one, "choices": SWITCH}, name, label)
-    return QgsProcessingParameterBoolean(name, label, one["default"])
+    return QgsProcessingParameterBoolean(name, label, one["default"], optional=True)
 
 
 def _choice(one, name, label):
