@@ -113,7 +113,6 @@ def _install(home, wheel, uv, feedback):
             f"or name the folder of geoseg in {SETTINGS}"
         )
     home.mkdir(parents=True, exist_ok=True)
-    _remove_old(home)
     folder = tempfile.mkdtemp(prefix="env-", dir=home)
     feedback.pushInfo(f"Installing geoseg into {folder}, once: this loads some 300 MB.")
     said = []
@@ -144,7 +143,9 @@ def _install(home, wheel, uv, feedback):
             raise NoGeoseg(_reason(said))
     waiting = Path(folder, "pointer")
     waiting.write_text(folder, encoding="utf-8")
-    os.replace(waiting, home / f"{_digest(wheel)}.txt")
+    pointer = home / f"{_digest(wheel)}.txt"
+    os.replace(waiting, pointer)
+    _remove_old(home, pointer)
     feedback.setProgress(0)
     return _installed(home, wheel)
 
@@ -165,9 +166,12 @@ def _reason(said):
     return f"geoseg could not be installed: {last}"
 
 
-def _remove_old(home):
-    """Remove environments that nothing points to, unless they may be in the making."""
-    used = {path.read_text(encoding="utf-8") for path in home.glob("*.txt")}
+def _remove_old(home, pointer):
+    """Remove environments of other wheels, and those left unfinished, unless they may be in the making."""
+    used = pointer.read_text(encoding="utf-8")
+    for path in home.glob("*.txt"):
+        if path != pointer:
+            path.unlink()
     for path in home.glob("env-*"):
-        if str(path) not in used and time.time() - path.stat().st_mtime > DAY:
+        if str(path) != used and time.time() - path.stat().st_mtime > DAY:
             shutil.rmtree(path, ignore_errors=True)

@@ -95,7 +95,10 @@ def test_geoseg_is_installed_once(tmp_path: Path, home: Path) -> None:
     assert found[0] == found[1] == environment.find("", home, wheel, "", feedback)
     assert len(list(home.glob("env-*"))) == len(feedback.told) == 1
     wheel.write_bytes(b"a newer wheel")
-    assert environment.find("", home, wheel, str(uv), feedback) != found[0]
+    os.utime(Path(found[0]).parents[1], (0, 0))
+    newer = environment.find("", home, wheel, str(uv), feedback)
+    assert newer != found[0]
+    assert [str(one) for one in home.glob("env-*")] == [str(Path(newer).parents[1])]
 
 
 @pytest.mark.parametrize(
