@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_dask_is_known_to_the_schedulers_alone() -> None:
         "prediction/schedulers.py",
         "prediction/cluster.py",
     }
+
+
+def test_the_quick_tests_import_no_pytorch() -> None:
+    wrong = [
+        path.name
+        for path in Path(__file__).parent.rglob("test_*.py")
+        if "\npytestmark = pytest.mark.slow" not in (text := path.read_text(encoding="utf-8"))
+        and re.search(
+            r"^(import|from) (torch|torchvision|lightning|segmentation_models_pytorch)\b", text, re.M
+        )
+    ]
+    assert not wrong
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -19,6 +19,8 @@ from geoseg.errors import InvalidModel
 from geoseg.models.bundle import BOXES, MASKS, ONNX
 from geoseg.models.document import Instances
 
+pytestmark = pytest.mark.slow
+
 HOW = Instances(
     labels=(3, 7),
     anchors=(8.0, 16.0, 32.0, 64.0, 128.0),
@@ -60,7 +62,6 @@ def whole(found: Detection, size: int) -> NDArray[np.bool_]:
     return mask
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_the_three_networks_find_what_torchvision_finds(
     runtime: Literal["onnxruntime", "openvino"], network: MaskRCNN, files: dict[str, Path]
@@ -78,7 +79,6 @@ def test_the_three_networks_find_what_torchvision_finds(
             assert (a & b).sum() >= 0.99 * (a | b).sum()
 
 
-@pytest.mark.slow
 def test_a_network_of_another_layout_is_refused_in_one_line(files: dict[str, Path]) -> None:
     swapped = files | {ONNX: files[BOXES], BOXES: files[ONNX]}
     for runtime in ("onnxruntime", "openvino"):
