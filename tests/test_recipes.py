@@ -214,7 +214,8 @@ def test_the_model_is_evaluated_on_the_sample(example):
 @pytest.mark.parametrize("name", ["train_sample", "landcover"])
 def test_a_model_is_trained_on_the_sample(example, name):
     """Two steps are as good as all for whether the recipe holds."""
-    changes = ["--set", "optimization.steps=2", "--set", "card.int8=false", "--quiet"]
+    settings = "optimization.steps=2", "optimization.batch=2", "card.int8=false", "card.tile=128"
+    changes = [part for setting in settings for part in ("--set", setting)] + ["--quiet"]
     assert example(name, *changes) == 0
     (model,) = Path("build").glob("*/model.json")
     assert Path(f"build/{model.parent.name}.recipe.yaml").exists()
