@@ -3,8 +3,8 @@
     python benchmarks/footprints.py TRUTH [name=]PREDICTION …
 
 Prints a row for each layer of polygons: how many for how many true ones, F1 at IoU 0.5, 0.75 and 0.9,
-vertices a polygon, the mean Hausdorff distance of pairs, overlaps and invalid ones; and one for what the
-package ``buildingregulariser`` makes of the first, where it is installed.
+vertices a polygon, the mean Hausdorff distance of pairs, IoU of the areas, overlaps and invalid ones; and
+one for what the package ``buildingregulariser`` makes of the first, where it is installed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ HEAD = (
     "F1@.9",
     "vertices (truth)",
     "Hausdorff",
+    "area IoU",
     "overlaps",
     "invalid",
 )
@@ -51,6 +52,8 @@ def measure(found: np.ndarray, truth: np.ndarray) -> tuple[str, ...]:
             taken.add(two[k])
     scores = [2 * sum(iou[pairs] >= level) / max(1, len(found) + len(truth)) for level in (0.5, 0.75, 0.9)]
     away = shapely.hausdorff_distance(found[one[pairs]], truth[two[pairs]]) if pairs else np.array([np.nan])
+    all_found, all_true = shapely.union_all(found), shapely.union_all(truth)
+    both = shapely.intersection(all_found, all_true)
     left, right = shapely.STRtree(found).query(found, predicate="intersects")
     left, right = left[left < right], right[left < right]
     overlaps = shapely.relate_pattern(found[left], found[right], "T********").sum()
@@ -60,6 +63,7 @@ def measure(found: np.ndarray, truth: np.ndarray) -> tuple[str, ...]:
         *(f"{score:.3f}" for score in scores),
         f"{vertices[0]:.1f} ({vertices[1]:.1f})",
         f"{away.mean():.2f} m",
+        f"{both.area / (all_found.area + all_true.area - both.area):.3f}",
         str(overlaps),
         str(int((~shapely.is_valid(found)).sum())),
     )

@@ -140,6 +140,15 @@ def build_polygons(points: Floats, sizes: Index, owner: Index) -> NDArray[np.obj
     return built
 
 
+def build_lines(points: Floats, number: Index) -> NDArray[np.object_]:
+    """Build lines of the points that have the same number, from 0 without gaps.
+
+    >>> build_lines(np.array([[0, 0], [3, 4]], float), np.array([0, 0]))[0].length
+    5.0
+    """
+    return np.asarray(shapely.linestrings(points, indices=number), object).reshape(-1)
+
+
 def _signed_area(rings: Floats, starts: Index, sizes: Index) -> Floats:
     """Return twice the area of each ring, positive where it runs counter-clockwise."""
     local = rings - np.repeat(rings[starts], sizes, axis=0)

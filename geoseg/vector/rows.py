@@ -16,10 +16,11 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.vector.regularize import Bounds, Regularized, distances, fit_straight
-from geoseg.vector.rings import build_polygons, components
+from geoseg.vector.rings import build_lines, build_polygons, components
 from geoseg.vector.samples import Floats, Index
 
 SHORTEST = 3.0
+"""Corners nearer to a node give way to it, in pixels."""
 
 ALONG_A_LINE = "F***1****"
 """How polygons that share a wall are related (Clementini and Di Felice, 1996)."""
@@ -27,14 +28,9 @@ ALONG_A_LINE = "F***1****"
 STAIRS = 2.0
 """How far a straight wall lies from one that is cut along squares of two pixels, in pixels."""
 
-NEAR = 1.5
-"""Distance in pixels at which a wall counts little for the place of a node."""
-
-LONG = 20.0
-"""Walls that are longer count no more for a node, in pixels."""
-
-PULL = 0.02
-"""Weight of the place where a node was traced, as a share of that of its walls."""
+NEAR, LONG, PULL = 1.5, 20.0, 0.02
+"""What places nodes: the distance in pixels at which a wall counts little, the length from which on it counts
+no more, and the weight of where a node was traced, as a share of that of its walls."""
 
 PLAINEST = 2
 """How plain a polygon becomes before its row is given up: outer walls are simplified first, then all."""
@@ -77,7 +73,7 @@ def shape_rows(
     row : ndarray of int64, shape (n,)
         Row of each, from 0 without gaps.
     tolerance : float
-        Of arcs that are simplified, in pixels; of common walls `STAIRS` if that is more.
+        Of simplified arcs, in pixels; of common walls `STAIRS` if that is more.
     max_deviation : float or None
         See `geoseg.vector.regularize.regularize`; None: arcs are only simplified.
     known : ndarray of shapely.Polygon, shape (n,), optional
@@ -86,15 +82,11 @@ def shape_rows(
     Returns
     -------
     Regularized
-        Those that are accepted have straight walls all round. The others share their walls too; they are
-        None where a whole row cannot be drawn so.
+        Accepted are those with straight walls all round. All share their walls; rows that fail are None.
 
     Examples
     --------
-    >>> wall = [(10, y) for y in (0, 3, 6, 9, 12)]
-    >>> left = shapely.Polygon([(0, 0), *wall, (0, 12)])
-    >>> right = shapely.Polygon([(20, 0), (20, 12), *wall[::-1]])
-    >>> both = shapely.segmentize(np.array([left, right]), 0.5)
+    >>> both = shapely.segmentize(shapely.box([0, 10], 0, [10, 20], 12), 0.5)
     >>> done = shape_rows(both, np.array([0, 0]), tolerance=0.5, max_deviation=1.0)
     >>> (shapely.get_num_coordinates(done.polygons) - 1).tolist()
     [4, 4]
@@ -102,12 +94,16 @@ def shape_rows(
     bounds = Bounds(polygons, 2 * STAIRS if max_deviation is None else max_deviation)
     fitted = np.full(len(polygons), None, object) if known is None else known.copy()
     rest = np.flatnonzero(shapely.is_missing(fitted) & (max_deviation is not None))
-    fitted[rest] = fit_straight(polygons[rest], Bounds(polygons[rest], bounds.max_deviation), row[rest])[0]
+    partly = np.zeros(len(polygons), bool)
+    limits = Bounds(polygons[rest], bounds.max_deviation)
+    fitted[rest], good, _ = fit_straight(polygons[rest], limits, row[rest])
+    partly[rest[~good]] = True
     built, plain = np.full(len(polygons), None, object), np.zeros(len(polygons), np.int64)
     accepted, deviation = np.zeros(len(polygons), bool), np.zeros(len(polygons))
     left = np.arange(len(polygons))
     while len(left):
-        drawn, straight = _draw(polygons[left], fitted[left], plain[left], (tolerance, bounds.max_deviation))
+        some = (polygons[left], fitted[left], partly[left], plain[left])
+        drawn, straight = _draw(*some, (tolerance, bounds.max_deviation))
         drawn = _clean(drawn, row[left])
         good, far = bounds.check(drawn, left)
         waiting = np.isin(row[left], row[left[~good]])
@@ -120,18 +116,25 @@ def shape_rows(
 
 
 def _draw(
-    polygons: NDArray[np.object_], fitted: NDArray[np.object_], plain: Index, bounds: tuple[float, float]
+    polygons: NDArray[np.object_],
+    fitted: NDArray[np.object_],
+    partly: NDArray[np.bool_],
+    plain: Index,
+    bounds: tuple[float, float],
 ) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
     """Draw polygons anew, and tell which have straight walls all round.
 
-    What is plain has nodes where they were traced and is simplified; its common walls only if it is
-    `PLAINEST`. Bounds are the tolerance and the largest deviation.
+    What fits its walls partly has nodes at their corners too. What is plain is simplified between nodes as
+    they were traced; its common walls only if it is `PLAINEST`. Bounds: tolerance, largest deviation.
     """
     tolerance, reach = bounds
-    arcs = _cut(polygons)
-    walls = np.full(len(arcs.part_of_ring), None, object)
+    part = shapely.get_rings(polygons, return_index=True)[1]
+    walls = np.full(len(part), None, object)
     has = ~shapely.is_missing(fitted)
-    walls[has[arcs.part_of_ring]] = shapely.get_rings(fitted[has])
+    walls[has[part]] = shapely.get_rings(fitted[has])
+    marks = walls.copy()
+    marks[~partly[part]] = None
+    arcs = _cut(polygons, marks)
     level = plain[arcs.part]
     places, held = _meet(arcs, walls, reach), arcs.first[level > 0]
     places[held] = arcs.points[held]
@@ -161,7 +164,6 @@ class Arcs:
     twin : ndarray of int64, shape (n,)
         The same arc on its other side, -1 where there is none.
     loop : ndarray of bool, shape (n,)
-    part_of_ring : ndarray of int64
     """
 
     points: Floats
@@ -181,14 +183,15 @@ class Arcs:
 
     def alike(self, lines: NDArray[np.object_]) -> NDArray[np.object_]:
         """Give shared arcs the same line on both sides: that of the first of the two that has one."""
-        twin = np.where(self.shared, self.twin, np.arange(len(self.twin)))
-        low, high = np.minimum(twin, np.arange(len(twin))), np.maximum(twin, np.arange(len(twin)))
-        source = np.where(shapely.is_missing(lines[low]), high, low)
-        return np.where(source == np.arange(len(twin)), lines, shapely.reverse(lines[source]))
+        own = np.arange(len(self.twin))
+        twin = np.where(self.shared, self.twin, own)
+        source = np.minimum(own, twin)
+        source = np.where(shapely.is_missing(lines[source]), np.maximum(own, twin), source)
+        return np.where(source == own, lines, shapely.reverse(lines[source]))
 
 
-def _cut(polygons: NDArray[np.object_]) -> Arcs:
-    """Cut the rings of polygons where three faces meet."""
+def _cut(polygons: NDArray[np.object_], walls: NDArray[np.object_]) -> Arcs:
+    """Cut the rings of polygons where three faces meet, and next to the corners of walls."""
     rings, part = shapely.get_rings(polygons, return_index=True)
     closed, ring = shapely.get_coordinates(rings, return_index=True)
     inner = np.diff(ring, append=-1) == 0
@@ -201,6 +204,12 @@ def _cut(polygons: NDArray[np.object_]) -> Arcs:
     edges = np.unique(np.minimum(vertex, after) * count + np.maximum(vertex, after))
     degree = np.bincount(edges // count, minlength=count) + np.bincount(edges % count, minlength=count)
     fixed = degree[vertex] > 2
+    corners, owner = shapely.get_coordinates(walls, return_index=True)
+    corner, near = _pairs(owner, ring, np.arange(len(ring)))
+    apart = np.hypot(*(corners[corner] - closed[inner][near]).T)
+    order = np.lexsort((apart, corner))
+    nearest = near[order[np.append(True, np.diff(corner[order]) > 0)[: len(order)]]]
+    fixed |= np.isin(vertex, vertex[nearest])
     # A ring without a node begins at its smallest vertex, seen from either side.
     loop = np.bincount(ring, fixed) == 0
     fixed |= loop[ring] & (vertex == np.minimum.reduceat(vertex, start)[ring])
@@ -214,15 +223,12 @@ def _cut(polygons: NDArray[np.object_]) -> Arcs:
     order = np.argsort(key)
     other = order[np.minimum(np.searchsorted(key, back, sorter=order), len(key) - 1)]
     points = places.view(np.float64).reshape(-1, 2)
-    lines = _lines(points[np.insert(vertex, tails + 1, after[tails])], np.insert(arc, tails + 1, arc[tails]))
+    lines = build_lines(
+        points[np.insert(vertex, tails + 1, after[tails])], np.insert(arc, tails + 1, arc[tails])
+    )
     owner = ring[heads]
     twin = np.where(key[other] == back, arc[other], -1)
     return Arcs(points, lines, vertex[heads], after[tails], owner, part[owner], twin, loop[owner], part)
-
-
-def _lines(points: Floats, number: Index) -> NDArray[np.object_]:
-    """Build lines of the points that have the same number."""
-    return np.asarray(shapely.linestrings(points, indices=number), object).reshape(-1)
 
 
 def _meet(arcs: Arcs, walls: NDArray[np.object_], reach: float) -> Floats:
@@ -265,7 +271,7 @@ def _straighten(arcs: Arcs, places: Floats, walls: NDArray[np.object_], reach: f
     lines[~_close(arcs.lines, lines, reach)] = None
     chords = np.flatnonzero(arcs.shared & (arcs.first != arcs.last))
     ends = places[np.column_stack([arcs.first, arcs.last])[chords]]
-    straight = _lines(ends.reshape(-1, 2), np.repeat(np.arange(len(chords)), 2))
+    straight = build_lines(ends.reshape(-1, 2), np.repeat(np.arange(len(chords)), 2))
     close = _close(arcs.lines[chords], straight, reach)
     lines[chords[close]] = straight[close]
     return arcs.alike(lines)
@@ -290,10 +296,10 @@ def _stretches(arcs: Arcs, places: Floats, walls: NDArray[np.object_], reach: fl
     every = np.arange(len(begin))
     number = np.concatenate([every, arc, every])
     order = np.lexsort((np.concatenate([every - np.inf, further, every + np.inf]), number))
-    lines = _lines(np.concatenate([begin, corners[corner], end])[order], number[order])
+    lines = build_lines(np.concatenate([begin, corners[corner], end])[order], number[order])
     loops = np.flatnonzero(arcs.loop & ~shapely.is_missing(around))
     points, number = shapely.get_coordinates(around[loops], return_index=True)
-    lines[loops] = _lines(points, number)
+    lines[loops] = build_lines(points, number)
     lines[shapely.is_missing(around)] = None
     return np.asarray(lines)
 
@@ -314,7 +320,7 @@ def _simplify(arcs: Arcs, places: Floats, tolerance: float) -> NDArray[np.object
     points, arc = shapely.get_coordinates(arcs.lines, return_index=True)
     heads = np.flatnonzero(np.diff(arc, prepend=-1))
     points[heads], points[np.append(heads[1:], len(arc)) - 1] = places[arcs.first], places[arcs.last]
-    lines = _lines(points, arc)
+    lines = build_lines(points, arc)
     short = shapely.simplify(
         lines, np.where(arcs.shared, max(tolerance, STAIRS), tolerance), preserve_topology=False
     )

@@ -141,7 +141,7 @@ def find_near(shapes: Shapes, reach: float, long: NDArray[np.bool_] | None = Non
     boxes = shapes.boxes
     one, two = near_pairs(boxes)
     row = find_rows(shapes.outlines[:, TRACED], one, two)
-    touching = (np.bincount(row)[row] > 1)[:, None]
+    touching = _drawn_anew(shapes, row)[:, None]
     if touching.any():  # these may get other outlines together than they have alone
         one, two = near_pairs(np.where(touching, boxes + reach * OUTWARD, boxes))
     count = int(row.max(initial=-1)) + 1
@@ -265,9 +265,18 @@ def cut_to(shapes: Shapes, area: BaseGeometry) -> Shapes:
     return replace(shapes, outlines=outlines, sizes=sizes)
 
 
+def _drawn_anew(shapes: Shapes, row: Index) -> NDArray[np.bool_]:
+    """Tell which shapes get outlines by `join_rows`: those that touch others, or have no straight walls."""
+    return np.asarray((np.bincount(row)[row] > 1) | shapely.is_missing(shapes.outlines[:, REGULARIZED]))
+
+
 def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Shapes:
     """Give shapes that touch outlines that share their walls."""
-    touching = np.flatnonzero(np.bincount(near.row)[near.row] > 1)
+    touching = np.flatnonzero(
+        _drawn_anew(shapes, near.row)
+        if rules.max_deviation_m is not None
+        else np.bincount(near.row)[near.row] > 1
+    )
     if len(touching) == 0:
         return shapes
     pixel = rules.metres_per_pixel
