@@ -271,25 +271,22 @@ def _drawn_anew(shapes: Shapes, row: Index) -> NDArray[np.bool_]:
 
 
 def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Shapes:
-    """Give shapes that touch outlines that share their walls."""
-    touching = np.flatnonzero(
-        _drawn_anew(shapes, near.row)
-        if rules.max_deviation_m is not None
-        else np.bincount(near.row)[near.row] > 1
-    )
-    if len(touching) == 0:
+    """Give shapes that touch outlines that share their walls, and others what straight walls they have."""
+    touching = np.flatnonzero(np.bincount(near.row)[near.row] > 1)
+    regular = rules.max_deviation_m is not None
+    short = np.flatnonzero(_drawn_anew(shapes, near.row)) if regular else touching
+    if len(touching) + len(short) == 0:
         return shapes
     pixel = rules.metres_per_pixel
     outlines, sizes, deviation = shapes.outlines.copy(), shapes.sizes.copy(), shapes.deviation_m.copy()
-    traced = outlines[touching, TRACED]
-    outlines[touching, SIMPLIFIED] = simplify_shared(traced, rules.simplify_m / pixel)
+    outlines[touching, SIMPLIFIED] = simplify_shared(outlines[touching, TRACED], rules.simplify_m / pixel)
     sizes[touching, SIMPLIFIED] = np.nan
     known = outlines[:, REGULARIZED].copy()
     outlines[touching, REGULARIZED], deviation[touching] = None, np.nan
     # Of a row that goes on too far no part waits for the others; each has its one outline.
     long = touching[near.long[touching]]
     outlines[long, TRACED], sizes[long, TRACED] = outlines[long, SIMPLIFIED], sizes[long, SIMPLIFIED]
-    short = touching[~near.long[touching]]
+    short = short[~near.long[short]]
     if len(short):
         traced = outlines[short, TRACED]
         row = np.unique(near.row[short], return_inverse=True)[1].astype(np.int64)
