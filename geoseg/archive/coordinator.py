@@ -18,7 +18,7 @@ from typing import Any
 from geoseg.archive.cluster import KEPT, Lost, asked, revive, slots
 from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import Manifest, Result
-from geoseg.archive.places import Outcome, Places, forget_reports, move_into_place, sync_folders
+from geoseg.archive.places import Outcome, Places, forget_reports, move_into_place, read_report, sync_folders
 from geoseg.archive.scene import Job, Scene, spread_scene, work_scene
 from geoseg.errors import GeosegError
 
@@ -310,6 +310,9 @@ class Coordinator:
         with contextlib.suppress(Exception):  # a cluster that is lost
             self._client.cancel([task.future for task in self._running.values()], force=True)
         names = {task.name for task in self._running.values()}
+        reports = (read_report(self._job.places.report(name)) for name in names)
+        self._outcomes += [one for one in reports if one is not None]
+        names -= {one.name for one in self._outcomes}
         self._running = {}
         with contextlib.suppress(GeosegError):  # the first error says why
             self._commit(now=True)

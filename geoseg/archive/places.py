@@ -209,8 +209,11 @@ def read_report(path: Path) -> Outcome | None:
 def move_into_place(places: Places, outcome: Outcome) -> bool:
     """Move the files of a result to where they are to be; False where one is neither here nor there.
 
-    What was moved before, by a run that was killed between here and its manifest, counts.
+    What was moved before, by a run that was killed between here and its manifest, counts. Only then is the
+    journal of the scene of no use any more.
     """
+    from geoseg.prediction.journal import Journal
+
     theirs = replace(places, run=outcome.run)
     for target in places.targets(outcome.name):
         staged = theirs.staged(target)
@@ -220,6 +223,7 @@ def move_into_place(places: Places, outcome: Outcome) -> bool:
         except FileNotFoundError:
             if not target.exists():
                 return False
+    Journal.beside(places.targets(outcome.name)[0], outcome.digest).remove()
     return True
 
 
@@ -260,7 +264,9 @@ def old_runs(folder: Path, run: str) -> list[Path]:
 
 
 def remove_runs(places: Places, *, own: bool = False) -> None:
-    """Remove the folders of earlier runs, or of this one."""
+    """Remove the folders of earlier runs; or of this one, unless it holds results that the next may take."""
+    if own and next((places.out / places.run).rglob("*.json"), None) is not None:
+        return
     for root in places.roots:
         for path in [root / places.run] if own else old_runs(root, places.run):
             shutil.rmtree(path, ignore_errors=True)

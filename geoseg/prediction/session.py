@@ -99,7 +99,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
         ----------
         staging : callable
             Says where the file of an output is written, for others to move into its place; the journal
-            lies beside that place all the same.
+            lies beside that place all the same, and stays until then.
         """
         from geoseg.raster.scene import close_scene
         from geoseg.vector.order import SortedSink
@@ -141,7 +141,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
                 deviation_px=shaper.deviation_px,
             )
             vector.set_metadata(layer_metadata(report))
-        if journal is not None:
+        if journal is not None and staging is in_place:
             journal.remove()
         return replace(report, seconds=time.monotonic() - started, peak_memory=peak_memory())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -17,7 +19,7 @@ from geoseg.archive.facts import Looked
 from geoseg.archive.lease import LeaseHeld
 from geoseg.archive.manifest import Manifest, Result
 from geoseg.archive.options import BatchOptions
-from geoseg.archive.places import Places
+from geoseg.archive.places import Outcome, Places, left_behind, move_into_place, remove_runs
 from geoseg.archive.preview import Preview, ScenePreview
 from geoseg.archive.run import check_shards, run_batch
 from geoseg.archive.selection import ELSEWHERE, GONE, why_do
@@ -26,8 +28,9 @@ from geoseg.cli.batch_display import BatchDisplay, preview_lines
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.options import named_as_in_python
 from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.session import Session
 from geoseg.testing import make_scene
-from tests.runs import bright_model
+from tests.runs import bright_model, least_memory
 
 Shard = tuple[int, int] | None
 
@@ -118,6 +121,29 @@ def test_a_dashboard_that_cannot_be_drawn_is_told(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("geoseg.archive.cluster.find_spec", lambda _: None)
     with pytest.raises(GeosegError, match=r"^--dashboard needs geoseg\[dashboard\]: pip install"):
         refuse(make_scene(tmp_path / "a.tif"), tmp_path / "out", BatchOptions(dashboard=True))
+
+
+@pytest.mark.slow
+def test_what_was_inferred_is_kept_until_the_result_is_in_place(tmp_path: Path) -> None:
+    """A worker may finish a scene while the run that asked for it ends: the next run puts it in place."""
+    scene, places = (
+        make_scene(tmp_path / "a.tif", size=(300, 300)),
+        Places(tmp_path, None, ".run-1", ".parquet"),
+    )
+    places.token.parent.mkdir()
+    chosen: dict[str, Any] = {"model": str(bright_model()), "tile": 64, "overlap": 16, "batch": 1}
+    options = PredictOptions(**chosen, max_memory=least_memory(scene, **chosen))
+    with Session(options) as session:
+        session.predict(scene, places.targets("a")[0], staging=places.staged)
+    assert list(tmp_path.glob(".a.parquet.geoseg/*.npz"))
+    outcome = Outcome("a", "done", run=places.run)
+    places.report("a").write_text(json.dumps(asdict(outcome)))
+    remove_runs(places, own=True)
+    again = replace(places, run=".run-2")
+    assert list(left_behind(again)) == [outcome]
+    assert move_into_place(again, outcome)
+    remove_runs(again)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.tif", "a.parquet"}
 
 
 def test_in_python_a_refusal_asks_for_arguments(tmp_path: Path) -> None:
