@@ -268,9 +268,18 @@ def prediction_layer(
         notes.append(f"{prediction.name}: holds no polygons, so nothing is found")
     elif not len(placed):
         raise _absent(prediction, grid, "; is it of another scene?")
-    sure = prediction.columns.get("confidence")
-    scores = None if sure is None or sure.dtype.kind not in "fiu" else sure[index].astype(np.float64)
+    scores = _scores(prediction)
+    scores = None if scores is None else scores[index]
     return PolygonLayer(placed, labels[index].astype(np.uint8), np.empty(0, object), scores)
+
+
+def _scores(prediction: Polygons) -> NDArray[np.float64] | None:
+    """Return how sure a prediction is of each polygon; None where it does not say of all."""
+    try:
+        scores = np.asarray(prediction.columns.get("confidence"), np.float64)
+    except (TypeError, ValueError):  # text, or no value
+        return None
+    return scores if scores.ndim and np.isfinite(scores).all() else None
 
 
 def _prediction_labels(prediction: Polygons, table: ClassTable) -> Ids:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio.features
@@ -13,7 +15,10 @@ import shapely
 
 from geoseg.errors import InvalidOption
 from geoseg.evaluation.coco import coco_score
+from geoseg.evaluation.inputs import Sources
 from geoseg.evaluation.objects import Objects, known_parts
+from geoseg.evaluation.options import EvaluateOptions
+from geoseg.evaluation.run import evaluate
 from geoseg.values import ClassInfo, GeoBox
 
 GRID = GeoBox(400, 300, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), None)
@@ -78,6 +83,20 @@ def test_scores_are_those_of_pycocotools(seed: int, shift: float) -> None:
     theirs = [value if value > -1 else math.nan for value in pycocotools_score(truth, predicted, scores)]
     assert ours == pytest.approx(theirs, abs=1e-9, nan_ok=True)
     assert shift or found.ap == 1.0
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg"])
+def test_scores_are_read_from_any_format(suffix: str, tmp_path: Path) -> None:
+    boxes = [shapely.box(500000 + 40 * i, 5000000, 500020 + 40 * i, 5000020) for i in range(3)]
+    truth, found = tmp_path / "truth.gpkg", tmp_path / f"found{suffix}"
+    geopandas.GeoDataFrame(geometry=boxes, crs=32632).to_file(truth)
+    table = {"confidence": [0.9, 0.8, 0.7]}
+    geopandas.GeoDataFrame(table, geometry=boxes, crs=32632).to_file(found)
+    options = EvaluateOptions(coco=True, blocks=50)
+    (score,) = evaluate(Sources(truth=str(truth), prediction=str(found)), options)[0].coco
+    assert score.ap == score.ar == 1.0
+    with pytest.raises(InvalidOption, match="no attribute 'confidence'"):
+        evaluate(Sources(truth=str(truth), prediction=str(truth)), options)
 
 
 def test_nothing_found_is_zero_and_scores_are_needed() -> None:
