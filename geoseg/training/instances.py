@@ -96,6 +96,6 @@ def fit_anchors(spec: ModelSpec, sizes: NDArray[np.float64]) -> ModelSpec:
     """
     if "anchors" in spec.details or spec.start:
         return spec
-    smallest = max(4.0, round(float(np.quantile(sizes, 0.1))))
+    smallest = max(4.0, float(round(np.quantile(sizes, 0.1))))
     anchors = [smallest * 2**level for level in range(5)]
     return spec.model_copy(update={"details": {**spec.details, "anchors": anchors}})
