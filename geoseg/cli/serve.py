@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from geoseg.serve.app import Map
 
 _ELSEWHERE = {"aoi", "aoi_layer", "bbox", "raster", "raster_content", "raster_resolution", "workers"}
-_ELSEWHERE |= {"scheduler", "resume", "overwrite", "crs"}
+_ELSEWHERE |= {"scheduler", "resume", "overwrite", "crs", "max_object"}
 
 
 @click.command()

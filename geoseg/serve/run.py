@@ -62,6 +62,11 @@ def open_map(
         for source in sources:
             name = _name(source, scenes)
             scenes[name] = LiveScene(name, source, session.decide(source))
+            if scenes[name].plan.task != "semantic":
+                raise InvalidOption(
+                    f"model {scenes[name].plan.model_name}: finds objects, and the map shows probabilities; "
+                    "show what geoseg predict finds: --layer FILE"
+                )
             _ = scenes[name].place, scenes[name].picture  # tells now what cannot be shown
         served: dict[str, Layer] = {}
         for path in layers:

@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -25,8 +26,10 @@ pytest.importorskip("fastapi", reason="geoseg[serve] is not installed")
 from fastapi.testclient import TestClient
 
 from geoseg.cli import run
+from geoseg.errors import InvalidOption
+from geoseg.prediction.decide import Decision
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.session import predict_scene
+from geoseg.prediction.session import Session, predict_scene
 from geoseg.serve import app as application
 from geoseg.serve.app import STATIC, TOKEN_HEADER, Map, make_app
 from geoseg.serve.layers import open_served
@@ -305,6 +308,21 @@ def test_what_cannot_be_served_is_told_in_one_line(
             error = capsys.readouterr().err
             assert words in error
             assert len(error.splitlines()) == 1
+
+
+def test_a_model_that_finds_objects_is_for_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, decide = make_scene(tmp_path / "scene.tif"), Session.decide
+
+    def objects(session: Session, source: str) -> Decision:
+        found = decide(session, source)
+        return replace(found, work=replace(found.work, plan=replace(found.plan, task="instance")))
+
+    monkeypatch.setattr(Session, "decide", objects)
+    with (
+        pytest.raises(InvalidOption, match="finds objects"),
+        open_map([str(scene)], PredictOptions(model=bright_model())),
+    ):
+        pass
 
 
 def test_a_layer_without_an_index_and_with_gaps(tmp_path: Path) -> None:
