@@ -24,9 +24,10 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from geoseg.errors import GeosegError, UnreadableScene, suggest
+from geoseg.serve.facts import layer_facts, scene_facts, tilejson
 from geoseg.serve.jobs import Jobs, corners
 from geoseg.serve.layers import Layer
-from geoseg.serve.mercator import MOST_ZOOM, MapTile, from_degrees, to_degrees
+from geoseg.serve.mercator import MapTile, from_degrees
 from geoseg.serve.scenes import LiveScene, raw_png, styled_png
 from geoseg.serve.tiles import Busy, Entry, ModelTiles
 
@@ -104,8 +105,8 @@ class Map:
         """List scenes and layers, with the addresses of their TileJSON."""
         base = str(request.base_url)
         return {
-            "scenes": [_scene_facts(one, base) for one in self.scenes.values()],
-            "layers": [_layer_facts(one, base) for one in self.layers.values()],
+            "scenes": [scene_facts(one, base) for one in self.scenes.values()],
+            "layers": [layer_facts(one, base) for one in self.layers.values()],
             "read_only": self.jobs is None,
         }
 
@@ -113,20 +114,20 @@ class Map:
         """Describe a scene's imagery as TileJSON."""
         live = self._scene(scene)
         url = f"{request.base_url}tiles/{scene}/{{z}}/{{x}}/{{y}}.png"
-        return _tilejson(scene, url, live.place.bounds, live.imagery_from, live.place.zoom + FINER)
+        return tilejson(scene, url, live.place.bounds, live.imagery_from, live.place.zoom + FINER)
 
     def prediction_json(self, request: Request, scene: str) -> dict[str, Any]:
         """Describe predictions as TileJSON; zooms below ``preview_below`` show a few windows only."""
         live = self._scene(scene)
         url = f"{request.base_url}prediction/{scene}/{{z}}/{{x}}/{{y}}.png"
-        made = _tilejson(scene, url, live.place.bounds, live.preview_from, live.place.zoom)
+        made = tilejson(scene, url, live.place.bounds, live.preview_from, live.place.zoom)
         return {**made, "preview_below": live.whole_from}
 
     def layer_json(self, request: Request, layer: str) -> dict[str, Any]:
         """Describe a layer as TileJSON."""
         found = self._layer(layer)
         url = f"{request.base_url}features/{layer}/{{z}}/{{x}}/{{y}}.mvt"
-        made = _tilejson(layer, url, found.bounds or (0.0, 0.0, 0.0, 0.0), found.zoom, max(found.zoom, 18))
+        made = tilejson(layer, url, found.bounds or (0.0, 0.0, 0.0, 0.0), found.zoom, max(found.zoom, 18))
         return {**made, "vector_layers": [{"id": layer, "fields": dict.fromkeys(found.fields, "")}]}
 
     async def imagery(self, request: Request, scene: str, z: int, x: int, y: int) -> Response:
@@ -321,48 +322,3 @@ def _known(named: Mapping[str, Result], name: str, what: str) -> Result:
     if name not in named:
         raise HTTPException(404, f"no {what} {name[:80]!r}; {suggest(name[:80], named)}")
     return named[name]
-
-
-def _tilejson(
-    name: str, url: str, bounds: tuple[float, float, float, float], least: int, most: int
-) -> dict[str, Any]:
-    west, south, east, north = to_degrees(np.array(bounds).reshape(2, 2)).ravel().round(7).tolist()
-    return {
-        "tilejson": "3.0.0",
-        "name": name,
-        "tiles": [url],
-        "bounds": [west, south, east, north],
-        "center": [(west + east) / 2, (south + north) / 2, most],
-        "minzoom": least,
-        "maxzoom": max(least, min(MOST_ZOOM, most)),
-    }
-
-
-def _scene_facts(live: LiveScene, base: str) -> dict[str, Any]:
-    plan = live.plan
-    bounds = to_degrees(np.array(live.place.bounds).reshape(2, 2)).ravel().round(7).tolist()
-    return {
-        "name": live.name,
-        "size": [plan.scene.geobox.width, plan.scene.geobox.height],
-        "resolution_m": plan.scene.resolution,
-        "bounds": bounds,
-        "zoom": live.place.zoom,
-        "imagery": f"{base}tiles/{live.name}.json",
-        "prediction": f"{base}prediction/{live.name}.json",
-        "model": plan.model_name,
-        "classes": [{"id": one.id, "name": one.name, "color": list(one.color)} for one in plan.classes],
-        "channels": list(plan.rule.channels),
-        "threshold": plan.rule.threshold,
-        "warnings": list(live.decision.remarks.warnings),
-    }
-
-
-def _layer_facts(layer: Layer, base: str) -> dict[str, Any]:
-    bounds = layer.bounds and to_degrees(np.array(layer.bounds).reshape(2, 2)).ravel().round(7).tolist()
-    return {
-        "name": layer.name,
-        "features": layer.features,
-        "bounds": bounds,
-        "tiles": f"{base}features/{layer.name}.json",
-        "download": f"{base}features/{layer.name}/download",
-    }

@@ -1,0 +1,59 @@
+"""Scenes and layers as the page and other programs are told of them: plain values for JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from geoseg.serve.layers import Layer
+from geoseg.serve.mercator import MOST_ZOOM, to_degrees
+from geoseg.serve.scenes import LiveScene
+
+
+def tilejson(
+    name: str, url: str, bounds: tuple[float, float, float, float], least: int, most: int
+) -> dict[str, Any]:
+    """Return a TileJSON 3.0.0 of tiles within bounds in Web Mercator."""
+    west, south, east, north = to_degrees(np.array(bounds).reshape(2, 2)).ravel().round(7).tolist()
+    return {
+        "tilejson": "3.0.0",
+        "name": name,
+        "tiles": [url],
+        "bounds": [west, south, east, north],
+        "center": [(west + east) / 2, (south + north) / 2, most],
+        "minzoom": least,
+        "maxzoom": max(least, min(MOST_ZOOM, most)),
+    }
+
+
+def scene_facts(live: LiveScene, base: str) -> dict[str, Any]:
+    """Return what the page shows of a scene; addresses begin with `base`."""
+    plan = live.plan
+    bounds = to_degrees(np.array(live.place.bounds).reshape(2, 2)).ravel().round(7).tolist()
+    return {
+        "name": live.name,
+        "size": [plan.scene.geobox.width, plan.scene.geobox.height],
+        "resolution_m": plan.scene.resolution,
+        "bounds": bounds,
+        "zoom": live.place.zoom,
+        "imagery": f"{base}tiles/{live.name}.json",
+        "prediction": f"{base}prediction/{live.name}.json",
+        "model": plan.model_name,
+        "classes": [{"id": one.id, "name": one.name, "color": list(one.color)} for one in plan.classes],
+        "channels": list(plan.rule.channels),
+        "threshold": plan.rule.threshold,
+        "warnings": list(live.decision.remarks.warnings),
+    }
+
+
+def layer_facts(layer: Layer, base: str) -> dict[str, Any]:
+    """Return what the page shows of a layer; addresses begin with `base`."""
+    bounds = layer.bounds and to_degrees(np.array(layer.bounds).reshape(2, 2)).ravel().round(7).tolist()
+    return {
+        "name": layer.name,
+        "features": layer.features,
+        "bounds": bounds,
+        "tiles": f"{base}features/{layer.name}.json",
+        "download": f"{base}features/{layer.name}/download",
+    }
