@@ -79,6 +79,7 @@ def test_qgis_process_predicts(tmp_path: Path, variables: dict[str, str]) -> Non
 def test_a_session(tmp_path: Path, variables: dict[str, str]) -> None:
     """Layers in memory, a selection, a map service, a canceled run that goes on, unsaved edits."""
     scene, model = scene_in(tmp_path), str(bright_model())
+    buildings = str(shutil.copy(SAMPLE, tmp_path))  # QGIS writes into what it edits
     squares = [[500_000, 4_999_980, 500_015, 5_000_000], [500_015, 4_999_970, 500_036, 4_999_985]]
     area = {"squares": squares, "crs": "EPSG:32633", "selected": True}
     plain = {"SCENE": {"source": str(scene)}, "MODEL": model, "MIN_AREA": 0}
@@ -96,7 +97,7 @@ def test_a_session(tmp_path: Path, variables: dict[str, str]) -> None:
         {"algorithm": "geoseg:predict", "parameters": {**temporary, "THRESHOLD": 3}},
         {
             "algorithm": "geoseg:regularize",
-            "parameters": {"FILE": {"edited": str(SAMPLE)}, "OUT": "TEMPORARY_OUTPUT"},
+            "parameters": {"FILE": {"edited": buildings}, "OUT": "TEMPORARY_OUTPUT"},
         },
     ]
     script = str(Path(__file__).with_name("session.py"))
