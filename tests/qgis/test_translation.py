@@ -19,7 +19,7 @@ from tests.runs import REPOSITORY
 ALGORITHMS: dict[str, dict[str, Any]] = {
     one["name"]: one for one in json.loads(package.PARAMETERS.read_text("utf-8"))
 }
-TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="*"), min_size=1).filter(
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="*/"), min_size=1).filter(
     str.strip
 )
 VALUES: dict[str, st.SearchStrategy[Any]] = {
