@@ -102,10 +102,11 @@ def check_not_read(out: Path, *inputs: Path) -> None:
 def scratch_beside(path: Path) -> Iterator[Path]:
     """Yield a hidden folder in the folder of `path`, for what is on the way to it; removed at the end.
 
+    Nobody else can read it.
     What a process that was killed left behind is removed by the next one that writes `path`.
     """
     folder = _temporary(path)
-    folder.mkdir()
+    folder.mkdir(0o700)
     try:
         yield folder
     finally:

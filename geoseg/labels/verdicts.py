@@ -87,22 +87,22 @@ def read_verdicts(path: Path) -> Verdicts:
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        rows = (
-            _rows_of_json(text) if text.lstrip().startswith("{") else list(csv.DictReader(io.StringIO(text)))
-        )
+        rows = _rows_of_json(text) if text.lstrip().startswith("{") else _rows_of_csv(text)
     except OSError as error:
         raise UnreadableScene(f"{path}: {(error.strerror or str(error)).lower()}") from error
     except (ValueError, RecursionError, csv.Error) as error:
         raise InvalidOption(f"{path}: cannot be read as CSV or GeoJSON ({error})") from error
     column = next((name for name in KEYS if rows and name in rows[0]), None)
-    if column is None or "verdict" not in rows[0]:
+    if column is None or not any(text_of(row.get("verdict")).strip() for row in rows):
         raise InvalidOption(
             f"{path}: holds no verdicts: give the CSV or GeoJSON that a page of geoseg review has exported"
         )
     found: dict[str, str] = {}
     strata: dict[str, tuple[int, tuple[str, ...]]] = {}
     for number, row in enumerate(rows, 1):
-        key, verdict = text_of(row.get(column)), text_of(row.get("verdict")).lower()
+        key, verdict = text_of(row.get(column)), text_of(row.get("verdict")).strip().lower()
+        if not verdict:  # taken back in a spreadsheet, or an empty row of one
+            continue
         if verdict not in VERDICTS:
             raise InvalidOption(
                 f"{path}: verdict {number}: {verdict!r} is none; {suggest(verdict, VERDICTS)}"
@@ -116,6 +116,12 @@ def read_verdicts(path: Path) -> Verdicts:
             stratum = text_of(row.get("stratum"))
             strata[stratum] = int(size), (*strata.get(stratum, (0, ()))[1], key)
     return Verdicts(str(path), column, found, strata)
+
+
+def _rows_of_csv(text: str) -> list[dict[str, Any]]:
+    """Return rows; a spreadsheet saves them with semicolons or tabs where commas are for decimals."""
+    head = text.partition("\n")[0]
+    return list(csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=head.count)))
 
 
 def _rows_of_json(text: str) -> list[dict[str, Any]]:

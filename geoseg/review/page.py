@@ -200,7 +200,7 @@ def _evidence(features: _Features, scene: SceneInfo, older: Path | None) -> Evid
     total = len(features.keys)
     like = np.ones(total)
     if older is not None:
-        found = read_layer(older, str(older), option="one layer of --older")
+        found = read_layer(older, str(older), option=f"ogr2ogr older.gpkg {older}")
         whole, areal, _ = repair(found.geometries)
         like = agreement(features.placed, _placed(found, whole[areal], scene.geobox, str(older)))
     confidence = features.columns.get("confidence", np.full(total, np.nan))

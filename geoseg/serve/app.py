@@ -37,6 +37,9 @@ MOST_REQUESTS = 64
 
 HOSTS = ["127.0.0.1", "localhost"]
 TOKEN_HEADER = "X-Geoseg-Token"
+ACROSS = 540
+"""Longitude that a view may reach to: the page goes on beyond 180 degrees, half a turn for its middle."""
+
 FINER = 3
 """Zooms beyond that of a scene's pixels that are served."""
 
@@ -185,7 +188,7 @@ class Map:
 
     def begin_job(self, request: Request, scene: str, bbox: str) -> Response:
         """Map what a scene has in a box ``west,south,east,north`` in degrees; needs the page's token."""
-        job = self._allowed(request).begin(self._scene(scene), corners(bbox))
+        job = self._allowed(request).begin(self._scene(scene), corners(bbox, ACROSS))
         return JSONResponse(job.as_json(), 202)
 
     def cancel_jobs(self, request: Request) -> dict[str, Any]:

@@ -16,19 +16,25 @@ def tilejson(
 ) -> dict[str, Any]:
     """Return a TileJSON 3.0.0 of tiles within bounds in Web Mercator."""
     west, south, east, north = to_degrees(np.array(bounds).reshape(2, 2)).ravel().round(7).tolist()
+    center = [(west + east) / 2, (south + north) / 2, most]
+    if west < -180 or east > 180:  # TileJSON knows no bounds across 180 degrees
+        west, east, center[0] = -180.0, 180.0, (center[0] + 180) % 360 - 180
     return {
         "tilejson": "3.0.0",
         "name": name,
         "tiles": [url],
         "bounds": [west, south, east, north],
-        "center": [(west + east) / 2, (south + north) / 2, most],
+        "center": center,
         "minzoom": least,
         "maxzoom": max(least, min(MOST_ZOOM, most)),
     }
 
 
 def scene_facts(live: LiveScene, base: str) -> dict[str, Any]:
-    """Return what the page shows of a scene; addresses begin with `base`."""
+    """Return what the page shows of a scene; addresses begin with `base`.
+
+    Bounds of a scene across 180 degrees go on beyond them.
+    """
     plan = live.plan
     bounds = to_degrees(np.array(live.place.bounds).reshape(2, 2)).ravel().round(7).tolist()
     return {

@@ -129,8 +129,15 @@ class Jobs:
             raise
 
 
-def corners(text: str) -> tuple[float, float, float, float]:
+def corners(text: str, reach: float = 180) -> tuple[float, float, float, float]:
     """Parse a box of longitudes and latitudes.
+
+    Parameters
+    ----------
+    text : str
+        ``west,south,east,north``.
+    reach : float
+        The easternmost longitude; beyond 180 a box may lie across it.
 
     Raises
     ------
@@ -143,7 +150,7 @@ def corners(text: str) -> tuple[float, float, float, float]:
         west, south, east, north = map(float, text.split(","))
     except ValueError:
         west = east = south = north = 0.0
-    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+    if not (-reach <= west < east <= reach and -90 <= south < north <= 90):
         raise InvalidOption("bbox: takes degrees west,south,east,north: west < east, south < north")
     return west, south, east, north
 

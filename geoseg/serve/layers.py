@@ -162,6 +162,19 @@ class Layer:
         return json.dumps({"type": "FeatureCollection", "features": features}).encode()
 
 
+def layers_of(path: Path) -> list[str | None]:
+    """Return the layers of a GeoPackage; ``[None]`` for the only one of any other file.
+
+    Raises
+    ------
+    GeosegError
+        If it cannot be read.
+    """
+    if check_vector_file(path, str(path)) is GEOPACKAGE:
+        return [*ogr_layers(path)] or [None]
+    return [None]
+
+
 def open_served(path: Path, name: str, scratch: Path, layer: str | None = None) -> Layer:
     """Open a layer to be served; one without an index is copied into a GeoPackage in the folder `scratch`.
 

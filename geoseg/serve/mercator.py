@@ -127,16 +127,41 @@ class Place:
         return _transformer(WEB_MERCATOR, self.grid.crs)
 
     def to_map(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map pixel coordinates (col, row) to Web Mercator, shape (n, 2); not finite beyond it."""
-        return np.column_stack(self._forward.transform(*self.grid.to_crs(pixels).T))
+        """Map pixel coordinates (col, row) to Web Mercator, shape (n, 2); not finite beyond it.
+
+        A grid across 180 degrees goes on beyond the map's edge.
+        """
+        (centre,), _ = self._forward.transform(*self._middle.T)
+        x, y = self._forward.transform(*self.grid.to_crs(pixels).T)
+        return np.column_stack([_nearest_turn(x, centre, 2 * HALF), y])
 
     def to_pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map Web Mercator to pixel coordinates (col, row), shape (n, 2); not finite where undefined."""
-        return self.grid.to_pixels(np.column_stack(self._backward.transform(*points.T)))
+        x, y = self._backward.transform(*points.T)
+        if self._in_degrees:  # PROJ gives -180 to 180, and the grid may go beyond
+            x = _nearest_turn(x, self._middle[0, 0], 360.0)
+        return self.grid.to_pixels(np.column_stack([x, y]))
+
+    def degrees_beyond(self, tile: MapTile) -> float:
+        """Return how far round the Earth a grid in degrees lies from a tile that it is shown on: 0, ±360."""
+        if not self._in_degrees:
+            return 0.0
+        west, _, east, _ = tile.bounds
+        longitude = np.array([(west + east) / 2 / HALF * 180])
+        return float((_nearest_turn(longitude, self._middle[0, 0], 360.0) - longitude).round()[0])
+
+    @cached_property
+    def _middle(self) -> NDArray[np.float64]:
+        return self.grid.to_crs(np.array([[self.grid.width / 2, self.grid.height / 2]]))
+
+    @cached_property
+    def _in_degrees(self) -> bool:
+        crs = self._backward.target_crs
+        return crs is not None and bool(crs.is_geographic)
 
     @cached_property
     def bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north in Web Mercator, cut to the map."""
+        """West, south, east, north in Web Mercator, cut to the map in the south and north."""
         return _bounds(self.to_map(_lattice(0, 0, self.grid.width, self.grid.height)))
 
     @cached_property
@@ -176,6 +201,17 @@ def _transformer(source: Any, target: Any) -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(source, target, always_xy=True)
 
 
+def _nearest_turn(x: NDArray[np.float64], centre: float, turn: float) -> NDArray[np.float64]:
+    """Return the places of x, whole turns of the Earth aside, that lie nearest to a centre.
+
+    >>> _nearest_turn(np.array([-179.0, 178.0]), 180.0, 360.0).tolist()
+    [181.0, 178.0]
+    """
+    with np.errstate(invalid="ignore"):
+        # A little less than half a turn stays, so that the two sides of the whole Earth are not exchanged.
+        return x + turn * np.rint((centre - x) / turn * (1 - 1e-9))
+
+
 def _lattice(west: float, south: float, east: float, north: float, steps: int = 16) -> NDArray[np.float64]:
     x, y = np.meshgrid(np.linspace(west, east, steps + 1), np.linspace(south, north, steps + 1))
     return np.column_stack([x.ravel(), y.ravel()])
@@ -185,6 +221,6 @@ def _bounds(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
     known = points[np.isfinite(points).all(axis=1)]
     if not len(known):
         return (math.nan,) * 4
-    low, high = np.clip([known.min(axis=0), known.max(axis=0)], -HALF, HALF)
-    (west, south), (east, north) = low.tolist(), high.tolist()
+    (west, south), (east, north) = known.min(axis=0).tolist(), known.max(axis=0).tolist()
+    south, north = max(south, -HALF), min(north, HALF)
     return west, south, east, north

@@ -14,6 +14,7 @@ import uvicorn
 
 from geoseg.backends.hardware import usable_cores
 from geoseg.errors import InvalidOption
+from geoseg.files import scratch_beside
 from geoseg.prediction.budget import MEGABYTE, default_budget
 from geoseg.prediction.decide import Decision
 from geoseg.prediction.memory import memory_limit, memory_use
@@ -21,7 +22,7 @@ from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.session import Session
 from geoseg.serve.app import Map, make_app
 from geoseg.serve.jobs import Jobs
-from geoseg.serve.layers import Layer, open_served
+from geoseg.serve.layers import Layer, layers_of, open_served
 from geoseg.serve.options import ServeOptions
 from geoseg.serve.scenes import LiveScene, drawing_bytes
 from geoseg.serve.tiles import ModelTiles, tile_bytes
@@ -46,7 +47,7 @@ def open_map(
     options : PredictOptions
         Of predictions on the map, and of what is mapped.
     layers : sequence of Path
-        Vector files.
+        Vector files; all layers of each.
     read_only : bool
         Whether nothing can be mapped.
 
@@ -56,7 +57,7 @@ def open_map(
         If a scene, the model or a layer cannot be read or has no place on a map, or the memory is too little.
     """
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geoseg-serve-")))
+        folder = stack.enter_context(scratch_beside(Path(tempfile.gettempdir(), "geoseg-serve")))
         session = stack.enter_context(Session(options))
         scenes: dict[str, LiveScene] = {}
         for source in sources:
@@ -70,8 +71,10 @@ def open_map(
             _ = scenes[name].place, scenes[name].picture  # tells now what cannot be shown
         served: dict[str, Layer] = {}
         for path in layers:
-            name = _name(str(path), served)
-            served[name] = open_served(path, name, folder)
+            names = layers_of(path)
+            for layer in names:
+                name = _name(f"{path.stem}-{layer}.gpkg" if len(names) > 1 else str(path), served)
+                served[name] = open_served(path, name, folder, layer)
         threads = usable_cores() + 1
         kept, job = share_memory(
             [one.decision for one in scenes.values()], options, threads, read_only=read_only

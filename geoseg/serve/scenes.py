@@ -189,7 +189,9 @@ class LiveScene:
         if self.place.window(tile) is None or tile.z < self.imagery_from:
             return nothing()
         scene, (bands, limits) = self.plan.scene, self.picture
+        beyond = self.place.degrees_beyond(tile)
         with opened_scene(scene, (SIDE, SIDE)) as dataset:
+            turned = dataset.transform.translation(-beyond, 0) * dataset.transform
             found = part(
                 dataset,
                 tile.bounds,
@@ -201,6 +203,7 @@ class LiveScene:
                 resampling_method="nearest" if scene.palette else "bilinear",
                 reproject_method="nearest" if scene.palette else "bilinear",
                 unscale=limits is not None,
+                vrt_options={"src_transform": turned} if beyond else None,
             ).array
         pixels, valid = np.asarray(found.data), ~np.ma.getmaskarray(found).all(axis=0)
         if scene.palette:

@@ -112,9 +112,21 @@ def test_verdicts_filter_the_layer_and_state_its_precision(layer, capfd):
     ).all()
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_verdicts_that_a_spreadsheet_has_saved(layer, separator):
+    rows = [["id", "verdict"], [str(FIRST), "Wrong "], [str(FIRST + 1), ""], ["", ""]]
+    path, out = layer.with_name("verdicts.csv"), layer.with_name("checked.gpkg")
+    text = "".join(separator.join(row) + "\r\n" for row in rows)
+    path.write_text(text, encoding="utf-8-sig", newline="")
+    assert run(["review", str(layer), "--apply", str(path), "--out", str(out)]) == 0
+    assert FIRST not in set(pyogrio.read_dataframe(out)["id"])
+    assert len(pyogrio.read_dataframe(out)) == len(pyogrio.read_dataframe(layer)) - 1
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
+        ([f"{FIRST},,,"], "holds no verdicts"),
         ([f"{FIRST},rihgt,,"], "verdict 1: 'rihgt' is none; did you mean 'right'?"),
         ([f"{FIRST},right,,", f"{FIRST},wrong,,"], "verdict 2 is there twice"),
         (["12,right,,"], "1 of 1 verdicts are on polygons that the layer does not have (first: id 12)"),

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,6 +45,8 @@ from tests.runs import REPOSITORY, bright_model, picture
 
 SAMPLE = REPOSITORY / "sample_data"
 ADDRESS = "http://127.0.0.1:8765"
+DEGREE = 0.5 / 111_320
+"""Half a metre."""
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +96,54 @@ def test_a_tile_shows_what_is_bright(opened: Map, client: TestClient) -> None:
     assert np.abs(raw[inside] / 250 - image[inside][:, 0] / 255).mean() < 0.01
     assert ((styled[..., 3] > 0) == ((raw >= 125) & (raw < 255))).mean() > 0.995
     assert styled[styled[..., 3] > 0][0].tolist() == [228, 87, 46, OPACITY]
+
+
+@pytest.mark.parametrize(
+    ("crs", "west", "elsewhere", "there"),
+    [
+        ("EPSG:4326", 180 - 140 * DEGREE, "EPSG:4326", -140 * DEGREE),
+        ("EPSG:4326", -180 - 140 * DEGREE, "EPSG:4326", -140 * DEGREE),
+        ("EPSG:32701", 180_530 - 70, "EPSG:32731", 180_530 - 70),
+    ],
+)
+def test_a_scene_across_180_degrees_is_shown_as_one_across_0(
+    crs: str, west: float, elsewhere: str, there: float, tmp_path: Path
+) -> None:
+    pixels = picture((20, 30, 40, 50), (100, 10, 60, 150), size=(220, 300))
+    step, north = (DEGREE, -17.0) if crs == "EPSG:4326" else (0.5, 8_118_000)
+    sources = [
+        str(
+            make_scene(tmp_path / name, pixels=pixels, crs=in_crs, transform=(step, 0, left, 0, -step, north))
+        )
+        for name, in_crs, left in (("across.tif", crs, west), ("here.tif", elsewhere, there))
+    ]
+    options = PredictOptions(model=bright_model(), tile=64, overlap=16, max_memory="1200MB")
+    with open_map(sources, options) as served, TestClient(make_app(served), base_url=ADDRESS) as client:
+        tile = middle(served, 18, "here")
+        sides = set()
+        for column in range(tile.x - 2, tile.x + 3):
+            turned = (column + 2**17) % 2**18
+            for kind in ("tiles", "prediction"):
+                here, across = (
+                    pixels_of(client.get(address(kind, tile._replace(x=x), name)).content)
+                    for x, name in ((column, "here"), (turned, "across"))
+                )
+                assert (here == across).mean() > 0.999, kind
+                if here.any():
+                    sides.add((kind, turned > 2**17))
+        assert sides >= {("tiles", False), ("tiles", True), ("prediction", True)}
+        (facts, _) = client.get("/scenes").json()["scenes"]
+        assert 0 < facts["bounds"][2] - facts["bounds"][0] < 0.01
+        (told, token) = client.get("/tiles/across.json").json(), served.token
+        assert told["bounds"][::2] == [-180, 180]
+        assert abs(abs(told["center"][0]) - 180) < 0.01
+        for shift in (0, 360 if facts["bounds"][0] < 0 else -360):
+            box = ",".join(str(round(one + shift * (i % 2 == 0), 9)) for i, one in enumerate(facts["bounds"]))
+            answer = client.post(f"/map/across?bbox={box}", headers={TOKEN_HEADER: token})
+            assert answer.status_code == 202, answer.text
+            while (job := client.get("/jobs").json()[-1])["state"] == "running":
+                time.sleep(0.05)
+            assert job["message"] == "2 features"
 
 
 def test_what_is_not_changed_is_not_computed_again(opened: Map, client: TestClient) -> None:
@@ -308,6 +362,34 @@ def test_what_cannot_be_served_is_told_in_one_line(
             error = capsys.readouterr().err
             assert words in error
             assert len(error.splitlines()) == 1
+
+
+def test_a_file_of_several_layers_shows_each(tmp_path: Path) -> None:
+    path = tmp_path / "places.gpkg"
+    for name in ("houses", "fields"):
+        geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 9, 9)], crs=32633).to_file(path, layer=name)
+    scene = make_scene(tmp_path / "scene.tif")
+    with open_map([str(scene)], PredictOptions(model=bright_model()), [path]) as opened:
+        assert [(one.name, one.features) for one in opened.layers.values()] == [
+            ("places-houses", 1),
+            ("places-fields", 1),
+        ]
+
+
+def test_what_a_killed_server_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    scene, options = str(make_scene(tmp_path / "scene.tif")), PredictOptions(model=bright_model())
+    with open_map([scene], options):
+        (folder,) = (tmp_path / "tmp").iterdir()
+        with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+            pass
+        left = folder.with_name(folder.name.replace(str(os.getpid()), str(gone.pid)))
+        left.mkdir()
+        (left / "view-1.gpkg").touch()
+        with open_map([scene], options):
+            assert folder.exists()
+            assert not left.exists()
+    assert not [*(tmp_path / "tmp").iterdir()]
 
 
 def test_a_model_that_finds_objects_is_for_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

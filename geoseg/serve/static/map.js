@@ -62,9 +62,10 @@ maplibregl.addProtocol("raw", async (request, abort) => {
 const address = () => [`raw://${element("threshold").value}/${prediction.tiles[0]}?raw`];
 
 async function show(name) {
-  scene = world.scenes.find((one) => one.name === name);
-  const imagery = await json(scene.imagery);
-  prediction = await json(scene.prediction);
+  const chosen = world.scenes.find((one) => one.name === name);
+  const [imagery, predicted] = await Promise.all([json(chosen.imagery), json(chosen.prediction)]);
+  if (element("scene").value !== name) return; // another was chosen meanwhile
+  [scene, prediction] = [chosen, predicted];
   element("threshold").value = scene.threshold;
   element("level").value = scene.threshold;
   const metres = scene.resolution_m ? `, ${scene.resolution_m[0].toPrecision(2)} m` : "";
@@ -108,7 +109,8 @@ async function addLayer(layer) {
   const color = COLORS[world.layers.findIndex((one) => one.name === layer.name) % COLORS.length];
   over.addLayer({ id: layer.name, type: "fill", source: layer.name, "source-layer": layer.name, paint: { "fill-color": color, "fill-opacity": 0.04 } });
   over.addLayer({ id: `${layer.name} outline`, type: "line", source: layer.name, "source-layer": layer.name, paint: { "line-color": color, "line-width": 1.5 } });
-  if (element(`layer ${layer.name}`)) return;
+  const known = element(`layer ${layer.name}`);
+  if (known) return known.querySelector("input").onchange();
   const item = document.createElement("li"), label = document.createElement("label");
   const box = document.createElement("input"), link = document.createElement("a");
   item.id = `layer ${layer.name}`;
@@ -135,6 +137,8 @@ over.on("click", (event) => {
 });
 
 async function watch() {
+  element("run").disabled = true;
+  element("progress").hidden = element("cancel").hidden = false;
   for (;;) {
     const job = (await json("/jobs")).at(-1);
     element("progress").value = job.share;
@@ -156,7 +160,6 @@ element("run").onclick = async () => {
   element("run").disabled = true;
   try {
     await json(`/map/${scene.name}?bbox=${over.getBounds().toArray().flat()}`, { method: "POST", headers });
-    element("progress").hidden = element("cancel").hidden = false;
     await watch();
   } catch (error) {
     element("message").textContent = error.message;
@@ -194,4 +197,5 @@ over.on("zoom", notes);
   await Promise.all([under, over].map((map) => map.loaded() || map.once("load")));
   await show(world.scenes[0].name);
   document.body.dataset.ready = "true";
+  if ((await json("/jobs")).at(-1)?.state === "running") await watch(); // begun on a page that was left
 })();
