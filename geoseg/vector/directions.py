@@ -53,11 +53,17 @@ class Samples:
 
     def of(self, rings: Index) -> Samples:
         """Return the samples of some rings, which are numbered anew."""
-        size = self.size[rings]
-        start = np.cumsum(size) - size
+        size, place = self.size[rings], self.places(rings)
         ring = np.repeat(np.arange(len(rings)), size)
-        place = self.start[rings][ring] + np.arange(len(ring)) - start[ring]
-        return Samples(self.points[place], self.direction[place], ring, self.step[rings], size, start)
+        return Samples(
+            self.points[place], self.direction[place], ring, self.step[rings], size, np.cumsum(size) - size
+        )
+
+    def places(self, rings: Index) -> Index:
+        """Return which samples are those of some rings."""
+        size = self.size[rings]
+        ahead = self.start[rings] - (np.cumsum(size) - size)
+        return np.asarray(np.repeat(ahead, size) + np.arange(size.sum()))
 
     def around(self, offset: int) -> Index:
         """Return for every sample the one that lies so many places further along its ring."""
@@ -126,7 +132,9 @@ def main_directions(samples: Samples, owner: Index, count: int, row: Index | Non
     turn = np.exp(1j * (number + 0.5) / bins * 2 * np.pi)
     found = np.full((count, 3), np.nan)
     for k in range(3):
-        smooth = np.add.reduce([w * np.roll(held, o, axis=1) for w, o in zip(kernel, offsets, strict=True)])
+        around, smooth = np.pad(held, ((0, 0), (9, 9)), mode="wrap"), np.zeros(held.shape)
+        for weight, offset in zip(kernel, offsets, strict=True):
+            smooth += weight * around[:, 9 - offset : 9 - offset + bins]
         peak = smooth.argmax(axis=1)
         near = np.where(apart[peak] <= 10, held, 0.0)
         good = (near.sum(axis=1) >= SHARE * whole) | (k == 0)

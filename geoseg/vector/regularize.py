@@ -7,14 +7,14 @@ from it than allowed and its area stays; else it keeps the one that it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.vector.choice import OCTAGONAL, choose_walls
 from geoseg.vector.directions import main_directions, sample_rings
 from geoseg.vector.rings import build_polygons
 from geoseg.vector.samples import Floats, Index
@@ -23,16 +23,16 @@ from geoseg.vector.walls import ring_walls
 SAGITTA = 0.1
 """How far the chords of a circle may lie from it, in pixels."""
 
-FITS = (((0, 1), 1.0, 0.10), ((0, 2, 3), 1.0, 0.10), ((0, 1), 0.3, 0.15))
-"""What is tried, one after the other until the outline is within the bounds: which walls (see `ring_walls`),
+FITS = ((OCTAGONAL, 1.0, 0.10), ((0, 2, 3), 1.0, 0.10), (OCTAGONAL, 0.3, 0.15))
+"""What is tried, one after the other until the outline is within the bounds: which walls (see `choose_walls`),
 what corners cost, and the largest area between the outlines, as a share of the polygon's.
 
 Most are square or octagonal. Without walls at 45 degrees a hexagon is not taken for part of an octagon. Few
 corners are for outlines that they fit well.
 """
 
-PAIRS = 1 << 15
-"""Pairs of a vertex and an edge that are measured at a time."""
+POINTS = 1 << 13
+"""Points whose distances are measured at a time."""
 
 SMALLEST_RADIUS = 6.0
 """Smaller objects are too coarse to be told round from square, in pixels."""
@@ -121,12 +121,19 @@ def fit_straight(
     rings, owner = shapely.get_rings(polygons, return_index=True)
     samples = sample_rings(rings)
     directions = main_directions(samples, owner, len(polygons), row)
+    costs = [corner for frames, corner, _ in FITS if frames == OCTAGONAL]
+    octagonal = choose_walls(samples, directions[owner], OCTAGONAL, costs)
     for frames, corner, share in FITS:
         left = np.flatnonzero(~good & ((max(frames) < 2) | ~np.isnan(directions[:, 1])))
         if len(left) == 0:
             continue
         part = np.flatnonzero(np.isin(owner, left))
-        lines = ring_walls(samples.of(part), directions[owner[part]], frames, corner)
+        some = samples.of(part)
+        if frames == OCTAGONAL:
+            angles, chosen = octagonal[0][part], octagonal[1][costs.index(corner), samples.places(part)]
+        else:
+            angles, (chosen,) = choose_walls(some, directions[owner[part]], frames, [corner])
+        lines = ring_walls(some, chosen, angles)
         built = _keep_area(_polygons(lines, np.searchsorted(left, owner[part]), len(left)), polygons[left])
         fine, away = bounds.check(built, left, share)
         better = fine | (away < far[left])
@@ -195,44 +202,58 @@ def distances(points: Floats, owner: Index, lines: NDArray[np.object_], whose: I
     ----------
     points : ndarray of float64, shape (n, 2)
     owner : ndarray of int64, shape (n,)
+        Not decreasing.
     lines : ndarray of shapely.LineString or LinearRing, shape (m,)
         Of every owner at least one.
     whose : ndarray of int64, shape (m,)
         Owner of each line, not decreasing.
     """
     corners, line = shapely.get_coordinates(lines, return_index=True)
-    begin = np.flatnonzero(line[1:] == line[:-1])
-    edges = np.bincount(whose[line[begin]], minlength=int(owner.max(initial=-1)) + 1)
-    number, (x, y) = edges[owner], corners.T.copy()
-    ends = (x[begin], y[begin], x[begin + 1], y[begin + 1])
-    wide, high = ends[2] - ends[0], ends[3] - ends[1]
-    edge_of = (*ends, wide, high, np.maximum(wide * wide + high * high, np.finfo(np.float64).tiny))
-    first, pairs, apart = np.cumsum(edges) - edges, np.cumsum(number), np.empty(len(points))
-    stops = np.searchsorted(pairs, np.arange(PAIRS, pairs[-1:].sum() + PAIRS, PAIRS), side="right")
-    for one, two in pairwise(np.unique([0, *stops, len(owner)]).tolist()):
-        some = number[one:two]
-        offset = np.cumsum(some) - some
-        edge = np.arange(some.sum()) + np.repeat(first[owner[one:two]] - offset, some)
-        away = _from_edges(np.repeat(points[one:two], some, axis=0), [each.take(edge) for each in edge_of])
-        apart[one:two] = np.minimum.reduceat(away, offset)
+    head, tail = np.diff(line, prepend=-1) != 0, np.diff(line, append=-1) != 0
+    closed = (corners[head] == corners[tail]).all(axis=1)[line]
+    # The last corner of a line that is not closed is an edge of no length.
+    begin = np.flatnonzero(~tail | ~closed)
+    start, side = corners[begin], np.where(tail[begin, None], 0.0, corners[(begin + 1) % len(corners)] - corners[begin])
+    square = np.maximum((side * side).sum(axis=1), np.finfo(np.float64).tiny)
+    edges = np.column_stack([start, side, square, np.sqrt(square)]).T
+    count = len(whose) and int(whose[-1]) + 1
+    vertices, number = np.bincount(owner, minlength=count), np.bincount(whose[line[begin]], minlength=count)
+    first, stops, apart = np.cumsum(number) - number, np.cumsum(vertices), np.empty(len(points))
+    order = np.argsort(-number, kind="stable")
+    order = order[vertices[order] > 0]
+    groups = np.cumsum(vertices[order]) // POINTS
+    for some in np.split(order, np.flatnonzero(np.diff(groups)) + 1):
+        size = vertices[some]
+        place = np.repeat(stops[some] - np.cumsum(size), size) + np.arange(size.sum())
+        apart[place] = _from_edges(points[place].T, size, edges, first[some], number[some])
     return apart
 
 
-def _from_edges(points: Floats, edges: Sequence[Floats]) -> Floats:
-    """Return the distance of each point from its edge, the same bits that GEOS gives.
+def _from_edges(points: Floats, size: Index, edges: Floats, first: Index, number: Index) -> Floats:
+    """Return how far points lie from the nearest of several edges: the distance that GEOS gives.
 
-    Of edges the ends, how far they run either way, and the square of their length.
+    Points and edges of one owner after the other, those with the most edges first.
     """
-    left, top, right, bottom, dx, dy, square = edges
-    x, y = points[:, 0] - left, points[:, 1] - top
-    along = (x * dx + y * dy) / square
-    apart = np.abs((x * dy - y * dx) / square) * np.sqrt(square)
-    beyond = np.flatnonzero((along <= 0) | (along >= 1))
-    after = along[beyond] >= 1
-    x = np.where(after, points[beyond, 0] - right[beyond], x[beyond])
-    y = np.where(after, points[beyond, 1] - bottom[beyond], y[beyond])
-    apart[beyond] = np.sqrt(x * x + y * y)
-    return np.asarray(apart)
+    apart, corner = np.full((2, points.shape[1]), np.inf)
+    for k in range(int(number[0])):
+        several = int(np.searchsorted(-number, -k))
+        left, top, dx, dy, square, length = edges[:, first[:several] + k].repeat(size[:several], axis=1)
+        n = len(left)
+        x, y = points[0, :n] - left, points[1, :n] - top
+        along = x * dx
+        along += y * dy
+        along /= square
+        across = x * dy
+        across -= y * dx
+        across /= square
+        np.abs(across, out=across)
+        across *= length
+        np.minimum(apart[:n], across, out=apart[:n], where=(along > 0) & (along < 1))
+        x *= x
+        y *= y
+        x += y
+        np.minimum(corner[:n], x, out=corner[:n])
+    return np.minimum(apart, np.sqrt(corner))
 
 
 def _keep_area(polygons: NDArray[np.object_], before: NDArray[np.object_]) -> NDArray[np.object_]:

@@ -1,10 +1,6 @@
-"""The walls that an outline follows: directions, the choice among them, and lines through what follows each.
+"""Straight walls through the samples of an outline, and where they meet.
 
-Rings are sampled evenly. Every sample gets one of the few walls that its polygon may have: along the main
-direction and square to it, between those at 45 degrees, and along further directions that a good part of
-the outline follows. The choice is the cheapest closed sequence (Viterbi, 1967): a sample costs by how much
-its own direction differs from the wall's, a corner about as much as a pixel of outline square to its wall,
-so that no step shorter than two pixels becomes a wall. Each run of equal choices is one wall; a line through
+Each run of samples that follow the same wall (see `geoseg.vector.choice`) is one wall; a line through
 the middle of its samples carries it, and walls meet where their lines cross. What blur has rounded becomes
 a corner again, and noise averages out.
 
@@ -13,9 +9,7 @@ All rings of a batch are worked at once; nothing in the result of one depends on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 import shapely
@@ -24,57 +18,24 @@ from numpy.typing import NDArray
 from geoseg.vector.directions import Samples
 from geoseg.vector.samples import Floats, Index
 
-CORNER, OTHER_CORNER = 1.0, 1.5
-"""Costs of a square corner and of any other, in pixels of outline square to their wall."""
-
-SHARPEST, BLUNTEST = 30.0, 155.0
-"""Turns between two walls, in degrees: below the first they are one wall, beyond the second a spike."""
-
-WALL_COSTS = (0.0, 0.02, 0.04, 0.04)
-"""Costs a pixel of a wall along the main direction, at 45 degrees to it, and along the further two."""
-
 SHORTEST = 1.0
 """Shorter walls are left out, in pixels."""
 
 TRIM = 3
 """Samples at either end of a wall that do not count for its place: corners are round there."""
 
-COST = 2.0**-12
-"""Unit that costs are counted in."""
 
-IMPOSSIBLE = 1 << 25
-"""Cost of a sequence that may not be, in units: three of them fit 32 bits above `BITS`."""
-
-BITS = 4
-"""Bits for the number of a wall, of which there are 16 at most."""
-
-RINGS = 256
-"""Rings that are worked at a time."""
-
-
-def ring_walls(
-    samples: Samples, directions: Floats, frames: Sequence[int], corner: float = 1.0
-) -> NDArray[np.object_]:
+def ring_walls(samples: Samples, chosen: NDArray[np.int8], angles: Floats) -> NDArray[np.object_]:
     """Return rings of straight walls; None where the walls of a ring do not close.
 
     Parameters
     ----------
     samples : Samples
-    directions : ndarray of float64, shape (rings, 3)
-        From `main_directions`.
-    frames : sequence of int
-        Which walls, each along a direction and square to it: 0 the main one, 1 at 45 degrees to it, 2 and 3
-        the further ones.
+    chosen : ndarray of int8
+        The wall of each sample.
+    angles : ndarray of float64, shape (rings, walls)
+        Directions of the walls that each ring may have.
     """
-    angles, costs = _walls(directions, frames)
-    chosen = np.empty(len(samples.points), np.int64)
-    order = np.argsort(samples.size, kind="stable")
-    for begin in range(0, len(order), RINGS):
-        rings = order[begin : begin + RINGS]
-        some = samples.of(rings)
-        chosen[samples.start[rings][some.ring] + np.arange(len(some.ring)) - some.start[some.ring]] = _choose(
-            some, angles[rings], costs[rings], corner
-        )
     walls = drop_short(fit_walls(samples, chosen, angles))
     corners = meet(walls)
     closed = np.bincount(walls.ring, minlength=len(samples.size)) >= 3
@@ -85,80 +46,6 @@ def ring_walls(
         number = np.cumsum(np.diff(walls.ring[kept], prepend=walls.ring[kept][0]) != 0)
         lines[closed] = shapely.linearrings(corners[kept], indices=number)
     return lines
-
-
-def _walls(directions: Floats, frames: Sequence[int]) -> tuple[Floats, Floats]:
-    """Return the directed walls that rings may have, and what a pixel of each costs; inf: no such wall.
-
-    Returns
-    -------
-    angles, costs : ndarray of float64, shape (n, 4 * len(frames))
-    """
-    base = np.column_stack([directions[:, 0], directions[:, 0] + np.pi / 4, directions[:, 1:]])[:, frames]
-    angles = (base[:, :, None] + np.arange(4) * np.pi / 2).reshape(len(base), -1)
-    costs = np.repeat([WALL_COSTS[frame] for frame in frames], 4)
-    return np.nan_to_num(angles), np.where(np.isnan(angles), np.inf, costs)
-
-
-def _turn_costs(angles: Floats, corner: float) -> Floats:
-    """Return what it costs to turn from a wall (second axis) to another (last), shape (n, walls, walls)."""
-    turn = angles[:, None, :] - angles[:, :, None]
-    degrees = np.degrees(np.abs(np.mod(turn + np.pi, 2 * np.pi) - np.pi))
-    costs = corner * np.where(np.abs(degrees - 90) < 5, CORNER, OTHER_CORNER)
-    costs = np.where((degrees < SHARPEST) | (degrees > BLUNTEST), np.inf, costs)
-    same = np.arange(angles.shape[1])
-    costs[:, same, same] = 0.0
-    return costs
-
-
-def _counted(costs: Floats) -> NDArray[np.int32]:
-    """Return costs in units of `COST`, above the bits in which `_choose` keeps the wall before."""
-    return np.minimum(np.round(costs / COST), IMPOSSIBLE).astype(np.int32) << BITS
-
-
-def _choose(samples: Samples, angles: Floats, costs: Floats, corner: float) -> Index:
-    """Return the wall of every sample: the cheapest closed sequence of each ring.
-
-    Costs are integers with the wall that a sequence came from in their last bits, so that one minimum
-    finds both.
-    """
-    every, size, walls = np.arange(len(angles)), samples.size, np.arange(angles.shape[1], dtype=np.int32)
-    # Rings come last in all arrays here, as these are long and walls few.
-    angle, price = (each.T.copy().take(samples.ring, axis=1) for each in (angles, costs))
-    differ = 1 - np.cos(samples.direction - angle) + price
-    cost = _counted(differ * samples.step[samples.ring])
-    begin, origin = _straightest(samples, differ)
-    place = samples.start + (begin + np.arange(int(size.max()))[:, None]) % size
-    turns = np.ascontiguousarray((_counted(_turn_costs(angles, corner)) | walls[:, None]).transpose(1, 2, 0))
-    best = np.full((len(walls), len(size)), IMPOSSIBLE << BITS, np.int32)
-    best[origin, every] = 0
-    came = np.empty((len(place), *best.shape), np.uint8)
-    # The first so many rings have ended: they are in the order of their sizes, the smallest first.
-    ended = np.searchsorted(size, np.arange(len(place)), side="right").tolist()
-    for i in range(1, len(place)):
-        alive = slice(ended[i], None)
-        ways = (best[:, None, alive] + turns[:, :, alive]).min(axis=0)
-        came[i, :, alive] = ways & (1 << BITS) - 1
-        least = (ways >> BITS << BITS) + cost.take(place[i, alive], axis=1)
-        best[:, alive] = np.minimum(least, IMPOSSIBLE << BITS)
-    state = (best + turns[:, origin, every]).argmin(axis=0)
-    chosen = np.empty(len(samples.points), np.int64)
-    for i in range(len(place) - 1, -1, -1):
-        alive = slice(ended[i], None)
-        chosen[place[i, alive]] = state[alive]
-        if i:
-            state[alive] = came[i, state[alive], every[alive]]
-    return chosen
-
-
-def _straightest(samples: Samples, differ: Floats) -> tuple[Index, Index]:
-    """Return the sample of each ring around which the outline follows one wall best, and that wall."""
-    shifted = [differ.take(samples.around(offset), axis=1) for offset in (-4, -2, 0, 2, 4)]
-    around: Floats = reduce(np.add, shifted)
-    fit = around.min(axis=0)
-    best = np.flatnonzero(fit == np.minimum.reduceat(fit, samples.start)[samples.ring])
-    place = best[np.searchsorted(samples.ring[best], np.arange(len(samples.size)))]
-    return place - samples.start, around[:, place].argmin(axis=0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -187,18 +74,23 @@ class Walls:
 
     def beside(self, offset: int) -> Index:
         """Return for every wall the next of its ring (1) or the one before (-1)."""
-        first = np.searchsorted(self.ring, self.ring)
-        size = np.searchsorted(self.ring, self.ring, side="right") - first
-        return np.asarray(first + (np.arange(len(self.ring)) - first + offset) % size)
+        place = np.arange(len(self.ring)) + offset
+        head = np.flatnonzero(np.diff(self.ring, prepend=-1))
+        last = np.append(head[1:], len(self.ring)) - 1
+        if offset > 0:
+            place[last] = head
+        else:
+            place[head] = last
+        return place
 
 
-def fit_walls(samples: Samples, chosen: Index, angles: Floats) -> Walls:
+def fit_walls(samples: Samples, chosen: NDArray[np.int8], angles: Floats) -> Walls:
     """Return a wall for each run of equal choices, with a line through the middle of its samples.
 
     Parameters
     ----------
     samples : Samples
-    chosen : ndarray of int64
+    chosen : ndarray of int8
         The wall of each sample.
     angles : ndarray of float64, shape (rings, walls)
         Directions of the walls that each ring may have.
@@ -217,7 +109,7 @@ def fit_walls(samples: Samples, chosen: Index, angles: Floats) -> Walls:
     place = (np.arange(len(run)) - heads[run]) % samples.size[samples.ring]
     trim = np.minimum(TRIM, (length - 1) // 4)[run]
     inner = np.flatnonzero((place >= trim) & (place < length[run] - trim))
-    state = chosen[heads]
+    state = chosen[heads].astype(np.int64)
     tilt = _tilts(samples.points[inner], run[inner], angles[ring, state], ring * 4 + state // 4)
     weights = samples.step[samples.ring[inner]]
     weight, x, y = (
@@ -245,7 +137,8 @@ def _tilts(points: Floats, run: Index, angle: Floats, frame: Index) -> Floats:
 def drop_short(walls: Walls) -> Walls:
     """Leave out walls that are shorter than `SHORTEST` or run backward, of each ring the shortest first."""
     while len(walls.ring):
-        edge = meet(walls)[walls.beside(1)] - meet(walls)
+        corners = meet(walls)
+        edge = corners[walls.beside(1)] - corners
         length = edge[:, 0] * np.cos(walls.angle) + edge[:, 1] * np.sin(walls.angle)
         length = np.where(np.isfinite(length), length, -np.inf)
         order = np.lexsort((length, walls.ring))
