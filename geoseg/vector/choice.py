@@ -13,6 +13,7 @@ another.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ WALL = (1 << BITS) - 1
 IMPOSSIBLE = 1 << 25
 """Cost of a sequence that may not be, in units: three of them fit 32 bits above `BITS`."""
 
-RINGS = 256
+RINGS = 512
 """Rings that are worked at a time."""
 
 Costs = NDArray[np.int32]
@@ -102,7 +103,7 @@ def _any(angles: Floats, factors: Floats) -> Step:
 
 
 def _octagonal(factors: Floats) -> Step:
-    """Return the step between walls of `OCTAGONAL`, where the two square to a wall and four others lead to it."""
+    """Return the step between walls of `OCTAGONAL`: to each lead the two square to it, and four others."""
     square, other = _counted(factors * CORNER), _counted(factors * OTHER_CORNER)
 
     def step(costs: Costs) -> Costs:
@@ -159,23 +160,21 @@ def _choose(
     best = np.repeat(np.repeat(most, len(factors), axis=1), len(rings), axis=2)
     best[origin, :, every] &= WALL
     came = []
-    for begin_, end in zip(stops[:-1], stops[1:]):
-        some = best[..., : end - begin_]
+    for last, stop in pairwise(stops):
+        some = best[..., : stop - last]
         ways = step(some)
         came.append(ways.astype(np.uint8))
         ways &= ~WALL
-        ways += cost[..., begin_:end]
+        ways += cost[..., last:stop]
         np.minimum(ways, most, out=some)
-    closing = _turn_costs(angles, angles[origin, every], factors)
-    state = (best + closing).argmin(axis=0)
+    state = (best + _turn_costs(angles, angles[origin, every], factors)).argmin(axis=0)
     found = np.empty((len(factors), stops[-1]), np.int8)
-    for end, ways in zip(stops[:0:-1], came[::-1]):
-        n = ways.shape[-1]
-        some = state[:, :n]
-        found[:, end - n : end] = some
-        some *= ways[0].size
-        some += np.arange(ways[0].size).reshape(-1, n)
-        some[...] = ways.take(some) & WALL
+    for stop, from_wall in zip(stops[:0:-1], reversed(came), strict=True):
+        some = state[:, : from_wall.shape[-1]]
+        found[:, stop - some.shape[1] : stop] = some
+        some *= some.size
+        some += np.arange(some.size).reshape(some.shape)
+        some[...] = from_wall.take(some) & WALL
     found[:, : stops[0]] = state
     chosen[:, samples.start[rings][ring] + place] = found
 

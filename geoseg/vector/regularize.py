@@ -24,14 +24,14 @@ SAGITTA = 0.1
 """How far the chords of a circle may lie from it, in pixels."""
 
 FITS = ((OCTAGONAL, 1.0, 0.10), ((0, 2, 3), 1.0, 0.10), (OCTAGONAL, 0.3, 0.15))
-"""What is tried, one after the other until the outline is within the bounds: which walls (see `choose_walls`),
-what corners cost, and the largest area between the outlines, as a share of the polygon's.
+"""What is tried, one after the other until the outline is within the bounds: which walls there are (see
+`choose_walls`), what corners cost, and the largest area between the outlines, as a share of the polygon's.
 
 Most are square or octagonal. Without walls at 45 degrees a hexagon is not taken for part of an octagon. Few
 corners are for outlines that they fit well.
 """
 
-POINTS = 1 << 13
+POINTS = 1 << 14
 """Points whose distances are measured at a time."""
 
 SMALLEST_RADIUS = 6.0
@@ -210,19 +210,17 @@ def distances(points: Floats, owner: Index, lines: NDArray[np.object_], whose: I
     """
     corners, line = shapely.get_coordinates(lines, return_index=True)
     head, tail = np.diff(line, prepend=-1) != 0, np.diff(line, append=-1) != 0
-    closed = (corners[head] == corners[tail]).all(axis=1)[line]
-    # The last corner of a line that is not closed is an edge of no length.
+    closed = (corners[head] == corners[tail]).all(axis=1)[np.cumsum(head) - 1]
+    # The last corner of a line that is not closed is an edge without length.
     begin = np.flatnonzero(~tail | ~closed)
-    start, side = corners[begin], np.where(tail[begin, None], 0.0, corners[(begin + 1) % len(corners)] - corners[begin])
+    side = np.where(tail[:, None], 0.0, np.roll(corners, -1, axis=0) - corners)[begin]
     square = np.maximum((side * side).sum(axis=1), np.finfo(np.float64).tiny)
-    edges = np.column_stack([start, side, square, np.sqrt(square)]).T
-    count = len(whose) and int(whose[-1]) + 1
-    vertices, number = np.bincount(owner, minlength=count), np.bincount(whose[line[begin]], minlength=count)
+    edges = np.column_stack([corners[begin], side, square, np.sqrt(square)]).T
+    count = int(whose.max(initial=-1)) + 1
+    number, vertices = np.bincount(whose[line[begin]], minlength=count), np.bincount(owner, minlength=count)
     first, stops, apart = np.cumsum(number) - number, np.cumsum(vertices), np.empty(len(points))
     order = np.argsort(-number, kind="stable")
-    order = order[vertices[order] > 0]
-    groups = np.cumsum(vertices[order]) // POINTS
-    for some in np.split(order, np.flatnonzero(np.diff(groups)) + 1):
+    for some in np.split(order, np.flatnonzero(np.diff(np.cumsum(vertices[order]) // POINTS)) + 1):
         size = vertices[some]
         place = np.repeat(stops[some] - np.cumsum(size), size) + np.arange(size.sum())
         apart[place] = _from_edges(points[place].T, size, edges, first[some], number[some])
@@ -230,30 +228,22 @@ def distances(points: Floats, owner: Index, lines: NDArray[np.object_], whose: I
 
 
 def _from_edges(points: Floats, size: Index, edges: Floats, first: Index, number: Index) -> Floats:
-    """Return how far points lie from the nearest of several edges: the distance that GEOS gives.
+    """Return how far points lie from the nearest edge of their owner, the same bits that GEOS gives.
 
-    Points and edges of one owner after the other, those with the most edges first.
+    Owners come with the most edges first: `size` points of each, and the `number` of edges from `first` on.
+    Of edges the start, how far they run either way, the square of their length, and their length.
     """
     apart, corner = np.full((2, points.shape[1]), np.inf)
-    for k in range(int(number[0])):
+    for k in range(int(number.max(initial=0))):
         several = int(np.searchsorted(-number, -k))
         left, top, dx, dy, square, length = edges[:, first[:several] + k].repeat(size[:several], axis=1)
-        n = len(left)
-        x, y = points[0, :n] - left, points[1, :n] - top
-        along = x * dx
-        along += y * dy
-        along /= square
-        across = x * dy
-        across -= y * dx
-        across /= square
-        np.abs(across, out=across)
-        across *= length
-        np.minimum(apart[:n], across, out=apart[:n], where=(along > 0) & (along < 1))
-        x *= x
-        y *= y
-        x += y
-        np.minimum(corner[:n], x, out=corner[:n])
-    return np.minimum(apart, np.sqrt(corner))
+        x, y = points[0, : len(left)] - left, points[1, : len(left)] - top
+        along = (x * dx + y * dy) / square
+        across = np.abs((x * dy - y * dx) / square) * length
+        beside = (along > 0) & (along < 1)
+        np.minimum(apart[: len(left)], across, out=apart[: len(left)], where=beside)
+        np.minimum(corner[: len(left)], x * x + y * y, out=corner[: len(left)])
+    return np.asarray(np.minimum(apart, np.sqrt(corner)))
 
 
 def _keep_area(polygons: NDArray[np.object_], before: NDArray[np.object_]) -> NDArray[np.object_]:
