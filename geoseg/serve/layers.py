@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyogrio
-import pyproj
 import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.serve.mercator import HALF, MOST_ZOOM, WEB_MERCATOR, MapTile, to_degrees
+from geoseg.serve.mercator import HALF, MOST_ZOOM, SIDE, MapTile, Place, lattice, to_degrees
+from geoseg.values import GeoBox
 from geoseg.vector.sink.stream import write_layer
 from geoseg.vector.sink.tiles import EXTENT
 from geoseg.vectorfiles.batches import open_layer
@@ -62,8 +62,11 @@ class Layer:
         return dict(found)
 
     @cached_property
-    def _to_map(self) -> pyproj.Transformer:
-        return pyproj.Transformer.from_crs(self._facts["crs"], WEB_MERCATOR, always_xy=True)
+    def _place(self) -> Place:
+        west, south, east, north = self._facts["total_bounds"]
+        width, height = max(east - west, 1e-9) / SIDE, max(north - south, 1e-9) / SIDE
+        box = GeoBox(SIDE, SIDE, (width, 0.0, west, 0.0, -height, north), self._facts["crs"])
+        return Place(box, str(self.source))
 
     @property
     def features(self) -> int:
@@ -80,10 +83,7 @@ class Layer:
         """West, south, east, north in Web Mercator; None without features."""
         if not self.features:
             return None
-        west, south, east, north = self._to_map.transform_bounds(*self._facts["total_bounds"])
-        if not np.isfinite([west, south, east, north]).all():
-            raise InvalidOption(f"{self.source}: has no place on a web map in its CRS")
-        return float(west), float(south), float(east), float(north)
+        return self._place.bounds
 
     @cached_property
     def zoom(self) -> int:
@@ -97,18 +97,21 @@ class Layer:
     def read(self, bounds: tuple[float, ...]) -> tuple[NDArray[np.object_], dict[str, NDArray[Any]], bool]:
         """Return polygons that meet a box, all in Web Mercator, their attributes, and whether that is all."""
         west, south, east, north = bounds
-        box = self._to_map.transform_bounds(west, south, east, north, direction="INVERSE")
-        if not np.isfinite(box).all():
+        places = (
+            self._place.unproject(lattice(west, south, east, north)) if self.features else np.empty((0, 2))
+        )
+        places = places[np.isfinite(places).all(axis=1)]
+        if not len(places):
             return np.empty(0, object), {}, True
+        box = (*places.min(axis=0).tolist(), *places.max(axis=0).tolist())
+        beyond = np.array([self._place.metres_beyond(west, east), 0.0])
         meta, _, wkb, columns = pyogrio.raw.read(
             Verbatim(self.path), layer=self.layer, bbox=box, max_features=MOST_FEATURES + 1, force_2d=True
         )
         found = shapely.from_wkb(wkb)
         whole, known = len(found) <= MOST_FEATURES, ~(shapely.is_missing(found) | shapely.is_empty(found))
         found = found[known]
-        placed = shapely.transform(
-            found, lambda points: np.column_stack(self._to_map.transform(points[:, 0], points[:, 1]))
-        )
+        placed = shapely.transform(found, lambda points: self._place.project(points) - beyond)
         names = [str(name) for name in meta["fields"]]
         return placed, {name: one[known] for name, one in zip(names, columns, strict=True)}, whole
 

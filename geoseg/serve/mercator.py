@@ -127,20 +127,32 @@ class Place:
         return _transformer(WEB_MERCATOR, self.grid.crs)
 
     def to_map(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map pixel coordinates (col, row) to Web Mercator, shape (n, 2); not finite beyond it.
+        """Map pixel coordinates (col, row) to Web Mercator, as `project` does."""
+        return self.project(self.grid.to_crs(pixels))
+
+    def to_pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map Web Mercator to pixel coordinates (col, row), as `unproject` does."""
+        return self.grid.to_pixels(self.unproject(points))
+
+    def project(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map places in the CRS to Web Mercator, shape (n, 2); not finite beyond it.
 
         A grid across 180 degrees goes on beyond the map's edge.
         """
-        (centre,), _ = self._forward.transform(*self._middle.T)
-        x, y = self._forward.transform(*self.grid.to_crs(pixels).T)
-        return np.column_stack([_nearest_turn(x, centre, 2 * HALF), y])
+        x, y = self._forward.transform(*places.T)
+        return np.column_stack([_nearest_turn(x, self._center, 2 * HALF), y])
 
-    def to_pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map Web Mercator to pixel coordinates (col, row), shape (n, 2); not finite where undefined."""
+    def unproject(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map Web Mercator to places in the CRS, shape (n, 2); not finite where undefined."""
         x, y = self._backward.transform(*points.T)
         if self._in_degrees:  # PROJ gives -180 to 180, and the grid may go beyond
             x = _nearest_turn(x, self._middle[0, 0], 360.0)
-        return self.grid.to_pixels(np.column_stack([x, y]))
+        return np.column_stack([x, y])
+
+    def metres_beyond(self, west: float, east: float) -> float:
+        """Return how far round the map what is projected lies from a box that it is shown in."""
+        middle = np.array([(west + east) / 2])
+        return float((_nearest_turn(middle, self._center, 2 * HALF) - middle)[0])
 
     def degrees_beyond(self, tile: MapTile) -> float:
         """Return how far round the Earth a grid in degrees lies from a tile that it is shown on: 0, ±360."""
@@ -149,6 +161,10 @@ class Place:
         west, _, east, _ = tile.bounds
         longitude = np.array([(west + east) / 2 / HALF * 180])
         return float((_nearest_turn(longitude, self._middle[0, 0], 360.0) - longitude).round()[0])
+
+    @cached_property
+    def _center(self) -> float:
+        return float(self._forward.transform(*self._middle.T)[0][0])
 
     @cached_property
     def _middle(self) -> NDArray[np.float64]:
@@ -162,7 +178,7 @@ class Place:
     @cached_property
     def bounds(self) -> tuple[float, float, float, float]:
         """West, south, east, north in Web Mercator, cut to the map in the south and north."""
-        return _bounds(self.to_map(_lattice(0, 0, self.grid.width, self.grid.height)))
+        return _bounds(self.to_map(lattice(0, 0, self.grid.width, self.grid.height)))
 
     @cached_property
     def pixel(self) -> float:
@@ -184,7 +200,7 @@ class Place:
     def window(self, tile: MapTile) -> Window | None:
         """Return the pixels of the grid that a tile is made of; None where it shows none."""
         west, south, east, north = tile.bounds
-        pixels = self.to_pixels(_lattice(west, south, east, north))
+        pixels = self.to_pixels(lattice(west, south, east, north))
         pixels = pixels[np.isfinite(pixels).all(axis=1)]
         if not len(pixels):
             return None
@@ -212,7 +228,8 @@ def _nearest_turn(x: NDArray[np.float64], centre: float, turn: float) -> NDArray
         return x + turn * np.rint((centre - x) / turn * (1 - 1e-9))
 
 
-def _lattice(west: float, south: float, east: float, north: float, steps: int = 16) -> NDArray[np.float64]:
+def lattice(west: float, south: float, east: float, north: float, steps: int = 16) -> NDArray[np.float64]:
+    """Return points all over a box, its corners included, shape ((steps + 1)², 2)."""
     x, y = np.meshgrid(np.linspace(west, east, steps + 1), np.linspace(south, north, steps + 1))
     return np.column_stack([x.ravel(), y.ravel()])
 

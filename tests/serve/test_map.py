@@ -27,6 +27,7 @@ from rasterio.warp import reproject
 
 pytest.importorskip("fastapi", reason="geoseg[serve] is not installed")
 
+import mapbox_vector_tile
 from fastapi.testclient import TestClient
 
 from geoseg.cli import run
@@ -37,7 +38,7 @@ from geoseg.prediction.session import Session, predict_scene
 from geoseg.serve import app as application
 from geoseg.serve.app import STATIC, TOKEN_HEADER, Map, make_app
 from geoseg.serve.layers import open_served
-from geoseg.serve.mercator import MapTile, to_degrees
+from geoseg.serve.mercator import HALF, MapTile, to_degrees
 from geoseg.serve.run import open_map
 from geoseg.serve.scenes import OPACITY
 from geoseg.testing import make_scene
@@ -374,6 +375,33 @@ def test_a_file_of_several_layers_shows_each(tmp_path: Path) -> None:
             ("places-houses", 1),
             ("places-fields", 1),
         ]
+
+
+@pytest.mark.parametrize("west", [179.9995, -180.0005])
+def test_a_layer_across_180_degrees_is_shown_on_both_sides(west: float, tmp_path: Path) -> None:
+    house = shapely.box(west, -17.001, west + 0.001, -17)
+    geopandas.GeoDataFrame(geometry=[house], crs=4326).to_file(tmp_path / "house.gpkg")
+    layer = open_served(tmp_path / "house.gpkg", "house", tmp_path)
+    assert layer.bounds is not None
+    assert 100 < layer.bounds[2] - layer.bounds[0] < 120
+    row = int((HALF - (layer.bounds[1] + layer.bounds[3]) / 2) / (2 * HALF / 2**16))
+    for x in (0, 2**16 - 1):
+        (shown,) = mapbox_vector_tile.decode(layer.tile(MapTile(16, x, row)))["house"]["features"]
+        columns = shapely.bounds(shapely.geometry.shape(shown["geometry"]))[[0, 2]]
+        assert 365 < np.ptp(columns) - 64 < 378  # of 4096; and the buffer
+    assert not mapbox_vector_tile.decode(layer.tile(MapTile(16, 2**15, row)))["house"]["features"]
+    (found,) = json.loads(layer.geojson(MapTile(16, 0, row).bounds))["features"]
+    longitudes = shapely.bounds(shapely.geometry.shape(found["geometry"]))[[0, 2]]
+    assert longitudes.round(7).tolist() == [-180.0005, -179.9995]
+
+
+def test_a_layer_of_the_whole_earth_is_shown_where_there_is_a_map(tmp_path: Path) -> None:
+    halves = [shapely.box(-180, -90, 0, 0), shapely.box(0, -60, 180, 85)]
+    geopandas.GeoDataFrame(geometry=halves, crs=4326).to_file(tmp_path / "earth.gpkg")
+    layer = open_served(tmp_path / "earth.gpkg", "earth", tmp_path)
+    tile = mapbox_vector_tile.decode(layer.tile(MapTile(1, 1, 1)))["earth"]["features"]
+    assert len(tile) == 2  # the one, and the side of the other
+    assert layer.bounds == pytest.approx((-HALF, -HALF, HALF, HALF), rel=0.01)
 
 
 def test_what_a_killed_server_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
