@@ -157,46 +157,56 @@ class Bounds:
 
         `share` is the largest area between the outlines, as a share of that of the polygon.
         """
-        far, between = np.full((2, len(built)), np.inf)
+        far, between, reach = np.full((3, len(built)), np.inf)
         good = shapely.is_valid(built) & (shapely.get_type_id(built) == shapely.GeometryType.POLYGON)
         before = self.polygons[which]
         area = shapely.area(before)
-        far[good], between[good] = deviations(before[good], built[good])
+        far[good], between[good], reach[good] = deviations(before[good], built[good])
         good &= np.abs(shapely.area(built) - area) <= self.max_area_change * area
         good &= (far <= self.max_deviation) & (between <= share * area)
-        corners, owner = shapely.get_coordinates(built[good], return_index=True)
-        # Few corners and many edges: GEOS is quicker than `distances`.
-        reach = shapely.distance(shapely.points(corners), shapely.boundary(before[good])[owner])
-        good[np.flatnonzero(good)[owner[reach > 2 * self.max_deviation]]] = False
+        unsure = np.flatnonzero(good & (reach > 2 * self.max_deviation))
+        good[unsure] = corners_within(built[unsure], shapely.boundary(before[unsure]), 2 * self.max_deviation)
         return good, far
 
 
-def deviations(polygons: NDArray[np.object_], others: NDArray[np.object_]) -> tuple[Floats, Floats]:
+def corners_within(lines: NDArray[np.object_], others: NDArray[np.object_], most: float) -> NDArray[np.bool_]:
+    """Tell of which lines or polygons no corner lies further than `most` from its partner."""
+    corners, owner = shapely.get_coordinates(lines, return_index=True)
+    away = shapely.distance(shapely.points(corners), others[owner])
+    within = np.ones(len(lines), bool)
+    within[owner[away > most]] = False
+    return within
+
+
+def deviations(polygons: NDArray[np.object_], others: NDArray[np.object_]) -> tuple[Floats, Floats, Floats]:
     """Return how far the outline of each polygon lies from that of its partner, and the area between them.
 
     By the distances of its vertices: the largest of them, and their sum, each times its stretch of outline.
+    With them how far a corner of the partner lies from the vertices at most.
 
     Examples
     --------
     >>> import shapely
-    >>> far, between = deviations([shapely.box(0, 0, 4, 5)], [shapely.box(0, 0, 4, 4)])
-    >>> float(far[0]), float(between[0])
-    (1.0, 9.0)
+    >>> far, between, reach = deviations([shapely.box(0, 0, 4, 5)], [shapely.box(0, 0, 4, 4)])
+    >>> float(far[0]), float(between[0]), float(reach[0])
+    (1.0, 9.0, 1.0)
     """
     shells, whose = shapely.get_rings(polygons, return_index=True)
     points, own = shapely.get_coordinates(shells, return_index=True)
     owner = whose[own]
-    apart = distances(points, owner, *shapely.get_rings(others, return_index=True))
+    apart, reach = distances(points, owner, *shapely.get_rings(others, return_index=True))
     side = np.where(own[1:] == own[:-1], np.hypot(*np.diff(points, axis=0).T), 0.0)
     stretch = (np.append(side, 0.0) + np.append(0.0, side)) / 2
     largest = np.zeros(len(polygons))
     np.maximum.at(largest, owner, apart)
     between = np.bincount(owner, apart * stretch, len(polygons))
-    return largest, between.astype(np.float64)
+    return largest, between.astype(np.float64), reach
 
 
-def distances(points: Floats, owner: Index, lines: NDArray[np.object_], whose: Index) -> Floats:
-    """Return the distance of each point from the nearest of its owner's lines.
+def distances(
+    points: Floats, owner: Index, lines: NDArray[np.object_], whose: Index
+) -> tuple[Floats, Floats]:
+    """Return the distances of points from the nearest of their owner's lines.
 
     Parameters
     ----------
@@ -207,6 +217,12 @@ def distances(points: Floats, owner: Index, lines: NDArray[np.object_], whose: I
         Of every owner at least one.
     whose : ndarray of int64, shape (m,)
         Owner of each line, not decreasing.
+
+    Returns
+    -------
+    apart : ndarray of float64, shape (n,)
+    reach : ndarray of float64, shape (owners,)
+        How far a corner of the lines of each lies from the nearest point at most.
     """
     corners, line = shapely.get_coordinates(lines, return_index=True)
     head, tail = np.diff(line, prepend=-1) != 0, np.diff(line, append=-1) != 0
@@ -218,22 +234,29 @@ def distances(points: Floats, owner: Index, lines: NDArray[np.object_], whose: I
     edges = np.column_stack([corners[begin], side, square, np.sqrt(square)]).T
     count = int(whose.max(initial=-1)) + 1
     number, vertices = np.bincount(whose[line[begin]], minlength=count), np.bincount(owner, minlength=count)
-    first, stops, apart = np.cumsum(number) - number, np.cumsum(vertices), np.empty(len(points))
+    first, stops = np.cumsum(number) - number, np.cumsum(vertices)
+    apart, reach = np.empty(len(points)), np.zeros(count)
     order = np.argsort(-number, kind="stable")
+    order = order[vertices[order] > 0]
     for some in np.split(order, np.flatnonzero(np.diff(np.cumsum(vertices[order]) // POINTS)) + 1):
         size = vertices[some]
         place = np.repeat(stops[some] - np.cumsum(size), size) + np.arange(size.sum())
-        apart[place] = _from_edges(points[place].T, size, edges, first[some], number[some])
-    return apart
+        apart[place], reach[some] = _from_edges(points[place].T, size, edges, first[some], number[some])
+    return apart, reach
 
 
-def _from_edges(points: Floats, size: Index, edges: Floats, first: Index, number: Index) -> Floats:
+def _from_edges(
+    points: Floats, size: Index, edges: Floats, first: Index, number: Index
+) -> tuple[Floats, Floats]:
     """Return how far points lie from the nearest edge of their owner, the same bits that GEOS gives.
+
+    And how far the start of an edge lies from the nearest point at most.
 
     Owners come with the most edges first: `size` points of each, and the `number` of edges from `first` on.
     Of edges the start, how far they run either way, the square of their length, and their length.
     """
     apart, corner = np.full((2, points.shape[1]), np.inf)
+    reach, start = np.zeros(len(size)), np.cumsum(size) - size
     for k in range(int(number.max(initial=0))):
         several = int(np.searchsorted(-number, -k))
         left, top, dx, dy, square, length = edges[:, first[:several] + k].repeat(size[:several], axis=1)
@@ -242,8 +265,11 @@ def _from_edges(points: Floats, size: Index, edges: Floats, first: Index, number
         across = np.abs((x * dy - y * dx) / square) * length
         beside = (along > 0) & (along < 1)
         np.minimum(apart[: len(left)], across, out=apart[: len(left)], where=beside)
-        np.minimum(corner[: len(left)], x * x + y * y, out=corner[: len(left)])
-    return np.asarray(np.minimum(apart, np.sqrt(corner)))
+        away = x * x + y * y
+        np.minimum(corner[: len(left)], away, out=corner[: len(left)])
+        nearest = np.minimum.reduceat(away, start[:several])
+        np.maximum(reach[:several], nearest, out=reach[:several])
+    return np.minimum(apart, np.sqrt(corner)), np.sqrt(reach)
 
 
 def _keep_area(polygons: NDArray[np.object_], before: NDArray[np.object_]) -> NDArray[np.object_]:

@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.vector.regularize import Bounds, Regularized, distances, fit_straight
+from geoseg.vector.regularize import Bounds, Regularized, corners_within, distances, fit_straight
 from geoseg.vector.rings import build_lines, build_polygons, components
 from geoseg.vector.samples import Floats, Index
 
@@ -307,11 +307,12 @@ def _stretches(arcs: Arcs, places: Floats, walls: NDArray[np.object_], reach: fl
 def _close(traced: NDArray[np.object_], lines: NDArray[np.object_], reach: float) -> NDArray[np.bool_]:
     """Tell which lines no traced vertex lies further from than the reach, and no corner than twice that."""
     close = ~shapely.is_missing(lines)
-    for points, goal, most in ((traced, lines, reach), (lines, traced, 2 * reach)):
-        some = np.flatnonzero(close)
-        places, number = shapely.get_coordinates(points[some], return_index=True)
-        apart = distances(places, number, goal[some], np.arange(len(some)))
-        close[some[number[apart > most]]] = False
+    some = np.flatnonzero(close)
+    points, number = shapely.get_coordinates(traced[some], return_index=True)
+    apart, corners = distances(points, number, lines[some], np.arange(len(some)))
+    close[some[number[apart > reach]]] = False
+    unsure = some[(corners > 2 * reach) & close[some]]
+    close[unsure] = corners_within(lines[unsure], traced[unsure], 2 * reach)
     return close
 
 
