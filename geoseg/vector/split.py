@@ -26,6 +26,9 @@ from geoseg.vector.samples import Cuts, Index
 _SMOOTHING = 2
 """Pixels beyond a window that its cuts depend on: squares are smoothed with those next to them."""
 
+_STRIP = 64
+"""Rows of squares that are smoothed at a time: they stay in the processor's cache."""
+
 _BASINS = (1 << 23) - 1
 """Most basins: two of them and a height are packed into one integer, as such are sorted the quickest."""
 
@@ -120,15 +123,22 @@ def _squares(
     if below or beyond:
         pad = (0, below), (0, beyond)
         pixels, any_inside = np.pad(pixels, pad, mode="edge"), np.pad(any_inside, pad)
-    sums = np.add(pixels[::2], pixels[1::2], dtype=np.uint32)
-    sums = np.pad(sums[:, ::2] + sums[:, 1::2], 1, mode="edge")
-    sums = _smoothed(sums[:-2], sums[1:-1], sums[2:])
-    sums = _smoothed(sums[:, :-2], sums[:, 1:-1], sums[:, 2:])
-    sums += 32
-    sums >>= 6
     any_inside = any_inside[::2] | any_inside[1::2]
     any_inside = any_inside[:, ::2] | any_inside[:, 1::2]
-    return np.asarray(np.maximum(sums, 1) * any_inside, np.uint16)
+    found, count = np.empty(any_inside.shape, np.uint16), len(any_inside)
+    for start in range(0, count, _STRIP):
+        stop = min(start + _STRIP, count)
+        some = pixels[2 * max(start - 1, 0) : 2 * (stop + 1)]
+        sums = np.add(some[::2], some[1::2], dtype=np.uint32)
+        ends = int(start == 0), int(stop == count)
+        sums = np.pad(sums[:, ::2] + sums[:, 1::2], (ends, (1, 1)), mode="edge")
+        sums = _smoothed(sums[:-2], sums[1:-1], sums[2:])
+        sums = _smoothed(sums[:, :-2], sums[:, 1:-1], sums[:, 2:])
+        sums += 32
+        sums >>= 6
+        found[start:stop] = np.maximum(sums, 1)
+    found *= any_inside
+    return found
 
 
 def _smoothed(
