@@ -135,7 +135,7 @@ class Map:
 
     async def imagery(self, request: Request, scene: str, z: int, x: int, y: int) -> Response:
         """Show a tile of a scene's imagery."""
-        live, tile = self._scene(scene), MapTile.of(z, x, y)
+        live, tile = self._unchanged(scene), MapTile.of(z, x, y)
         if same := _not_modified(request, live.plan.scene.fingerprint):
             return same
         with self._counted():
@@ -149,7 +149,7 @@ class Map:
 
         With ``?raw`` in probabilities: 250 is certain, 255 none.
         """
-        live, tile = self._scene(scene), MapTile.of(z, x, y)
+        live, tile = self._unchanged(scene), MapTile.of(z, x, y)
         if same := _not_modified(request, live.digest):
             return same
         with self._counted(), self._taken(live, tile) as entries:
@@ -188,7 +188,7 @@ class Map:
 
     def begin_job(self, request: Request, scene: str, bbox: str) -> Response:
         """Map what a scene has in a box ``west,south,east,north`` in degrees; needs the page's token."""
-        job = self._allowed(request).begin(self._scene(scene), corners(bbox, ACROSS))
+        job = self._allowed(request).begin(self._unchanged(scene), corners(bbox, ACROSS))
         return JSONResponse(job.as_json(), 202)
 
     def cancel_jobs(self, request: Request) -> dict[str, Any]:
@@ -205,6 +205,11 @@ class Map:
 
     def _scene(self, name: str) -> LiveScene:
         return _known(self.scenes, name, "scene")
+
+    def _unchanged(self, name: str) -> LiveScene:
+        live = self._scene(name)
+        live.check_unchanged()
+        return live
 
     def _layer(self, name: str) -> Layer:
         return _known(self.layers, name, "layer")

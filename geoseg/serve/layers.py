@@ -80,8 +80,9 @@ class Layer:
 
     @cached_property
     def bounds(self) -> tuple[float, float, float, float] | None:
-        """West, south, east, north in Web Mercator; None without features."""
-        if not self.features:
+        """West, south, east, north in Web Mercator; None where nothing has a geometry."""
+        box = self._facts["total_bounds"]
+        if not self.features or box is None or not np.isfinite(box).all():
             return None
         return self._place.bounds
 
@@ -97,9 +98,7 @@ class Layer:
     def read(self, bounds: tuple[float, ...]) -> tuple[NDArray[np.object_], dict[str, NDArray[Any]], bool]:
         """Return polygons that meet a box, all in Web Mercator, their attributes, and whether that is all."""
         west, south, east, north = bounds
-        places = (
-            self._place.unproject(lattice(west, south, east, north)) if self.features else np.empty((0, 2))
-        )
+        places = self._place.unproject(lattice(west, south, east, north)) if self.bounds else np.empty((0, 2))
         places = places[np.isfinite(places).all(axis=1)]
         if not len(places):
             return np.empty(0, object), {}, True

@@ -68,6 +68,7 @@ def open_map(
                     f"model {scenes[name].plan.model_name}: finds objects, and the map shows probabilities; "
                     "show what geoseg predict finds: --layer FILE"
                 )
+            scenes[name].check_unchanged()
             _ = scenes[name].place, scenes[name].picture  # tells now what cannot be shown
         served: dict[str, Layer] = {}
         for path in layers:

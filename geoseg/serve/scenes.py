@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.errors import UnreadableScene
 from geoseg.grid import Tile, blend_window, classify
 from geoseg.prediction.decide import Decision
 from geoseg.prediction.plan import Plan
 from geoseg.raster.encoding import NODATA, STEPS, Encoding
+from geoseg.raster.opening import reading
+from geoseg.raster.scene import opened_scene
 from geoseg.raster.stretch import apply_stretch, estimate_stretch
 from geoseg.raster.warp import warp_block
 from geoseg.serve.mercator import SIDE, MapTile, Place
@@ -72,6 +76,22 @@ class LiveScene:
     def place(self) -> Place:
         """Where the working grid lies."""
         return Place(self.plan.grid, self.plan.scene.name)
+
+    @cached_property
+    def _stamp(self) -> tuple[int, ...] | None:
+        return _stamp(self.plan.scene.uri)
+
+    def check_unchanged(self) -> None:
+        """Check that the file is the one that was opened: what is kept would not fit another.
+
+        Raises
+        ------
+        UnreadableScene
+        """
+        if _stamp(self.plan.scene.uri) != self._stamp:
+            raise UnreadableScene(
+                f"{self.plan.scene.name}: has changed or gone since it was opened; start geoseg serve again"
+            )
 
     @property
     def _stride(self) -> int:
@@ -181,30 +201,17 @@ class LiveScene:
         return bands, None if kinds == {"uint8"} else estimate_stretch(plan.scene, bands)
 
     def imagery(self, tile: MapTile) -> bytes:
-        """Return a tile of the scene's imagery as PNG, transparent where there is no data."""
-        from rio_tiler.reader import part
+        """Return a tile of the scene's imagery as PNG, transparent where there is no data.
 
-        from geoseg.raster.scene import opened_scene
-
+        Raises
+        ------
+        UnreadableScene
+            If the data is missing or damaged.
+        """
         if self.place.window(tile) is None or tile.z < self.imagery_from:
             return nothing()
-        scene, (bands, limits) = self.plan.scene, self.picture
-        beyond = self.place.degrees_beyond(tile)
-        with opened_scene(scene, (SIDE, SIDE)) as dataset:
-            turned = dataset.transform.translation(-beyond, 0) * dataset.transform
-            found = part(
-                dataset,
-                tile.bounds,
-                height=SIDE,
-                width=SIDE,
-                bounds_crs=tile.box.crs,
-                dst_crs=dataset.crs.from_string(tile.box.crs),
-                indexes=[1] if scene.palette else list(bands),
-                resampling_method="nearest" if scene.palette else "bilinear",
-                reproject_method="nearest" if scene.palette else "bilinear",
-                unscale=limits is not None,
-                vrt_options={"src_transform": turned} if beyond else None,
-            ).array
+        scene, limits = self.plan.scene, self.picture[1]
+        found = reading(scene.uri, partial(self._part, tile))
         pixels, valid = np.asarray(found.data), ~np.ma.getmaskarray(found).all(axis=0)
         if scene.palette:
             colors = np.array(scene.palette, np.uint8)[pixels[0]]
@@ -215,6 +222,39 @@ class LiveScene:
         image[..., :3] = np.moveaxis(pixels, 0, -1)  # one band is grey
         image[..., 3] = 255 * valid
         return png(image)
+
+    def _part(self, tile: MapTile) -> NDArray[Any]:
+        """Return the scene's own values on a tile, masked where there are none."""
+        from rio_tiler.reader import part
+
+        scene, (bands, limits) = self.plan.scene, self.picture
+        beyond = self.place.degrees_beyond(tile)
+        method: Any = "nearest" if scene.palette else "bilinear"
+        with opened_scene(scene, (SIDE, SIDE)) as dataset:
+            turned = dataset.transform.translation(-beyond, 0) * dataset.transform
+            found: NDArray[Any] = part(
+                dataset,
+                tile.bounds,
+                height=SIDE,
+                width=SIDE,
+                bounds_crs=tile.box.crs,
+                dst_crs=dataset.crs.from_string(tile.box.crs),
+                indexes=[1] if scene.palette else list(bands),
+                resampling_method=method,
+                reproject_method=method,
+                unscale=limits is not None,
+                vrt_options={"src_transform": turned} if beyond else None,
+            ).array
+        return found
+
+
+def _stamp(uri: str) -> tuple[int, ...] | None:
+    """Return what changes when a file is replaced or written to; None of what is no file."""
+    try:
+        found = os.stat(uri)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _widest(plan: Plan) -> int:

@@ -404,6 +404,28 @@ def test_a_layer_of_the_whole_earth_is_shown_where_there_is_a_map(tmp_path: Path
     assert layer.bounds == pytest.approx((-HALF, -HALF, HALF, HALF), rel=0.01)
 
 
+def test_a_scene_that_is_damaged_replaced_or_gone_is_told_in_one_line(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene.tif", size=(300, 300))
+    whole = scene.read_bytes()
+    scene.write_bytes(whole[: len(whole) // 2])
+    options = PredictOptions(model=bright_model())
+    with open_map([str(scene)], options) as opened:
+        client = TestClient(make_app(opened), base_url=ADDRESS)
+        tile = middle(opened, name="scene")
+        told = client.get(address("tiles", tile, "scene"))
+        assert (told.status_code, len(told.text.splitlines())) == (500, 1)
+        assert "scene.tif: cannot be read" in told.text
+        for change in (lambda: scene.write_bytes(whole), scene.unlink):
+            change()
+            post = client.post("/map/scene?bbox=0,0,1,1", headers={TOKEN_HEADER: opened.token})
+            for answer in (
+                *(client.get(address(one, tile, "scene")) for one in ("tiles", "prediction")),
+                post,
+            ):
+                assert answer.status_code == 500
+                assert "has changed or gone since it was opened; start geoseg serve again" in answer.text
+
+
 def test_what_a_killed_server_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     scene, options = str(make_scene(tmp_path / "scene.tif")), PredictOptions(model=bright_model())
@@ -437,6 +459,10 @@ def test_a_model_that_finds_objects_is_for_predict(tmp_path: Path, monkeypatch: 
 
 def test_a_layer_without_an_index_and_with_gaps(tmp_path: Path) -> None:
     boxes = [shapely.box(11, 48, 11.001, 48.001), None, shapely.box(11.002, 48, 11.003, 48.001)]
+    geopandas.GeoDataFrame({"a": [1]}, geometry=[None], crs=4326).to_file(tmp_path / "none.gpkg")
+    nowhere = open_served(tmp_path / "none.gpkg", "none", tmp_path)
+    assert (nowhere.features, nowhere.bounds, nowhere.zoom) == (1, None, 0)
+    assert b"Polygon" not in nowhere.geojson((-HALF, -HALF, HALF, HALF)) + nowhere.tile(MapTile(0, 0, 0))
     columns = {"share": [0.5, 1.0, np.nan], "name": ["x", "y", None], "flag": [True, True, False]}
     geopandas.GeoDataFrame(columns, geometry=boxes, crs="EPSG:4326").to_parquet(tmp_path / "some.parquet")
     layer = open_served(tmp_path / "some.parquet", "some", tmp_path)

@@ -189,6 +189,7 @@ element("compare").onchange = () => {
 divider.onpointerdown = (event) => divider.setPointerCapture(event.pointerId);
 divider.onpointermove = (event) => { if (event.buttons) split(Math.min(0.98, Math.max(0.02, event.clientX / innerWidth))); };
 over.on("zoom", notes);
+over.on("error", ({ error }) => { if (!error.status) element("about").textContent = error.message; }); // of a raw tile
 
 (async () => {
   world = await json("/scenes");
