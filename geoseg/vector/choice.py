@@ -198,12 +198,12 @@ def _sample_costs(
     ring = np.repeat(np.arange(len(size)), wide)
     offset = np.arange(len(ring)) - start[ring] - AROUND
     place = samples.start[rings][ring] + offset % size[ring]
-    # One less the cosine between them.
-    direction = samples.direction[place]
-    differ = np.cos(angles).take(ring, axis=1)
-    differ *= -np.cos(direction)
-    differ -= np.sin(angles).take(ring, axis=1) * np.sin(direction)
-    differ += 1
+    # One less the cosine between them; walls of a frame come in pairs that run opposite ways.
+    direction, first = samples.direction[place], angles.reshape(-1, 4, len(size))[:, :2]
+    along = np.cos(first).take(ring, axis=2)
+    along *= np.cos(direction)
+    along += np.sin(first).take(ring, axis=2) * np.sin(direction)
+    differ = np.stack([1 - along, 1 + along], axis=1).reshape(len(angles), -1)
     differ += prices.take(ring, axis=1)
     costs = _counted(differ * samples.step[rings][ring])
     around = differ[:, : -2 * AROUND] + differ[:, 2 : 2 - 2 * AROUND]

@@ -263,8 +263,8 @@ def _from_edges(
         x, y = points[0, : len(left)] - left, points[1, : len(left)] - top
         along = (x * dx + y * dy) / square
         across = np.abs((x * dy - y * dx) / square) * length
-        beside = (along > 0) & (along < 1)
-        np.minimum(apart[: len(left)], across, out=apart[: len(left)], where=beside)
+        np.copyto(across, np.inf, where=(along <= 0) | (along >= 1))
+        np.minimum(apart[: len(left)], across, out=apart[: len(left)])
         away = x * x + y * y
         np.minimum(corner[: len(left)], away, out=corner[: len(left)])
         nearest = np.minimum.reduceat(away, start[:several])
