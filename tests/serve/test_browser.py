@@ -54,7 +54,7 @@ def test_the_page_in_a_browser(address: str, tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed (Debian: chromium)")
-    reason = "Playwright is not installed (pip install playwright)"
+    reason = "Playwright is not installed (the group dev brings it)"
     api = pytest.importorskip("playwright.sync_api", reason=reason)
     wrong: list[str] = []
     with (
