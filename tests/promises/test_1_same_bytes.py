@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
+from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from tests.runs import REPOSITORY, least_memory
@@ -80,7 +82,17 @@ def test_threads_processes_batches_and_memory_change_no_byte(
     assert run(scene, tmp_path / "one core", FILES[0], cores=1, cache=tmp_path / "empty") == first
     for name, *options in (
         ("one process", "--workers", "1"),
-        ("two processes", "--workers", "2", "--max-memory", least_memory(scene, workers=2)),
+        ("two processes", "--workers", "2"),
         ("tile by tile", "--batch", "1", "--max-memory", "900MB"),
     ):
         assert run(scene, tmp_path / name, FILES[0], *options, cache=warm) == first, name
+    least = ("--workers", "2", "--max-memory", least_memory(scene, workers=2, raster="map.tif"))
+    small = run(scene, tmp_path / "small blocks", FILES[0], *least, cache=warm)
+    assert small[FILES[0]] == first[FILES[0]]
+    # The digest of the plan, blocks included, is among the tags of the raster: its pixels are compared.
+    with (
+        MemoryFile(small["map.tif"]).open() as smaller,
+        MemoryFile(first["map.tif"]).open() as larger,
+    ):
+        assert smaller.tags()["geoseg_plan_digest"] != larger.tags()["geoseg_plan_digest"]
+        assert np.array_equal(smaller.read(), larger.read())

@@ -7,12 +7,12 @@ import pytest
 import rasterio.features
 import shapely
 import shapely.affinity
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from geoseg.values import CERTAIN, ClassRule, ProbabilityBlock, Window
-from geoseg.vector.regularize import Regularized, deviations, regularize
+from geoseg.vector.regularize import BLURRED, Regularized, deviations, regularize
 from geoseg.vector.trace import trace
 
 SIDE = 110
@@ -67,6 +67,7 @@ parts = st.floats(-0.5, 0.5)
 @pytest.mark.parametrize("name", SHAPES)
 @settings(max_examples=15, deadline=None)
 @given(degrees=turns, right=parts, down=parts, seed=st.integers(0, 999))
+@example(degrees=0.0, right=0.0, down=0.0, seed=523)  # noise that makes a small one smaller
 def test_known_shapes_keep_their_corners(
     name: str, degrees: float, right: float, down: float, seed: int
 ) -> None:
@@ -108,7 +109,8 @@ def test_a_blurred_roof_is_no_circle_and_keeps_its_area(sigma: float) -> None:
         done = one(outline, 4.0)
         assert done.accepted[0]
         assert corners(done.polygons[0]) <= 8
-        assert done.polygons[0].area == pytest.approx(outline.area, rel=0.01)
+        gained = done.polygons[0].area - outline.area  # at most what a blur of one pixel took
+        assert -0.01 * outline.area < gained < BLURRED + 0.01 * outline.area
 
 
 @settings(max_examples=20, deadline=None)

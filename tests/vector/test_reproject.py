@@ -83,6 +83,7 @@ def stars(draw: st.DrawFn) -> shapely.Polygon:
 @example(shapely.box(30, 30, 70, 70) - shapely.box(50, 50, 70, 70), "EPSG:3413", 30.0, -1)
 @example(shapely.box(40, 50, 60, 70), "EPSG:3413", 30.0, -1)  # an edge over the pole
 @example(shapely.box(0, 52, 100, 60), "EPSG:3413", 2000.0, -1)
+@example(shapely.affinity.rotate(shapely.box(40, 50, 60, 70), 20, (50, 50)), "EPSG:3031", 0.5, -1)
 @example(shapely.box(0, 0, 100, 100) - shapely.box(40, 40, 60, 100), "EPSG:3995", 2000.0, 1)
 @example(  # a hole over the antimeridian, and one round the pole
     shapely.box(10, 10, 90, 90) - shapely.box(45, 45, 55, 57) - shapely.box(42, 20, 58, 30),
@@ -94,7 +95,8 @@ def test_a_polygon_near_a_pole_has_its_area_in_longitude_and_latitude(
     polygon: shapely.Polygon, crs: str, pixel: float, flip: int
 ) -> None:
     assume(shapely.minimum_clearance(polygon) > 0.05)  # a hole along the shell: to be repaired
-    grid, north = polar(crs, pixel, flip=flip), crs in NORTHERN
+    grid, north, pole = polar(crs, pixel, flip=flip), crs in NORTHERN, shapely.Point(50, 50)
+    apart = shapely.distance(polygon.boundary, pole)
     geometry, area = one(polygon, grid, WGS84)
     bound = TOLERANCE * pixel**2 * shapely.length(polygon)
     (cut,) = cut_and_rounded(np.array([geometry]))
@@ -103,7 +105,9 @@ def test_a_polygon_near_a_pole_has_its_area_in_longitude_and_latitude(
     assert cut.bounds[2] <= 180
     for found in (geometry, cut):
         assert abs(area_on_earth(found) - area) < bound + 2e-4 * area
-        assert holds(found, north=north) == shapely.contains_properly(polygon, shapely.Point(50, 50))
+        # A pole on an edge but for the last bits lies on either side.
+        if apart == 0 or apart > 1e-9:
+            assert holds(found, north=north) == shapely.contains_properly(polygon, pole)
         assert not holds(found, north=not north)
 
 
