@@ -48,8 +48,8 @@ WALL = (1 << BITS) - 1
 IMPOSSIBLE = 1 << 25
 """Cost of a sequence that may not be, in units: three of them fit 32 bits above `BITS`."""
 
-RINGS = 512
-"""Rings that are worked at a time."""
+AT_ONCE = 1 << 17
+"""Samples that are worked at a time."""
 
 Costs = NDArray[np.int32]
 
@@ -83,8 +83,8 @@ def choose_walls(
     chosen = np.empty((len(corners), len(samples.points)), np.int8)
     order = np.argsort(-samples.size, kind="stable")
     factors = np.reshape(corners, (-1, 1))
-    for begin in range(0, len(order), RINGS):
-        rings = order[begin : begin + RINGS]
+    groups = np.cumsum(samples.size[order]) // AT_ONCE
+    for rings in np.split(order, np.flatnonzero(np.diff(groups)) + 1):
         angle, price = angles[rings].T.copy(), prices[rings].T.copy()
         cheapest = _octagonal(factors) if frames == OCTAGONAL else _any(angle, factors)
         _choose(samples, rings, (angle, price, factors), cheapest, chosen)
