@@ -251,7 +251,7 @@ def _judged(
 ) -> tuple[Polygons, NDArray[np.uint8]]:
     values = polygons.features + 1 if verdicts.column == "feature" else polygons.values("id")
     keys = [text_of(value) for value in values]
-    verdicts.check_found(set(keys))
+    verdicts.check_found(verdicts.found(keys, polygons.parts, polygons.crs))
     said = np.array([verdicts.of.get(key, "") for key in keys])
     kept = np.flatnonzero((said == RIGHT) | (said == WRONG))
     if not len(kept):

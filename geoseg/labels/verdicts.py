@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption, UnreadableScene, suggest
 from geoseg.labels.classes import text_of
+
+if TYPE_CHECKING:
+    import pyproj
 
 RIGHT, WRONG = "right", "wrong"
 
@@ -37,12 +45,37 @@ class Verdicts:
     strata : mapping of str to (int, tuple of str)
         Of a random sample: how many polygons there are in a stratum, and the keys that were drawn from it
         and judged.
+    places : mapping of str to (float, float)
+        Longitude and latitude of a point in the polygon, by key, where the file tells.
     """
 
     name: str
     column: str
     of: Mapping[str, str]
     strata: Mapping[str, tuple[int, tuple[str, ...]]]
+    places: Mapping[str, tuple[float, float]]
+
+    def found(self, keys: Sequence[str], polygons: NDArray[np.object_], crs: pyproj.CRS | None) -> set[str]:
+        """Return those of a layer's keys that were judged, but for polygons that lie elsewhere.
+
+        Other polygons may have the same numbers. Redrawn ones still hold the point, or nearly so: it may
+        lie beyond their box by a tenth of its larger side.
+        """
+        judged = [i for i, key in enumerate(keys) if key in self.of]
+        known = [i for i in judged if keys[i] in self.places]
+        if crs is None or not known:
+            return {keys[i] for i in judged}
+        import pyproj
+
+        to_layer = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+        x, y = to_layer.transform(*np.array([self.places[keys[i]] for i in known]).T)
+        west, south, east, north = shapely.bounds(polygons[known]).T
+        if crs.is_geographic:
+            x += 360 * np.rint(((west + east) / 2 - x) / 360)
+        room = 0.1 * np.maximum(east - west, north - south)
+        near = (west - room <= x) & (x <= east + room) & (south - room <= y) & (y <= north + room)
+        lost = {i for i, is_near in zip(known, near, strict=True) if not is_near}
+        return {keys[i] for i in judged if i not in lost}
 
     def check_found(self, keys: set[str]) -> None:
         """Check that a layer has all the polygons that were judged.
@@ -99,6 +132,7 @@ def read_verdicts(path: Path) -> Verdicts:
         )
     found: dict[str, str] = {}
     strata: dict[str, tuple[int, tuple[str, ...]]] = {}
+    places: dict[str, tuple[float, float]] = {}
     for number, row in enumerate(rows, 1):
         key, verdict = text_of(row.get(column)), text_of(row.get("verdict")).strip().lower()
         if not verdict:  # taken back in a spreadsheet, or an empty row of one
@@ -111,11 +145,22 @@ def read_verdicts(path: Path) -> Verdicts:
             why = f"is there twice ({column} {key})" if key else f"has no {column}"
             raise InvalidOption(f"{path}: verdict {number} {why}")
         found[key] = verdict
+        if place := _place(row):
+            places[key] = place
         size = text_of(row.get("stratum_size"))
         if size.isdecimal():
             stratum = text_of(row.get("stratum"))
             strata[stratum] = int(size), (*strata.get(stratum, (0, ()))[1], key)
-    return Verdicts(str(path), column, found, strata)
+    return Verdicts(str(path), column, found, strata, places)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return longitude and latitude; None where a spreadsheet has made something else of them."""
+    with contextlib.suppress(ValueError):
+        x, y = (float(text_of(row.get(name)).replace(",", ".")) for name in ("longitude", "latitude"))
+        if abs(x) <= 180 and abs(y) <= 90:
+            return x, y
+    return None
 
 
 def _rows_of_csv(text: str) -> list[dict[str, Any]]:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import shapely
+
 from geoseg.files import check_not_read
 from geoseg.labels.classes import text_of
 from geoseg.labels.verdicts import RIGHT, WRONG, Verdicts, read_verdicts
@@ -126,13 +129,14 @@ class _Kept:
             values = batch.column("id").to_pylist() if by_id else range(row + 1, row + 1 + len(batch))
             keys = [text_of(value) for value in values]
             row += len(batch)
-            found.update(key for key in keys if key in self._said.of)
+            shapes = batch.column(self._layer.geometry).to_pylist()
+            found |= self._said.found(keys, shapely.from_wkb(np.array(shapes, object)), self._layer.crs)
             verdicts = [self._said.of.get(key) for key in keys]
             columns = [
                 pyarrow.array(verdicts, pyarrow.string()) if name == ADDED else batch.column(name)
                 for name in self.schema.names
             ]
-            columns[-1] = pyarrow.array(batch.column(self._layer.geometry).to_pylist(), pyarrow.binary())
+            columns[-1] = pyarrow.array(shapes, pyarrow.binary())
             kept = pyarrow.record_batch(columns, schema=self.schema).filter(
                 pyarrow.array([one != WRONG for one in verdicts])
             )

@@ -68,6 +68,8 @@ class _Features:
     """In pixels of the scene."""
     degrees: NDArray[np.object_] | None
     """In longitude and latitude, where that is known."""
+    points: NDArray[np.object_]
+    """In each polygon, as `degrees`."""
     columns: dict[str, NDArray[Any]]
     outside: int
 
@@ -153,11 +155,13 @@ def _read(path: Path, scene: SceneInfo, layer: str | None) -> _Features:
         raise InvalidOption(f"{path}: no polygon lies on {scene.name}: {where}")
     column, keys = keys_of(found.columns.get("id"), len(whole))
     kept = np.flatnonzero(inside)
+    inner = shapely.point_on_surface(whole[kept])
     return _Features(
         [keys[i] for i in kept],
         column,
         placed[kept],
         None if found.crs is None else _in_degrees(whole[kept], found.crs),
+        inner if found.crs is None else _in_degrees(inner, found.crs),
         {name: values[kept] for name, values in found.columns.items()},
         int(areal.sum()) - len(kept),
     )
@@ -252,6 +256,7 @@ def _items(
         if features.degrees is not None:
             rounded = shapely.set_precision(features.degrees[i], 1e-8)
             item["geometry"] = json.loads(shapely.to_geojson(rounded))
+            item["place"] = shapely.get_coordinates(features.points[i])[0].round(7).tolist()
         yield item
 
 

@@ -20,7 +20,7 @@ class ServeOptions(Options):
     """
 
     layer: Annotated[tuple[Path, ...], Metavar("FILE")] = ()
-    """Polygons to show, in any format that geoseg reads; can be given several times."""
+    """Polygons to show, all layers of a file in any format that geoseg reads; can be given several times."""
 
     port: Annotated[Annotated[int, Field(ge=0, le=65535)], Metavar("N")] = 8765
     """Where the page is, on this machine alone; 0: any that is free."""

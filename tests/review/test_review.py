@@ -141,6 +141,26 @@ def test_verdicts_that_cannot_be_used_get_one_line(layer, capfd, rows, words):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("west", [14.99, 179.99999])
+def test_verdicts_on_a_layer_with_the_same_numbers_are_refused(layer, capfd, west):
+    houses = [shapely.box(west + i * 1e-4, 52, west + i * 1e-4 + 5e-5, 52.0001) for i in range(3)]
+    geopandas.GeoDataFrame(geometry=houses, crs=4326).to_file(layer.with_name("new.gpkg"))
+    path, out = layer.with_name("verdicts.csv"), layer.with_name("checked.gpkg")
+    for shift, code in [(0, 0), (1, 2)]:
+        x, y = houses[1 + shift].centroid.coords[0]
+        path.write_text(
+            f"feature;verdict;longitude;latitude\n2;wrong;{(x + 180) % 360 - 180:.7f};{y}".replace(".", ",")
+        )
+        assert (
+            run(["review", str(layer.with_name("new.gpkg")), "--apply", str(path), "--out", str(out)]) == code
+        )
+        out.unlink(missing_ok=True)
+    assert (
+        "1 of 1 verdicts are on polygons that the layer does not have (first: feature 2)"
+        in capfd.readouterr().err
+    )
+
+
 def test_what_no_page_can_be_made_of_gets_one_line(layer, capfd, tmp_path):
     far = tmp_path / "far.gpkg"
     geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs=32633).to_file(far)
