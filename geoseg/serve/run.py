@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -156,8 +158,23 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=3,
         )
-        with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[place])
+        server = uvicorn.Server(config)
+        with contextlib.suppress(KeyboardInterrupt), _ended_by_hangup(server):
+            server.run(sockets=[place])
+
+
+@contextlib.contextmanager
+def _ended_by_hangup(server: uvicorn.Server) -> Iterator[None]:
+    """Let a server end as by Ctrl-C when its terminal is closed, which uvicorn does not see to."""
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(hangup, server.handle_exit)
+    try:
+        yield
+    finally:
+        signal.signal(hangup, before)
 
 
 def _listen(port: int) -> socket.socket:

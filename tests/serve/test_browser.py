@@ -50,6 +50,22 @@ def test_a_server_answers_and_ends_when_it_is_told_to(address: str) -> None:
         assert answer.read(4) == b"\x89PNG"
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_server_ends_in_order_whatever_ends_it(name: str) -> None:
+    command = [sys.executable, "-m", "geoseg", "serve", str(SAMPLE / "scene.tif"), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        patience = threading.Timer(90, server.kill)
+        patience.start()
+        assert server.stderr is not None
+        line = server.stderr.readline()
+        with urllib.request.urlopen(re.findall(r"http://127\.0\.0\.1:\d+/", line)[0]) as answer:
+            assert answer.status == 200
+        server.send_signal(getattr(signal, name))
+        assert server.wait(20) == 0
+        assert not server.stderr.read()
+        patience.cancel()
+
+
 def test_the_page_in_a_browser(address: str, tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
