@@ -98,7 +98,7 @@ def _onnxruntime(path: Path, inputs: Sequence[str], threads: int | None) -> Netw
 def _openvino(path: Path, inputs: Sequence[str], threads: int | None) -> Network:
     import openvino
 
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
     try:

@@ -78,6 +78,8 @@ class OpenVinoPredictor:
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": rest,
             "PERFORMANCE_HINT": "THROUGHPUT",
+            # Pinned, the threads of several workers would all share the first core.
+            "ENABLE_CPU_PINNING": False,
         }
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads

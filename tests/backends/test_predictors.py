@@ -48,6 +48,26 @@ def test_backends_agree_in_float32(bundle: Bundle, tiles: Tiles) -> None:
         np.testing.assert_allclose(reference.sum(axis=1), CERTAIN, atol=2)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc on Linux")
+def test_no_thread_is_pinned_to_a_core(binary: Bundle) -> None:
+    """Else several workers on a machine would share the first one."""
+    script = (
+        "import os, sys; import numpy as np; from contextlib import suppress\n"
+        "from pathlib import Path; from threading import Thread\n"
+        "from geoseg.backends.openvino import OpenVinoPredictor\n"
+        "run = OpenVinoPredictor(Path(sys.argv[1]), 'sigmoid', precision='f32', threads=1)\n"
+        "run(np.zeros((2, 3, 256, 256), np.float32))\n"  # compiling looks at each core
+        "work = Thread(target=run, args=[np.zeros((40, 3, 256, 256), np.float32)])\n"
+        "work.start()\n"
+        "while work.is_alive():\n"
+        "    for task in os.listdir('/proc/self/task'):\n"
+        "        with suppress(ProcessLookupError):\n"  # it has ended
+        "            cores = os.sched_getaffinity(int(task))\n"
+        "            assert cores == os.sched_getaffinity(0), cores\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(binary.files[ONNX])], check=True)
+
+
 @pytest.mark.parametrize("backend", select.BACKENDS)
 def test_a_tile_gives_the_same_bits_in_any_batch_and_thread(
     binary: Bundle, tiles: Tiles, backend: str
