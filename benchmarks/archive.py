@@ -199,7 +199,9 @@ def cluster(workers: int, *, processes: bool) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(workers, processes=processes, threads_per_worker=1, dashboard_address=None) as made,
+        LocalCluster(
+            n_workers=workers, processes=processes, threads_per_worker=1, dashboard_address=None
+        ) as made,
         Client(made, set_as_default=False) as client,
     ):
         yield client
