@@ -15,7 +15,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.vector.regularize import Bounds, Regularized, corners_within, distances, fit_straight
+from geoseg.vector.distances import corners_within, distances
+from geoseg.vector.regularize import Bounds, Regularized, fit_straight
 from geoseg.vector.rings import build_lines, build_polygons, components
 from geoseg.vector.samples import Floats, Index
 

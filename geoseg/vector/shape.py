@@ -273,11 +273,11 @@ def _drawn_anew(shapes: Shapes, row: Index) -> NDArray[np.bool_]:
 def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Shapes:
     """Give shapes that touch outlines that share their walls, and others what straight walls they have."""
     touching = np.flatnonzero(np.bincount(near.row)[near.row] > 1)
-    regular = rules.max_deviation_m is not None
-    short = np.flatnonzero(_drawn_anew(shapes, near.row)) if regular else touching
-    if len(touching) + len(short) == 0:
-        return shapes
     pixel = rules.metres_per_pixel
+    most = None if rules.max_deviation_m is None else rules.max_deviation_m / pixel
+    short = touching if most is None else np.flatnonzero(_drawn_anew(shapes, near.row))
+    if len(short) == 0:  # those that touch are among them
+        return shapes
     outlines, sizes, deviation = shapes.outlines.copy(), shapes.sizes.copy(), shapes.deviation_m.copy()
     outlines[touching, SIMPLIFIED] = simplify_shared(outlines[touching, TRACED], rules.simplify_m / pixel)
     sizes[touching, SIMPLIFIED] = np.nan
@@ -290,9 +290,8 @@ def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Sh
     if len(short):
         traced = outlines[short, TRACED]
         row = np.unique(near.row[short], return_inverse=True)[1].astype(np.int64)
-        most = None if rules.max_deviation_m is None else rules.max_deviation_m / pixel
         done = shape_rows(
             traced, row, tolerance=rules.simplify_m / pixel, max_deviation=most, known=known[short]
         )
         _take(outlines, sizes, deviation, done, short, (grid, rules))
-    return Shapes(shapes.pieces, outlines, sizes, deviation, shapes.boxes)
+    return replace(shapes, outlines=outlines, sizes=sizes, deviation_m=deviation)

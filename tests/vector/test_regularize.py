@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from geoseg.values import CERTAIN, ClassRule, ProbabilityBlock, Window
-from geoseg.vector.regularize import BLURRED, Regularized, deviations, regularize
+from geoseg.vector.distances import deviations
+from geoseg.vector.regularize import BLURRED, Regularized, regularize
 from geoseg.vector.trace import trace
 
 SIDE = 110
