@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from geoseg.models.document import Activation, CardDocument, Instances, ModelTask, Split
+from geoseg.models.document import Activation, CardDocument, CardProperties, Instances, ModelTask, Split
 from geoseg.models.inputs import InputSpec
 from geoseg.models.statistics import ValueStatistics
 from geoseg.values import ClassInfo, ClassRule
@@ -126,44 +126,17 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
     checksums : mapping of str to str
         SHA-256 of each file of weights or architecture, by file name.
     """
-    properties = document.properties
-    spec = _inputs(document)
-    head = _head(document)
-    fields = {
-        "inputs": asdict(spec),
-        "head": asdict(head),
-        "tile": properties.tile,
-        "overlap": properties.overlap,
-        "resolution": properties.resolution_m,
-    }
+    properties, spec, head = document.properties, _inputs(document), _head(document)
     fixed_tile = properties.inputs[0].input.shape[2] > 0
     any_tile = properties.depends_on_extent is False and not fixed_tile
-    if any_tile:
-        fields["any_tile"] = True
-    if properties.smallest_overlap is not None:  # it fixes results, as the suggested overlap does
-        fields["smallest_overlap"] = properties.smallest_overlap
-    if properties.min_area_m2 is not None:
-        fields["min_area_m2"] = properties.min_area_m2
-    if properties.man_made is not None:
-        fields["man_made"] = properties.man_made
-    if properties.max_deviation_m is not None:
-        fields["max_deviation_m"] = properties.max_deviation_m
-    known = properties.training_statistics
-    trained = None
+    known, trained = properties.training_statistics, None
     if known is not None:
         trained = ValueStatistics(
             *known.range, known.mean, known.stddev, known.p1, known.p99, known.histograms
         )
-    if properties.min_confidence is not None:
-        fields["min_confidence"] = properties.min_confidence
-    if properties.split is not None:
-        fields["split"] = properties.split.model_dump()
-    if properties.instances is not None:
-        fields["instances"] = properties.instances.model_dump()
-    state = json.dumps([fields, sorted(checksums.items())], sort_keys=True)
     return ModelCard(
         name=properties.name,
-        digest=hashlib.sha256(state.encode()).hexdigest(),
+        digest=_digest(properties, spec, head, checksums, any_tile=any_tile),
         inputs=spec,
         classes=head.classes,
         channels=head.channels,
@@ -185,6 +158,32 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         task="semantic" if properties.instances is None else "instance",
         instances=properties.instances,
     )
+
+
+def _digest(
+    properties: CardProperties, spec: InputSpec, head: Head, checksums: Mapping[str, str], *, any_tile: bool
+) -> str:
+    """Return the digest of all that fixes results; what a card does not say is left out."""
+    said = {
+        "any_tile": any_tile or None,
+        "smallest_overlap": properties.smallest_overlap,
+        "min_area_m2": properties.min_area_m2,
+        "man_made": properties.man_made,
+        "max_deviation_m": properties.max_deviation_m,
+        "min_confidence": properties.min_confidence,
+        "split": properties.split and properties.split.model_dump(),
+        "instances": properties.instances and properties.instances.model_dump(),
+    }
+    fields = {
+        "inputs": asdict(spec),
+        "head": asdict(head),
+        "tile": properties.tile,
+        "overlap": properties.overlap,
+        "resolution": properties.resolution_m,
+        **{name: value for name, value in said.items() if value is not None},
+    }
+    state = json.dumps([fields, sorted(checksums.items())], sort_keys=True)
+    return hashlib.sha256(state.encode()).hexdigest()
 
 
 def class_color(class_id: int, hint: str | None = None) -> tuple[int, int, int]:
