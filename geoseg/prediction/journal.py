@@ -35,9 +35,11 @@ LONGEST_NAME = 200
 _REGULAR, _NOISE = [0, 1, 3], 2
 """Bytes of a sum that compress, and the one that does not."""
 
+Record = Mapping[str, NDArray[Any]]
+
 
 class Answers(Protocol):
-    """What was inferred of a block."""
+    """What was inferred of a block, by a model of any kind."""
 
     @property
     def block(self) -> BlockIndex: ...  # noqa: D102
@@ -128,10 +130,8 @@ class Journal:
                 else f"{error}; no inferred block could be kept"
             ) from error
 
-    def store(
-        self, answers: Answers, pack: Callable[[Any], Mapping[str, NDArray[Any]]] | None = None
-    ) -> None:
-        """Keep a block, as the record that `pack` makes of it (default: `pack_sums`).
+    def store(self, answers: Answers, pack: Callable[[Any], Record]) -> None:
+        """Keep a block, as the record that `pack` makes of it.
 
         Not one that cost nothing, nor one with tiles that could not be read: they may be readable
         next time. Nor where the folder cannot be reached (a worker elsewhere) or written (a full
@@ -139,8 +139,7 @@ class Journal:
         """
         if answers.tally.failures or not answers.tally.inferred or not self.folder.is_dir():
             return
-        make: Callable[[Any], Mapping[str, NDArray[Any]]] = pack or pack_sums
-        arrays: dict[str, Any] = dict(make(answers))
+        arrays: dict[str, Any] = dict(pack(answers))
         with (
             contextlib.suppress(OSError, UnwritableOutput),
             replacing(self._path(answers.block)) as path,
@@ -148,11 +147,11 @@ class Journal:
         ):
             np.savez(file, allow_pickle=False, **arrays)
 
-    def load(self, grid: TileGrid, block: BlockIndex, unpack: Callable[..., Any] | None = None) -> Any:
+    def load(self, grid: TileGrid, block: BlockIndex, unpack: Callable[..., Answers]) -> Answers | None:
         """Return what `unpack` makes of a block's record; None where there is none or its checksums fail."""
         try:
             with self._path(block).open("rb") as file, np.load(file, allow_pickle=False) as record:
-                return (unpack or unpack_sums)(record, grid, block)
+                return unpack(record, grid, block)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
@@ -203,7 +202,7 @@ def pack_sums(inferred: Inferred) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def unpack_sums(record: Mapping[str, NDArray[Any]], grid: TileGrid, block: BlockIndex) -> Inferred:
+def unpack_sums(record: Record, grid: TileGrid, block: BlockIndex) -> Inferred:
     """Return what a record says of a block; the inverse of `pack_sums`.
 
     Raises

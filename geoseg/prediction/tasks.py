@@ -8,28 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
 from geoseg.backends.base import BatchSize
 from geoseg.grid import BlockIndex, TileGrid
-from geoseg.prediction.blocks import BlockResult, Inferred, empty_result, infer_pixels
-from geoseg.prediction.journal import pack_sums, unpack_sums
-from geoseg.prediction.objects import (
-    Found,
-    finish_objects,
-    infer_objects,
-    pack_objects,
-    unpack_objects,
-)
+from geoseg.prediction.blocks import BlockResult, empty_result, infer_pixels
+from geoseg.prediction.journal import Answers, Record, pack_sums, unpack_sums
+from geoseg.prediction.objects import finish_objects, infer_objects, pack_objects, unpack_objects
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels
 from geoseg.vector.join import Joiner
 from geoseg.vector.pieces import Piece
 from geoseg.vector.samples import Floats
 from geoseg.vector.unite import Uniter
-
-Answers = Inferred | Found
-Record = Mapping[str, NDArray[Any]]
 
 
 class Merger(Protocol):

@@ -23,10 +23,10 @@ from geoseg.prediction.blocks import (
     share_margin,
     share_strip,
 )
-from geoseg.prediction.journal import Journal
+from geoseg.prediction.journal import Answers, Journal
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels, EmptyGround, Reader, read_block
-from geoseg.prediction.tasks import Answers, task_of
+from geoseg.prediction.tasks import task_of
 from geoseg.values import Window
 
 if TYPE_CHECKING:

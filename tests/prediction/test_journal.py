@@ -14,7 +14,7 @@ from geoseg.backends.base import BatchSize, ReferencePredictor
 from geoseg.errors import UnwritableOutput
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import Inferred, infer_pixels
-from geoseg.prediction.journal import Journal
+from geoseg.prediction.journal import Journal, pack_sums, unpack_sums
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import read_block
 from geoseg.prediction.schedulers import run_on_threads
@@ -43,8 +43,8 @@ def test_a_record_gives_back_what_was_stored(tmp_path_factory: object, seed: int
     journal.begin()
     for block in plan.tiles.blocks():
         inferred = infer(plan, block, seed, channels)
-        journal.store(inferred)
-        again = journal.load(plan.tiles, block)
+        journal.store(inferred, pack_sums)
+        again = journal.load(plan.tiles, block, unpack_sums)
         assert again is not None
         assert again.tally == inferred.tally
         for taker, share in inferred.shares.items():
@@ -57,7 +57,7 @@ def stored(tmp_path: Path) -> tuple[Journal, BlockIndex]:
     journal = Journal.beside(tmp_path / "out.gpkg", plan.digest)
     assert journal.begin() == 0
     block = next(plan.tiles.blocks())
-    journal.store(infer(plan, block))
+    journal.store(infer(plan, block), pack_sums)
     return journal, block
 
 
@@ -68,15 +68,15 @@ def test_a_damaged_record_is_not_believed(tmp_path: Path) -> None:
     whole = record.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:2000] + b"\xff" + whole[2001:], b""):
         record.write_bytes(damaged)
-        assert journal.load(grid, block) is None
+        assert journal.load(grid, block, unpack_sums) is None
     record.write_bytes(whole)
-    assert journal.load(grid, block) is not None
+    assert journal.load(grid, block, unpack_sums) is not None
 
 
 def test_records_of_another_plan_are_thrown_away(tmp_path: Path) -> None:
     journal, block = stored(tmp_path)
     other = make_test_plan(SHAPE, taper="linear")
-    assert Journal(journal.folder, other.digest).load(other.tiles, block) is None
+    assert Journal(journal.folder, other.digest).load(other.tiles, block, unpack_sums) is None
     assert journal.begin() == 1
     assert Journal(journal.folder, other.digest).begin() == 0
     assert not list(journal.folder.iterdir())
@@ -113,7 +113,7 @@ def test_a_journal_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) 
     plan = make_test_plan(SHAPE)
     journal.remove()
     journal.folder.write_text("in the way")
-    journal.store(infer(plan, block))
+    journal.store(infer(plan, block), pack_sums)
     with pytest.raises(UnwritableOutput, match="--no-resume"):
         journal.begin()
 
