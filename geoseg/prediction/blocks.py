@@ -23,7 +23,7 @@ from geoseg.prediction.options import Limits
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels, Failure, assemble
 from geoseg.values import Patch, ProbabilityBlock, Window
-from geoseg.vector.islands import hand_over
+from geoseg.vector.islands import sieve
 from geoseg.vector.objects import TileObjects
 from geoseg.vector.pieces import Pieces
 from geoseg.vector.split import find_cuts
@@ -251,7 +251,7 @@ def finish_block(
     region = plan.tiles.region(block)
     cuts = None if plan.split is None else find_cuts(field, region, plan.tiles, plan.rule, plan.split)
     if plan.islands is not None:
-        field = hand_over(field, plan.grid.shape, plan.rule, plan.islands, plan.tiles.margin)
+        field = sieve(field, plan.grid.shape, plan.rule, plan.islands, plan.tiles.margin)
     pieces = trace(field, region, plan.grid.shape, plan.rule, plan.outline, cuts)
     counted = Tally(valid_pixels=int(np.count_nonzero(blended.valid)))
     tally = tally or all_skipped(plan, block)

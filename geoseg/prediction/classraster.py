@@ -24,9 +24,10 @@ from geoseg.raster.describe import SceneInfo
 from geoseg.raster.facts import RasterFacts, read_facts
 from geoseg.raster.scene import read_patch
 from geoseg.values import CERTAIN, ClassInfo, ClassRule, Patch, ProbabilityBlock, Window
-from geoseg.vector.islands import IslandRule
+from geoseg.vector.islands import IslandRule, sieve
 from geoseg.vector.pieces import Pieces
-from geoseg.vector.split import SplitRule
+from geoseg.vector.split import SplitRule, find_cuts
+from geoseg.vector.trace import trace
 
 DEFAULT_MEMORY = 2 * 10**9
 """The default of --max-memory, in bytes."""
@@ -153,17 +154,13 @@ class ClassRaster:
 
     def trace(self, tiles: TileGrid, index: BlockIndex, islands: IslandRule | None) -> Pieces:
         """Trace a block, without small islands."""
-        from geoseg.vector.islands import hand_over
-        from geoseg.vector.split import find_cuts
-        from geoseg.vector.trace import trace
-
         found = self.block(tiles, index)
         if found is None:
             return Pieces((), ())
         block, rule, region = *found, tiles.region(index)
         cuts = None if self.split is None else find_cuts(block, region, tiles, rule, self.split)
         if islands is not None:
-            block = hand_over(block, tiles.window.shape, rule, islands, tiles.margin)
+            block = sieve(block, tiles.window.shape, rule, islands, tiles.margin)
         return trace(block, region, tiles.window.shape, rule, self.outline, cuts)
 
 

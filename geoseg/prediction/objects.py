@@ -1,6 +1,6 @@
 """What happens to a block of tiles whose model gives objects in place of probabilities.
 
-Blocks need nothing of each other: what tiles see is compared where it is merged, see `geoseg.vector.objects`.
+Blocks need nothing of each other: what tiles see is compared where it is merged, see `geoseg.vector.unite`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def infer_objects(
     wanted, _, skipped = sort_tiles(plan.tiles, block, pixels)
     answers = dict[tuple[int, int], tuple[Seen, ...]]()
     for tile, detections in predicted(plan, extent, pixels.patch, wanted, (predict, batch, stopped)):
-        seen = (see(one, tile, extent, pixels.kept) for one in detections if one.score >= plan.rule.threshold)
+        seen = (
+            place(one, tile, extent, pixels.kept) for one in detections if one.score >= plan.rule.threshold
+        )
         answers[tile.row, tile.col] = tuple(one for one in seen if one is not None)
     tiles = tuple(TileObjects(tile, answers.get(tile[:2], ())) for tile in plan.tiles.tiles(block))
     valid = int(np.count_nonzero(pixels.kept[plan.tiles.core(block).within(extent)]))
@@ -52,7 +54,7 @@ def infer_objects(
     return Found(block, tiles, Tally(len(wanted), skipped, valid, pixels.failures, shrunk))
 
 
-def see(found: Detection, tile: Tile, extent: Window, kept: NDArray[np.bool_]) -> Seen | None:
+def place(found: Detection, tile: Tile, extent: Window, kept: NDArray[np.bool_]) -> Seen | None:
     """Place what a model found in a tile on the grid, where data is; None where nothing of it lies there.
 
     Parameters
@@ -78,8 +80,8 @@ def see(found: Detection, tile: Tile, extent: Window, kept: NDArray[np.bool_]) -
     rows = slice(max(0, int(down[0]) - 1), int(down[-1]) + 2)
     cols = slice(max(0, int(across[0]) - 1), int(across[-1]) + 2)
     values, valid = values[rows, cols], valid[rows, cols].copy()
-    place = Window(inside.row + rows.start, inside.col + cols.start, *values.shape)
-    return Seen(found.label, round(found.score * CERTAIN), place, values.copy(), valid)
+    window = Window(inside.row + rows.start, inside.col + cols.start, *values.shape)
+    return Seen(found.label, round(found.score * CERTAIN), window, values.copy(), valid)
 
 
 def finish_objects(plan: Plan, block: BlockIndex, found: Found | None) -> BlockResult:

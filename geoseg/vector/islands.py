@@ -1,9 +1,9 @@
-"""Small islands of a layer of several classes go to the class next to them, so that they leave no holes.
+"""Sieve the classes of a layer: small islands go to the class next to them, so that they leave no holes.
 
 An island is what pixel edges connect, of one class or of the background. One of too few pixels gets the
-class, or becomes the background, with which it shares the longest border; all at once, by the classes that
-were there before. Longer or wider islands stay, so that what becomes of a pixel depends on the pixels
-within reach of it alone, and is the same in any block.
+class, or becomes the background, with which it shares the longest border (GDAL's sieve: the largest
+neighbour); all at once, by the classes that were there before. Longer or wider islands stay, so that what
+becomes of a pixel depends on the pixels within reach of it alone, and is the same in any block.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def without_islands(rules: ShapeRules, islands: IslandRule | None) -> ShapeRules
     return rules if islands is None else replace(rules, min_area_m2=0.0, min_hole_m2=0.0)
 
 
-def hand_over(
+def sieve(
     block: ProbabilityBlock,
     grid_shape: tuple[int, int],
     classes: ClassRule,
@@ -74,7 +74,7 @@ def hand_over(
     >>> values[0], values[1, 1:3, 2] = 60000, 65535
     >>> block = ProbabilityBlock(Window(0, 0, 5, 5), values, np.ones((5, 5), bool))
     >>> classes = ClassRule((3, 4), 0.5)
-    >>> np.unique(classify(hand_over(block, (5, 5), classes, IslandRule(3, 0)).values, classes)).tolist()
+    >>> np.unique(classify(sieve(block, (5, 5), classes, IslandRule(3, 0)).values, classes)).tolist()
     [3]
     """
     reach = islands.reach if reach is None else min(reach, islands.reach)

@@ -74,11 +74,11 @@ def united(parts: Sequence[Seen]) -> Seen:
     return Seen(parts[0].label, max(part.score for part in parts), window, values, valid)
 
 
-def standing(one: Seen, others: Sequence[Seen]) -> Seen:
-    """Return what an object keeps of its ground.
+def without_overlaps(one: Seen, others: Sequence[Seen]) -> Seen:
+    """Return an object without the pixels that others take from it where they overlap.
 
-    What lies within another keeps its own; of others that overlap the one with the higher score does, of
-    equals the one that comes first.
+    What lies within another takes its pixels from it; of others that overlap the one with the higher score
+    does, of equals the one that comes first.
     """
     values = one.values.copy()
     for other in others:
@@ -90,7 +90,7 @@ def standing(one: Seen, others: Sequence[Seen]) -> Seen:
 
 
 def _wins(one: Seen, two: Seen, both: Window) -> bool:
-    """Tell whether, where two objects overlap, the first keeps the ground."""
+    """Tell whether the pixels that two objects share go to the first."""
     common = np.count_nonzero(part_of(one, both) & part_of(two, both))
     sizes = [np.count_nonzero(each.values >= HALF) for each in (one, two)]
     within = common >= INSIDE * min(sizes) and sizes[0] != sizes[1]

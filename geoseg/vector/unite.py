@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geoseg.grid import Axis, Tile, TileGrid
 from geoseg.values import HALF, Window
-from geoseg.vector.objects import INSIDE, Seen, TileObjects, part_of, standing, traced, united
+from geoseg.vector.objects import INSIDE, Seen, TileObjects, part_of, traced, united, without_overlaps
 from geoseg.vector.pieces import Piece
 from geoseg.vector.samples import Floats
 from geoseg.vector.trace import Outline
@@ -53,9 +53,6 @@ class Uniter:
 
     def __init__(self, tiles: TileGrid, outline: Outline = "smooth") -> None:
         self._grid, self._outline = tiles, outline
-        self._starts = tuple(
-            np.array([axis.start(tile) for tile in range(len(axis))]) for axis in (tiles.rows, tiles.cols)
-        )
         shape = len(tiles.rows), len(tiles.cols)
         self._arrived, self._closed = np.zeros(shape, bool), np.zeros(shape, bool)
         self._views: dict[tuple[int, int], list[_View]] = {}
@@ -119,18 +116,9 @@ class Uniter:
 
     def _overlapping(self, window: Window) -> tuple[slice, slice]:
         """Return the rows and columns of tiles that share pixels with a window."""
-        sides = (
-            (window.row, window.row_stop, self._grid.rows),
-            (window.col, window.col_stop, self._grid.cols),
-        )
-        first, last = zip(
-            *(
-                (np.searchsorted(starts, start - axis.size, side="right"), np.searchsorted(starts, stop))
-                for starts, (start, stop, axis) in zip(self._starts, sides, strict=True)
-            ),
-            strict=True,
-        )
-        return slice(int(first[0]), int(last[0])), slice(int(first[1]), int(last[1]))
+        rows = self._grid.rows.covering(window.row, window.row_stop)
+        cols = self._grid.cols.covering(window.col, window.col_stop)
+        return slice(rows.start, rows.stop), slice(cols.start, cols.stop)
 
     def _close(self) -> None:
         """Decide on what tiles see where all that overlap them have come."""
@@ -182,7 +170,9 @@ class Uniter:
             rivals = [
                 self._objects[i] for i in near.query(_areas(boxes[number : number + 1])[0]) if i != number
             ]
-            pieces.append(traced(standing(self._objects[number], rivals), self._grid.window, self._outline))
+            pieces.append(
+                traced(without_overlaps(self._objects[number], rivals), self._grid.window, self._outline)
+            )
         done = ready | np.array(self._done, bool)
         needed = ~done
         needed[near.query(_areas(boxes[~done]))[1]] = True

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from geoseg.grid import Axis, TileGrid, classify
-from geoseg.vector.islands import IslandRule, hand_over
+from geoseg.vector.islands import IslandRule, sieve
 from tests.vector.fields import Field, fields
 
 rules = st.builds(IslandRule, st.sampled_from([0.0, 2.0, 5.5, 12.0]), st.sampled_from([0.0, 3.0, 9.0]))
@@ -20,7 +20,7 @@ def labels_of(field: Field) -> NDArray[np.int64]:
 
 
 def searched(labels: NDArray[np.int64], rule: IslandRule) -> NDArray[np.int64]:
-    """Return the labels after the hand-over, island by island."""
+    """Return the sieved labels, island by island."""
     result, framed = labels.copy(), np.pad(labels, 1, constant_values=-1)
     for label in np.unique(labels[labels >= 0]):
         number, _ = ndimage.label(labels == label)
@@ -45,7 +45,7 @@ def searched(labels: NDArray[np.int64], rule: IslandRule) -> NDArray[np.int64]:
 @settings(max_examples=150)
 @given(fields(max_side=24, channels=(2, 4)), rules)
 def test_islands_are_what_a_plain_search_finds(field: Field, rule: IslandRule) -> None:
-    done = hand_over(field.cut(field.window), field.valid.shape, field.rule, rule)
+    done = sieve(field.cut(field.window), field.valid.shape, field.rule, rule)
     after = labels_of(Field(done.values, field.valid, field.rule))
     assert np.array_equal(after, searched(labels_of(field), rule))
 
@@ -54,11 +54,11 @@ def test_islands_are_what_a_plain_search_finds(field: Field, rule: IslandRule) -
 @given(fields(max_side=60, channels=(2, 4)), rules)
 def test_blocks_agree(field: Field, rule: IslandRule) -> None:
     height, width = field.valid.shape
-    whole = hand_over(field.cut(field.window), (height, width), field.rule, rule).values
+    whole = sieve(field.cut(field.window), (height, width), field.rule, rule).values
     tiles = TileGrid(Axis(height, 32, 0), Axis(width, 32, 0), 1, margin=max(rule.reach, 1))
     for index in tiles.blocks():
         block, region = field.cut(tiles.field(index)), tiles.region(index)
-        part = hand_over(block, (height, width), field.rule, rule, tiles.margin)
+        part = sieve(block, (height, width), field.rule, rule, tiles.margin)
         stop = min(height, region.row_stop + 1), min(width, region.col_stop + 1)
         rows, cols = slice(region.row, stop[0]), slice(region.col, stop[1])
         here = slice(rows.start - block.window.row, rows.stop - block.window.row)
