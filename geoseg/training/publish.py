@@ -29,7 +29,7 @@ from geoseg.models.card_json import make_document
 from geoseg.models.document import CardDocument, Instances
 from geoseg.models.inputs import InputSpec
 from geoseg.models.statistics import value_statistics
-from geoseg.prediction.plan import PART_MARGIN, SMALLEST_PART, smallest_object_m2
+from geoseg.prediction.shaping import PART_MARGIN, SMALLEST_PART, smallest_object_m2
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.sampler import Sampler, validation_tiles
 from geoseg.training.description import accuracy, hyperparameters, training_data
