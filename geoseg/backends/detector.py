@@ -14,8 +14,8 @@ from geoseg.backends.base import Detection, Detector
 from geoseg.backends.regions import detect
 from geoseg.errors import InvalidModel
 from geoseg.models.bundle import BOXES, MASKS, ONNX
-from geoseg.models.document import Instances
 from geoseg.models.onnx_card import one_line, open_session
+from geoseg.models.own_fields import Instances
 
 Network = Callable[..., Sequence[NDArray[np.float32]]]
 """Arrays in the order of a network's inputs to those of its outputs."""

@@ -32,7 +32,7 @@ from geoseg.backends.gpu_runner import out_of_memory
 from geoseg.backends.regions import paste
 from geoseg.errors import OutOfDeviceMemory
 from geoseg.models.bundle import BOXES, MASKS, ONNX
-from geoseg.models.document import Instances
+from geoseg.models.own_fields import Instances
 from geoseg.values import HALF
 
 ANCHORS = (32.0, 64.0, 128.0, 256.0, 512.0)

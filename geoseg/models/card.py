@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from geoseg.models.document import Activation, CardDocument, CardProperties, Instances, ModelTask, Split
+from geoseg.models.document import Activation, CardDocument, CardProperties, ModelTask
 from geoseg.models.inputs import InputSpec
+from geoseg.models.own_fields import Instances, Split
 from geoseg.models.statistics import ValueStatistics
 from geoseg.values import ClassInfo, ClassRule
 

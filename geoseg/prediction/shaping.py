@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from geoseg.errors import InvalidOption
 from geoseg.models.card import ModelCard
-from geoseg.models.document import Split
+from geoseg.models.own_fields import Split
 from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.split import SplitRule

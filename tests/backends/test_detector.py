@@ -17,7 +17,7 @@ from geoseg.backends.maskrcnn import MaskRCNN, TorchDetector, export_parts
 from geoseg.backends.regions import paste
 from geoseg.errors import InvalidModel
 from geoseg.models.bundle import BOXES, MASKS, ONNX
-from geoseg.models.document import Instances
+from geoseg.models.own_fields import Instances
 
 pytestmark = pytest.mark.slow
 
