@@ -28,7 +28,7 @@ SOFTWARE = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enab
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     command = [sys.executable, "-m", "geoseg", "serve", SAMPLE / "scene.tif", "--port", "0"]
-    command += ["--layer", SAMPLE / "buildings.gpkg"]
+    command += ["--layer", SAMPLE / "buildings.gpkg", "--threshold", "0.555"]
     with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         patience = threading.Timer(90, server.kill)
@@ -70,8 +70,7 @@ def test_the_page_in_a_browser(address: str, tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed (Debian: chromium)")
-    reason = "Playwright is not installed (the group dev brings it)"
-    api = pytest.importorskip("playwright.sync_api", reason=reason)
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing (the group dev brings it)")
     wrong: list[str] = []
     with (
         api.sync_playwright() as driver,
@@ -100,6 +99,8 @@ def test_the_page_in_a_browser(address: str, tmp_path: Path) -> None:
 
         page.goto(address)
         page.wait_for_selector("body[data-ready=true]", timeout=60_000)
+        assert page.inner_text("#level") == "0.555"
+        assert page.evaluate("over.getSource('prediction').tiles[0]").startswith("raw://0.555/")
         page.locator("#opacity").fill("1")
         usual = colored("usual")
         assert usual > 0.02
@@ -111,11 +112,12 @@ def test_the_page_in_a_browser(address: str, tmp_path: Path) -> None:
         page.uncheck("#compare")
         page.evaluate("over.jumpTo({center: [11.4488, 48.3873], zoom: 18})")
         rest()
-        spot = page.evaluate(
-            "(() => { for (let x = 300; x < 1200; x += 10) for (let y = 100; y < 700; y += 10)"
-            "if (over.queryRenderedFeatures([x, y], {layers: ['buildings']}).length) return [x, y]; })()"
+        page.mouse.click(
+            *page.evaluate(
+                "(() => { for (let x = 300; x < 1200; x += 10) for (let y = 100; y < 700; y += 10)"
+                "if (over.queryRenderedFeatures([x, y], {layers: ['buildings']}).length) return [x, y]; })()"
+            )
         )
-        page.mouse.click(*spot)
         page.wait_for_selector(".maplibregl-popup table", timeout=20_000)
         page.click("#run")
         page.get_by_text("view-1").wait_for(timeout=90_000)

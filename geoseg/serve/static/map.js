@@ -13,7 +13,7 @@ over.addControl(new maplibregl.ScaleControl());
 over.touchZoomRotate.disableRotation();
 over.on("move", () => under.jumpTo({ center: over.getCenter(), zoom: over.getZoom() }));
 
-let world, scene, prediction;
+let world, scene, prediction, threshold;
 const decoded = new Map(); // address of a raw tile: its pixels, the last ones asked for
 const COLORS = ["#1f78ff", "#8a2be2", "#00a88f", "#d4a500"]; // of layers
 const KEPT = 400, NONE = 255, STEPS = 250, OPACITY = 255;
@@ -59,15 +59,15 @@ maplibregl.addProtocol("raw", async (request, abort) => {
   return { data: await createImageBitmap(shown) };
 });
 
-const address = () => [`raw://${element("threshold").value}/${prediction.tiles[0]}?raw`];
+const address = () => [`raw://${threshold}/${prediction.tiles[0]}?raw`];
 
 async function show(name) {
   const chosen = world.scenes.find((one) => one.name === name);
   const [imagery, predicted] = await Promise.all([json(chosen.imagery), json(chosen.prediction)]);
   if (element("scene").value !== name) return; // another was chosen meanwhile
   [scene, prediction] = [chosen, predicted];
-  element("threshold").value = scene.threshold;
-  element("level").value = scene.threshold;
+  // The slider rounds to its steps; what is shown is not rounded until it is moved.
+  threshold = element("level").value = element("threshold").value = scene.threshold;
   const metres = scene.resolution_m ? `, ${scene.resolution_m[0].toPrecision(2)} m` : "";
   element("about").textContent = [`${scene.size[0]} × ${scene.size[1]} pixels${metres}; model ${scene.model}`, ...scene.warnings].join("; ");
   element("classes").replaceChildren(...scene.classes.map((one) => {
@@ -172,7 +172,7 @@ element("scene").onchange = () => show(element("scene").value);
 element("opacity").oninput = setOpacity;
 let later;
 element("threshold").oninput = () => {
-  element("level").value = element("threshold").value;
+  threshold = element("level").value = element("threshold").value;
   clearTimeout(later);
   later = setTimeout(() => over.getSource("prediction").setTiles(address()), 60);
 };
