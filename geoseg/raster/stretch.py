@@ -55,6 +55,12 @@ def estimate_stretch(
     return tuple((float(low), float(high)) for low, high in limits.T)
 
 
+def stretch_to_bytes(scene: SceneInfo, bands: Sequence[int]) -> tuple[tuple[float, float], ...] | None:
+    """Return the limits of `estimate_stretch`; None where all bands are 8-bit: they stay as they are."""
+    narrow = all(band.read_dtype == "uint8" for band in scene.bands if band.index in bands)
+    return None if narrow else estimate_stretch(scene, bands)
+
+
 def apply_stretch(pixels: NDArray[np.generic], limits: Sequence[tuple[float, float]]) -> NDArray[np.float32]:
     """Map low … high of each band linearly to 0 … 255, beyond them to the nearer end.
 

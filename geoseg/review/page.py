@@ -19,7 +19,7 @@ from geoseg.files import check_not_read, check_writable, replacing
 from geoseg.labels.classes import text_of
 from geoseg.labels.verdicts import keys_of
 from geoseg.raster.scene import close_scene, open_scene, read_patch
-from geoseg.raster.stretch import apply_stretch, estimate_stretch
+from geoseg.raster.stretch import apply_stretch, stretch_to_bytes
 from geoseg.review.choice import Evidence, agreement, draw_sample
 from geoseg.review.options import ReviewOptions
 from geoseg.values import GeoBox, Window
@@ -229,7 +229,7 @@ def _items(
 ) -> Iterator[dict[str, Any]]:
     """Yield what the page holds of each polygon."""
     bands = _rgb(scene)
-    limits = None if _narrow(scene, bands) else estimate_stretch(scene, bands)
+    limits = stretch_to_bytes(scene, bands)
     tree = shapely.STRtree(features.placed)
     texts = {
         name: list(map(text_of, features.columns[name])) if name in features.columns else [""] * len(tree)
@@ -268,10 +268,6 @@ def _rgb(scene: SceneInfo) -> list[int]:
         by_color.get(name, indices[min(i, len(indices) - 1)])
         for i, name in enumerate(("red", "green", "blue"))
     ]
-
-
-def _narrow(scene: SceneInfo, bands: Sequence[int]) -> bool:
-    return all(band.read_dtype == "uint8" for band in scene.bands if band.index in bands)
 
 
 def _view(polygon: shapely.Geometry, box: GeoBox) -> tuple[GeoBox, Window]:

@@ -155,7 +155,8 @@ class Map:
         with self._counted(), self._taken(live, tile) as entries:
             await self._connected(request, _all_done(entries))
             known = {entry.tile: entry.future.result() for entry in entries}
-            image = await self._thread(_drawn, live, tile, known, styled_png if raw is None else raw_png)
+            encode = styled_png if raw is None else raw_png
+            image = await self._thread(lambda: encode(live.draw(tile, known), live.plan))
         whole = not any(one.broken for one in known.values())
         headers = {"ETag": f'"{live.digest}"'} if whole else {"Cache-Control": "no-store"}
         if live.is_preview(z):
@@ -295,10 +296,6 @@ def _refuse(_request: Request, error: GeosegError) -> Response:
     if isinstance(error, Busy):
         return PlainTextResponse(f"{error}\n", 429, {"Retry-After": "1"})
     return PlainTextResponse(f"{error}\n", 500 if isinstance(error, UnreadableScene) else 400)
-
-
-def _drawn(live: LiveScene, tile: MapTile, known: Any, encode: Callable[..., bytes]) -> bytes:
-    return encode(live.draw(tile, known), live.plan)
 
 
 async def _all_done(entries: Sequence[Entry]) -> None:

@@ -15,7 +15,7 @@ def tilejson(
     name: str, url: str, bounds: tuple[float, float, float, float], least: int, most: int
 ) -> dict[str, Any]:
     """Return a TileJSON 3.0.0 of tiles within bounds in Web Mercator."""
-    west, south, east, north = to_degrees(np.array(bounds).reshape(2, 2)).ravel().round(7).tolist()
+    west, south, east, north = _degrees(bounds)
     center = [(west + east) / 2, (south + north) / 2, most]
     if west < -180 or east > 180:  # TileJSON knows no bounds across 180 degrees
         west, east, center[0] = -180.0, 180.0, (center[0] + 180) % 360 - 180
@@ -36,12 +36,11 @@ def scene_facts(live: LiveScene, base: str) -> dict[str, Any]:
     Bounds of a scene across 180 degrees go on beyond them.
     """
     plan = live.plan
-    bounds = to_degrees(np.array(live.place.bounds).reshape(2, 2)).ravel().round(7).tolist()
     return {
         "name": live.name,
         "size": [plan.scene.geobox.width, plan.scene.geobox.height],
         "resolution_m": plan.scene.resolution,
-        "bounds": bounds,
+        "bounds": _degrees(live.place.bounds),
         "zoom": live.place.zoom,
         "imagery": f"{base}tiles/{live.name}.json",
         "prediction": f"{base}prediction/{live.name}.json",
@@ -55,11 +54,16 @@ def scene_facts(live: LiveScene, base: str) -> dict[str, Any]:
 
 def layer_facts(layer: Layer, base: str) -> dict[str, Any]:
     """Return what the page shows of a layer; addresses begin with `base`."""
-    bounds = layer.bounds and to_degrees(np.array(layer.bounds).reshape(2, 2)).ravel().round(7).tolist()
     return {
         "name": layer.name,
         "features": layer.features,
-        "bounds": bounds,
+        "bounds": layer.bounds and _degrees(layer.bounds),
         "tiles": f"{base}features/{layer.name}.json",
         "download": f"{base}features/{layer.name}/download",
     }
+
+
+def _degrees(bounds: tuple[float, float, float, float]) -> list[float]:
+    """Return bounds in Web Mercator as west, south, east, north in degrees."""
+    degrees: list[float] = to_degrees(np.array(bounds).reshape(2, 2)).ravel().round(7).tolist()
+    return degrees

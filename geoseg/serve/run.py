@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,11 +190,11 @@ def _listen(port: int) -> socket.socket:
     return place
 
 
-def _name(source: str, taken: object) -> str:
+def _name(source: str, taken: Container[str]) -> str:
     """Return a name for addresses that is not taken: letters, digits, ``_`` and ``-`` of the file's."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(source.rstrip("/")).stem).strip("-") or "scene"
     name, number = stem, 1
-    while name in taken:  # type: ignore[operator]
+    while name in taken:
         number += 1
         name = f"{stem}-{number}"
     return name

@@ -6,7 +6,7 @@ import io
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -17,14 +17,14 @@ from geoseg.errors import UnreadableScene
 from geoseg.grid import Tile, blend_window, classify
 from geoseg.prediction.decide import Decision
 from geoseg.prediction.plan import Plan
-from geoseg.raster.encoding import NODATA, STEPS, Encoding
+from geoseg.raster.encoding import Encoding
 from geoseg.raster.opening import reading
 from geoseg.raster.scene import opened_scene
-from geoseg.raster.stretch import apply_stretch, estimate_stretch
+from geoseg.raster.stretch import apply_stretch, stretch_to_bytes
 from geoseg.raster.warp import warp_block
 from geoseg.serve.mercator import SIDE, MapTile, Place
 from geoseg.serve.tiles import Inferred
-from geoseg.values import ProbabilityBlock, Window
+from geoseg.values import ClassRule, ProbabilityBlock, Window
 
 MOST_STRIDES, MOST_PIXELS = 3, 1024
 """Strides of the model's tiles, or pixels where these are more, that a tile of the map may be wide to be
@@ -32,7 +32,7 @@ computed as a whole: of the usual tiles 16 at most reach into it."""
 
 PREVIEW_STRIDES = 2
 """Strides, each of as many tiles as are left out for one, that a tile of a preview is wide at most: it shows
-4 windows or fewer."""
+9 windows or fewer."""
 
 SMALLEST_WINDOW = 4
 """Pixels on the map of a window of a preview, at least; coarser zooms show nothing."""
@@ -197,8 +197,7 @@ class LiveScene:
         bands = (
             tuple(wanted) if len(wanted) == 3 else plan.bands[:3] if len(plan.bands) > 2 else plan.bands[:1]
         )
-        kinds = {band.read_dtype for band in plan.scene.bands if band.index in bands}
-        return bands, None if kinds == {"uint8"} else estimate_stretch(plan.scene, bands)
+        return bands, stretch_to_bytes(plan.scene, bands)
 
     def imagery(self, tile: MapTile) -> bytes:
         """Return a tile of the scene's imagery as PNG, transparent where there is no data.
@@ -296,17 +295,14 @@ def styled_png(block: ProbabilityBlock, plan: Plan) -> bytes:
 
 
 def raw_png(block: ProbabilityBlock, plan: Plan) -> bytes:
-    """Return a tile of probabilities in 8 bits: 0 to `STEPS`, `NODATA` where there are none.
+    """Return a tile of probabilities in 8 bits, as a raster of a run has them.
 
     Of one class it is grey. Of several, red is the largest probability, green the id of its class (0 the
     background), blue nothing.
     """
-    if len(plan.rule.channels) == 1:
-        return png(Encoding("probability", plan.rule).encode(block)[0].astype(np.uint8))
-    best = block.values.argmax(axis=0)
-    largest = np.take_along_axis(block.values, best[None], axis=0)[0]
-    steps = np.rint(largest * (STEPS / 65535))
-    image = np.zeros((SIDE, SIDE, 3), np.uint8)
-    image[..., 0] = np.where(block.valid, steps, NODATA)
-    image[..., 1] = np.array(plan.rule.channels, np.uint8)[best] * block.valid
-    return png(image)
+    ids, largest = plan.rule.channels, replace(block, values=block.values.max(axis=0)[None])
+    steps = Encoding("probability", ClassRule((1,), plan.rule.threshold)).encode(largest)[0].astype(np.uint8)
+    if len(ids) == 1:
+        return png(steps)
+    winner = np.array(ids, np.uint8)[block.values.argmax(axis=0)] * block.valid
+    return png(np.dstack([steps, winner, np.zeros_like(steps)]))

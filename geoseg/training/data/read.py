@@ -18,7 +18,7 @@ from geoseg.prediction.view import choose_bands
 from geoseg.raster.describe import SceneInfo
 from geoseg.raster.drivers import remote_uri
 from geoseg.raster.scene import open_scene
-from geoseg.raster.stretch import estimate_stretch
+from geoseg.raster.stretch import stretch_to_bytes
 from geoseg.training.data.chips import read_chips
 from geoseg.training.data.ground import MOST_MIRRORED, Ground, Labels, Located, within
 from geoseg.training.data.holdout import Split, hold_out
@@ -95,8 +95,7 @@ def open_labelled(
     _check_size(scene, scene.resolution, draws)
     how = ",".join(f"{name}={number}" for number, name in enumerate(data.bands, 1))
     bands = choose_bands(scene, data.bands, spec.bands, how)
-    narrow = all(band.read_dtype == "uint8" for band in scene.bands if band.index in bands)
-    limits = None if narrow else estimate_stretch(scene, bands)
+    limits = stretch_to_bytes(scene, bands)
     labels, notes = _labels(spec, data, base, table, scene)
     known = _known(spec, base, scene, labels)
     box = scene.geobox
