@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -42,7 +43,8 @@ from geoseg.serve.mercator import HALF, MapTile, to_degrees
 from geoseg.serve.run import open_map
 from geoseg.serve.scenes import OPACITY
 from geoseg.testing import make_scene
-from tests.runs import REPOSITORY, bright_model, picture
+from tests.archive.merging import land_model
+from tests.runs import BRIGHT, DARK, REPOSITORY, bright_model, picture
 
 SAMPLE = REPOSITORY / "sample_data"
 ADDRESS = "http://127.0.0.1:8765"
@@ -68,12 +70,25 @@ def client(opened: Map) -> Iterator[TestClient]:
 
 def middle(opened: Map, zoom: int | None = None, name: str = "my-scene") -> MapTile:
     place = opened.scenes[name].place
-    west, south, east, north = place.bounds
-    side = MapTile(zoom := place.zoom if zoom is None else zoom, 0, 0).box
-    pixel, _, left, _, _, top = side.transform
+    return tile_amid(place.bounds, place.zoom if zoom is None else zoom)
+
+
+def tile_amid(bounds: tuple[float, float, float, float], zoom: int) -> MapTile:
+    west, south, east, north = bounds
+    pixel, _, left, _, _, top = MapTile(zoom, 0, 0).box.transform
     return MapTile(
         zoom, int(((west + east) / 2 - left) / pixel / 256), int((top - (south + north) / 2) / pixel / 256)
     )
+
+
+def ended_job(client: TestClient) -> dict[str, Any]:
+    """Wait until the last job has ended."""
+    for _ in range(200):
+        job: dict[str, Any] = client.get("/jobs").json()[-1]
+        if job["state"] != "running":
+            return job
+        time.sleep(0.05)
+    pytest.fail("the job does not end")
 
 
 def address(kind: str, tile: MapTile, name: str = "my-scene", end: str = "png") -> str:
@@ -142,9 +157,7 @@ def test_a_scene_across_180_degrees_is_shown_as_one_across_0(
             box = ",".join(str(round(one + shift * (i % 2 == 0), 9)) for i, one in enumerate(facts["bounds"]))
             answer = client.post(f"/map/across?bbox={box}", headers={TOKEN_HEADER: token})
             assert answer.status_code == 202, answer.text
-            while (job := client.get("/jobs").json()[-1])["state"] == "running":
-                time.sleep(0.05)
-            assert job["message"] == "2 features"
+            assert ended_job(client)["message"] == "2 features"
 
 
 def test_what_is_not_changed_is_not_computed_again(opened: Map, client: TestClient) -> None:
@@ -219,6 +232,36 @@ def test_coarse_zooms_are_previews_of_a_few_windows(opened: Map, client: TestCli
     assert pixels_of(client.get(address("prediction", coarse)).content)[..., 3].max() == 0
 
 
+def test_a_map_of_several_classes(tmp_path: Path) -> None:
+    """Red, green and blue fields: the model knows the green and the blue, as far as they are bright."""
+    pixels = np.full((3, 220, 300), DARK, np.uint8)
+    for (row, col), (band, value) in {
+        (20, 20): (1, BRIGHT),
+        (20, 160): (2, BRIGHT),
+        (120, 20): (0, BRIGHT),
+        (120, 160): (2, 100),
+    }.items():
+        pixels[band, row : row + 80, col : col + 120] = value
+    scene = make_scene(tmp_path / "land.tif", pixels=pixels)
+    options = PredictOptions(model=land_model(tmp_path / "model"), max_memory="1500MB")
+    with open_map([str(scene)], options) as opened:
+        client = TestClient(make_app(opened), base_url=ADDRESS)
+        (facts,) = client.get("/scenes").json()["scenes"]
+        assert [one["name"] for one in facts["classes"]] == ["wood", "water"]
+        assert (facts["channels"], facts["threshold"]) == ([0, 1, 2], 0.5)
+        tile = middle(opened, name="land")
+        raw = pixels_of(client.get(address("prediction", tile, "land") + "?raw").content)
+        styled = pixels_of(client.get(address("prediction", tile, "land")).content)
+        shown = (raw[..., 0] >= 125) & (raw[..., 0] < 255)
+        winner = raw[..., 1] * shown
+        assert set(np.unique(winner)) == {0, 1, 2}
+        assert (raw[..., 1][~shown] == 2).any()  # the darker blue
+        colors = np.array([[0] * 4, *([*one["color"], OPACITY] for one in facts["classes"])])
+        exact = raw[..., 0] != 125  # which stands for what is just below one half, too
+        assert (styled == colors[winner])[exact].all()
+        assert exact.mean() > 0.98
+
+
 def test_neighbours_meet_without_a_seam(opened: Map, client: TestClient) -> None:
     tile = middle(opened)
     pair = [
@@ -276,17 +319,13 @@ def test_too_much_at_once_is_told_to_come_again(
 
 
 def test_layers_as_vector_tiles_and_geojson(opened: Map, client: TestClient) -> None:
-    import mapbox_vector_tile
-
     layer = opened.layers["buildings"]
     assert layer.bounds is not None
     west, south, east, north = to_degrees(np.array(layer.bounds).reshape(2, 2)).ravel()
     found = client.get(f"/features/buildings.geojson?bbox={west},{south},{east},{north}").json()
     assert len(found["features"]) == layer.features
-    center = np.array([[(layer.bounds[0] + layer.bounds[2]) / 2, (layer.bounds[1] + layer.bounds[3]) / 2]])
-    pixel, _, left, _, _, top = MapTile(16, 0, 0).box.transform
-    x, y = int((center[0, 0] - left) / pixel / 256), int((top - center[0, 1]) / pixel / 256)
-    tile = mapbox_vector_tile.decode(client.get(f"/features/buildings/16/{x}/{y}.mvt").content)
+    path = address("features", tile_amid(layer.bounds, 16), "buildings", "mvt")
+    tile = mapbox_vector_tile.decode(client.get(path).content)
     shown = tile["buildings"]["features"]
     assert len(shown) > 10
     assert shown[0]["properties"].keys() <= set(layer.fields)
@@ -302,11 +341,7 @@ def test_a_view_is_mapped_and_becomes_a_layer(opened: Map, client: TestClient) -
     assert client.post("/map/my-scene?bbox=0,0,1,1", headers={TOKEN_HEADER: token}).status_code == 400
     begun = client.post(order, headers={TOKEN_HEADER: token})
     assert begun.status_code == 202, begun.text
-    for _ in range(200):
-        job = client.get("/jobs").json()[-1]
-        if job["state"] != "running":
-            break
-        time.sleep(0.05)
+    job = ended_job(client)
     assert job["state"] == "done", job
     made = client.get("/scenes").json()["layers"][-1]
     assert (made["name"], made["features"]) == (job["name"], 2)
