@@ -167,8 +167,8 @@ class PredictOptions(Options):
     model's card suggests."""
 
     max_object: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Metavar("M")] = None
-    """Size in metres up to which objects are seen whole, by tiles that overlap so far; for models that find
-    objects, else what their card says."""
+    """Size in metres up to which objects are seen whole, by tiles that overlap so far (half a tile at most);
+    for models that find objects, else what their card says."""
 
     batch: Annotated[Count | Auto, Metavar("N")] = AUTO
     """Tiles in one forward pass, at most."""

@@ -9,15 +9,14 @@ simplified instead. Both sides get the same arc, and an object that does not fit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.vector.arcs import Arcs, assemble, cut_arcs, pairs
 from geoseg.vector.distances import corners_within, distances
 from geoseg.vector.regularize import Bounds, Regularized, fit_straight
-from geoseg.vector.rings import build_lines, build_polygons, components
+from geoseg.vector.rings import build_lines, components
 from geoseg.vector.samples import Floats, Index
 
 SHORTEST = 3.0
@@ -135,7 +134,7 @@ def _draw(
     walls[has[part]] = shapely.get_rings(fitted[has])
     marks = walls.copy()
     marks[~partly[part]] = None
-    arcs = _cut(polygons, marks)
+    arcs = cut_arcs(polygons, marks)
     level = plain[arcs.part]
     places, held = _meet(arcs, walls, reach), arcs.first[level > 0]
     places[held] = arcs.points[held]
@@ -145,97 +144,13 @@ def _draw(
     regular = plain == 0
     regular[arcs.part[shapely.is_missing(straight)]] = False
     lines = np.where(shapely.is_missing(straight), _simplify(arcs, places, tolerance), straight)
-    return _assemble(arcs, lines), regular
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Arcs:
-    """The rings of polygons, cut at nodes; what two polygons share is there twice, once for each.
-
-    Parameters
-    ----------
-    points : ndarray of float64, shape (v, 2)
-        Vertices.
-    lines : ndarray of shapely.LineString, shape (n,)
-        Ring after ring, each from its first node on; a ring without a node is one closed arc, a loop.
-    first, last : ndarray of int64, shape (n,)
-        Which vertices the ends are.
-    ring, part : ndarray of int64, shape (n,)
-        Number of the ring and of the polygon.
-    twin : ndarray of int64, shape (n,)
-        The same arc on its other side, -1 where there is none.
-    loop : ndarray of bool, shape (n,)
-    """
-
-    points: Floats
-    lines: NDArray[np.object_]
-    first: Index
-    last: Index
-    ring: Index
-    part: Index
-    twin: Index
-    loop: NDArray[np.bool_]
-    part_of_ring: Index
-
-    @property
-    def shared(self) -> NDArray[np.bool_]:
-        """Tell which arcs two polygons share."""
-        return np.asarray(self.twin >= 0)
-
-    def alike(self, lines: NDArray[np.object_]) -> NDArray[np.object_]:
-        """Give shared arcs the same line on both sides: that of the first of the two that has one."""
-        own = np.arange(len(self.twin))
-        twin = np.where(self.shared, self.twin, own)
-        source = np.minimum(own, twin)
-        source = np.where(shapely.is_missing(lines[source]), np.maximum(own, twin), source)
-        return np.where(source == own, lines, shapely.reverse(lines[source]))
-
-
-def _cut(polygons: NDArray[np.object_], walls: NDArray[np.object_]) -> Arcs:
-    """Cut the rings of polygons where three faces meet, and next to the corners of walls."""
-    rings, part = shapely.get_rings(polygons, return_index=True)
-    closed, ring = shapely.get_coordinates(rings, return_index=True)
-    inner = np.diff(ring, append=-1) == 0
-    places, vertex = np.unique(closed[inner].view(np.complex128).ravel(), return_inverse=True)
-    ring, count = ring[inner], len(places)
-    size = np.bincount(ring)
-    start = np.cumsum(size) - size
-    number = np.arange(len(ring)) - start[ring]
-    after = vertex[start[ring] + (number + 1) % size[ring]]
-    edges = np.unique(np.minimum(vertex, after) * count + np.maximum(vertex, after))
-    degree = np.bincount(edges // count, minlength=count) + np.bincount(edges % count, minlength=count)
-    fixed = degree[vertex] > 2
-    corners, owner = shapely.get_coordinates(walls, return_index=True)
-    corner, near = _pairs(owner, ring, np.arange(len(ring)))
-    apart = np.hypot(*(corners[corner] - closed[inner][near]).T)
-    order = np.lexsort((apart, corner))
-    nearest = near[order[np.append(True, np.diff(corner[order]) > 0)[: len(order)]]]
-    fixed |= np.isin(vertex, vertex[nearest])
-    # A ring without a node begins at its smallest vertex, seen from either side.
-    loop = np.bincount(ring, fixed) == 0
-    fixed |= loop[ring] & (vertex == np.minimum.reduceat(vertex, start)[ring])
-    begin = np.flatnonzero(fixed)
-    head = begin[np.searchsorted(ring[begin], np.arange(len(rings)))] - start
-    turned = start[ring] + (number + head[ring]) % size[ring]
-    vertex, after, fixed = vertex[turned], after[turned], fixed[turned]
-    heads = np.flatnonzero(fixed)
-    tails = np.append(heads[1:], len(ring)) - 1
-    arc, key, back = np.cumsum(fixed) - 1, vertex * count + after, (after * count + vertex)[tails]
-    order = np.argsort(key)
-    other = order[np.minimum(np.searchsorted(key, back, sorter=order), len(key) - 1)]
-    points = places.view(np.float64).reshape(-1, 2)
-    lines = build_lines(
-        points[np.insert(vertex, tails + 1, after[tails])], np.insert(arc, tails + 1, arc[tails])
-    )
-    owner = ring[heads]
-    twin = np.where(key[other] == back, arc[other], -1)
-    return Arcs(points, lines, vertex[heads], after[tails], owner, part[owner], twin, loop[owner], part)
+    return assemble(arcs, lines), regular
 
 
 def _meet(arcs: Arcs, walls: NDArray[np.object_], reach: float) -> Floats:
     """Return where nodes move to: where the walls around them meet, by least squares."""
     corners, ring = shapely.get_coordinates(walls, return_index=True)
-    arc, edge = _pairs(arcs.ring, ring, np.flatnonzero(np.diff(ring, append=-1) == 0))
+    arc, edge = pairs(arcs.ring, ring, np.flatnonzero(np.diff(ring, append=-1) == 0))
     node = arcs.first[arc]
     side, gap = corners[edge + 1] - corners[edge], corners[edge] - arcs.points[node]
     length = np.hypot(*side.T)
@@ -254,16 +169,6 @@ def _meet(arcs: Arcs, walls: NDArray[np.object_], reach: float) -> Floats:
     move = np.column_stack([yy * to_x - xy * to_y, xx * to_y - xy * to_x]) / (xx * yy - xy * xy)[:, None]
     move[~(np.hypot(*move.T) <= reach)] = 0.0
     return np.asarray(arcs.points + move)
-
-
-def _pairs(ring: Index, owner: Index, item: Index) -> tuple[Index, Index]:
-    """Pair every arc with those of the items that its ring owns; owners are sorted."""
-    owner = owner[item]
-    first = np.searchsorted(owner, ring)
-    count = np.searchsorted(owner, ring, side="right") - first
-    arc = np.repeat(np.arange(len(ring)), count)
-    step = np.arange(len(arc)) - np.repeat(np.cumsum(count) - count, count)
-    return arc, item[first[arc] + step]
 
 
 def _straighten(arcs: Arcs, places: Floats, walls: NDArray[np.object_], reach: float) -> NDArray[np.object_]:
@@ -290,7 +195,7 @@ def _stretches(arcs: Arcs, places: Floats, walls: NDArray[np.object_], reach: fl
     inner = np.diff(ring, append=-1) == 0
     side = np.where(inner, np.hypot(*np.diff(corners, axis=0, append=corners[-1:]).T), 0.0)
     far = np.cumsum(side) - side
-    arc, corner = _pairs(arcs.ring, ring, np.flatnonzero(inner))
+    arc, corner = pairs(arcs.ring, ring, np.flatnonzero(inner))
     further = np.mod(far[corner] - far[np.searchsorted(ring, arcs.ring)[arc]] - at[arc], length[arc])
     between = (further > SHORTEST) & (further < span[arc] - SHORTEST)
     arc, corner, further = arc[between], corner[between], further[between]
@@ -330,17 +235,6 @@ def _simplify(arcs: Arcs, places: Floats, tolerance: float) -> NDArray[np.object
     return arcs.alike(
         np.where((arcs.first == arcs.last) & (shapely.get_num_coordinates(short) < 4), lines, short)
     )
-
-
-def _assemble(arcs: Arcs, lines: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Build polygons of arcs; rings that would be without area take what was traced."""
-    corners = np.bincount(arcs.ring, shapely.get_num_coordinates(lines) - 1)
-    lines = np.where(corners[arcs.ring] < 3, arcs.lines, lines)
-    points, arc = shapely.get_coordinates(lines, return_index=True)
-    ring = arcs.ring[arc]
-    # The last point of an arc is the first of the next.
-    kept = (np.diff(arc, append=-1) == 0) | (np.diff(ring, append=-1) != 0)
-    return build_polygons(points[kept], np.bincount(ring[kept]), arcs.part_of_ring)
 
 
 def _clean(polygons: NDArray[np.object_], row: Index) -> NDArray[np.object_]:

@@ -96,6 +96,14 @@ def object_plan(shape: tuple[int, int], *, tile: int, overlap: int, block: int) 
     return replace(plan, task="instance", wants_raster=False)
 
 
+def reader(masks: list[Mask], valid: Mask) -> ArrayReader:
+    """Return a scene whose pixels tell a `Seer` the objects that they are part of."""
+    bits = sum(
+        (mask.astype(np.float32) * 2**i for i, mask in enumerate(masks)), np.zeros(valid.shape, np.float32)
+    )
+    return ArrayReader(bits[None], valid)
+
+
 def run(
     plan: Plan,
     masks: list[Mask],
@@ -105,10 +113,7 @@ def run(
     threads: int = 2,
     coverage: Coverage | None = None,
 ) -> list[Piece]:
-    bits = sum(
-        (mask.astype(np.float32) * 2**i for i, mask in enumerate(masks)), np.zeros(valid.shape, np.float32)
-    )
-    work = Work(plan, ArrayReader(bits[None], valid), Load(Seer()), batch, coverage=coverage)  # type: ignore[arg-type]
+    work = Work(plan, reader(masks, valid), Load(Seer()), batch, coverage=coverage)  # type: ignore[arg-type]
     merger, pieces = task_of(plan).merger(plan), []
     with Scheduler() as scheduler, scheduler.results(work, Resources(threads, threads + 1, batch)) as stream:
         for result in stream:
@@ -175,11 +180,8 @@ def test_blocks_batches_and_threads_change_nothing(
 def test_the_journal_gives_back_what_was_found(data: st.DataObject) -> None:
     masks, valid = data.draw(scenes())
     plan = data.draw(tilings(valid.shape))
-    bits = sum(
-        (mask.astype(np.float32) * 2**i for i, mask in enumerate(masks)), np.zeros(valid.shape, np.float32)
-    )
     for block in plan.tiles.blocks():
-        pixels = read_block(plan, block, ArrayReader(bits[None], valid))
+        pixels = read_block(plan, block, reader(masks, valid))
         found = infer_objects(plan, block, pixels, Seer(), BatchSize(2))
         again = unpack_objects(pack_objects(found), plan.tiles, block)
         assert again.tally == found.tally
