@@ -16,7 +16,7 @@ from geoseg.labels.classes import text_of
 from geoseg.labels.verdicts import RIGHT, WRONG, Verdicts, read_verdicts
 from geoseg.review.options import ReviewOptions
 from geoseg.review.precision import Precision, Stratum, precision
-from geoseg.vector.sink.stream import check_stream_path, write_layer
+from geoseg.vector.sink.stream import check_stream_path, wkb_field, write_layer
 from geoseg.vectorfiles.batches import LayerBatches, open_layer
 
 if TYPE_CHECKING:
@@ -112,10 +112,7 @@ class _Kept:
 
         self._said, self._layer, self._on_step = said, layer, on_step
         fields = [one for one in layer.schema if one.name not in {ADDED, layer.geometry}]
-        geometry = pyarrow.field(
-            layer.geometry, pyarrow.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"}
-        )
-        self.schema = pyarrow.schema([*fields, (ADDED, pyarrow.string()), geometry])
+        self.schema = pyarrow.schema([*fields, (ADDED, pyarrow.string()), wkb_field(layer.geometry)])
         self.written = 0
 
     def batches(self) -> Iterator[pyarrow.RecordBatch]:

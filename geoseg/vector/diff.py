@@ -18,7 +18,7 @@ from geoseg.files import check_not_read
 from geoseg.options import Metavar, Options
 from geoseg.values import ClassInfo
 from geoseg.vector.samples import Floats, Index
-from geoseg.vector.sink.stream import check_stream_path, write_layer
+from geoseg.vector.sink.stream import check_stream_path, wkb_field, write_layer
 from geoseg.vector.style import layer_style
 from geoseg.vectorfiles.crs import without_crs
 from geoseg.vectorfiles.layers import read_layer, repair
@@ -211,9 +211,8 @@ def diff(old: Path, new: Path, out: Path, options: DiffOptions) -> DiffReport:
         "shift_m": pyarrow.array(shift, from_pandas=True),
         "geom": pyarrow.array(shapely.to_wkb(geometry).tolist(), pyarrow.binary()),
     }
-    field = pyarrow.field("geom", pyarrow.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
     rows = pyarrow.table(columns)
-    schema = rows.schema.set(rows.schema.get_field_index("geom"), field)
+    schema = rows.schema.set(rows.schema.get_field_index("geom"), wkb_field("geom"))
     write_layer(
         out,
         schema,

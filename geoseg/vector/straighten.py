@@ -19,7 +19,7 @@ from geoseg.options import Metavar, Options
 from geoseg.vector.place import repaired
 from geoseg.vector.regularize import regularize
 from geoseg.vector.samples import Floats
-from geoseg.vector.sink.stream import check_stream_path, write_layer
+from geoseg.vector.sink.stream import check_stream_path, wkb_field, write_layer
 from geoseg.vectorfiles.batches import LayerBatches, open_layer
 
 if TYPE_CHECKING:
@@ -147,10 +147,7 @@ def _schema(layer: LayerBatches) -> pyarrow.Schema:
 
     kept = [one for one in layer.schema if one.name not in {*ADDED, layer.geometry}]
     new = [(ADDED[0], pyarrow.bool_()), (ADDED[1], pyarrow.float64())]
-    geometry = pyarrow.field(
-        layer.geometry, pyarrow.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"}
-    )
-    return pyarrow.schema([*kept, *map(pyarrow.field, *zip(*new, strict=True)), geometry])
+    return pyarrow.schema([*kept, *map(pyarrow.field, *zip(*new, strict=True)), wkb_field(layer.geometry)])
 
 
 def _batches(

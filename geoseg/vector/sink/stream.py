@@ -42,6 +42,13 @@ def check_stream_path(path: Path, *, overwrite: bool) -> None:
     check_writable(path, overwrite=overwrite)
 
 
+def wkb_field(name: str) -> pyarrow.Field[Any]:
+    """Return the field of a column of WKB, as the schema of `write_layer` has it."""
+    import pyarrow
+
+    return pyarrow.field(name, pyarrow.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
+
+
 def write_layer(
     path: Path,
     schema: pyarrow.Schema,
