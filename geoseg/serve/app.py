@@ -38,10 +38,10 @@ MOST_REQUESTS = 64
 HOSTS = ["127.0.0.1", "localhost"]
 TOKEN_HEADER = "X-Geoseg-Token"
 ACROSS = 540
-"""Longitude that a view may reach to: the page goes on beyond 180 degrees, half a turn for its middle."""
+"""Largest longitude of a view: its middle lies within 180 degrees, its sides up to a turn beyond."""
 
 FINER = 3
-"""Zooms beyond that of a scene's pixels that are served."""
+"""Zooms of imagery that are served beyond that of the scene's pixels."""
 
 _POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; "

@@ -7,7 +7,6 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,18 +76,15 @@ class ModelTiles:
         self._lock = threading.Lock()
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._waiting: deque[Entry] = deque()
-        self._batches: dict[int, BatchSize] = {}
+        self._batches: dict[Decision, BatchSize] = {}
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="geoseg-tile")
         self.used = 0
         self.inferred = 0
 
     def warm(self, decision: Decision, tile: Tile) -> None:
         """Infer a tile before anybody asks."""
-        for entry in self.take(decision, [tile]):
-            entry.future.add_done_callback(partial(self._give_back_done, [entry]))
-
-    def _give_back_done(self, entries: Sequence[Entry], _future: object) -> None:
-        self.give_back(entries)
+        (entry,) = self.take(decision, [tile])
+        entry.future.add_done_callback(lambda _: self.give_back([entry]))
 
     def close(self) -> None:
         """Begin nothing more; what is under way ends."""
@@ -143,7 +139,7 @@ class ModelTiles:
             return
         decision = chosen[0].decision
         try:
-            batch = self._batches.setdefault(id(decision), BatchSize(decision.resources.batch))
+            batch = self._batches.setdefault(decision, BatchSize(decision.resources.batch))
             results = infer_tiles(decision, [entry.tile for entry in chosen], batch)
         except BaseException as error:
             for entry in chosen:
