@@ -32,7 +32,7 @@ def main(model: Path, recipe_path: Path, out: Path) -> None:
     """Print the table and write the maps."""
     bundle = load_folder(model)
     recipe = make_recipe(read_recipe(recipe_path), str(recipe_path))
-    split = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
+    ground = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
     network, card = architectures.load(bundle.path), bundle.card
     smallest = smallest_object_m2(card.min_area_m2, card.resolution_m)
     split = card.split and SplitRule(card.split.gate, card.split.smallest_m2 / card.resolution_m**2)
@@ -42,7 +42,7 @@ def main(model: Path, recipe_path: Path, out: Path) -> None:
         "| place | pieces | km² | pixel IoU | object F1@0.5 | precision | recall | false features per km² |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for name, grounds in split.validation.items():
+    for name, grounds in ground.validation.items():
         found = list(answers(network, grounds, card.resolution_m, card.activation))
         whole = total(
             (score(one, reading, card.resolution_m, min_area_m2=smallest) for one in found), card.rule
