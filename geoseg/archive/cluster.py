@@ -31,6 +31,8 @@ FAILURES = 1
 
 KEPT = "scenes that were finished are in place, and the same command goes on from there"
 
+NO_ANSWER = f"the cluster was lost: its scheduler does not answer; {KEPT}"
+
 
 @dataclass(frozen=True, slots=True)
 class Noted:
@@ -153,7 +155,7 @@ def asked(question: Callable[[], Any]) -> Any:
     try:
         return question()
     except OSError as error:
-        raise Lost(f"the cluster was lost: its scheduler does not answer; {KEPT}") from error
+        raise Lost(NO_ANSWER) from error
 
 
 def revive(client: Any) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from typing import Any
 
-from geoseg.archive.cluster import KEPT, Lost, asked, revive, slots
+from geoseg.archive.cluster import KEPT, NO_ANSWER, Lost, asked, revive, slots
 from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import Manifest, Result
 from geoseg.archive.places import Outcome, Places, forget_reports, move_into_place, read_report, sync_folders
@@ -285,7 +285,7 @@ class Coordinator:
             self._answered = time.monotonic()
             return True
         if time.monotonic() - self._answered > LOST_SECONDS or self._client.status == "closed":
-            raise Lost(f"the cluster was lost: its scheduler does not answer; {KEPT}")
+            raise Lost(NO_ANSWER)
         return False
 
     def _tell(self) -> None:

@@ -187,19 +187,19 @@ def make_lattice(grid: GeoBox, options: EvaluateOptions) -> Lattice:
 
 def _objects(inputs: Inputs, tally: Tally) -> list[tuple[Objects, Objects, NDArray[np.float64] | None]]:
     """Return the true and the predicted objects of each class, and how sure the latter are."""
-    sides, scores = [], None
+    sides = []
     for layer, traced in ((inputs.truth, tally.truth), (inputs.prediction, tally.prediction)):
         if isinstance(layer, PolygonLayer):
             numbers = {info.id: number for number, info in enumerate(inputs.classes, 1)}
             labels = np.array([numbers.get(label, 0) for label in layer.labels.tolist()], np.int64)
             sides.append((labels, layer.polygons))
-            scores = layer.scores if layer is inputs.prediction else None
         else:
             labels = np.array([label for label, _ in traced], np.int64)
             # In the order of their places: the order in which windows complete them is chance.
             polygons = np.array([polygon for _, polygon in traced], dtype=object)
             order = np.lexsort(shapely.bounds(polygons).reshape(-1, 4).T)
             sides.append((labels[order], polygons[order]))
+    scores = inputs.prediction.scores if isinstance(inputs.prediction, PolygonLayer) else None
     found = []
     for number in range(1, len(inputs.classes) + 1):
         truth, prediction = (

@@ -126,10 +126,8 @@ def test_a_dashboard_that_cannot_be_drawn_is_told(tmp_path: Path, monkeypatch: p
 @pytest.mark.slow
 def test_what_was_inferred_is_kept_until_the_result_is_in_place(tmp_path: Path) -> None:
     """A worker may finish a scene while the run that asked for it ends: the next run puts it in place."""
-    scene, places = (
-        make_scene(tmp_path / "a.tif", size=(300, 300)),
-        Places(tmp_path, None, ".run-1", ".parquet"),
-    )
+    scene = make_scene(tmp_path / "a.tif", size=(300, 300))
+    places = Places(tmp_path, None, ".run-1", ".parquet")
     places.token.parent.mkdir()
     chosen: dict[str, Any] = {"model": str(bright_model()), "tile": 64, "overlap": 16, "batch": 1}
     options = PredictOptions(**chosen, max_memory=least_memory(scene, **chosen))
