@@ -95,33 +95,12 @@ def publish(
         tuple(spec.info for spec in recipe.data.classes), rule.channels, rule_of(recipe)[1], rule.threshold
     )
     properties: dict[str, object] = {
-        "description": recipe.card.description
-        or f"Trained by geoseg on {len(split.training)} pieces of ground.",
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "license": recipe.card.licence,
-        "mlm:architecture": str(start.config["_model_class"]),
-        "mlm:framework_version": version("torch"),
-        "mlm:total_parameters": sum(value.numel() for value in network.parameters()),
-        "mlm:pretrained": start.source is not None,
-        "mlm:pretrained_source": start.source,
-        "mlm:hyperparameters": hyperparameters(recipe, start),
-        "geoseg:resolution_range_m": [recipe.draws.smallest_m, recipe.draws.largest_m],
-        "geoseg:training_data": training_data(recipe, split, start),
-        "geoseg:training_statistics": value_statistics(_values(recipe, sampler)).as_property(),
+        **_described(recipe, split, sampler, start, network),
         "geoseg:accuracy": accuracy(
             scores, split.validation, rule, recipe.draws.resolution_m, _smallest(recipe)
         ),
+        **_chosen(recipe, reading),
     }
-    if recipe.card.min_area_m2 is not None:
-        properties["geoseg:min_area_m2"] = recipe.card.min_area_m2
-    if reading.split is not None:
-        properties["geoseg:split"] = {
-            "gate": reading.split.gate,
-            "smallest_m2": SMALLEST_PART * _smallest(recipe),
-            "margin_m": PART_MARGIN * recipe.draws.resolution_m,
-        }
-    if reading.min_confidence > 0:
-        properties["geoseg:min_confidence"] = reading.min_confidence
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         architectures.save(network, start.config, place)
@@ -167,6 +146,43 @@ def measure(network: torch.nn.Module, recipe: Recipe, split: Split) -> tuple[Rea
     }
     chosen = best_reading(found.values())
     return readings[chosen], {name: scores[chosen] for name, scores in found.items()}
+
+
+def _described(
+    recipe: Recipe, split: Split, sampler: Sampler, start: Start, network: torch.nn.Module
+) -> dict[str, object]:
+    """Return what the card says of a model and its training, figures aside."""
+    return {
+        "description": recipe.card.description
+        or f"Trained by geoseg on {len(split.training)} pieces of ground.",
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "license": recipe.card.licence,
+        "mlm:architecture": str(start.config["_model_class"]),
+        "mlm:framework_version": version("torch"),
+        "mlm:total_parameters": sum(value.numel() for value in network.parameters()),
+        "mlm:pretrained": start.source is not None,
+        "mlm:pretrained_source": start.source,
+        "mlm:hyperparameters": hyperparameters(recipe, start),
+        "geoseg:resolution_range_m": [recipe.draws.smallest_m, recipe.draws.largest_m],
+        "geoseg:training_data": training_data(recipe, split, start),
+        "geoseg:training_statistics": value_statistics(_values(recipe, sampler)).as_property(),
+    }
+
+
+def _chosen(recipe: Recipe, reading: Reading) -> dict[str, object]:
+    """Return what the card says of how polygons are made; the threshold is of the head."""
+    properties: dict[str, object] = {}
+    if recipe.card.min_area_m2 is not None:
+        properties["geoseg:min_area_m2"] = recipe.card.min_area_m2
+    if reading.split is not None:
+        properties["geoseg:split"] = {
+            "gate": reading.split.gate,
+            "smallest_m2": SMALLEST_PART * _smallest(recipe),
+            "margin_m": PART_MARGIN * recipe.draws.resolution_m,
+        }
+    if reading.min_confidence > 0:
+        properties["geoseg:min_confidence"] = reading.min_confidence
+    return properties
 
 
 def _instances(recipe: Recipe, sampler: Sampler, start: Start) -> Instances:
