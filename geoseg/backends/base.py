@@ -20,9 +20,8 @@ NOT_A_NUMBER = "the model gives NaN: its weights are damaged, or overflow on thi
 """What is said where a probability is no number: it would become a confident 0."""
 
 
-@runtime_checkable
-class Predictor(Protocol):
-    """Tiles in, class probabilities out; safe to call from several threads.
+class Runner(Protocol):
+    """What predictors and detectors have in common: safe to call from several threads.
 
     Attributes
     ----------
@@ -43,6 +42,11 @@ class Predictor(Protocol):
 
     @property
     def normalizes(self) -> bool: ...  # noqa: D102
+
+
+@runtime_checkable
+class Predictor(Runner, Protocol):
+    """Tiles in, class probabilities out."""
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.uint16]:
         """Map ``(n, bands, rows, cols)`` to ``(n, channels, rows, cols)``, `CERTAIN` being 1.
@@ -82,17 +86,8 @@ class Detection:
     values: NDArray[np.uint8]
 
 
-class Detector(Protocol):
-    """Tiles in, objects out; see `Predictor` for what they share."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-
-    @property
-    def device(self) -> str: ...  # noqa: D102
-
-    @property
-    def normalizes(self) -> bool: ...  # noqa: D102
+class Detector(Runner, Protocol):
+    """Tiles in, objects out."""
 
     def __call__(self, batch: NDArray[Any]) -> Sequence[Sequence[Detection]]:
         """Map ``(n, bands, rows, cols)`` to what is found in each tile; see `Predictor`."""

@@ -63,13 +63,7 @@ class NetworkDetector:
         """Find objects in a batch; see `geoseg.backends.base.Detector`."""
         tiles = np.ascontiguousarray(batch, np.float32)
         return [
-            detect(
-                tiles[number : number + 1],
-                self._body,
-                lambda _level, features, regions: self._boxes(features, regions),
-                lambda _level, features, regions: self._masks(features, regions),
-                self._how,
-            )
+            detect(tiles[number : number + 1], self._body, self._boxes, self._masks, self._how)
             for number in range(len(tiles))
         ]
 
@@ -98,13 +92,12 @@ def _onnxruntime(path: Path, inputs: Sequence[str], threads: int | None) -> Netw
 def _openvino(path: Path, inputs: Sequence[str], threads: int | None) -> Network:
     import openvino
 
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
-    if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads
+    from geoseg.backends.openvino import cpu_config, reason
+
     try:
-        compiled = openvino.Core().compile_model(str(path), "CPU", options)
+        compiled = openvino.Core().compile_model(str(path), "CPU", cpu_config("f32", threads))
     except RuntimeError as error:
-        raise InvalidModel(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
+        raise InvalidModel(f"{path}: OpenVINO cannot read it: {reason(error)}") from error
     _check(path, [port.get_any_name() for port in compiled.inputs], inputs)
     own = threading.local()  # a request serves one thread at a time
 
@@ -114,7 +107,7 @@ def _openvino(path: Path, inputs: Sequence[str], threads: int | None) -> Network
         try:
             own.request.infer([np.ascontiguousarray(array) for array in arrays])
         except RuntimeError as error:
-            raise InvalidModel(f"{path}: OpenVINO cannot run it: {one_line(error)}") from error
+            raise InvalidModel(f"{path}: OpenVINO cannot run it: {reason(error)}") from error
         return [output.data.copy() for output in own.request.output_tensors]
 
     return run

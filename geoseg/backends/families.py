@@ -51,7 +51,7 @@ FAMILIES: Mapping[str, Family] = {
 """The families by the names that ``--arch`` takes; ``plus`` may stand for ``+``."""
 
 
-FINDERS: Mapping[str, Family] = {
+INSTANCE_FAMILIES: Mapping[str, Family] = {
     "maskrcnn": Family("MaskRCNN", "tf_efficientnet_lite0", {"channels": 128, "hidden": 256}),
 }
 """Families that find objects in place of classes of pixels; likewise."""
@@ -103,7 +103,7 @@ def find_family(arch: str) -> Family:
         If there is none; the nearest name is given.
     """
     name = arch.lower().translate(str.maketrans("", "", "-_ ")).replace("plus", "+")
-    known = {**FAMILIES, **FINDERS}
+    known = {**FAMILIES, **INSTANCE_FAMILIES}
     if name not in known:
         raise InvalidOption(f"{arch}: no such architecture; {suggest(name, known)}")
     return known[name]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.backends.gather import Forward
+from geoseg.errors import BackendUnavailable
 
 LANES = 3
 """Batches under way to a GPU, on it, and back: while one is computed, others are copied there and back."""
@@ -20,6 +23,39 @@ _ALLOCATION = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLO
 def out_of_memory(error: RuntimeError) -> bool:
     """Return whether PyTorch, or a library of CUDA's, says that it found no room for something."""
     return any(hint in str(error) for hint in _ALLOCATION)
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device that a name means.
+
+    Raises
+    ------
+    BackendUnavailable
+        If PyTorch sees no such device.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BackendUnavailable(f"device {name}: PyTorch knows no such device") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BackendUnavailable(f"device {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+    if device.type not in ("cpu", "cuda"):
+        raise BackendUnavailable(f"device {name}: geoseg runs on cpu and cuda")
+    return device
+
+
+@contextlib.contextmanager
+def telling_full_gpus(name: str) -> Iterator[None]:
+    """Tell of a GPU that has no room for a model, while it is moved there, as `BackendUnavailable`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise BackendUnavailable(
+            f"device {name}: no room for the model in what is free of the GPU's memory; "
+            "give --device cpu, or another GPU (cuda:N)"
+        ) from error
 
 
 class GpuRunner:

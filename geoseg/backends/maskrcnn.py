@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import nn
-from torchvision.models.detection import MaskRCNN as Detectors
+from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
@@ -28,7 +28,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from geoseg.backends.base import Detection, Detector
 from geoseg.backends.export import Sizes, export_graph
-from geoseg.backends.gpu_runner import out_of_memory
+from geoseg.backends.gpu_runner import find_device, out_of_memory, telling_full_gpus
 from geoseg.backends.regions import paste
 from geoseg.errors import OutOfDeviceMemory
 from geoseg.models.bundle import BOXES, MASKS, ONNX
@@ -56,7 +56,7 @@ class Pyramid(nn.Module):
         return found
 
 
-class _AsTheyAre(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is not followed
+class _KeepSize(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is not followed
     """Tiles keep their size."""
 
     def resize(
@@ -65,7 +65,7 @@ class _AsTheyAre(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision
         return image, target
 
 
-class MaskRCNN(Detectors):  # type: ignore[misc]  # torchvision is not followed
+class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]  # torchvision is not followed
     """torchvision's Mask R-CNN over tiles as they are: normalized by the caller, of one size, any bands.
 
     Parameters
@@ -96,18 +96,18 @@ class MaskRCNN(Detectors):  # type: ignore[misc]  # torchvision is not followed
         ratios: Sequence[float] = RATIOS,
     ) -> None:
         generator = AnchorGenerator(tuple((side,) for side in anchors), (tuple(ratios),) * len(anchors))
-        told_apart = max(2, classes)
+        outputs = max(2, classes)
         super().__init__(
             Pyramid(encoder_name, in_channels, channels),
             rpn_anchor_generator=generator,
             rpn_head=RPNHead(channels, len(ratios)),
             box_head=TwoMLPHead(channels * 49, hidden),
-            box_predictor=FastRCNNPredictor(hidden, told_apart),
+            box_predictor=FastRCNNPredictor(hidden, outputs),
             mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
-            mask_predictor=MaskRCNNPredictor(channels, channels, told_apart),
+            mask_predictor=MaskRCNNPredictor(channels, channels, outputs),
             num_classes=None,
         )
-        self.transform = _AsTheyAre(1, 1, [0.0] * in_channels, [1.0] * in_channels)
+        self.transform = _KeepSize(1, 1, [0.0] * in_channels, [1.0] * in_channels)
         self.classes = classes
 
     def losses(self, pixels: torch.Tensor, targets: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
@@ -220,16 +220,22 @@ class TorchDetector:
     how : Instances
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises
+    ------
+    BackendUnavailable
+        If PyTorch sees no such device, or it has no room for the model.
     """
 
     normalizes = False
 
     def __init__(self, network: MaskRCNN, how: Instances, device: str = "cpu") -> None:
         self.device = device
-        self._how, self._device = how, torch.device(device)
+        self._how, self._device = how, find_device(device)
         self._half = self._device.type == "cuda"
         self.name = "pytorch bf16" if self._half else "pytorch f32"
-        self._network = network.eval().requires_grad_(False).to(self._device)
+        with telling_full_gpus(device):
+            self._network = network.eval().requires_grad_(False).to(self._device)
         rpn, heads = network.rpn, network.roi_heads
         rpn._pre_nms_top_n["testing"] = rpn._post_nms_top_n["testing"] = how.proposals
         rpn.nms_thresh = how.proposal_iou

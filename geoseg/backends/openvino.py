@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import openvino
@@ -75,14 +75,7 @@ class OpenVinoPredictor:
         self._activation: Activation = activation
         self._inputs = inputs
         self._core = openvino.Core()
-        self._config: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": rest,
-            "PERFORMANCE_HINT": "THROUGHPUT",
-            # Pinned, the threads of several workers would all share the first core.
-            "ENABLE_CPU_PINNING": False,
-        }
-        if threads is not None:
-            self._config["INFERENCE_NUM_THREADS"] = threads
+        self._config = {**cpu_config(rest, threads), "PERFORMANCE_HINT": "THROUGHPUT"}
         facts = {"file": path.name, "activation": activation, "inputs": inputs, "config": self._config}
         self._cache = (
             CompiledCache.of(self._core, {"digest": digest, **facts}) if digest else CompiledCache(None, "")
@@ -97,7 +90,7 @@ class OpenVinoPredictor:
         try:
             values, broken = self._pool(batch).run(batch)
         except RuntimeError as error:
-            raise InvalidModel(f"{self._path}: OpenVINO cannot run it: {_reason(error)}") from error
+            raise InvalidModel(f"{self._path}: OpenVINO cannot run it: {reason(error)}") from error
         if broken:
             raise InvalidModel(NOT_A_NUMBER)
         return values
@@ -114,7 +107,7 @@ class OpenVinoPredictor:
         try:
             return self._core.read_model(str(self._path))
         except RuntimeError as error:
-            raise InvalidModel(f"{self._path}: OpenVINO cannot read it: {_reason(error)}") from error
+            raise InvalidModel(f"{self._path}: OpenVINO cannot read it: {reason(error)}") from error
 
     def _compile(self, shape: tuple[int, ...], inputs: InputSpec | None) -> _Pool:
         name = "x".join(map(str, shape)) + ("-uint8" if inputs else "")
@@ -180,7 +173,22 @@ class _Pool:
             self._idle.put(request)
 
 
-def _reason(error: RuntimeError) -> str:
+def cpu_config(precision: Literal["f32", "bf16"], threads: int | None) -> dict[str, Any]:
+    """Return how a network is compiled for the CPU, by the names of OpenVINO's properties.
+
+    Parameters
+    ----------
+    precision : {"f32", "bf16"}
+        What layers are computed in that the file does not fix.
+    threads : int or None
+        CPU threads; None: all that the process may use.
+    """
+    # Pinned, the threads of several workers would all share the first core.
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "ENABLE_CPU_PINNING": False}
+    return config if threads is None else {**config, "INFERENCE_NUM_THREADS": threads}
+
+
+def reason(error: RuntimeError) -> str:
     """Return the one line of OpenVINO's message that says what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from geoseg.backends import architectures
 from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor
 from geoseg.backends.gather import Forward, Gatherer
-from geoseg.backends.gpu_runner import LANES, GpuRunner, out_of_memory
-from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
+from geoseg.backends.gpu_runner import LANES, GpuRunner, find_device, out_of_memory, telling_full_gpus
+from geoseg.errors import InvalidModel, OutOfDeviceMemory
 from geoseg.models.inputs import InputSpec
 from geoseg.values import CERTAIN
 
@@ -69,7 +69,7 @@ class PyTorchPredictor:
         inputs: InputSpec | None = None,
         gather: int = 0,
     ) -> None:
-        found = _find_device(device)
+        found = find_device(device)
         cuda = found.type == "cuda"
         self.device = device
         self.name = "pytorch bf16" if cuda else "pytorch f32"
@@ -78,15 +78,8 @@ class PyTorchPredictor:
             torch.set_num_threads(threads or 1)
         network = architectures.load(folder).eval().requires_grad_(False)
         whole = WholeModel(network, activation, inputs, half=cuda)
-        try:
+        with telling_full_gpus(device):
             whole = whole.to(found).to(memory_format=torch.channels_last)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise BackendUnavailable(
-                f"device {self.device}: no room for the model in what is free of the GPU's memory; "
-                "give --device cpu, or another GPU (cuda:N)"
-            ) from error
         self._gpu = GpuRunner(whole, found, gather) if cuda else None
         self._run: Callable[[NDArray[Any]], Forward] = self._gpu or CpuRunner(whole)
         if self._gpu is not None and gather:
@@ -105,18 +98,6 @@ class PyTorchPredictor:
         if broken:
             raise InvalidModel(NOT_A_NUMBER)
         return values
-
-
-def _find_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise BackendUnavailable(f"device {name}: PyTorch knows no such device") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BackendUnavailable(f"device {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices")
-    if device.type not in ("cpu", "cuda"):
-        raise BackendUnavailable(f"device {name}: geoseg runs on cpu and cuda")
-    return device
 
 
 class WholeModel(torch.nn.Module):

@@ -33,8 +33,8 @@ Body = Callable[[NDArray[Any]], Sequence[Floats]]
 """A tile (1, bands, rows, cols) to features of four levels (1, channels, rows, cols), then scores
 (1, anchors, rows, cols) of five, then steps (1, 4 · anchors, rows, cols) of five."""
 
-Head = Callable[[int, Floats, Floats], Sequence[Floats]]
-"""(level, its features, regions in their pixels (n, 4)) to answers of n rows."""
+Head = Callable[[Floats, Floats], Sequence[Floats]]
+"""Features of a level and regions in their pixels (n, 4) to answers of n rows."""
 
 
 def detect(tile: NDArray[Any], body: Body, boxes: Head, masks: Head, how: Instances) -> list[Detection]:
@@ -161,7 +161,7 @@ def _by_level(head: Head, features: Sequence[Floats], regions: Floats) -> list[F
     for number in np.unique(level).tolist():
         which = np.flatnonzero(level == number)
         order.append(which)
-        parts.append(head(number, features[number], regions[which] / np.float32(STRIDES[number])))
+        parts.append(head(features[number], regions[which] / np.float32(STRIDES[number])))
     back = np.argsort(np.concatenate(order), kind="stable")
     return [np.concatenate(answer)[back] for answer in zip(*parts, strict=True)]
 

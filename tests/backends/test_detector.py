@@ -15,8 +15,8 @@ from geoseg.backends.base import Detection
 from geoseg.backends.detector import NetworkDetector
 from geoseg.backends.maskrcnn import MaskRCNN, TorchDetector, export_parts
 from geoseg.backends.regions import paste
-from geoseg.errors import InvalidModel
-from geoseg.models.bundle import BOXES, MASKS, ONNX
+from geoseg.errors import BackendUnavailable, InvalidModel
+from geoseg.models.bundle import BOXES, ONNX
 from geoseg.models.own_fields import Instances
 
 pytestmark = pytest.mark.slow
@@ -85,7 +85,11 @@ def test_a_network_of_another_layout_is_refused_in_one_line(files: dict[str, Pat
         with pytest.raises(InvalidModel, match="none of the three networks") as caught:
             NetworkDetector(swapped, HOW, runtime, threads=1)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
-    assert files[MASKS].is_file()
+
+
+def test_a_gpu_that_pytorch_does_not_see_is_one_line(network: MaskRCNN) -> None:
+    with pytest.raises(BackendUnavailable, match="device cuda:99: PyTorch sees"):
+        TorchDetector(network, HOW, "cuda:99")
 
 
 @pytest.mark.parametrize("box", [(2.0, 3.0, 8.0, 9.0), (2.4, 3.5, 8.1, 9.9), (-3.0, -2.0, 4.0, 30.0)])
