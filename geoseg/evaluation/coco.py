@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,6 @@ from numpy.typing import NDArray
 from geoseg.errors import InvalidOption, MissingExtra
 from geoseg.evaluation.objects import Objects
 from geoseg.values import ClassInfo, GeoBox
-
-AREAS = ("all", "small", "medium", "large")
-"""Of objects: any, up to 32² pixels of the grid, up to 96², above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class CocoScore:
     ap, ap50, ap75 : float
         Mean over IoU 0.5, 0.55 … 0.95, and at 0.5 and 0.75.
     ap_by_size, ar_by_size : tuple of float
-        Average precision and recall of small, medium and large objects.
+        Average precision and recall of small (up to 32² pixels of the grid), medium (96²) and large objects.
     ar : float
         Mean of the recall over the same thresholds, however many objects are found.
     """
@@ -42,6 +40,17 @@ class CocoScore:
     ap_by_size: tuple[float, float, float]
     ar: float
     ar_by_size: tuple[float, float, float]
+
+
+def need_coco() -> None:
+    """Check that the package is installed: before a scene is predicted and compared.
+
+    Raises
+    ------
+    MissingExtra
+    """
+    if find_spec("faster_coco_eval") is None:
+        raise MissingExtra("--coco", "coco")
 
 
 def coco_score(
@@ -66,17 +75,13 @@ def coco_score(
     ------
     InvalidOption
         If the prediction holds no scores.
-    MissingExtra
-        If the package is not installed.
     """
     if scores is None:
         raise InvalidOption(
             "--coco: the prediction has no attribute 'confidence' with a number for each polygon"
         )
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError as error:
-        raise MissingExtra("--coco", "coco") from error
+    from faster_coco_eval import COCO, COCOeval_faster
+
     content = dataset(info, truth, grid)
     found = [
         one | {"score": float(score)}
@@ -96,7 +101,8 @@ def coco_score(
         value = 0.0 if content["annotations"] else math.nan
         return CocoScore(info, value, value, value, (math.nan,) * 3, value, (math.nan,) * 3)
     precision, recall = run.eval["precision"][:, :, 0, :, -1], run.eval["recall"][:, 0, :, -1]
-    aps, ars = ([_mean(part[..., size]) for size in range(len(AREAS))] for part in (precision, recall))
+    # Of any size, small, medium, large.
+    aps, ars = ([_mean(part[..., size]) for size in range(4)] for part in (precision, recall))
     return CocoScore(
         info,
         aps[0],

@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.evaluation.coco import coco_score
+from geoseg.evaluation.coco import coco_score, need_coco
 from geoseg.evaluation.figures import (
     REPLICATES,
     confidence_score,
@@ -93,6 +93,8 @@ def evaluate(
     GeosegError
         For every foreseeable failure, before the walk where that is possible.
     """
+    if options.coco:
+        need_coco()
     inputs = open_inputs(sources, options)
     lattice = make_lattice(inputs.grid, options)
     tally = walk(inputs, lattice.block, lattice.band, step=step, on_step=on_step)
@@ -130,6 +132,8 @@ def predicted(
     from geoseg.models.bundle import find_model
     from geoseg.prediction.session import predict_scene
 
+    if compared.coco:
+        need_coco()
     objects = find_model(options.model).card.task == "instance"
     with tempfile.TemporaryDirectory(prefix="geoseg-") as name:
         polygons = Path(name) / "polygons.gpkg"

@@ -13,12 +13,13 @@ import pytest
 import rasterio.features
 import shapely
 
-from geoseg.errors import InvalidOption
+from geoseg.errors import InvalidOption, MissingExtra
 from geoseg.evaluation.coco import coco_score
 from geoseg.evaluation.inputs import Sources
 from geoseg.evaluation.objects import Objects, known_parts
 from geoseg.evaluation.options import EvaluateOptions
-from geoseg.evaluation.run import evaluate
+from geoseg.evaluation.run import evaluate, predicted
+from geoseg.prediction.options import PredictOptions
 from geoseg.values import ClassInfo, GeoBox
 
 GRID = GeoBox(400, 300, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), None)
@@ -105,3 +106,16 @@ def test_nothing_found_is_zero_and_scores_are_needed() -> None:
     assert math.isnan(coco_score(HOUSE, nothing, truth, np.ones(len(truth.polygons)), GRID).ap)
     with pytest.raises(InvalidOption, match="no attribute 'confidence'"):
         coco_score(HOUSE, truth, truth, None, GRID)
+
+
+def test_a_package_that_is_not_installed_is_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.evaluation.coco.find_spec", lambda _: None)
+    options = EvaluateOptions(coco=True)
+    words = r"^--coco needs geoseg\[coco\]"
+    with pytest.raises(MissingExtra, match=words):
+        evaluate(Sources(truth="none.gpkg", prediction="none.gpkg"), options)
+    with (
+        pytest.raises(MissingExtra, match=words),
+        predicted("none.gpkg", "none.tif", PredictOptions(), options, print),
+    ):
+        pass
