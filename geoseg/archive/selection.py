@@ -239,14 +239,11 @@ def digest_of(made: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
+# Why a scene is to be done.
 NEW, CHANGED, GONE = "new", "changed", "its result is gone"
-
 ELSEWHERE = "its raster is in another folder"
-
 OTHERWISE, ANOTHER = "done with another model or other options", "the result is another scene's"
-
 AGAIN = "failed before, or done in part"
-"""Why a scene is to be done."""
 
 
 def why_do(known: Result | None, new: Result, digest: str, places: Places, *, retried: bool) -> str:
