@@ -32,7 +32,7 @@ from geoseg.vector.trace import trace
 DEFAULT_MEMORY = 2 * 10**9
 """The default of --max-memory, in bytes."""
 
-LOOKED_AT = 1024
+SCAN_SIDE = 1024
 """Side in pixels of what is read at a time to find out which ids there are."""
 
 
@@ -164,7 +164,9 @@ class ClassRaster:
         return trace(block, region, tiles.window.shape, rule, self.outline, cuts)
 
 
-def look_at(scene: SceneInfo, options: VectorizeOptions, on_step: Callable[[float], None]) -> ClassRaster:
+def inspect_raster(
+    scene: SceneInfo, options: VectorizeOptions, on_step: Callable[[float], None]
+) -> ClassRaster:
     """Find out what a raster holds; of class ids whose names are not told, all of it is read.
 
     Parameters
@@ -271,7 +273,7 @@ def _ids_in(
 ) -> tuple[int, ...]:
     """Read a class map and return the ids in it."""
     height, width = scene.geobox.shape
-    tiles = TileGrid(Axis(height, LOOKED_AT, 0), Axis(width, LOOKED_AT, 0), 1)
+    tiles = TileGrid(Axis(height, SCAN_SIDE, 0), Axis(width, SCAN_SIDE, 0), 1)
     found, count = np.zeros(256, bool), math.prod(tiles.block_shape)
     for number, index in enumerate(tiles.blocks(), 1):
         patch = _read_ids(scene, tiles.core(index), bands, nodata)

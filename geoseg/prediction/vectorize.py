@@ -20,7 +20,7 @@ from geoseg.errors import InvalidOption
 from geoseg.files import check_not_read
 from geoseg.grid import Axis, BlockIndex, TileGrid
 from geoseg.labels.masks import open_labels
-from geoseg.prediction.classraster import ClassRaster, VectorizeOptions, look_at
+from geoseg.prediction.classraster import ClassRaster, VectorizeOptions, inspect_raster
 from geoseg.prediction.memory import LIBRARIES, OUTLINE, PART, WRITING
 from geoseg.prediction.shaping import PART_MARGIN, shape_rules
 from geoseg.raster.environment import BLOCK_CACHE
@@ -87,7 +87,7 @@ def vectorize(
     check_not_read(out, Path(raster))
     scene = open_labels(raster)
     try:
-        source = look_at(scene, options, lambda share: on_step(share / 4))
+        source = inspect_raster(scene, options, lambda share: on_step(share / 4))
         grid = scene.geobox
         rules = shape_rules(
             options,
