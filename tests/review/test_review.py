@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import shutil
-import subprocess
 
 import geopandas
 import numpy as np
@@ -176,63 +174,49 @@ def test_what_no_page_can_be_made_of_gets_one_line(layer, capfd, tmp_path):
         assert words in line
 
 
-def browse(path, folder, script):
-    """Open a copy of a page in Chromium with one more script, and return what that leaves in the title."""
-    copy = folder / "page.html"
-    copy.write_text(path.read_text("utf-8").replace("</body>", f"<script>{script}</script></body>"))
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={folder / 'profile'}",
-    ]
-    command += ["--virtual-time-budget=3000", "--dump-dom", copy.as_uri()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as browser:
-        dom = "".join(iter(lambda: line if "</html>" not in (line := browser.stdout.readline()) else "", ""))
-        browser.kill()  # it may take its time to end
-    return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1]))
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_a_person_walks_through_a_sample_in_a_browser(layer, tmp_path, capfd):
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing (the group dev brings it)")
     path = page(layer, "--sample", "8", "--seed", "3")
-    script = """
-    const press = keys => { for (const key of keys) dispatchEvent(new KeyboardEvent("keydown", {key})); };
-    const saved = [];
-    URL.createObjectURL = blob => { blob.text().then(text => saved.push(text)); return "data:,"; };
-    if (!sessionStorage.getItem("again")) {
-      sessionStorage.setItem("again", 1);
-      press("rr2rruz");
-      press(["ArrowLeft"]);
-      location.reload();
-    } else {
-      const first = structuredClone(state);
-      press("nrd");
-      for (const id of ["csv", "geojson"]) document.getElementById(id).click();
-      const line = document.getElementById("counts").innerText;
-      const tell = () => ({first, last: state, line, saved, found: precision()});
-      setTimeout(() => { document.title = JSON.stringify(tell()); }, 300);
-    }
-    """
-    found = browse(path, tmp_path, script)
-    first, last = found["first"], found["last"]
+    with (
+        api.sync_playwright() as driver,
+        driver.chromium.launch(executable_path=CHROMIUM, args=["--disable-gpu"]) as browser,
+    ):
+        tab = browser.new_page()
+
+        def press(*keys):
+            for key in keys:
+                tab.keyboard.press(key)
+
+        tab.goto(path.as_uri())
+        press(*"rr2rruz", "ArrowLeft")
+        for _ in range(50):  # the browser writes down what it keeps when it comes to it
+            tab.reload()
+            first = tab.evaluate("state")
+            if first["verdicts"]:
+                break
+            tab.wait_for_timeout(100)
+        press(*"nrd")
+        last, line, shown = tab.evaluate("[state, document.getElementById('counts').innerText, precision()]")
+        both = []
+        for suffix in ("csv", "geojson"):
+            with tab.expect_download() as download:
+                tab.click(f"#{suffix}")
+            exported = tmp_path / download.value.suggested_filename
+            download.value.save_as(exported)
+            assert exported.name == f"houses.review.{suffix}"
+            both.append(read_verdicts(exported))
     assert list(first["verdicts"].values()) == ["right", "right", "wrong", "right", "right", "unsure"]
     assert first["at"] == 5
     assert len(last["verdicts"]) == 8
-    both = []
-    for text, suffix in zip(found["saved"], ("csv", "geojson"), strict=True):
-        exported = tmp_path / f"houses.review.{suffix}"
-        exported.write_text(text, newline="")
-        both.append(read_verdicts(exported))
     said = both[0]
     assert said.of == both[1].of == last["verdicts"]
     expected = precision_of(said)
-    assert [found["found"][name] for name in ("value", "low", "high")] == pytest.approx(
+    assert [shown[name] for name in ("value", "low", "high")] == pytest.approx(
         [expected.value, expected.low, expected.high]
     )
-    assert f"{100 * expected.value:.1f} %" in found["line"]
+    assert f"{100 * expected.value:.1f} %" in line
     assert geopandas.read_file(exported).total_bounds[0] == pytest.approx(15, abs=0.01)
 
 
