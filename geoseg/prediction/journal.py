@@ -11,41 +11,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
-import math
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import NoSpaceLeft, UnwritableOutput
 from geoseg.files import replacing
-from geoseg.grid import BlockIndex, Share, TileGrid, share_window
-from geoseg.prediction.blocks import Inferred, Tally
+from geoseg.grid import BlockIndex, TileGrid
 from geoseg.prediction.plan import BLOCK_PIXELS, Plan
 
 LONGEST_NAME = 200
 """Longer names of outputs, in bytes, are shortened: file systems take 255."""
 
-_REGULAR, _NOISE = [0, 1, 3], 2
-"""Bytes of a sum that compress, and the one that does not."""
-
 Record = Mapping[str, NDArray[Any]]
+"""What is kept of a block."""
 
-
-class Answers(Protocol):
-    """What was inferred of a block, by a model of any kind."""
-
-    @property
-    def block(self) -> BlockIndex: ...  # noqa: D102
-
-    @property
-    def tally(self) -> Tally: ...  # noqa: D102
+Answers = TypeVar("Answers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +117,18 @@ class Journal:
                 else f"{error}; no inferred block could be kept"
             ) from error
 
-    def store(self, answers: Answers, pack: Callable[[Any], Record]) -> None:
-        """Keep a block, as the record that `pack` makes of it.
+    def store(self, block: BlockIndex, record: Record) -> None:
+        """Keep the record of a block.
 
-        Not one that cost nothing, nor one with tiles that could not be read: they may be readable
-        next time. Nor where the folder cannot be reached (a worker elsewhere) or written (a full
-        disk): the run can do without.
+        Not where the folder cannot be reached (a worker elsewhere) or written (a full disk): the run can
+        do without.
         """
-        if answers.tally.failures or not answers.tally.inferred or not self.folder.is_dir():
+        if not self.folder.is_dir():
             return
-        arrays: dict[str, Any] = dict(pack(answers))
+        arrays: dict[str, Any] = dict(record)
         with (
             contextlib.suppress(OSError, UnwritableOutput),
-            replacing(self._path(answers.block)) as path,
+            replacing(self._path(block)) as path,
             path.open("wb") as file,
         ):
             np.savez(file, allow_pickle=False, **arrays)
@@ -184,65 +170,3 @@ def kept_sides(records: Mapping[str, int], plan: Plan) -> tuple[int, ...]:
     digests = {plan.with_blocks(side).digest[:16]: side for side in sides}
     most_first = sorted(records, key=lambda digest: -records[digest])
     return tuple(digests[digest] for digest in most_first if digest in digests)
-
-
-def pack_sums(inferred: Inferred) -> dict[str, NDArray[Any]]:
-    """Return a record of what the tiles of a block sum up to."""
-    shares = inferred.shares
-    facts = {
-        "inferred": inferred.tally.inferred,
-        "skipped": inferred.tally.skipped,
-        "takers": list(shares),
-        "channels": len(shares[inferred.block].sums),
-    }
-    arrays: dict[str, NDArray[Any]] = {"facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)}
-    for number, share in enumerate(shares.values()):
-        arrays[f"sums{number}"] = _pack(share.sums)
-        arrays[f"valid{number}"] = np.packbits(share.valid)
-    return arrays
-
-
-def unpack_sums(record: Record, grid: TileGrid, block: BlockIndex) -> Inferred:
-    """Return what a record says of a block; the inverse of `pack_sums`.
-
-    Raises
-    ------
-    ValueError, KeyError
-        If it is none.
-    """
-    facts = json.loads(record["facts"].tobytes())
-    shares = {}
-    for i, (row, col) in enumerate(facts["takers"]):
-        taker = BlockIndex(row, col)
-        height, width = share_window(grid, block, taker).shape
-        sums = _unpack(record[f"sums{i}"], (facts["channels"], height, width))
-        valid = np.unpackbits(record[f"valid{i}"], count=height * width).astype(bool)
-        shares[taker] = Share(block, sums, valid.reshape(height, width))
-    return Inferred(shares, Tally(facts["inferred"], facts["skipped"]))
-
-
-def _pack(sums: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """Compress by LZ4, which costs next to nothing; zlib took a sixth of the time of inference.
-
-    The four bytes of all numbers are grouped: the upper one hardly varies, the lower two are mostly 0.
-    The one between them is noise, which LZ4 takes longest for and makes hardly smaller: it is kept.
-    """
-    import pyarrow
-
-    by_byte = np.moveaxis(sums.view(np.uint8).reshape(*sums.shape, 4), -1, 0)
-    packed = pyarrow.compress(by_byte[_REGULAR].reshape(-1), codec="lz4_raw", asbytes=True)
-    return np.concatenate([np.frombuffer(packed, np.uint8), by_byte[_NOISE].reshape(-1)])
-
-
-def _unpack(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint32]:
-    import pyarrow
-
-    count = math.prod(shape)
-    if len(packed) < count:
-        raise ValueError("a record is too short")
-    head, noise = packed[: len(packed) - count], packed[len(packed) - count :]
-    stored = pyarrow.decompress(np.ascontiguousarray(head), 3 * count, codec="lz4_raw", asbytes=True)
-    numbers = np.empty((count, 4), np.uint8)
-    numbers[:, _REGULAR] = np.frombuffer(stored, np.uint8).reshape(3, -1).T
-    numbers[:, _NOISE] = noise
-    return numbers.view(np.uint32).reshape(shape)

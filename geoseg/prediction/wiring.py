@@ -23,10 +23,10 @@ from geoseg.prediction.blocks import (
     share_margin,
     share_strip,
 )
-from geoseg.prediction.journal import Answers, Journal
+from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels, EmptyGround, Reader, read_block
-from geoseg.prediction.tasks import task_of
+from geoseg.prediction.tasks import Answers, task_of
 from geoseg.values import Window
 
 if TYPE_CHECKING:
@@ -173,8 +173,10 @@ def infer(
     task = task_of(work.plan)
     batch = _batch_size(work.run, work.batch)
     answers: Answers = task.infer(work.plan, block, pixels, work.load(), batch, stopped)
-    if work.journal is not None:
-        work.journal.store(answers, task.pack)
+    tally = answers.tally
+    # Not what cost nothing, nor what could not be read: it may be readable next time.
+    if work.journal is not None and tally.inferred and not tally.failures:
+        work.journal.store(block, task.pack(answers))
     return answers
 
 

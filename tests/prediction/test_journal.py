@@ -14,10 +14,11 @@ from geoseg.backends.base import BatchSize, ReferencePredictor
 from geoseg.errors import UnwritableOutput
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import Inferred, infer_pixels
-from geoseg.prediction.journal import Journal, pack_sums, unpack_sums
+from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import read_block
 from geoseg.prediction.schedulers import run_on_threads
+from geoseg.prediction.tasks import pack_sums, unpack_sums
 from geoseg.prediction.wiring import Work
 from tests.plans import ArrayReader, Load, make_test_plan
 
@@ -43,7 +44,7 @@ def test_a_record_gives_back_what_was_stored(tmp_path_factory: object, seed: int
     journal.begin()
     for block in plan.tiles.blocks():
         inferred = infer(plan, block, seed, channels)
-        journal.store(inferred, pack_sums)
+        journal.store(block, pack_sums(inferred))
         again = journal.load(plan.tiles, block, unpack_sums)
         assert again is not None
         assert again.tally == inferred.tally
@@ -57,7 +58,7 @@ def stored(tmp_path: Path) -> tuple[Journal, BlockIndex]:
     journal = Journal.beside(tmp_path / "out.gpkg", plan.digest)
     assert journal.begin() == 0
     block = next(plan.tiles.blocks())
-    journal.store(infer(plan, block), pack_sums)
+    journal.store(block, pack_sums(infer(plan, block)))
     return journal, block
 
 
@@ -113,7 +114,7 @@ def test_a_journal_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) 
     plan = make_test_plan(SHAPE)
     journal.remove()
     journal.folder.write_text("in the way")
-    journal.store(infer(plan, block), pack_sums)
+    journal.store(block, pack_sums(infer(plan, block)))
     with pytest.raises(UnwritableOutput, match="--no-resume"):
         journal.begin()
 

@@ -15,12 +15,11 @@ from scipy import ndimage
 
 from geoseg.backends.base import BatchSize, Detection
 from geoseg.grid import BlockIndex
-from geoseg.prediction.objects import infer_objects, pack_objects, unpack_objects
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import read_block
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.schedulers import Scheduler
-from geoseg.prediction.tasks import task_of
+from geoseg.prediction.tasks import infer_objects, pack_objects, task_of, unpack_objects
 from geoseg.prediction.wiring import Work
 from geoseg.raster.coverage import Coverage
 from geoseg.values import Window
