@@ -32,12 +32,10 @@ BOXES, MASKS = "model_boxes.onnx", "model_masks.onnx"
 IR = ("model.xml", "model.bin")
 INT8 = ("model_int8.xml", "model_int8.bin")
 
+_AS_ONNX = ("application/octet-stream; framework=onnx", "onnx")
 FILES: Mapping[str, tuple[str, str]] = {
     WEIGHTS: ("application/octet-stream; framework=pytorch", "safetensors.torch.save_file"),
-    ONNX: ("application/octet-stream; framework=onnx", "onnx"),
-    ONNX_DATA: ("application/octet-stream; framework=onnx", "onnx"),
-    BOXES: ("application/octet-stream; framework=onnx", "onnx"),
-    MASKS: ("application/octet-stream; framework=onnx", "onnx"),
+    **dict.fromkeys((ONNX, ONNX_DATA, BOXES, MASKS), _AS_ONNX),
     IR[0]: ("application/xml; framework=openvino", "openvino"),
     IR[1]: ("application/octet-stream; framework=openvino", "openvino"),
     INT8[0]: ("application/xml; framework=openvino", "openvino"),
@@ -131,7 +129,12 @@ def load_folder(folder: Path) -> Bundle:
         raise InvalidModel(f"{folder}: has no {CARD}; docs/models.md shows how to write one")
     document = read_document(folder / CARD)
     found = {name: folder / name for name in FILES if (folder / name).is_file()}
-    _check_complete(folder, found)
+    if not {WEIGHTS, ONNX, IR[0]} & set(found):
+        _refuse_pickles_in(folder)
+        raise InvalidModel(f"{folder}: has no weights: neither {WEIGHTS} nor {ONNX}")
+    for name, partner in ((WEIGHTS, CONFIG), IR, IR[::-1], INT8, INT8[::-1], (BOXES, MASKS), (MASKS, BOXES)):
+        if name in found and partner not in found:
+            raise InvalidModel(f"{folder}: has {name} but no {partner}")
     if document.properties.instances is not None and ONNX in found and BOXES not in found:
         raise InvalidModel(f"{folder}: finds objects and has {ONNX} but no {BOXES} and {MASKS}")
     for path in found.values():
@@ -198,15 +201,7 @@ def find_amendable(name_or_path: str) -> Bundle:
 
 
 def amend_card(bundle: Bundle, properties: Mapping[str, object]) -> None:
-    """Write a model folder's card anew with other properties, see `geoseg.models.card_json.amended`.
-
-    Raises
-    ------
-    InvalidModel
-        If the values make no valid card.
-    UnwritableOutput
-        If the folder cannot be written.
-    """
+    """Write a model folder's card anew with other properties, see `geoseg.models.card_json.amended`."""
     document = amended(bundle.document, properties)
     with files.replacing(bundle.path / CARD) as path:
         write_document(document, path)
@@ -254,15 +249,6 @@ def _probe_onnx(path: Path, externals: tuple[str, ...], version: tuple[str, ...]
     checksums = {name: files.sha256(path.parent / name) for name in externals}
     checksums[ONNX] = files.sha256(path)
     return Bundle(path, card_of(document, checksums), document, {ONNX: path})
-
-
-def _check_complete(folder: Path, found: Mapping[str, Path]) -> None:
-    if not {WEIGHTS, ONNX, IR[0]} & set(found):
-        _refuse_pickles_in(folder)
-        raise InvalidModel(f"{folder}: has no weights: neither {WEIGHTS} nor {ONNX}")
-    for name, partner in ((WEIGHTS, CONFIG), IR, IR[::-1], INT8, INT8[::-1], (BOXES, MASKS), (MASKS, BOXES)):
-        if name in found and partner not in found:
-            raise InvalidModel(f"{folder}: has {name} but no {partner}")
 
 
 def _check_file(path: Path) -> None:

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 
 from geoseg.models.document import Activation, CardDocument, CardProperties, ModelTask
 from geoseg.models.inputs import InputSpec
-from geoseg.models.own_fields import Instances, Split
-from geoseg.models.statistics import ValueStatistics
+from geoseg.models.own_fields import Instances, Split, TrainingStatistics
 from geoseg.values import ClassInfo, ClassRule
 
 _PALETTE = ("e4572e", "4c9f70", "2e86ab", "f3a712", "a23b72", "6c757d", "8d6a4f", "17bebb")
@@ -65,7 +64,7 @@ class ModelCard:
         (finest, coarsest) ground sample distance in metres seen in training.
     smallest_overlap : int or None
         Pixels from which on tiles were measured not to show; None: not measured, or none does.
-    trained_on : ValueStatistics or None
+    trained_on : TrainingStatistics or None
         Distribution of the values seen in training; None: not known.
     min_area_m2 : float or None
         Smaller polygons are no objects but noise, in square metres; None: not known.
@@ -97,7 +96,7 @@ class ModelCard:
     resolution_m: float | None = None
     resolution_range: tuple[float, float] | None = None
     smallest_overlap: int | None = None
-    trained_on: ValueStatistics | None = None
+    trained_on: TrainingStatistics | None = None
     min_area_m2: float | None = None
     man_made: bool = False
     max_deviation_m: float | None = None
@@ -130,11 +129,6 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
     properties, spec, head = document.properties, _inputs(document), _head(document)
     fixed_tile = properties.inputs[0].input.shape[2] > 0
     any_tile = properties.depends_on_extent is False and not fixed_tile
-    known, trained = properties.training_statistics, None
-    if known is not None:
-        trained = ValueStatistics(
-            *known.range, known.mean, known.stddev, known.p1, known.p99, known.histograms
-        )
     return ModelCard(
         name=properties.name,
         digest=_digest(properties, spec, head, checksums, any_tile=any_tile),
@@ -150,7 +144,7 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         resolution_m=properties.resolution_m,
         resolution_range=properties.resolution_range,
         smallest_overlap=properties.smallest_overlap,
-        trained_on=trained,
+        trained_on=properties.training_statistics,
         min_area_m2=properties.min_area_m2,
         man_made=bool(properties.man_made),
         max_deviation_m=properties.max_deviation_m,

@@ -86,7 +86,7 @@ def make_document(
     extra : mapping of str to JSON
         Further properties under their JSON names, e.g. ``mlm:architecture``, ``description``,
         ``geoseg:training_data``, ``geoseg:accuracy``, ``geoseg:resolution_range_m``,
-        ``geoseg:training_statistics`` (`geoseg.models.statistics.ValueStatistics.as_property`).
+        ``geoseg:training_statistics`` (`TrainingStatistics.as_property`).
 
     Raises
     ------

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from geoseg.models.own_fields import (
     Accuracy,
@@ -82,15 +82,15 @@ class ValueScaling(_Part):
 class Structure(_Part):
     """Shape and dtype of a tensor."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int, int, int, int]
     dim_order: tuple[Literal["batch"], Literal["channel", "class"], Literal["height"], Literal["width"]]
     data_type: Text
 
     @field_validator("shape")
     @classmethod
-    def _four(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(value) != 4 or min(value) < -1 or 0 in value:
-            raise ValueError("must be four sizes (batch, channel, height, width), -1 where any will do")
+    def _sizes(cls, value: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        if min(value) < -1 or 0 in value:
+            raise ValueError("must be sizes from 1, or -1 where any will do")
         return value
 
 
@@ -102,27 +102,18 @@ class ModelInput(_Part):
     input: Structure
     value_scaling: tuple[ValueScaling, ...] | None = None
 
-    @field_validator("input")
-    @classmethod
-    def _one_channel_a_band(cls, value: Structure, info: ValidationInfo) -> Structure:
-        bands = info.data.get("bands", ())
-        if bands and value.shape[1] != len(bands):
-            raise ValueError(f"shape: has {value.shape[1]} channels for {len(bands)} bands")
-        if value.shape[2] != value.shape[3]:
-            raise ValueError("shape: height and width must be equal")
-        return value
-
-    @field_validator("value_scaling")
-    @classmethod
-    def _one_a_band(
-        cls, value: tuple[ValueScaling, ...] | None, info: ValidationInfo
-    ) -> tuple[ValueScaling, ...] | None:
-        bands = info.data.get("bands", ())
-        if value is not None and bands and len(value) not in (1, len(bands)):
-            raise ValueError(f"must have 1 or {len(bands)} entries, one a band")
-        if value is not None and min([scaling.shift_and_divisor()[1] for scaling in value], default=1) <= 0:
-            raise ValueError("must not divide by 0 or less")
-        return value
+    @model_validator(mode="after")
+    def _one_a_band(self) -> Self:
+        bands, (_, channels, height, width) = len(self.bands), self.input.shape
+        if channels != bands:
+            raise ValueError(f"its shape has {channels} channels for {bands} bands")
+        if height != width:
+            raise ValueError("height and width must be equal")
+        if self.value_scaling is not None and len(self.value_scaling) not in (1, bands):
+            raise ValueError(f"value_scaling must have 1 or {bands} entries, one a band")
+        if any(scaling.shift_and_divisor()[1] <= 0 for scaling in self.value_scaling or ()):
+            raise ValueError("value_scaling must not divide by 0 or less")
+        return self
 
 
 class ClassEntry(_Part):
@@ -141,19 +132,16 @@ class ModelOutput(_Part):
     result: Structure
     classes: Annotated[tuple[ClassEntry, ...], Field(alias="classification:classes")]
 
-    @field_validator("classes")
-    @classmethod
-    def _one_a_channel(cls, value: tuple[ClassEntry, ...], info: ValidationInfo) -> tuple[ClassEntry, ...]:
-        ids = [entry.value for entry in value]
+    @model_validator(mode="after")
+    def _one_a_channel(self) -> Self:
+        ids, channels = [entry.value for entry in self.classes], self.result.shape[1]
         if len(set(ids)) < len(ids):
             raise ValueError("two classes have the same value")
         if not any(ids):
             raise ValueError("needs a class with a value from 1 to 255 (0 is the background)")
-        if "result" in info.data:
-            channels = info.data["result"].shape[1]
-            if len(ids) != channels and not (channels == 1 and len(ids) == 2 and 0 in ids):
-                raise ValueError(f"has {len(ids)} classes for {channels} channels")
-        return value
+        if len(ids) != channels and not (channels == 1 and len(ids) == 2 and 0 in ids):
+            raise ValueError(f"has {len(ids)} classes for {channels} channels")
+        return self
 
 
 class CardProperties(_Part):
@@ -191,13 +179,6 @@ class CardProperties(_Part):
         None
     )
 
-    @field_validator("tasks")
-    @classmethod
-    def _segments(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not {"semantic-segmentation", "segmentation", "instance-segmentation"} & set(value):
-            raise ValueError("has no semantic-segmentation or instance-segmentation, all that geoseg runs")
-        return value
-
     @field_validator("version")
     @classmethod
     def _readable(cls, value: int) -> int:
@@ -205,49 +186,38 @@ class CardProperties(_Part):
             raise ValueError(f"{value} is not a version that this geoseg reads ({VERSION}); update geoseg")
         return value
 
-    @field_validator("tile")
-    @classmethod
-    def _tile_fits(cls, value: int, info: ValidationInfo) -> int:
-        fixed = info.data["inputs"][0].input.shape[2] if "inputs" in info.data else -1
-        if fixed > 0 and value != fixed:
-            raise ValueError(f"must be {fixed}, the fixed size in mlm:input")
-        if fixed < 0 and (value % 32 or value < 64):
-            raise ValueError("must be a multiple of 32 and at least 64")
-        return value
-
-    @field_validator("overlap", "smallest_overlap")
-    @classmethod
-    def _overlap_fits(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is not None and "tile" in info.data and value > info.data["tile"] // 2:
-            raise ValueError(f"must be at most half of geoseg:tile, {info.data['tile'] // 2}")
-        return value
-
-    @field_validator("resolution_range")
-    @classmethod
-    def _in_order(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and value[0] > value[1]:
-            raise ValueError("must be [finest, coarsest]")
-        return value
-
-    @field_validator("training_statistics")
-    @classmethod
-    def _one_a_band(cls, value: TrainingStatistics | None, info: ValidationInfo) -> TrainingStatistics | None:
-        bands = len(info.data["inputs"][0].bands) if "inputs" in info.data else None
-        if value is not None and bands is not None and len(value.mean) != bands:
-            raise ValueError(f"has {len(value.mean)} bands, the input has {bands}")
-        return value
-
     @model_validator(mode="after")
-    def _instances_are_described(self) -> Self:
-        if (self.instances is not None) != ("instance-segmentation" in self.tasks):
-            raise ValueError("geoseg:instances is for the task instance-segmentation, which needs it")
-        return self
-
-    @model_validator(mode="after")
-    def _no_unknown_field(self) -> Self:
+    def _fits_together(self) -> Self:
+        bands, fixed = len(self.inputs[0].bands), self.inputs[0].input.shape[2]
+        trained = bands if self.training_statistics is None else len(self.training_statistics.mean)
         unknown = [key for key in self.model_extra or () if key.startswith("geoseg:")]
-        if unknown:
-            raise ValueError(f"{unknown[0]}: is no field that geoseg knows")
+        finest, coarsest = self.resolution_range or (1.0, 1.0)
+        half, known = self.tile // 2, {"semantic-segmentation", "segmentation", "instance-segmentation"}
+        wrong = (
+            (
+                not known & set(self.tasks),
+                "mlm:tasks: has no semantic-segmentation or instance-segmentation, all that geoseg runs",
+            ),
+            (0 < fixed != self.tile, f"geoseg:tile: must be {fixed}, the fixed size in mlm:input"),
+            (
+                fixed < 0 and (self.tile % 32 or self.tile < 64),
+                "geoseg:tile: must be a multiple of 32 and at least 64",
+            ),
+            (
+                max(self.overlap, self.smallest_overlap or 0) > half,
+                f"geoseg:overlap: must be at most half of geoseg:tile, {half}; also geoseg:smallest_overlap",
+            ),
+            (finest > coarsest, "geoseg:resolution_range_m: must be [finest, coarsest]"),
+            (trained != bands, f"geoseg:training_statistics: has {trained} bands, the input has {bands}"),
+            (
+                ("instance-segmentation" in self.tasks) != (self.instances is not None),
+                "geoseg:instances is for the task instance-segmentation, which needs it",
+            ),
+            (unknown, f"{min(unknown, default='')}: is no field that geoseg knows"),
+        )
+        for is_so, what in wrong:
+            if is_so:
+                raise ValueError(what)
         return self
 
 

@@ -58,11 +58,11 @@ def external_files(data: bytes | mmap.mmap) -> dict[str, External]:
     """
     found: dict[str, External] = {}
     try:
-        for pairs in _references(data, (0, len(data)), "model", 0):
-            offset = max(map(_number, _values(pairs, b"offset")), default=0)
-            size = offset + max(map(_number, _values(pairs, b"length")), default=0)
-            checksums = {_text(value).lower() for value in _values(pairs, b"checksum") if value}
-            for location in map(_text, _values(pairs, b"location")):
+        for said in _references(data, (0, len(data)), "model", 0):
+            offset = max(map(_number, said.get("offset", ())), default=0)
+            size = offset + max(map(_number, said.get("length", ())), default=0)
+            checksums = frozenset(map(str.lower, filter(None, said.get("checksum", ()))))
+            for location in said.get("location", ()):
                 known = found.get(location, External())
                 found[location] = External(max(known.size, size), known.checksums | checksums)
     except IndexError as error:
@@ -70,38 +70,34 @@ def external_files(data: bytes | mmap.mmap) -> dict[str, External]:
     return dict(sorted(found.items()))
 
 
-def _values(pairs: list[tuple[bytes, bytes]], key: bytes) -> list[bytes]:
-    """Return all values of a key: a file may give one twice, and runtimes differ in which they take."""
-    return [value for name, value in pairs if name == key]
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "backslashreplace")
-
-
-def _number(value: bytes) -> int:
-    if not value.isdigit() or len(value) > 19:
-        raise ValueError(f"a tensor lies at {_text(value[:20])!r} of another file")
+def _number(value: str) -> int:
+    if not (value.isascii() and value.isdigit()) or len(value) > 19:
+        raise ValueError(f"a tensor lies at {value[:20]!r} of another file")
     return int(value)
 
 
 def _references(
     data: bytes | mmap.mmap, span: tuple[int, int], message: str, depth: int
-) -> Iterator[list[tuple[bytes, bytes]]]:
-    """Yield the pairs (key, value) by which each tensor inside the message at `span` refers to a file."""
+) -> Iterator[dict[str, list[str]]]:
+    """Yield by which values of which keys each tensor inside the message at `span` refers to a file.
+
+    All values of a key: a file may give one twice, and runtimes differ in which they take.
+    """
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     children = _CHILDREN[message]
-    pairs = []
+    said: dict[str, list[str]] = {}
     for number, start, stop in _fields(data, span):
         child = children.get(number)
         if child == "entry":
-            pair = {key: data[a:b] for key, a, b in _fields(data, (start, stop))}
-            pairs.append((pair.get(1, b""), pair.get(2, b"")))
+            pair = {1: "", 2: ""}
+            for key, a, b in _fields(data, (start, stop)):
+                pair[key] = data[a:b].decode("utf-8", "backslashreplace")
+            said.setdefault(pair[1], []).append(pair[2])
         elif child is not None:
             yield from _references(data, (start, stop), child, depth + 1)
-    if pairs:
-        yield pairs
+    if said:
+        yield said
 
 
 def _fields(data: bytes | mmap.mmap, span: tuple[int, int]) -> Iterator[tuple[int, int, int]]:

@@ -49,8 +49,9 @@ Shares = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_le
 class TrainingStatistics(_OwnPart):
     """Values that the model was trained on, one entry a band; see `geoseg.models.statistics`.
 
-    ``histograms`` are shares in equal bins: of each band over ``range``, then of the difference of
-    each band to the one before it over a quarter of that range either way.
+    ``p1`` and ``p99`` are percentiles. ``histograms`` are shares in equal bins that sum to 1, values outside
+    counted in the outermost: of each band over ``range``, then of the difference of each band to the one
+    before it over a quarter of that range either way.
     """
 
     range: tuple[Number, Number]
@@ -70,6 +71,14 @@ class TrainingStatistics(_OwnPart):
         if not self.range[0] < self.range[1]:
             raise ValueError("range: must be [low, high]")
         return self
+
+    def as_property(self) -> dict[str, object]:
+        """Return the JSON of the card's field, rounded."""
+        short = {
+            name: [float(f"{value:.5g}") for value in getattr(self, name)]
+            for name in ("range", "mean", "stddev", "p1", "p99")
+        }
+        return {**short, "histograms": [[round(share, 5) for share in row] for row in self.histograms]}
 
 
 GATE = 0.1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from geoseg.models.own_fields import TrainingStatistics
 
 BINS = 15
 """Bins of a histogram; odd, so that equal bands fall into the middle of their differences'."""
@@ -30,45 +31,10 @@ _FLOOR = 1e-3
 """Share that a bin is given at least: what was not met in training is rare, not impossible."""
 
 
-@dataclass(frozen=True, slots=True)
-class ValueStatistics:
-    """The distribution of pixel values, as a model sees them: after a stretch, before normalization.
-
-    Parameters
-    ----------
-    low, high : float
-        The range that the histograms cover; values outside count in their outermost bins.
-    mean, std, p1, p99 : tuple of float
-        One a band: mean, standard deviation, 1st and 99th percentile.
-    histograms : tuple of tuple of float
-        Shares of the values in equal bins that sum to 1: of each band over low … high, then of the
-        difference of each band to the one before it over a quarter of that range either way.
-    """
-
-    low: float
-    high: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    p1: tuple[float, ...]
-    p99: tuple[float, ...]
-    histograms: tuple[tuple[float, ...], ...]
-
-    def as_property(self) -> dict[str, object]:
-        """Return the JSON of the card's field ``geoseg:training_statistics``."""
-        return {
-            "range": _rounded((self.low, self.high)),
-            "mean": _rounded(self.mean),
-            "stddev": _rounded(self.std),
-            "p1": _rounded(self.p1),
-            "p99": _rounded(self.p99),
-            "histograms": [[round(share, 5) for share in row] for row in self.histograms],
-        }
-
-
 def value_statistics(
     pixels: NDArray[np.generic], low: float = 0.0, high: float = 255.0, bins: int = BINS
-) -> ValueStatistics:
-    """Describe pixel values.
+) -> TrainingStatistics:
+    """Describe pixel values, as a model sees them: after a stretch, before normalization.
 
     Parameters
     ----------
@@ -79,24 +45,25 @@ def value_statistics(
     bins : int
         Of each histogram.
     """
-    counted = [_counted(band) for band in pixels]
     wide = pixels if pixels.dtype.kind == "f" else pixels.astype(np.int64)
     reach = (high - low) / 4
-    rows = [_histogram(*band, low, high, bins) for band in counted]
-    rows += [_histogram(*_counted(step), -reach, reach, bins) for step in np.diff(wide, axis=0)]
-    means = [float(np.average(values, weights=counts)) for values, counts in counted]
-    spreads = [
-        float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
-        for (values, counts), mean in zip(counted, means, strict=True)
-    ]
-    return ValueStatistics(
-        low=low,
-        high=high,
+    rows, facts = [], []
+    for band in pixels:
+        values, counts = _counted(band)
+        rows.append(_histogram(values, counts, low, high, bins))
+        mean = np.average(values, weights=counts)
+        deviation = np.sqrt(np.average((values - mean) ** 2, weights=counts))
+        facts.append((mean, deviation, _percentile(values, counts, 0.01), _percentile(values, counts, 0.99)))
+    for step in np.diff(wide, axis=0):
+        rows.append(_histogram(*_counted(step), -reach, reach, bins))
+    means, deviations, p1, p99 = np.array(facts, np.float64).T.tolist()
+    return TrainingStatistics(
+        range=(low, high),
         mean=tuple(means),
-        std=tuple(spreads),
-        p1=tuple([_percentile(*band, 0.01) for band in counted]),
-        p99=tuple([_percentile(*band, 0.99) for band in counted]),
-        histograms=tuple([tuple(row.tolist()) for row in rows]),
+        stddev=tuple(deviations),
+        p1=tuple(p1),
+        p99=tuple(p99),
+        histograms=tuple(map(tuple, rows)),
     )
 
 
@@ -120,7 +87,7 @@ def _percentile(values: NDArray[np.float64], counts: NDArray[np.intp], share: fl
 
 
 def unlike_training(
-    pixels: NDArray[np.generic], trained: ValueStatistics, bands: Sequence[str]
+    pixels: NDArray[np.generic], trained: TrainingStatistics, bands: Sequence[str]
 ) -> tuple[str, ...]:
     """Return in a line, or none, how a scene's values are far from those of the training.
 
@@ -134,25 +101,25 @@ def unlike_training(
     ----------
     pixels : ndarray, shape (bands, n)
         Valid pixels that stand for the scene, as the model sees them; fewer than `ENOUGH` say nothing.
-    trained : ValueStatistics
+    trained : TrainingStatistics
         Of as many bands.
     bands : sequence of str
         Names for the message.
     """
     if pixels.shape[1] < ENOUGH:
         return ()
-    seen = value_statistics(pixels, trained.low, trained.high, len(trained.histograms[0]))
+    seen = value_statistics(pixels, *trained.range, len(trained.histograms[0]))
     for band, name in enumerate(bands):
-        known = f"{trained.mean[band]:.0f} ± {trained.std[band]:.0f}"
-        found = f"{seen.mean[band]:.0f} ± {seen.std[band]:.0f} in {name}"
+        known = f"{trained.mean[band]:.0f} ± {trained.stddev[band]:.0f}"
+        found = f"{seen.mean[band]:.0f} ± {seen.stddev[band]:.0f} in {name}"
         shift = seen.mean[band] - trained.mean[band]
-        if abs(shift) > SHIFT * trained.std[band]:
+        if abs(shift) > SHIFT * trained.stddev[band]:
             how = "brighter" if shift > 0 else "darker"
             return (
                 f"its values ({found}) are far {how} than those of the training ({known}); see --stretch",
             )
-        if not trained.std[band] / SPREAD <= seen.std[band] <= trained.std[band] * SPREAD:
-            how = "more" if seen.std[band] > trained.std[band] else "less"
+        if not trained.stddev[band] / SPREAD <= seen.stddev[band] <= trained.stddev[band] * SPREAD:
+            how = "more" if seen.stddev[band] > trained.stddev[band] else "less"
             return (
                 f"its values ({found}) vary far {how} than those of the training ({known}); see --stretch",
             )
@@ -161,7 +128,7 @@ def unlike_training(
     return ()
 
 
-def inversion_evidence(seen: ValueStatistics, trained: ValueStatistics) -> float:
+def inversion_evidence(seen: TrainingStatistics, trained: TrainingStatistics) -> float:
     """Return how much more like the training the values are as a negative, in nats; below 0: less."""
     found, expected = np.array(seen.histograms), np.array(trained.histograms)
     surprise = -np.log(expected + _FLOOR)
@@ -170,10 +137,6 @@ def inversion_evidence(seen: ValueStatistics, trained: ValueStatistics) -> float
 
 def _histogram(
     values: NDArray[np.float64], counts: NDArray[np.intp], low: float, high: float, bins: int
-) -> NDArray[np.float64]:
+) -> list[float]:
     places = np.clip(np.floor((values - low) * (bins / (high - low))), 0, bins - 1).astype(np.intp)
-    return np.asarray(np.bincount(places, weights=counts, minlength=bins) / counts.sum())
-
-
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [float(f"{value:.5g}") for value in values]
+    return list((np.bincount(places, weights=counts, minlength=bins) / counts.sum()).tolist())

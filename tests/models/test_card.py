@@ -159,10 +159,10 @@ def put(*path: str | int) -> Callable[[Any], Callable[[dict[str, Any]], None]]:
         (put("properties", "mlm:name")("../x"), "mlm:name: String should match"),
         (put("properties", "mlm:tasks")(["detection"]), "mlm:tasks: has no semantic-segmentation"),
         (put("properties", "mlm:input")([]), "mlm:input: "),
-        (put("properties", "mlm:input", 0, "bands")(["red"]), "mlm:input.0.input: shape: has 3 channels"),
+        (put("properties", "mlm:input", 0, "bands")(["red"]), "mlm:input.0: its shape has 3 channels"),
         (
             put("properties", "mlm:input", 0, "input", "shape")([1, 3]),
-            "mlm:input.0.input.shape: must be four",
+            "mlm:input.0.input.shape.2: Field required",
         ),
         (
             put("properties", "mlm:input", 0, "input", "dim_order")(["batch", "height", "width", "channel"]),
@@ -170,22 +170,22 @@ def put(*path: str | int) -> Callable[[Any], Callable[[dict[str, Any]], None]]:
         ),
         (
             put("properties", "mlm:input", 0, "value_scaling")([{"type": "z-score"}] * 2),
-            "mlm:input.0.value_scaling",
+            "mlm:input.0: value_scaling must have 1 or 3 entries",
         ),
         (
             put("properties", "mlm:input", 0, "value_scaling")(
                 [{"type": "min-max", "minimum": 1, "maximum": 1}]
             ),
-            "mlm:input.0.value_scaling: must not divide",
+            "mlm:input.0: value_scaling must not divide",
         ),
         (put("properties", "bands", 0, "data_type")("int7"), "bands.0.data_type: Input should be 'uint8'"),
         (
             put("properties", "mlm:output", 0, "classification:classes")([{"value": 0, "name": "x"}]),
-            "mlm:output.0.classification:classes: needs a class",
+            "mlm:output.0: needs a class",
         ),
         (
             put("properties", "mlm:output", 0, "classification:classes")([{"value": 1, "name": "x"}] * 2),
-            "mlm:output.0.classification:classes: two classes",
+            "mlm:output.0: two classes",
         ),
         (put("stac_extensions")([]), "stac_extensions: must name the MLM extension"),
         (
