@@ -172,7 +172,7 @@ def entries(folder: str, model: str, entries: int) -> dict[str, Any]:
     links.mkdir()
     for number in range(entries):
         os.link(originals[number % len(originals)], links / f"{number:06d}.tif")
-    process, sizes = psutil.Process(), {}
+    process, sizes = psutil.Process(), dict[str, float]()
 
     def watch(event: Any) -> None:
         if getattr(event, "scenes", 0) * 5 >= entries:
@@ -182,7 +182,7 @@ def entries(folder: str, model: str, entries: int) -> dict[str, Any]:
         run(folder, links.name, model, client, watch)
         sizes["end"] = process.memory_info().rss
     began = time.perf_counter()
-    command = [sys.executable, "-m", "geoseg", "batch", "--status", Path(folder, f"out-{links.name}")]
+    command = [sys.executable, "-m", "geoseg", "batch", "--status", str(Path(folder, f"out-{links.name}"))]
     status = run_child([*command, "--json"])
     assert status.answer["state"] == "done"
     return {
@@ -225,7 +225,7 @@ def run(
     return time.perf_counter() - began
 
 
-CHILDREN = {"loop": loop, "batch": batch, "shares": shares, "entries": entries}
+CHILDREN: dict[str, Callable[..., Row]] = {"loop": loop, "batch": batch, "shares": shares, "entries": entries}
 
 if __name__ == "__main__":
     main()

@@ -142,7 +142,7 @@ def report(name: str, columns: Columns, rows: Sequence[Row], options: argparse.N
 
 def machine() -> dict[str, Any]:
     """Return what a figure depends on: processor, cores, memory, load, versions."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = version(package)

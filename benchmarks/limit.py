@@ -36,8 +36,14 @@ Tiles = NDArray[np.float32]
 Runner = Callable[[int], None]
 """Passes so many tiles through the network and returns when the last is done."""
 
-CHOICES = (("auto", "auto"), ("openvino", "int8"), ("openvino", "bf16"), ("openvino", "f32"))
-CHOICES += (("onnx", "auto"), ("pytorch", "auto"))
+CHOICES = (
+    ("auto", "auto"),
+    ("openvino", "int8"),
+    ("openvino", "bf16"),
+    ("openvino", "f32"),
+    ("onnx", "auto"),
+    ("pytorch", "auto"),
+)
 DISTINCT = 8
 """Tiles that are passed over and over."""
 
@@ -216,7 +222,7 @@ def _pytorch_cuda(bundle: Bundle, device: str, tiles: Tiles, batch: int) -> Runn
 
 
 def candidates(
-    scene: Path, model: str, choices: Sequence[tuple[str, str]]
+    scene: Path, model: str, choices: Sequence[tuple[Any, Any]]
 ) -> Iterator[tuple[tuple[str, str], Candidate | GeosegError]]:
     """Yield each choice of backend and precision with what it gives, once for equal names."""
     seen: set[str] = set()

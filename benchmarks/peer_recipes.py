@@ -98,7 +98,8 @@ def geo_inference(scene: Path, out: Path, task: dict[str, Any]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         path, example = Path(folder) / "model.pt", torch.zeros(1, 3, task["tile"], task["tile"])
-        torch.jit.trace(network(task, 1.0, "probability"), example).save(str(path))
+        trace: Any = torch.jit.trace
+        trace(network(task, 1.0, "probability"), example).save(str(path))
         run = GeoInference(
             model=str(path),
             work_dir=folder,

@@ -68,26 +68,28 @@ Polygons = NDArray[np.object_]
 def describe(bundle: Bundle, folder: Path) -> Path:
     """Write what a recipe needs to know, and the ONNX file that GeoDeep takes."""
     card = bundle.card
-    inputs = card.inputs
-    if len(set(inputs.mean)) > 1 or len(set(inputs.std)) > 1 or card.activation != "sigmoid":
-        raise SystemExit(f"{bundle.path}: the recipes know one mean and std for all bands, and sigmoid only")
+    inputs, pixel_m = card.inputs, card.resolution_m
+    if len(set(inputs.mean)) > 1 or len(set(inputs.std)) > 1 or card.activation != "sigmoid" or not pixel_m:
+        raise SystemExit(
+            f"{bundle.path}: the recipes know one mean and std for all bands, sigmoid, and a known resolution"
+        )
     task = {
         "folder": str(bundle.path),
         "tile": card.tile,
         "overlap": card.best_overlap,
         "threshold": card.threshold,
-        "smallest_m2": smallest_object_m2(card.min_area_m2, card.resolution_m),
+        "smallest_m2": smallest_object_m2(card.min_area_m2, pixel_m),
         "scale": inputs.scale,
         "mean": inputs.mean[0],
         "std": inputs.std[0],
-        "onnx": str(_geodeep_model(bundle.files[ONNX], card, folder / "geodeep.onnx")),
+        "onnx": str(_geodeep_model(bundle.files[ONNX], card, pixel_m, folder / "geodeep.onnx")),
     }
     path = folder / "task.json"
     path.write_text(json.dumps(task), encoding="utf-8")
     return path
 
 
-def _geodeep_model(path: Path, card: ModelCard, out: Path) -> Path:
+def _geodeep_model(path: Path, card: ModelCard, pixel_m: float, out: Path) -> Path:
     """Write the network with GeoDeep's keys, its scale of pixels (0 … 1), and a background channel."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -119,7 +121,7 @@ def _geodeep_model(path: Path, card: ModelCard, out: Path) -> Path:
     keys = {
         "model_type": '"Segmentor"',
         "class_names": '{"0": "ground", "1": "building"}',
-        "resolution": str(100 * card.resolution_m),
+        "resolution": str(100 * pixel_m),
         "tiles_overlap": str(100 * card.best_overlap / card.tile),
         "seg_thresh": str(card.threshold),
         "seg_small_segment": "2",
@@ -132,7 +134,7 @@ def _geodeep_model(path: Path, card: ModelCard, out: Path) -> Path:
 def fits_untiled(scene: Path) -> bool:
     """Whether the network on the whole scene at once fits this machine's memory; if not, say so."""
     with rasterio.open(scene) as dataset:
-        needed = dataset.width * dataset.height * UNTILED_BYTES
+        needed: int = dataset.width * dataset.height * UNTILED_BYTES
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         print(

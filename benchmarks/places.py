@@ -8,10 +8,12 @@ found (colours that the colour-blind tell apart), grey unknown.
 
 import math
 import sys
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from geoseg.backends import architectures
@@ -21,7 +23,8 @@ from geoseg.models.bundle import load_folder
 from geoseg.prediction.shaping import smallest_object_m2
 from geoseg.training.data.read import read_data
 from geoseg.training.recipe import make_recipe, read_recipe
-from geoseg.training.validate import Reading, answers, score, total
+from geoseg.training.validate import Answer, Reading, answers, score, total
+from geoseg.values import ClassRule
 from geoseg.vector.split import SplitRule
 
 LARGEST = 512
@@ -34,8 +37,11 @@ def main(model: Path, recipe_path: Path, out: Path) -> None:
     recipe = make_recipe(read_recipe(recipe_path), str(recipe_path))
     ground = read_data(recipe.data, recipe.validation, recipe.draws, recipe.base)
     network, card = architectures.load(bundle.path), bundle.card
-    smallest = smallest_object_m2(card.min_area_m2, card.resolution_m)
-    split = card.split and SplitRule(card.split.gate, card.split.smallest_m2 / card.resolution_m**2)
+    pixel_m = card.resolution_m
+    if pixel_m is None:
+        raise SystemExit(f"{model}: its card does not say what resolution it was trained on")
+    smallest = smallest_object_m2(card.min_area_m2, pixel_m)
+    split = SplitRule(card.split.gate, card.split.smallest_m2 / pixel_m**2) if card.split else None
     reading = Reading(card.rule, split, card.min_confidence or 0.0)
     out.mkdir(parents=True, exist_ok=True)
     print(
@@ -43,10 +49,8 @@ def main(model: Path, recipe_path: Path, out: Path) -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     for name, grounds in ground.validation.items():
-        found = list(answers(network, grounds, card.resolution_m, card.activation))
-        whole = total(
-            (score(one, reading, card.resolution_m, min_area_m2=smallest) for one in found), card.rule
-        )
+        found = list(answers(network, grounds, pixel_m, card.activation))
+        whole = total((score(one, reading, pixel_m, min_area_m2=smallest) for one in found), card.rule)
         pixels = whole.pixels[0]
         figures = [whole.iou, whole.f1, pixels.precision, pixels.recall]
         cells = ["–" if math.isnan(value) else f"{value:.2f}" for value in figures]
@@ -58,7 +62,7 @@ def main(model: Path, recipe_path: Path, out: Path) -> None:
             draw(found, card.rule, out / f"{name}.png")
 
 
-def draw(found: list, rule, path: Path) -> None:
+def draw(found: Sequence[Answer], rule: ClassRule, path: Path) -> None:
     """Write the four pieces that are richest in objects side by side."""
     richest = sorted(found, key=lambda one: -float(((one.labels > 0) & (one.labels < IGNORE)).sum()))
     panels = [difference(one, rule)[:LARGEST, :LARGEST] for one in islice(richest, 4)]
@@ -69,7 +73,7 @@ def draw(found: list, rule, path: Path) -> None:
     image.save(path, optimize=True)
 
 
-def difference(one, rule) -> np.ndarray:
+def difference(one: Answer, rule: ClassRule) -> NDArray[np.uint8]:
     """Return 0 for ground, 1 found, 2 missed, 3 wrongly found, 4 unknown."""
     predicted = classify(one.values, rule)
     truth = np.where(one.labels == IGNORE, 0, one.labels)

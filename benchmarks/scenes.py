@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import geopandas
@@ -49,7 +49,7 @@ def pixels(row: int, col: int, height: int, width: int) -> NDArray[np.uint8]:
     rows, cols = (
         np.arange(start, start + size) % whole.shape[1] for start, size in ((row, height), (col, width))
     )
-    return np.take(np.take(whole, rows, axis=1), cols, axis=2)
+    return whole[:, rows[:, None], cols]
 
 
 @contextlib.contextmanager
@@ -118,13 +118,14 @@ def true_outlines(height: int, width: int) -> NDArray[np.object_]:
     rotated = shapely.intersection(shapely.transform(known, lambda xy: side - xy), corner)
     once = np.concatenate([known, rotated])
     everywhere = [
-        shapely.transform(once, lambda xy, i=i, j=j: _mirrored(xy, i, j, side))
+        shapely.transform(once, partial(_mirrored, row=i, col=j, side=side))
         for i in range(-(-height // side))
         for j in range(-(-width // side))
     ]
     clipped = shapely.intersection(np.concatenate(everywhere), shapely.box(0, 0, width, height))
-    joined = shapely.get_parts(shapely.union_all(clipped, grid_size=1e-3))
-    return joined[(shapely.get_type_id(joined) == shapely.GeometryType.POLYGON) & (shapely.area(joined) > 1)]
+    joined = np.asarray(shapely.get_parts(shapely.union_all(clipped, grid_size=1e-3)))
+    polygons = shapely.get_type_id(joined) == shapely.GeometryType.POLYGON
+    return np.asarray(joined[polygons & (shapely.area(joined) > 1)])
 
 
 def true_buildings(height: int, width: int) -> geopandas.GeoDataFrame:
@@ -163,12 +164,13 @@ def main() -> None:
     )
     parser.add_argument("--truth", type=Path, metavar="FILE", help="also write the true buildings")
     options = parser.parse_args()
+    rows, cols = options.size
     if options.filled is None:
-        make_scene(options.path, *options.size)
+        make_scene(options.path, rows, cols)
     else:
-        make_sparse_scene(options.path, *options.size, options.filled)
+        make_sparse_scene(options.path, rows, cols, options.filled)
     if options.truth is not None:
-        true_buildings(*options.size).to_file(options.truth)
+        true_buildings(rows, cols).to_file(options.truth)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import common
@@ -71,7 +72,7 @@ def buildings(side: int) -> Field:
         padded = np.pad(blurred, [(2, 2) if axis == k else (0, 0) for k in (0, 1)], mode="edge")
         windows = np.lib.stride_tricks.sliding_window_view(padded, 5, axis=axis)
         blurred = windows.mean(axis=-1, dtype=np.float32)
-    return np.rint(blurred * CERTAIN).astype(np.uint16)
+    return np.asarray(np.rint(blurred * CERTAIN), np.uint16)
 
 
 def with_noise(field: Field, share: float = 0.05) -> Field:
@@ -138,7 +139,11 @@ def shapes_way(field: Field) -> common.Row:
 
 def measure(name: str, field: Field, rounds: int) -> list[common.Row]:
     """Let the methods take turns on one field."""
-    methods = [shapes_way, lambda f: geoseg_way(f, "smooth"), lambda f: geoseg_way(f, "pixel")]
+    methods: list[Callable[[Field], common.Row]] = [
+        shapes_way,
+        lambda f: geoseg_way(f, "smooth"),
+        lambda f: geoseg_way(f, "pixel"),
+    ]
     results = [[method(field) for method in methods] for _ in range(rounds)]
     rows = []
     for number in range(len(methods)):

@@ -154,7 +154,7 @@ class Device:
         self.passes.append(len(batch))
         if len(self.passes) == 1:
             self.begun.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(60)
         if len(batch) > self.most:
             raise RuntimeError("out of memory")
         return batch[:, :1].astype(np.uint16) + 1, bool((batch == 9).any())
@@ -164,7 +164,7 @@ class Device:
         gatherer = Gatherer(self, most=16, passes=1)
         with ThreadPoolExecutor(len(batches)) as pool:
             answers = [pool.submit(gatherer, batches[0])]
-            assert self.begun.wait(10)
+            assert self.begun.wait(60)
             answers += [pool.submit(gatherer, batch) for batch in batches[1:]]
             while len(gatherer._waiting) < len(batches) - 1:
                 time.sleep(0.001)

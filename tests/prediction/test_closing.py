@@ -57,16 +57,16 @@ def test_runs_side_by_side_leave_python_as_it_was() -> None:
     def first() -> None:
         with short_turns(usual / 10):
             inside.set()
-            go.wait(10)
+            assert go.wait(60)
         over.set()
 
     def second() -> None:
         with short_turns(usual / 10):
-            over.wait(10)  # the last to leave
+            assert over.wait(60)  # the last to leave
 
     threads = [threading.Thread(target=first), threading.Thread(target=second)]
     threads[0].start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     assert sys.getswitchinterval() == pytest.approx(usual / 10)
     threads[1].start()
     time.sleep(0.1)  # it is inside by now, if it may be

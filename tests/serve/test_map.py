@@ -83,7 +83,7 @@ def tile_amid(bounds: tuple[float, float, float, float], zoom: int) -> MapTile:
 
 def ended_job(client: TestClient) -> dict[str, Any]:
     """Wait until the last job has ended."""
-    for _ in range(200):
+    for _ in range(2400):
         job: dict[str, Any] = client.get("/jobs").json()[-1]
         if job["state"] != "running":
             return job

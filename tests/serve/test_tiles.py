@@ -78,7 +78,7 @@ class Counting:
     error: Exception | None = None
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.uint16]:
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         self.batches.append(len(batch))
         if self.error is not None:
             raise self.error
@@ -96,12 +96,12 @@ def test_who_asks_together_shares_a_tile_and_memory_is_kept() -> None:
     with pytest.raises(Busy, match="ask again"):
         tiles.take(decision, [three])
     predictor.go.set()
-    assert all(entry.future.result(10).values is not None for entry in first)
+    assert all(entry.future.result(60).values is not None for entry in first)
     tiles.give_back([*first, *second])
     assert tiles.used == 2 * size
     for tile in (three, one, two, two):
         taken = tiles.take(decision, [tile])
-        taken[0].future.result(10)
+        taken[0].future.result(60)
         tiles.give_back(taken)
         assert tiles.used <= 2 * size
     tiles.close()
@@ -116,7 +116,7 @@ def test_what_nobody_waits_for_is_not_inferred() -> None:
     left = tiles.take(decision, [decision.plan.tiles.tile(3, col) for col in (1, 2)])
     tiles.give_back(left)
     predictor.go.set()
-    begun[0].future.result(10)
+    begun[0].future.result(60)
     tiles.close()
     assert sum(predictor.batches) == 1
 
@@ -127,9 +127,9 @@ def test_a_failure_is_told_to_those_who_asked_and_tried_again() -> None:
     decision = decided((60, 60), predictor)
     tiles, tile = ModelTiles(10**9, 1), decision.plan.tiles.tile(3, 0)
     with pytest.raises(ValueError, match="broken"):
-        tiles.take(decision, [tile])[0].future.result(10)
+        tiles.take(decision, [tile])[0].future.result(60)
     predictor.error = None
-    assert tiles.take(decision, [tile])[0].future.result(10).values is not None
+    assert tiles.take(decision, [tile])[0].future.result(60).values is not None
     tiles.close()
 
 
@@ -143,7 +143,7 @@ def test_a_gpu_gets_what_waits_in_batches() -> None:
     entries += tiles.take(decision, [grid.tile(4, col) for col in range(5)])
     predictor.go.set()
     for entry in entries:
-        entry.future.result(10)
+        entry.future.result(60)
     tiles.close()
     assert sum(predictor.batches) == 6
     assert max(predictor.batches) == 4
