@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +18,10 @@ from geoseg.models.bundle import BOXES, MASKS, ONNX
 from geoseg.models.onnx_card import one_line, open_session
 from geoseg.models.own_fields import Instances
 
-Network = Callable[..., Sequence[NDArray[np.float32]]]
-"""Arrays in the order of a network's inputs to those of its outputs."""
+Network = Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]
+"""An array to a network's answers."""
 
-INPUTS = {ONNX: ("image",), BOXES: ("features", "regions"), MASKS: ("features", "regions")}
+INPUTS = {ONNX: "image", BOXES: "boxes", MASKS: "regions"}
 """Inputs of the three networks."""
 
 
@@ -55,9 +56,7 @@ class NetworkDetector:
         load = {"openvino": _openvino, "onnxruntime": _onnxruntime}[runtime]
         self.name = f"{runtime} f32"
         self._how = how
-        self._body, self._boxes, self._masks = (
-            load(files[name], inputs, threads) for name, inputs in INPUTS.items()
-        )
+        self._body, self._boxes, self._masks = (load(files[name], name, threads) for name in INPUTS)
 
     def __call__(self, batch: NDArray[Any]) -> list[list[Detection]]:
         """Find objects in a batch; see `geoseg.backends.base.Detector`."""
@@ -68,47 +67,60 @@ class NetworkDetector:
         ]
 
 
-def _check(path: Path, found: Sequence[str], inputs: Sequence[str]) -> None:
-    if tuple(found) != tuple(inputs):
+def _check(path: Path, found: Sequence[str], name: str) -> None:
+    if list(found) != [INPUTS[name]]:
         raise InvalidModel(
-            f"{path}: takes {', '.join(found)}, not {', '.join(inputs)}: it is none of the three networks "
+            f"{path}: takes {', '.join(found)}, not {INPUTS[name]}: it is none of the three networks "
             "of a Mask R-CNN that geoseg exports"
         )
 
 
-def _onnxruntime(path: Path, inputs: Sequence[str], threads: int | None) -> Network:
+def _onnxruntime(path: Path, name: str, threads: int | None) -> Network:
     session = open_session(path, threads)
-    _check(path, [entry.name for entry in session.get_inputs()], inputs)
+    _check(path, [entry.name for entry in session.get_inputs()], name)
 
-    def run(*arrays: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+    def run(array: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
         try:
-            return list(session.run(None, dict(zip(inputs, arrays, strict=True))))
+            return list(session.run(None, {INPUTS[name]: array}))
         except Exception as error:  # the runtime's exceptions share no base of their own
             raise InvalidModel(f"{path}: ONNX Runtime cannot run it: {one_line(error)}") from error
 
     return run
 
 
-def _openvino(path: Path, inputs: Sequence[str], threads: int | None) -> Network:
+def _openvino(path: Path, name: str, threads: int | None) -> Network:
     import openvino
 
     from geoseg.backends.openvino import cpu_config, reason
 
+    core, config = openvino.Core(), cpu_config("f32", threads)
     try:
-        compiled = openvino.Core().compile_model(str(path), "CPU", cpu_config("f32", threads))
+        model = core.read_model(str(path))
     except RuntimeError as error:
         raise InvalidModel(f"{path}: OpenVINO cannot read it: {reason(error)}") from error
-    _check(path, [port.get_any_name() for port in compiled.inputs], inputs)
-    own = threading.local()  # a request serves one thread at a time
+    _check(path, [port.get_any_name() for port in model.inputs], name)
 
-    def run(*arrays: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
-        if not hasattr(own, "request"):
-            own.request = compiled.create_infer_request()
+    @lru_cache(maxsize=2)
+    def compiled(shape: tuple[int, ...]) -> Any:
+        chosen = model.clone()
+        chosen.reshape(list(shape))
+        return core.compile_model(chosen, "CPU", config)
+
+    requests = threading.local()  # a request serves one thread at a time
+    lock = threading.Lock()
+
+    def run(array: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        # A tile's shape is fixed, which runs faster; regions come in any number.
+        shape = array.shape if name == ONNX else (-1, *array.shape[1:])
+        known = vars(requests).setdefault("known", {})
         try:
-            own.request.infer([np.ascontiguousarray(array) for array in arrays])
+            if shape not in known:
+                with lock:
+                    known[shape] = compiled(shape).create_infer_request()
+            known[shape].infer([np.ascontiguousarray(array)])
         except RuntimeError as error:
             raise InvalidModel(f"{path}: OpenVINO cannot run it: {reason(error)}") from error
-        return [output.data.copy() for output in own.request.output_tensors]
+        return [output.data.copy() for output in known[shape].output_tensors]
 
     return run
 

@@ -23,13 +23,13 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import FeaturePyramidNetwork, roi_align
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from geoseg.backends.base import Detection, Detector
 from geoseg.backends.export import Sizes, export_graph
 from geoseg.backends.gpu_runner import find_device, out_of_memory, telling_full_gpus
-from geoseg.backends.regions import paste
+from geoseg.backends.regions import BOX_SIDE, MASK_SIDE, paste
 from geoseg.errors import OutOfDeviceMemory
 from geoseg.models.bundle import BOXES, MASKS, ONNX
 from geoseg.models.own_fields import Instances
@@ -159,21 +159,18 @@ class _Body(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         levels = list(self.backbone(image).values())
         scores, steps = self.head(levels)
-        return (*levels[:-1], *scores, *steps)
+        return (*(level.permute(0, 2, 3, 1) for level in levels[:-1]), *scores, *steps)
 
 
 class _Head(nn.Module):
-    """From features and regions in their pixels to what a head says of each."""
+    """From regions, as `geoseg.backends.regions.cut_out` gives them, to what a head says of each."""
 
-    def __init__(self, side: int, *parts: nn.Module) -> None:
+    def __init__(self, *parts: nn.Module) -> None:
         super().__init__()
-        self.side, self.parts = side, nn.Sequential(*parts)
+        self.parts = nn.Sequential(*parts)
 
-    def forward(
-        self, features: torch.Tensor, regions: torch.Tensor
-    ) -> tuple[torch.Tensor, ...] | torch.Tensor:
-        cut = roi_align(features, [regions], self.side, 1.0, 2, False)
-        answer: tuple[torch.Tensor, ...] | torch.Tensor = self.parts(cut)
+    def forward(self, regions: torch.Tensor) -> tuple[torch.Tensor, ...] | torch.Tensor:
+        answer: tuple[torch.Tensor, ...] | torch.Tensor = self.parts(regions.permute(0, 3, 2, 1))
         return answer
 
 
@@ -182,8 +179,8 @@ def parts_of(network: MaskRCNN) -> dict[str, nn.Module]:
     heads = network.roi_heads
     parts = {
         ONNX: _Body(network),
-        BOXES: _Head(7, heads.box_head, heads.box_predictor),
-        MASKS: _Head(14, heads.mask_head, heads.mask_predictor),
+        BOXES: _Head(heads.box_head, heads.box_predictor),
+        MASKS: _Head(heads.mask_head, heads.mask_predictor),
     }
     return {name: part.train(network.training) for name, part in parts.items()}
 
@@ -194,16 +191,19 @@ def export_parts(network: MaskRCNN, folder: Path, bands: int, weights: Path) -> 
     answers = [f"{kind}{level}" for kind in ("scores", "steps") for level in range(5)]
     levels = [f"features{level}" for level in range(4)]
     sizes = {0: "batch", 2: "rows", 3: "cols"}
-    features = torch.zeros(1, channels, 32, 32), torch.tensor([[0.0, 0.0, 9.0, 9.0]])
-    takes = {"features": sizes, "regions": {0: "count"}}
+    counts = {0: "count"}
     signatures: dict[str, tuple[tuple[torch.Tensor, ...], Sizes, Sizes]] = {
         ONNX: (
             (torch.zeros(1, bands, 256, 256),),
             {"image": sizes},
             {name: {} for name in (*levels, *answers)},
         ),
-        BOXES: (features, takes, {"logits": {0: "count"}, "moves": {0: "count"}}),
-        MASKS: (features, takes, {"masks": {0: "count"}}),
+        BOXES: (
+            (torch.zeros(2, BOX_SIDE, BOX_SIDE, channels),),
+            {"boxes": counts},
+            {"logits": counts, "moves": counts},
+        ),
+        MASKS: ((torch.zeros(2, MASK_SIDE, MASK_SIDE, channels),), {"regions": counts}, {"masks": counts}),
     }
     parts = parts_of(network)
     for name, signature in signatures.items():

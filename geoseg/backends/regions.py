@@ -29,12 +29,18 @@ _LARGEST_STEP = math.log(1000.0 / 16)
 _CANONICAL = 224.0
 """Side of a region that is cut out of the third level."""
 
+BOX_SIDE, MASK_SIDE = 7, 14
+"""Cells a side that regions are cut into for each head."""
+
+_TOGETHER = 64
+"""Boxes that are compared with the rest at a time: fewer calls, and not much that is compared in vain."""
+
 Body = Callable[[NDArray[Any]], Sequence[Floats]]
-"""A tile (1, bands, rows, cols) to features of four levels (1, channels, rows, cols), then scores
+"""A tile (1, bands, rows, cols) to features of four levels (1, rows, cols, channels), then scores
 (1, anchors, rows, cols) of five, then steps (1, 4 · anchors, rows, cols) of five."""
 
-Head = Callable[[Floats, Floats], Sequence[Floats]]
-"""Features of a level and regions in their pixels (n, 4) to answers of n rows."""
+Head = Callable[[Floats], Sequence[Floats]]
+"""Regions as `cut_out` gives them to answers of n rows."""
 
 
 def detect(tile: NDArray[Any], body: Body, boxes: Head, masks: Head, how: Instances) -> list[Detection]:
@@ -52,11 +58,11 @@ def detect(tile: NDArray[Any], body: Body, boxes: Head, masks: Head, how: Instan
     if not all(np.isfinite(part.sum()) for part in scores):
         raise InvalidModel(NOT_A_NUMBER)
     regions = propose(scores, steps, size, how)
-    logits, moves = _by_level(boxes, features, regions)
+    logits, moves = boxes(cut_out(features, regions, BOX_SIDE))
     found, score, label = choose(regions, logits, moves, size, how)
     if not len(found):
         return []
-    (shapes,) = _by_level(masks, features, found)
+    (shapes,) = masks(cut_out(features, found, MASK_SIDE))
     values = sigmoid(shapes[np.arange(len(found)), label])
     return [
         Detection(how.labels[number], float(certain), *paste(shape, box, size))
@@ -72,16 +78,26 @@ def propose(
     for depth, (score, step) in enumerate(zip(scores, steps, strict=True)):
         count = score.shape[1]
         flat = np.moveaxis(score[0], 0, -1).ravel()
-        moves = step[0].reshape(count, 4, *score.shape[2:]).transpose(2, 3, 0, 1).reshape(-1, 4)
-        best = np.argsort(-flat, kind="stable")[: how.proposals]
+        best = _highest(flat, how.proposals)
+        place, kind = np.divmod(best, count)
         anchors = anchors_at(best, depth, score.shape[3], how)
-        box = clip(move(anchors, moves[best], PROPOSAL_WEIGHTS), size)
+        moves = step[0].reshape(count, 4, -1)[kind, :, place]
+        box = clip(move(anchors, moves, PROPOSAL_WEIGHTS), size)
         large = ((box[:, 2:] - box[:, :2]) >= 1e-3).all(axis=1)
         box, flat = box[large], flat[best][large]
         chosen = suppress(box, flat, how.proposal_iou)
         kept.append((sigmoid(flat[chosen]), box[chosen]))
     score, box = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     return np.asarray(box[np.argsort(-score, kind="stable")[: how.proposals]], np.float32)
+
+
+def _highest(scores: Floats, count: int) -> NDArray[np.int64]:
+    """Return where the highest scores are, in their order; of equals the first."""
+    if len(scores) > count:
+        among = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
+    else:
+        among = np.arange(len(scores))
+    return among[np.argsort(-scores[among], kind="stable")[:count]]
 
 
 def anchors_at(numbers: NDArray[np.int64], level: int, cols: int, how: Instances) -> Floats:
@@ -118,21 +134,26 @@ def suppress(boxes: Floats, scores: Floats, iou: float) -> NDArray[np.int64]:
     >>> suppress(some, np.array([0.5, 0.7, 0.9], np.float32), 0.5).tolist()
     [2, 1]
     """
-    order = np.argsort(-scores, kind="stable")
-    boxes = boxes[order]
-    x1, y1, x2, y2 = boxes.T
-    areas = (x2 - x1) * (y2 - y1)
-    alive, kept = np.ones(len(boxes), bool), []
-    for number in range(len(boxes)):
-        if not alive[number]:
-            continue
-        kept.append(number)
-        rest = slice(number + 1, None)
-        across = np.minimum(x2[number], x2[rest]) - np.maximum(x1[number], x1[rest])
-        down = np.minimum(y2[number], y2[rest]) - np.maximum(y1[number], y1[rest])
-        common = np.maximum(across, 0) * np.maximum(down, 0)
-        alive[rest] &= common <= iou * (areas[number] + areas[rest] - common)
-    return order[np.array(kept, np.int64)]
+    left, kept = np.argsort(-scores, kind="stable"), []
+    while len(left):
+        over = _overlaps(boxes[left[:_TOGETHER]], boxes[left], iou)
+        gone = np.zeros(len(left), bool)
+        for number, others in enumerate(over):
+            if not gone[number]:
+                kept.append(left[number])
+                gone |= others
+        left = left[_TOGETHER:][~gone[_TOGETHER:]]
+    return np.array(kept, np.int64)
+
+
+def _overlaps(some: Floats, others: Floats, iou: float) -> NDArray[np.bool_]:
+    """Tell which boxes (n, 4) overlap which others (m, 4) by more than `iou`, shape (n, m)."""
+    one, two = some.T[:, :, None], others.T[:, None]
+    across = np.minimum(one[2], two[2]) - np.maximum(one[0], two[0])
+    down = np.minimum(one[3], two[3]) - np.maximum(one[1], two[1])
+    common = np.maximum(across, 0) * np.maximum(down, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, two)]
+    return np.asarray(common > iou * (areas[0] + areas[1] - common))
 
 
 def choose(
@@ -152,18 +173,53 @@ def choose(
     return box[best], score[best], channel[best]
 
 
-def _by_level(head: Head, features: Sequence[Floats], regions: Floats) -> list[Floats]:
-    """Ask a head about regions, each at the level of features that suits its size."""
+def cut_out(features: Sequence[Floats], regions: Floats, side: int) -> Floats:
+    """Cut regions out of features: RoIAlign with four samples a cell, at the level that suits their size.
+
+    Parameters
+    ----------
+    features : sequence of ndarray of float32, shape (1, rows, cols, channels)
+    regions : ndarray of float32, shape (n, 4)
+        In pixels of the tile: (x1, y1, x2, y2).
+    side : int
+        Cells of each region.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, side, side, channels)
+        Columns first, then rows: as they come, without a copy.
+    """
     sides = np.sqrt(np.prod(regions[:, 2:] - regions[:, :2], axis=1))
     depth = np.floor(2 + np.log2(np.maximum(sides, 1e-6) / _CANONICAL) + 1e-6)
     level = np.clip(depth, 0, len(features) - 1).astype(np.int64)
-    order, parts = [], []
+    cut = np.empty((len(regions), side, side, features[0].shape[-1]), np.float32)
     for number in np.unique(level).tolist():
-        which = np.flatnonzero(level == number)
-        order.append(which)
-        parts.append(head(features[number], regions[which] / np.float32(STRIDES[number])))
-    back = np.argsort(np.concatenate(order), kind="stable")
-    return [np.concatenate(answer)[back] for answer in zip(*parts, strict=True)]
+        which, ground = np.flatnonzero(level == number), features[number][0]
+        places = regions[which] / np.float32(STRIDES[number])
+        rows, down = _samples(places[:, 1], places[:, 3], side, ground.shape[0])
+        cols, across = _samples(places[:, 0], places[:, 2], side, ground.shape[1])
+        for region, row, col, one, two in zip(which.tolist(), rows, cols, down, across, strict=True):
+            # Small products, one for each row and then for each column: BLAS would share out large ones
+            # among threads that wait for each other longer than they work.
+            part = two[:, : col.stop - col.start] @ ground[row, col]
+            np.matmul(one[:, : row.stop - row.start], part.transpose(1, 0, 2), out=cut[region])
+    return cut
+
+
+def _samples(starts: Floats, stops: Floats, side: int, limit: int) -> tuple[list[slice], Floats]:
+    """Return which pixels of an axis regions are sampled from, and the share of each in every cell.
+
+    Two samples a cell, each linear between the centres of two pixels, as torchvision takes them.
+    """
+    sizes = np.maximum(stops - starts, 1)[:, None]
+    places = starts[:, None] + (np.arange(2 * side, dtype=np.float32) + np.float32(0.5)) * sizes / (2 * side)
+    inside = (places >= -1) & (places <= limit)
+    places = np.clip(places, 0, limit - 1)
+    first, last = places[:, 0].astype(np.int64), np.ceil(places[:, -1]).astype(np.int64)
+    away = (places - first[:, None])[:, :, None] - np.arange((last - first).max() + 1, dtype=np.float32)
+    shares = np.maximum(0, 1 - np.abs(away)) * inside[:, :, None]
+    spans = [slice(start, stop + 1) for start, stop in zip(first.tolist(), last.tolist(), strict=True)]
+    return spans, np.asarray((shares[:, ::2] + shares[:, 1::2]) * np.float32(0.5), np.float32)
 
 
 def paste(shape: Floats, box: Floats, size: tuple[int, int]) -> tuple[Window, NDArray[np.uint8]]:
