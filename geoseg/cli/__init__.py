@@ -35,6 +35,9 @@ _COMMANDS = {
     "models": "List, show and check models.",
 }
 
+_MODULES = {"run": "recipe", **dict.fromkeys(("vectorize", "regularize", "diff"), "layers")}
+"""Where a command is that has no module of its name; `geoseg.cli.run` is the function below."""
+
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "timm", "segmentation_models_pytorch"), "torch"),
     "faster_coco_eval": "coco",
@@ -61,8 +64,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = "recipe" if cmd_name == "run" else cmd_name  # `geoseg.cli.run` is the function below
-        command: click.Command = getattr(importlib.import_module(f"geoseg.cli.{module}"), cmd_name)
+        module = importlib.import_module(f"geoseg.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def resolve_command(
@@ -105,18 +108,14 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; foreseeable failures become one line on stderr."""
     try:
-        _check_text(arguments)
+        for argument in arguments:
+            if any("\ud800" <= letter <= "\udfff" for letter in argument):  # bytes that are not UTF-8
+                shown = argument.encode(errors="backslashreplace").decode()
+                raise click.UsageError(f"{shown}: is not valid UTF-8; rename the file or folder")
         code = cli(list(arguments), prog_name="geoseg", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
         return _report(error, debug="--debug" in arguments)
     return code if isinstance(code, int) else 0
-
-
-def _check_text(arguments: Sequence[str]) -> None:
-    for argument in arguments:
-        if any("\ud800" <= letter <= "\udfff" for letter in argument):  # bytes that are not UTF-8
-            shown = argument.encode(errors="backslashreplace").decode()
-            raise click.UsageError(f"{shown}: is not valid UTF-8; rename the file or folder")
 
 
 def _report(error: BaseException, *, debug: bool) -> int:

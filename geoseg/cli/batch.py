@@ -87,7 +87,12 @@ def batch(
     chosen = PredictOptions(**options)
     lines = events(quiet=quiet)
     if dry_run:
-        return preview_scenes(sources, out, chosen, run, select, lines, as_json=as_json, quiet=quiet)
+        from geoseg.archive.preview import preview
+        from geoseg.cli.batch_display import BatchDisplay, show_preview
+
+        with lines or BatchDisplay(quiet=quiet) as display:
+            seen = preview(sources, out, chosen, run, select, on_event=display)
+        return show_preview(seen, as_json=as_json)
     code = 0
     if sources:
         code = run_scenes(sources, out, chosen, run, select, lines, as_json=as_json, quiet=quiet)
@@ -119,26 +124,6 @@ def run_scenes(
         for result in summary.results:
             click.echo(json.dumps(result.as_json()))
     return summary.exit_code
-
-
-def preview_scenes(
-    sources: Sequence[str],
-    out: Path,
-    options: PredictOptions,
-    run: BatchOptions,
-    select: SelectOptions,
-    lines: EventLines | None,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    """Show what would be done, and return the exit code."""
-    from geoseg.archive.preview import preview
-    from geoseg.cli.batch_display import BatchDisplay, show_preview
-
-    with lines or BatchDisplay(quiet=quiet) as display:
-        seen = preview(sources, out, options, run, select, on_event=display)
-    return show_preview(seen, as_json=as_json)
 
 
 def merge_results(

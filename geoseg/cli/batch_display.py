@@ -76,23 +76,16 @@ def lines_of(told: Progressed | Looked) -> list[str]:
 
     if isinstance(told, Looked):
         return [f"{told.done:,}/{told.total:,} scenes looked at"]
-    return [progress_line(told), *worker_lines(told)]
-
-
-def progress_line(told: Progressed) -> str:
-    """Return how far a run is, in one line."""
     speed = told.pixels / 1e6 / max(told.seconds, 1e-9)
     left = told.seconds * (told.scenes_total / max(told.scenes, 1) - 1)
     about = f", about {duration(left)} left" if told.scenes else ""
     failed = f", {told.failed} not whole" if told.failed else ""
-    return f"{told.scenes:,}/{told.scenes_total:,} scenes, {speed:.1f} MPix/s{about}{failed}"
-
-
-def worker_lines(told: Progressed) -> list[str]:
-    """Return what each worker does, a line each."""
-    shown = [f"  {worker}  {doing or 'idle'}" for worker, doing in told.doing[:SHOWN]]
     more = len(told.doing) - SHOWN
-    return [*shown, *([f"  and {more} more workers"] if more > 0 else [])]
+    return [
+        f"{told.scenes:,}/{told.scenes_total:,} scenes, {speed:.1f} MPix/s{about}{failed}",
+        *(f"  {worker}  {doing or 'idle'}" for worker, doing in told.doing[:SHOWN]),
+        *([f"  and {more} more workers"] if more > 0 else []),
+    ]
 
 
 def summarize(summary: Summary, out: Path) -> None:

@@ -7,34 +7,30 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 if TYPE_CHECKING:
     from geoseg.cli.progress import StepDisplay
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 SECONDS = 0.25
 """Between two events of progress, at least; the last is always told."""
 
 
-def progress_option(command: F) -> F:
-    """Give a command its option ``--progress``."""
-    return click.option(
-        "--progress",
-        type=click.Choice(["auto", "json"]),
-        default="auto",
-        show_default=True,
-        expose_value=False,
-        callback=_remember,
-        help="How progress is shown: a bar or lines for people, or a line of JSON an event, on stderr.",
-    )(command)
-
-
 def _remember(context: click.Context, _option: click.Parameter, value: str) -> None:
     context.meta[_ASKED] = value == "json"
+
+
+progress_option = click.option(
+    "--progress",
+    type=click.Choice(["auto", "json"]),
+    default="auto",
+    show_default=True,
+    expose_value=False,
+    callback=_remember,
+    help="How progress is shown: a bar or lines for people, or a line of JSON an event, on stderr.",
+)
 
 
 def events(*, quiet: bool) -> EventLines | None:
@@ -103,15 +99,11 @@ class EventLines:
 
     def _print(self, facts: Mapping[str, Any]) -> None:
         seconds = round(time.monotonic() - self._start, 3)
-        click.echo(json.dumps({**_finite(facts), "elapsed": seconds}, ensure_ascii=False), err=True)
-
-
-def _finite(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return facts with null for what JSON has no number for."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in facts.items()
-    }
+        told = {  # JSON has no number for what is not finite
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in facts.items()
+        }
+        click.echo(json.dumps({**told, "elapsed": seconds}, ensure_ascii=False), err=True)
 
 
 def _plain(outcome: Any) -> dict[str, Any]:

@@ -39,11 +39,6 @@ class _AsTyped(click.ParamType[Any]):
         return value
 
 
-def one_scene(command: F) -> F:
-    """Give a command its argument SCENE; several or a pattern are told what to do instead."""
-    return click.argument("scene", nargs=-1, required=True, callback=_only_one, metavar="SCENE")(command)
-
-
 def _only_one(_ctx: click.Context, _param: click.Parameter, scenes: tuple[str, ...]) -> str:
     scene, *more = scenes
     pattern = "*" in scene and "://" not in scene and not Path(scene).exists()
@@ -53,6 +48,10 @@ def _only_one(_ctx: click.Context, _param: click.Parameter, scenes: tuple[str, .
         f"one scene a run, not {scene if pattern else len(scenes)}: run each, or make one scene of them "
         "first: gdalbuildvrt scene.vrt *.tif; many scenes one by one: geoseg batch"
     )
+
+
+one_scene = click.argument("scene", nargs=-1, required=True, callback=_only_one, metavar="SCENE")
+"""The argument SCENE; several, or a pattern, are told what to do instead."""
 
 
 def options_of(kind: type[Options], *, without: Collection[str] = ()) -> Callable[[F], F]:

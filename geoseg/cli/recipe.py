@@ -95,7 +95,7 @@ def _batch(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:
 
 
 def _diff(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:
-    from geoseg.cli.diff import diff_files
+    from geoseg.cli.layers import diff_files
     from geoseg.cli.predict import predict_file
     from geoseg.labels.polygons import is_vector
 

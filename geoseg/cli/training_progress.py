@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from geoseg.cli.progress import LINE_SECONDS, duration
+from geoseg.cli.progress import LINE_SECONDS, Display, duration
 
 if TYPE_CHECKING:
     from geoseg.models.bundle import Bundle
@@ -17,16 +16,13 @@ if TYPE_CHECKING:
     from geoseg.training.watch import Event, Stepped, Validated
 
 
-class TrainingDisplay:
-    """A live bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+class TrainingDisplay(Display):
+    """How far a training is, and what it has reached."""
 
     def __init__(self, recipe: Recipe, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
         self._recipe = recipe
-        self._quiet = quiet
-        self._live = sys.stderr.isatty() and not quiet
-        self._bar: Any = None
         self._task: Any = None
-        self._last_line = time.monotonic()
         self._first: Stepped | None = None
         self._iou = ""
         self._running = False
@@ -39,7 +35,7 @@ class TrainingDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        super().__exit__(kind, error, trace)
         if isinstance(error, KeyboardInterrupt) and self._running and not self._quiet:
             click.echo("geoseg: the same command goes on from the last checkpoint", err=True)
 
@@ -57,17 +53,14 @@ class TrainingDisplay:
                 click.echo(f"geoseg: resuming after step {event.step}", err=True)
             self._begin()
         elif isinstance(event, Noted):
-            self._stop()
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
             click.echo(f"geoseg: {event.text}", err=True)
         elif isinstance(event, Validated):
             self._validated(event)
         else:
             self._stepped(event)
-
-    def _stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
 
     def summarize(self, bundle: Bundle) -> None:
         """Print what was reached, one fact a line."""
