@@ -18,7 +18,7 @@ from geoseg.labels.masks import Mask, check_placeable, open_labels, open_mask
 from geoseg.labels.places import box_of
 from geoseg.labels.polygons import Polygons, is_vector, read_polygons
 from geoseg.options import parse_classes, parse_pairs
-from geoseg.raster.facts import read_facts
+from geoseg.raster.encoding import read_facts
 from geoseg.values import ClassInfo, GeoBox, Window
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from geoseg.labels.classes import ClassTable
 from geoseg.labels.masks import check_placeable, read_nearest
 from geoseg.labels.places import box_of
 from geoseg.metrics.calibration import to_levels
-from geoseg.raster.facts import read_facts
+from geoseg.raster.encoding import read_facts
 from geoseg.values import GeoBox, Window
 
 if TYPE_CHECKING:

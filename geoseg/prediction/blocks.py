@@ -214,7 +214,12 @@ def blend_block(
     strips : sequence of Share or None
         Of the neighbours above and to the left.
     """
-    own = _empty_share(plan, block) if inferred is None else inferred.shares[block]
+    if inferred is None:
+        shape = plan.tiles.core(block).shape
+        sums = np.broadcast_to(np.uint32(0), (len(plan.rule.channels), *shape))
+        own = Share(block, sums, np.broadcast_to(np.False_, shape))
+    else:
+        own = inferred.shares[block]
     return blend(plan.tiles, block, [own, *filter(None, strips)])
 
 
@@ -267,12 +272,6 @@ def empty_result(plan: Plan, block: BlockIndex, tally: Tally | None = None) -> B
 def all_skipped(plan: Plan, block: BlockIndex) -> Tally:
     """Return the tally of a block that holds nothing."""
     return Tally(skipped=len(plan.tiles.tiles(block)))
-
-
-def _empty_share(plan: Plan, block: BlockIndex) -> Share:
-    core = plan.tiles.core(block)
-    sums = np.broadcast_to(np.uint32(0), (len(plan.rule.channels), *core.shape))
-    return Share(block, sums, np.broadcast_to(np.False_, core.shape))
 
 
 def _empty_core(plan: Plan, block: BlockIndex) -> ProbabilityBlock:

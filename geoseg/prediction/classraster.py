@@ -21,7 +21,7 @@ from geoseg.options import Metavar, Options, parse_classes, parse_pairs
 from geoseg.prediction.options import AUTO, Auto, Count, Finite, Share, Size, layer_crs_text, parse_memory
 from geoseg.prediction.shaping import NOISE_PIXELS, SMALLEST_PART
 from geoseg.raster.describe import SceneInfo
-from geoseg.raster.facts import RasterFacts, read_facts
+from geoseg.raster.encoding import RasterFacts, read_facts
 from geoseg.raster.scene import read_patch
 from geoseg.values import CERTAIN, ClassInfo, ClassRule, Patch, ProbabilityBlock, Window
 from geoseg.vector.islands import IslandRule, sieve

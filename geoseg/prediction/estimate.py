@@ -118,9 +118,11 @@ class Estimate:
     @property
     def seconds(self) -> float | None:
         """Wall time of the run; None on a cluster."""
-        return (
-            None if self.pace is None else self.pace.seconds(self.tiles, self.tiles * tile_pixels(self.plan))
-        )
+        if self.pace is None:
+            return None
+        rows, cols = self.plan.tiles.rows, self.plan.tiles.cols
+        added = min(rows.stride, rows.n) * min(cols.stride, cols.n)  # pixels, by a tile to its neighbours'
+        return self.pace.seconds(self.tiles, self.tiles * added)
 
     @property
     def forward_ratio(self) -> float:
@@ -255,12 +257,6 @@ def _timed(predictor: Model, tiles: NDArray[Any], size: BatchSize) -> float:
     began = time.perf_counter()
     predict_batches(predictor, tiles, size)
     return time.perf_counter() - began
-
-
-def tile_pixels(plan: Plan) -> int:
-    """Return the pixels of the working grid that a tile adds to its neighbours'."""
-    rows, cols = plan.tiles.rows, plan.tiles.cols
-    return min(rows.stride, rows.n) * min(cols.stride, cols.n)
 
 
 def empty_tiles(plan: Plan, coverage: Coverage | None) -> int:

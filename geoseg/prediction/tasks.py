@@ -163,18 +163,10 @@ class Probabilities:
 
     blends = True
 
+    infer = staticmethod(infer_pixels)
+    finish = staticmethod(empty_result)  # of a block that holds nothing; others are blended first
     pack = staticmethod(pack_sums)
     unpack = staticmethod(unpack_sums)
-
-    def infer(
-        self, plan: Plan, block: BlockIndex, pixels: BlockPixels, predict: Any, batch: BatchSize, stopped: Any
-    ) -> Any:
-        """Sum up the probabilities of a block's tiles."""
-        return infer_pixels(plan, block, pixels, predict, batch, stopped)
-
-    def finish(self, plan: Plan, block: BlockIndex, _answers: None) -> BlockResult:
-        """Return the result of a block that holds nothing; others are blended first."""
-        return empty_result(plan, block)
 
     def merger(self, plan: Plan) -> Merger:
         """Return what joins outlines at seams."""

@@ -12,7 +12,7 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,8 @@ def kept_open(key: Key, enter: Enter, cache: Cache | None = None) -> Iterator[ra
     try:
         if handle.dataset is None:
             handle.dataset = enter(handle.stack)
-            handle.files = {} if is_remote(key[0]) else _stamps(handle.dataset.files)
+            names = () if is_remote(key[0]) else handle.dataset.files
+            handle.files = {name: stamp(name) for name in names}
         if cache is not None and (size := cache(handle.dataset)) > handle.cache:
             handle.stack.enter_context(caching(size))
             handle.cache = size
@@ -148,7 +149,7 @@ def _take(key: Key) -> _Handle:
             for other in list(_handles)[:-KEPT]:
                 _drop(other, _handles[other])
         handle.lock.acquire()
-        if not handle.gone and handle.files == _stamps(handle.files):
+        if not handle.gone and handle.files == {name: stamp(name) for name in handle.files}:
             return handle
         _drop(key, handle)
         _leave(handle)
@@ -174,15 +175,12 @@ def _drop(key: Key, handle: _Handle) -> None:
             handle.stack.close()
 
 
-def _stamps(names: Iterable[str]) -> dict[str, Stamp | None]:
-    """Return the state of files by name; None for what is no file (yet, or any more)."""
-    stamps: dict[str, Stamp | None] = {}
-    for name in names:
-        stamps[name] = None
-        with contextlib.suppress(OSError, ValueError):
-            found = os.stat(name)
-            stamps[name] = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-    return stamps
+def stamp(name: str) -> Stamp | None:
+    """Return the state of a file; None for what is no file (yet, or any more)."""
+    with contextlib.suppress(OSError, ValueError):
+        found = os.stat(name)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 def _after_fork() -> None:

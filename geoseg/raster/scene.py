@@ -61,7 +61,13 @@ def open_scene(source: str | os.PathLike[str]) -> SceneInfo:
 def _described(origin: Source) -> SceneInfo:
     with opened(origin.uri, origin.drivers) as dataset:
         check_readable(dataset, origin.name)
-        fingerprint = _fingerprint(dataset, origin)
+        if is_remote(origin.uri):
+            facts = repr((origin.uri, dataset.profile, dataset.tags()))
+        else:
+            # GDAL names the masks, overviews, metadata and mosaic parts that it reads along with the file.
+            names = sorted({origin.uri, *filter(os.path.isfile, dataset.files)})
+            facts = " ".join([files.fingerprint(Path(name), sample=1 << 16) for name in names])
+        fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:32]
         points, crs = dataset.gcps
         if not (points and crs and dataset.crs is None):
             return describe(dataset, origin, fingerprint, warped=False)
@@ -167,16 +173,6 @@ def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDA
             return read_window(dataset, scene, window, bands)[1]
 
     return reading(scene.uri, read)
-
-
-def _fingerprint(dataset: rasterio.DatasetReader, source: Source) -> str:
-    if is_remote(source.uri):
-        facts = (source.uri, dataset.profile, dataset.tags())
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-    # GDAL names the masks, overviews, metadata and mosaic parts that it reads along with the file.
-    names = sorted({source.uri, *filter(os.path.isfile, dataset.files)})
-    digests = [files.fingerprint(Path(name), sample=1 << 16) for name in names]
-    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:32]
 
 
 def close_scene(scene: SceneInfo) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
@@ -12,16 +11,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio import Affine
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
 
 from geoseg.errors import UnreadableScene
 from geoseg.grid import Tile, blend_window, classify
 from geoseg.prediction.decide import Decision
 from geoseg.prediction.plan import Plan
 from geoseg.raster.encoding import Encoding
+from geoseg.raster.environment import environment
+from geoseg.raster.handles import Stamp, stamp
 from geoseg.raster.opening import reading
 from geoseg.raster.scene import opened_scene
 from geoseg.raster.stretch import apply_stretch, stretch_to_bytes
-from geoseg.raster.warp import warp_block
 from geoseg.serve.mercator import SIDE, MapTile, Place
 from geoseg.serve.tiles import Inferred
 from geoseg.values import ClassRule, ProbabilityBlock, Window
@@ -78,8 +82,8 @@ class LiveScene:
         return Place(self.plan.grid, self.plan.scene.name)
 
     @cached_property
-    def _stamp(self) -> tuple[int, ...] | None:
-        return _stamp(self.plan.scene.uri)
+    def _stamp(self) -> Stamp | None:
+        return stamp(self.plan.scene.uri)
 
     def check_unchanged(self) -> None:
         """Check that the file is the one that was opened: what is kept would not fit another.
@@ -88,7 +92,7 @@ class LiveScene:
         ------
         UnreadableScene
         """
-        if _stamp(self.plan.scene.uri) != self._stamp:
+        if stamp(self.plan.scene.uri) != self._stamp:
             raise UnreadableScene(
                 f"{self.plan.scene.name}: has changed or gone since it was opened; start geoseg serve again"
             )
@@ -161,7 +165,31 @@ class LiveScene:
         return shown
 
     def _warp(self, block: ProbabilityBlock, tile: MapTile) -> ProbabilityBlock:
-        return warp_block(block, self.plan.grid, tile.box, self.place.pixels_across(tile.z) / SIDE)
+        """Return a block on the pixels of a tile: bilinear among valid pixels, averaged where coarser."""
+        grid, target = self.plan.grid, tile.box
+        source = block.values.astype(np.float32)
+        source[:, ~block.valid] = np.nan
+        found = np.full((len(source), *target.shape), np.nan, np.float32)
+        a, b, _, d, e, _ = grid.transform
+        (x, y) = grid.to_crs(np.array([[block.window.col, block.window.row]], np.float64))[0]
+        # GDAL's own guess depends on the window, and would show where two windows meet.
+        scale = min(1.0, SIDE / self.place.pixels_across(tile.z))
+        with environment(""):
+            reproject(
+                source,
+                found,
+                src_transform=Affine(a, b, x, d, e, y),
+                src_crs=CRS.from_user_input(grid.crs),
+                src_nodata=np.nan,
+                dst_transform=Affine(*target.transform),
+                dst_crs=CRS.from_user_input(target.crs),
+                dst_nodata=np.nan,
+                resampling=Resampling.bilinear,
+                XSCALE=scale,
+                YSCALE=scale,
+            )
+        valid = np.isfinite(found[0])
+        return ProbabilityBlock(target.window, np.rint(np.where(valid, found, 0)).astype(np.uint16), valid)
 
     def _step(self, zoom: int) -> int:
         """Return every how many tiles of the model one is shown: a power of two, so that zooms share them."""
@@ -245,15 +273,6 @@ class LiveScene:
                 vrt_options={"src_transform": turned} if beyond else None,
             ).array
         return found
-
-
-def _stamp(uri: str) -> tuple[int, ...] | None:
-    """Return what changes when a file is replaced or written to; None of what is no file."""
-    try:
-        found = os.stat(uri)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _widest(plan: Plan) -> int:

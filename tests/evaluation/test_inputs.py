@@ -16,8 +16,7 @@ from geoseg.errors import GeosegError, InvalidOption
 from geoseg.evaluation.inputs import Sources, open_inputs, tile_layers
 from geoseg.evaluation.options import EvaluateOptions
 from geoseg.options import parse_pairs
-from geoseg.raster.encoding import Encoding
-from geoseg.raster.facts import facts_of
+from geoseg.raster.encoding import Encoding, facts_of
 from geoseg.testing import make_scene
 from geoseg.values import ClassInfo, ClassRule, LayerSchema, Window
 from tests.evaluation.files import boxes, burned, class_map, compare, polygons, probabilities
