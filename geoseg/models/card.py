@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from geoseg.models.document import Activation, CardDocument, CardProperties, ModelTask
 from geoseg.models.inputs import InputSpec
-from geoseg.models.own_fields import Instances, Split, TrainingStatistics
+from geoseg.models.own_fields import Confidence, Instances, Split, TrainingStatistics
 from geoseg.values import ClassInfo, ClassRule
 
 _PALETTE = ("e4572e", "4c9f70", "2e86ab", "f3a712", "a23b72", "6c757d", "8d6a4f", "17bebb")
@@ -73,7 +73,9 @@ class ModelCard:
     max_deviation_m : float or None
         How far outlines may lie from these walls, in metres; None: not known.
     min_confidence : float or None
-        Polygons of lower mean probability are no objects; None: not known.
+        Polygons of lower confidence are no objects; None: not known.
+    confidence : Confidence or None
+        How likely an object is right; None: its mean probability says it.
     split : Split or None
         How objects that touch are told apart; None: they are not.
     task : {"semantic", "instance"}
@@ -101,6 +103,7 @@ class ModelCard:
     man_made: bool = False
     max_deviation_m: float | None = None
     min_confidence: float | None = None
+    confidence: Confidence | None = None
     split: Split | None = None
     task: ModelTask = "semantic"
     instances: Instances | None = None
@@ -149,6 +152,7 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
         man_made=bool(properties.man_made),
         max_deviation_m=properties.max_deviation_m,
         min_confidence=properties.min_confidence,
+        confidence=properties.confidence,
         split=properties.split,
         task="semantic" if properties.instances is None else "instance",
         instances=properties.instances,
@@ -166,6 +170,7 @@ def _digest(
         "man_made": properties.man_made,
         "max_deviation_m": properties.max_deviation_m,
         "min_confidence": properties.min_confidence,
+        "confidence": properties.confidence and properties.confidence.model_dump(),
         "split": properties.split and properties.split.model_dump(),
         "instances": properties.instances and properties.instances.model_dump(),
     }

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from geoseg.models.own_fields import (
     Accuracy,
+    Confidence,
     Instances,
     Int8Loss,
     Number,
@@ -170,6 +171,7 @@ class CardProperties(_Part):
     man_made: Annotated[bool | None, Field(alias="geoseg:man_made")] = None
     max_deviation_m: Annotated[Positive | None, Field(alias="geoseg:max_deviation_m")] = None
     min_confidence: Annotated[float | None, Field(alias="geoseg:min_confidence", ge=0, le=1)] = None
+    confidence: Annotated[Confidence | None, Field(alias="geoseg:confidence")] = None
     split: Annotated[Split | None, Field(alias="geoseg:split")] = None
     instances: Annotated[Instances | None, Field(alias="geoseg:instances")] = None
     training_data: Annotated[tuple[TrainingData, ...], Field(alias="geoseg:training_data")] = ()

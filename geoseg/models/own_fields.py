@@ -97,6 +97,13 @@ class Split(_OwnPart):
     margin_m: Positive
 
 
+class Confidence(_OwnPart):
+    """How likely an object is right, from its mean probability, see `geoseg.vector.pieces.Calibration`."""
+
+    slope: Positive
+    intercept: Number
+
+
 class Instances(_OwnPart):
     """How a Mask R-CNN finds objects, see `geoseg.backends.regions`.
 

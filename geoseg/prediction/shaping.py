@@ -8,6 +8,7 @@ from geoseg.errors import InvalidOption
 from geoseg.models.card import ModelCard
 from geoseg.models.own_fields import Split
 from geoseg.prediction.options import AUTO, PredictOptions
+from geoseg.vector.pieces import PLAIN, Calibration
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.split import SplitRule
 
@@ -68,10 +69,12 @@ def shape_rules(
     # Half a pixel takes the tracing's small steps out of a straight wall and moves nothing visibly;
     # exact pixel edges stay exact unless something else is asked for.
     smooth = outline == "smooth"
-    regularize, known = options.regularize, pixel_m
+    regularize, known, calibration = options.regularize, pixel_m, PLAIN
     if card is not None:
         regularize = card.man_made and smooth if regularize is None else regularize
         known = card.max_deviation_m or pixel_m
+        if card.confidence is not None:
+            calibration = Calibration(card.confidence.slope, card.confidence.intercept)
     if regularize and classes > 1:
         raise InvalidOption(
             f"--regularize: the layer has {classes} classes, whose polygons share their borders; it is for "
@@ -85,6 +88,7 @@ def shape_rules(
         max_deviation_m=(known if options.max_deviation == AUTO else options.max_deviation)
         if regularize
         else None,
+        calibration=calibration,
     )
 
 

@@ -9,6 +9,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
+from geoseg.training.calibrate import Fitted
 from geoseg.training.data.ground import Ground
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.scenes import SceneGround
@@ -57,6 +58,20 @@ def accuracy(
             add("object F1 at IoU 0.5", found.f1, where, objects)
         else:
             add("false area share", found.false_share, where, how)
+    return rows
+
+
+def calibration(pixels: Fitted | None, objects: Fitted | None) -> list[dict[str, object]]:
+    """Return the card's rows on how far probabilities and confidences are from how often they are right."""
+    rows: list[dict[str, object]] = []
+    for what, fitted in (("pixels", pixels), ("objects at IoU 0.5", objects)):
+        if fitted is not None:
+            scaled = f"sigmoid({fitted.slope:g} x + {fitted.intercept:g}) of the log odds x, fitted there"
+            where = f"{fitted.places} places with objects, together"
+            metric = f"expected calibration error, {what}"
+            rows.append(
+                {"metric": metric, "value": fitted.error, "where": where, "how": f"{scaled}; 15 bins"}
+            )
     return rows
 
 

@@ -31,9 +31,10 @@ from geoseg.models.inputs import InputSpec
 from geoseg.models.own_fields import Instances
 from geoseg.models.statistics import value_statistics
 from geoseg.prediction.shaping import PART_MARGIN, SMALLEST_PART, smallest_object_m2
+from geoseg.training.calibrate import Fitted, calibrate_objects, calibrate_pixels
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.sampler import Sampler, validation_tiles
-from geoseg.training.description import accuracy, hyperparameters, training_data
+from geoseg.training.description import accuracy, calibration, hyperparameters, training_data
 from geoseg.training.instances import sizes_of
 from geoseg.training.loop import rule_of
 from geoseg.training.network import Start
@@ -42,13 +43,14 @@ from geoseg.training.task import normalize
 from geoseg.training.validate import CONTEXT, Reading, Score, answers, best_reading, sweep
 from geoseg.training.watch import Event, Noted, ignore
 from geoseg.values import ClassRule, Patch, Window
+from geoseg.vector.pieces import Calibration
 from geoseg.vector.split import SplitRule
 
 _THRESHOLDS = sorted((round(0.3 + 0.05 * step, 2) for step in range(12)), key=lambda value: abs(value - 0.5))
 """Nearest to one half first: of equals the first is taken."""
 
-_GATES, _CONFIDENCES = (0.1, 0.2), (0.0, 0.8)
-"""Of splitting, and lowest confidences, that are tried besides none."""
+_GATES, _CONFIDENCES = (0.05, 0.1, 0.2), (0.0, 0.6, 0.7, 0.8)
+"""Of splitting, and lowest mean probabilities of polygons, that are tried besides none."""
 
 _LABELLED_TILE = 512
 
@@ -89,17 +91,20 @@ def publish(
     on_event(Noted("measuring on the places held out"))
     network = architectures.load(best)
     architectures.round_to_half(network)
+    pixels = calibrate_pixels(network, recipe, split)
+    architectures.round_to_half(network)
     reading, scores = measure(network, recipe, split)
-    rule = reading.rule
+    rule, objects = reading.rule, calibrate_objects(network, recipe, split, reading, _smallest(recipe))
     head = Head(
         tuple(spec.info for spec in recipe.data.classes), rule.channels, rule_of(recipe)[1], rule.threshold
     )
     properties: dict[str, object] = {
         **_described(recipe, split, sampler, start, network),
-        "geoseg:accuracy": accuracy(
-            scores, split.validation, rule, recipe.draws.resolution_m, _smallest(recipe)
-        ),
-        **_chosen(recipe, reading),
+        "geoseg:accuracy": [
+            *accuracy(scores, split.validation, rule, recipe.draws.resolution_m, _smallest(recipe)),
+            *calibration(pixels, objects),
+        ],
+        **_chosen(recipe, reading, objects),
     }
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
@@ -169,7 +174,7 @@ def _described(
     }
 
 
-def _chosen(recipe: Recipe, reading: Reading) -> dict[str, object]:
+def _chosen(recipe: Recipe, reading: Reading, objects: Fitted | None) -> dict[str, object]:
     """Return what the card says of how polygons are made; the threshold is of the head."""
     properties: dict[str, object] = {}
     if recipe.card.min_area_m2 is not None:
@@ -180,8 +185,12 @@ def _chosen(recipe: Recipe, reading: Reading) -> dict[str, object]:
             "smallest_m2": SMALLEST_PART * _smallest(recipe),
             "margin_m": PART_MARGIN * recipe.draws.resolution_m,
         }
-    if reading.min_confidence > 0:
-        properties["geoseg:min_confidence"] = reading.min_confidence
+    least = reading.min_confidence
+    if objects is not None:
+        properties["geoseg:confidence"] = {"slope": objects.slope, "intercept": objects.intercept}
+        least = round(float(Calibration(objects.slope, objects.intercept)(np.array(least))), 4)
+    if least > 0:
+        properties["geoseg:min_confidence"] = least
     return properties
 
 

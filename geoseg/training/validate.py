@@ -189,21 +189,37 @@ def score(
         Smaller polygons are dropped from the prediction.
     """
     reading = Reading(reading) if isinstance(reading, ClassRule) else reading
+    return next(_scores(answer, [reading], resolution_m, min_area_m2, objects=objects))
+
+
+def _scores(
+    answer: Answer, readings: Sequence[Reading], resolution_m: float, min_area_m2: float, *, objects: bool
+) -> Iterator[Score]:
+    """Score an answer by several readings; those that differ in confidence alone share their polygons."""
     known = answer.labels != IGNORE
-    found = np.where(known, classify(answer.values, reading.rule), 0)
-    pieces = polygons(answer, reading) if objects else []
-    pixels, matched = [], []
-    for class_id in foreground(reading.rule):
-        truth = (answer.labels == class_id) & known
-        pixels.append(confusion(found == class_id, truth, known))
-        ours = np.array([piece.polygon for piece in pieces if piece.label == class_id], object)
-        ours = ours[shapely.area(ours) * resolution_m**2 >= min_area_m2]
-        matched.append(match_objects(ours, outlines(truth), 0.5).counts if objects else Confusion())
-    return Score(tuple(pixels), tuple(matched), float(np.count_nonzero(known)) * resolution_m**2)
+    truths = {one: (answer.labels == one) & known for one in foreground(readings[0].rule)}
+    theirs = {one: outlines(truth) for one, truth in truths.items()} if objects else {}
+    last: Reading | None = None
+    for reading in readings:
+        if last is None or (last.rule, last.split) != (reading.rule, reading.split):
+            found = np.where(known, classify(answer.values, reading.rule), 0)
+            pixels = tuple(confusion(found == one, truth, known) for one, truth in truths.items())
+            pieces = objects_of(answer, reading, resolution_m, min_area_m2) if objects else []
+            last = reading
+        kept = [piece for piece in pieces if piece.evidence.confidence >= reading.min_confidence]
+        ours = {
+            one: np.array([piece.polygon for piece in kept if piece.label == one], object) for one in truths
+        }
+        matched = [
+            match_objects(ours[one], theirs[one], 0.5).counts if objects else Confusion() for one in truths
+        ]
+        yield Score(pixels, tuple(matched), float(np.count_nonzero(known)) * resolution_m**2)
 
 
-def polygons(answer: Answer, reading: Reading) -> list[Piece]:
-    """Trace the polygons of known ground, in pixel coordinates, objects that touch told apart."""
+def objects_of(
+    answer: Answer, reading: Reading, resolution_m: float, min_area_m2: float = 0.0
+) -> list[Piece]:
+    """Trace the polygons of known ground from `min_area_m2` on, in pixel coordinates, of any confidence."""
     known = answer.labels != IGNORE
     rows, cols = (Axis(n, max(n, 8), 0) for n in known.shape)
     tiles = TileGrid(rows, cols, 1, margin=4)
@@ -211,7 +227,7 @@ def polygons(answer: Answer, reading: Reading) -> list[Piece]:
     split = reading.split
     cuts = None if split is None else find_cuts(block, tiles.window, tiles, reading.rule, split)
     pieces = trace(block, tiles.window, known.shape, reading.rule, "smooth", cuts).whole
-    return [piece for piece in pieces if piece.evidence.confidence >= reading.min_confidence]
+    return [piece for piece in pieces if piece.polygon.area * resolution_m**2 >= min_area_m2]
 
 
 def outlines(mask: NDArray[np.bool_]) -> NDArray[np.object_]:
@@ -226,8 +242,8 @@ def sweep(
     """Score answers by each of several readings, in one pass."""
     totals = [total((), reading.rule) for reading in readings]
     for answer in found:
-        for number, reading in enumerate(readings):
-            totals[number] += score(answer, reading, resolution_m, min_area_m2=min_area_m2)
+        for number, one in enumerate(_scores(answer, readings, resolution_m, min_area_m2, objects=True)):
+            totals[number] += one
     return totals
 
 

@@ -83,7 +83,7 @@ def features_of(
             shapes = cut_to(shapes, rules.within)
         kind, placed, deviation = _choose(shapes.outlines, near, grid, schema.crs)
         shapes, kind, placed = shapes[which], kind[which], placed[which]
-    table = _table(shapes, kind, placed, grid, schema)
+    table = _table(shapes, kind, placed, layer)
     table.attrs[DEVIATION] = deviation
     return table
 
@@ -107,7 +107,7 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
         One polygon a row (for GeoJSON one feature, of several parts where it had to be divided), rings as
         OGC and RFC 7946 want them (shells counter-clockwise), with the columns of `COLUMNS`: ``id`` is
         the key of its place (see `geoseg.vector.keys`), ``confidence``
-        its mean probability, areas and lengths are geodesic (NaN without a CRS).
+        by the mean probability, areas and lengths are geodesic (NaN without a CRS).
 
     Raises
     ------
@@ -155,9 +155,13 @@ def _choose(
 
 
 def _table(
-    shapes: Shapes, kind: Index, placed: NDArray[np.object_], grid: GeoBox, schema: LayerSchema
+    shapes: Shapes,
+    kind: Index,
+    placed: NDArray[np.object_],
+    layer: tuple[GeoBox, ShapeRules, LayerSchema],
 ) -> GeoDataFrame:
     """Return the features, without those of which nothing is left."""
+    grid, rules, schema = layer
     every = np.arange(len(kind))
     polygons, sizes = shapes.outlines[every, kind], shapes.sizes[every, kind]
     unknown = np.isnan(sizes[:, 0])
@@ -169,7 +173,7 @@ def _table(
         place_keys(polygons, grid),
         labels,
         [names[label] for label in labels],
-        [e.confidence for e in evidence],
+        rules.calibration(np.array([e.confidence for e in evidence])),
         sizes[:, 0],
         sizes[:, 1],
         (kind == REGULARIZED) & ~np.isnan(shapes.deviation_m),

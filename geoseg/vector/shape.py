@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geoseg.values import GeoBox
 from geoseg.vector.measure import area_limits, measure
 from geoseg.vector.overlaps import near_pairs
-from geoseg.vector.pieces import Piece
+from geoseg.vector.pieces import PLAIN, Calibration, Piece
 from geoseg.vector.regularize import Regularized, regularize
 from geoseg.vector.rows import find_rows, shape_rows
 from geoseg.vector.samples import Floats, Index
@@ -53,7 +53,9 @@ class ShapeRules:
     max_deviation_m : float or None
         How far an outline may lie from its regularized one in metres; None: none is regularized.
     min_confidence : float
-        Polygons of lower mean probability are left out.
+        Polygons of lower confidence are left out.
+    calibration : Calibration
+        Gives the confidence of a polygon from its mean probability.
     within : shapely geometry or None
         Area in pixels that objects of a single class are cut to where they reach its end.
     """
@@ -64,6 +66,7 @@ class ShapeRules:
     min_hole_m2: float = 0.0
     max_deviation_m: float | None = None
     min_confidence: float = 0.0
+    calibration: Calibration = PLAIN
     within: BaseGeometry | None = None
 
     @property
@@ -225,7 +228,9 @@ def _candidates(
     Simplified or not, a polygon stays within its bounds. Of speckle nearly all pieces go here.
     """
     if rules.min_confidence > 0:
-        pieces = [piece for piece in pieces if piece.evidence.confidence >= rules.min_confidence]
+        mean = np.array([piece.evidence.confidence for piece in pieces])
+        sure = rules.calibration(mean) >= rules.min_confidence
+        pieces = [piece for piece, kept in zip(pieces, sure.tolist(), strict=True) if kept]
     min_area_m2 = rules.min_area_m2
     polygons = np.array([piece.polygon for piece in pieces], dtype=object)
     if min_area_m2 <= 0 or len(polygons) == 0:

@@ -111,15 +111,17 @@ def test_the_digest_follows_weights_and_whatever_fixes_the_output() -> None:
             )
             for extra in (
                 {"geoseg:min_confidence": 0.8},
+                {"geoseg:confidence": {"slope": 2.4, "intercept": -4.7}},
                 {"geoseg:split": {"gate": 0.2, "smallest_m2": 30.0, "margin_m": 10.0}},
                 {"geoseg:split": {"gate": 0.1, "smallest_m2": 30.0, "margin_m": 10.0}},
             )
         ),
     ]
-    assert len({card.digest for card in [base, *others]}) == 9
+    assert len({card.digest for card in [base, *others]}) == 10
     assert [card.min_area_m2 for card in (base, others[4])] == [None, 12.0]
     assert [card.min_confidence for card in (base, others[5])] == [None, 0.8]
-    assert [card.split and card.split.gate for card in (base, *others[6:])] == [None, 0.2, 0.1]
+    assert [card.confidence and card.confidence.slope for card in (base, others[6])] == [None, 2.4]
+    assert [card.split and card.split.gate for card in (base, *others[7:])] == [None, 0.2, 0.1]
     described = make_document("a1", RGB, BUILDING, tile=512, overlap=128, extra={"description": "x"})
     assert card_of(described, {"model.onnx": "00"}).digest == base.digest
 

@@ -50,7 +50,7 @@ def test_a_bundle_is_complete_and_says_what_was_measured(parts):
     scaled = (pixels * card.inputs.scale - card.inputs.mean[0]) / card.inputs.std[0]
     assert scaled.tolist() == [-1.0, 1.0], "the card scales as training did"
     network = load(bundle.path)
-    assert all(torch.equal(value, value.half().float()) for value in network.parameters())
+    assert all(torch.equal(value, value.half().float()) for value in network.parameters() if value.ndim > 1)
     # Measured again, with the weights that were written, the figures are the same.
     reading, scores = measure(network, parts.recipe, parts.split)
     gates = [None if one is None else one.gate for one in (reading.split, card.split)]
@@ -58,7 +58,9 @@ def test_a_bundle_is_complete_and_says_what_was_measured(parts):
     assert reading.min_confidence == (card.min_confidence or 0)
     again = accuracy(scores, parts.split.validation, reading.rule, parts.recipe.draws.resolution_m, 2.25)
     figures = [figure.model_dump(exclude_none=True) for figure in bundle.document.properties.accuracy]
-    assert figures == again
+    assert figures[: len(again)] == again
+    (calibrated,) = figures[len(again) :]
+    assert calibrated["metric"] == "expected calibration error, pixels"
     assert all(np.isfinite(figure["value"]) for figure in figures)
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 96)).astype(np.float32)
     first, *others = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from geoseg.testing import assert_same_polygons
 from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema, Transform
 from geoseg.vector.features import COLUMNS, finish, no_features
 from geoseg.vector.measure import measure
-from geoseg.vector.pieces import Evidence, Piece
+from geoseg.vector.pieces import Calibration, Evidence, Piece
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.simplify import simplify_shared
 from tests.vector.fields import Field, building, fields, whole
@@ -49,6 +50,18 @@ def blobs(side: int = 60, seed: int = 0, channels: int = 1) -> Field:
     field = building(waves[0])
     values = np.round(np.clip(waves, 0, 1) * 65535).astype(np.uint16)
     return Field(values, field.valid, type(field.rule)(tuple(range(channels)), 0.3))
+
+
+def test_confidence_is_calibrated_and_what_is_left_out_goes_by_it() -> None:
+    pieces = [Piece(1, shapely.box(9 * i, 3, 9 * i + 6, 9), Evidence(1, i * 6553, i)) for i in range(1, 11)]
+    layer = GeoBox(99, 99, UTM, "EPSG:32633"), schema()
+    plain = finish(pieces, layer[0], ShapeRules(), layer[1])["confidence"].to_numpy()
+    rules = ShapeRules(calibration=Calibration(2.4, -1.0))
+    found = np.sort(finish(pieces, layer[0], rules, layer[1])["confidence"])
+    odds = np.sort(plain / (1 - plain))
+    assert found == pytest.approx(odds**2.4 / (odds**2.4 + np.exp(1.0)))
+    kept = finish(pieces, layer[0], replace(rules, min_confidence=found[4]), layer[1])["confidence"]
+    assert np.sort(kept).tolist() == found[4:].tolist()
 
 
 def test_columns_and_their_values() -> None:
