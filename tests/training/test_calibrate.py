@@ -18,6 +18,8 @@ from geoseg.training.calibrate import (
 from geoseg.training.validate import Answer, Reading
 from geoseg.values import CERTAIN, ClassRule
 
+pytestmark = pytest.mark.slow
+
 
 @given(st.floats(0.3, 3), st.floats(-3, 3))
 def test_what_made_the_truth_is_found_again(slope, intercept):
