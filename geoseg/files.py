@@ -244,16 +244,12 @@ def _stem(path: Path) -> str:
 def _temporary(path: Path) -> Path:
     """Return a new name beside `path`, after removing what processes that are gone left under such names."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_orphans(path)
-    return path.parent / f"{_stem(path)}{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}"
-
-
-def _remove_orphans(path: Path) -> None:
     stem = _stem(path)
     for name in os.listdir(path.parent):
         owner = name.removeprefix(stem).partition("-")[0]
         if name.startswith(stem) and owner.isdigit() and not _is_running(int(owner)):
             _remove(path.parent / name)
+    return path.parent / f"{stem}{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}"
 
 
 def _is_running(process: int) -> bool:

@@ -100,9 +100,12 @@ def footprint(bundle: Bundle, predictor: Predictor, requests: int) -> Footprint:
 
 def _activations(bundle: Bundle) -> float:
     """Return the bytes of a network's activations for each pixel of a tile, in float32."""
-    digest = bundle.card.digest
-    if (known := _remembered(digest)) is not None:
-        return known
+    note = None
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # RuntimeError: a user without a home
+        note = cache_folder("activations") / f"{bundle.card.digest}.json"
+        known = json.loads(note.read_bytes())
+        if isinstance(known, float) and 0 <= known < math.inf:
+            return known
     path = bundle.files.get(ONNX) or bundle.files.get(IR[0])
     if path is None:
         return UNKNOWN_ACTIVATIONS
@@ -111,30 +114,12 @@ def _activations(bundle: Bundle) -> float:
         found = alive_at_once(path, (1, len(bundle.card.inputs.bands), side, side)) / side**2
     except RuntimeError:  # OpenVINO cannot read it
         return UNKNOWN_ACTIVATIONS
-    _remember(digest, found)
+    if note is not None:
+        with contextlib.suppress(OSError, UnwritableOutput):  # in vain: they are counted anew
+            note.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(note) as temporary:
+                temporary.write_text(json.dumps(found), encoding="utf-8")
     return found
-
-
-def _remembered(digest: str) -> float | None:
-    """Return the activations that an earlier process has counted; None: none, or nothing to be believed."""
-    with contextlib.suppress(OSError, RuntimeError, ValueError):
-        found = json.loads(_note(digest).read_bytes())
-        if isinstance(found, float) and 0 <= found < math.inf:
-            return found
-    return None
-
-
-def _remember(digest: str, activations: float) -> None:
-    """Note activations; in vain where the cache cannot be written: they are counted anew."""
-    with contextlib.suppress(OSError, RuntimeError, UnwritableOutput):
-        path = _note(digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(float(activations)), encoding="utf-8")
-
-
-def _note(digest: str) -> Path:
-    return cache_folder("activations") / f"{digest}.json"
 
 
 def alive_at_once(path: Path, shape: tuple[int, ...]) -> int:

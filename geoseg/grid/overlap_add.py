@@ -152,7 +152,15 @@ def _divided(
     grid: TileGrid, core: Window, total: Sums, valid: NDArray[np.bool_], missing: Sequence[Tile]
 ) -> ProbabilityBlock:
     """Return the probabilities that sums of weighted ones make; `total` and `valid` are used up."""
-    divisor = _divisor(grid, core, missing)
+    divisor: Sums | None = None  # the weights that are there
+    for tile in missing:
+        inside = tile.window.intersection(core)
+        if inside.height and inside.width:
+            if divisor is None:
+                divisor = np.full(core.shape, ONE * ONE, np.uint32)
+            down, across = grid.weight(tile)
+            rows, cols = inside.within(tile.window)
+            divisor[inside.within(core)] -= down[rows, None].astype(np.uint32) * across[cols]
     if divisor is None:
         total += np.uint32(ONE * ONE // 2)
         total >>= np.uint32(16)
@@ -163,20 +171,6 @@ def _divided(
     values = total.astype(np.uint16)
     values[:, ~valid] = 0
     return ProbabilityBlock(core, values, valid)
-
-
-def _divisor(grid: TileGrid, core: Window, missing: Sequence[Tile]) -> Sums | None:
-    """Return the weights that are there, or None where no tile of the core is missing."""
-    divisor: Sums | None = None
-    for tile in missing:
-        inside = tile.window.intersection(core)
-        if inside.height and inside.width:
-            if divisor is None:
-                divisor = np.full(core.shape, ONE * ONE, np.uint32)
-            down, across = grid.weight(tile)
-            rows, cols = inside.within(tile.window)
-            divisor[inside.within(core)] -= down[rows, None].astype(np.uint32) * across[cols]
-    return divisor
 
 
 def classify(values: NDArray[np.uint16], rule: ClassRule) -> NDArray[np.uint8]:

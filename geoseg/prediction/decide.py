@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,11 +28,9 @@ from geoseg.prediction.wiring import Work
 from geoseg.values import Patch, Window
 
 if TYPE_CHECKING:
-    from geoseg.backends.base import Predictor
     from geoseg.backends.select import PredictorRecipe
     from geoseg.models.bundle import Bundle
     from geoseg.models.card import ModelCard
-    from geoseg.raster.coverage import Coverage
     from geoseg.raster.describe import SceneInfo
 
 SAMPLE_PIXELS = 1 << 18
@@ -99,46 +95,6 @@ class Model:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Facts:
-    """All that a run is decided by, as it was read.
-
-    Parameters
-    ----------
-    scene : SceneInfo
-    view : View
-        How the run looks at it.
-    coverage : Coverage or None
-        What is known of the scene's empty ground.
-    unlike : tuple of str
-        Warnings about values far from those of the training.
-    card : ModelCard
-    name, device : str
-        Of the predictor.
-    reason : str
-        Why this backend and precision.
-    load : callable
-        Returns the predictor in any process.
-    network : Footprint
-    machine : Machine
-    records : mapping of str to int
-        Blocks that interrupted runs have left beside the output, by the start of their plan's digest.
-    """
-
-    scene: SceneInfo
-    view: View
-    coverage: Coverage | None
-    unlike: tuple[str, ...]
-    card: ModelCard
-    name: str
-    device: str
-    reason: str
-    load: Callable[[], Predictor]
-    network: Footprint
-    machine: Machine
-    records: Mapping[str, int]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
 class Decision:
     """A run that is decided: the work, how fast it is done, and what to know of it."""
 
@@ -172,26 +128,20 @@ def decide(
     Raises
     ------
     GeosegError
-        If the scene, the model and the options cannot be read or do not fit together.
+        If the scene, the model and the options cannot be read or do not fit together, or into the memory.
     """
     from geoseg.raster.scene import close_scene, open_scene
 
     scene = open_scene(source)
     try:
-        return choose_run(read_facts(scene, options, model or Model(options), out), options)
+        return _decide(scene, options, model or Model(options), out)
     except BaseException:
         close_scene(scene)
         raise
 
 
-def read_facts(scene: SceneInfo, options: PredictOptions, model: Model, out: Path | None = None) -> Facts:
-    """Read what a run depends on, of scene, model, machine and output.
-
-    Raises
-    ------
-    GeosegError
-        If any of them cannot be read, or scene and model do not fit together.
-    """
+def _decide(scene: SceneInfo, options: PredictOptions, model: Model, out: Path | None) -> Decision:
+    """Read all that a run depends on; plan and resources follow from it by pure functions."""
     from geoseg.raster.coverage import read_coverage
     from geoseg.raster.drivers import is_remote
     from geoseg.raster.environment import BLOCK_CACHE
@@ -200,40 +150,21 @@ def read_facts(scene: SceneInfo, options: PredictOptions, model: Model, out: Pat
     view = _look(scene, card, options, out)
     recipe = model.recipe
     predictor = recipe.load()
-    remote = is_remote(scene.uri)  # of such a scene only what is asked for is fetched
+    coverage = read_coverage(scene)
+    # Of a scene behind a URL only what is asked for is fetched.
+    unlike = () if is_remote(scene.uri) else value_warnings(scene, view, card)
     shares = predictor.device == "cuda" and model.cores is None  # one process of several has one GPU
     gpus = visible_gpus(os.environ, gpu_count()) if shares else ()
-    return Facts(
-        scene=scene,
-        view=view,
-        coverage=read_coverage(scene),
-        unlike=() if remote else value_warnings(scene, view, card),
-        card=card,
-        name=predictor.name,
-        device=predictor.device,
-        reason=recipe.reason,
-        load=recipe.load,
-        network=model.network,
-        machine=Machine(model.machine.cores, gpus, memory_limit(), BLOCK_CACHE),
-        records=records_beside(out) if out is not None and options.resume else Counter(),
-    )
+    machine = Machine(model.machine.cores, gpus, memory_limit(), BLOCK_CACHE)
+    kept = records_beside(out) if out is not None and options.resume else {}
 
-
-def choose_run(facts: Facts, options: PredictOptions) -> Decision:
-    """Choose plan and resources. Pure.
-
-    Raises
-    ------
-    InvalidOption
-        If options, scene and model do not fit together, or into the memory.
-    """
-    plan = make_plan(facts.scene, facts.card, options, facts.view, facts.name)
-    known = kept_sides(facts.records, plan)
-    plan, resources = fit_run(plan, options, facts.device, facts.network, facts.machine, known)
-    warnings = (*facts.scene.warnings, *check_resolution(facts.scene, facts.card), *facts.unlike)
-    gpus = f"; on {len(resources.gpus)} GPUs" if len(resources.gpus) > 1 else ""
-    work = Work(plan, PlanReader(plan), facts.load, resources.batch, coverage=facts.coverage)
-    return Decision(work, resources, Remarks(warnings, facts.reason + gpus))
+    plan = make_plan(scene, card, options, view, predictor.name)
+    known = kept_sides(kept, plan)
+    plan, resources = fit_run(plan, options, predictor.device, model.network, machine, known)
+    warnings = (*scene.warnings, *check_resolution(scene, card), *unlike)
+    reason = recipe.reason + (f"; on {len(resources.gpus)} GPUs" if len(resources.gpus) > 1 else "")
+    work = Work(plan, PlanReader(plan), recipe.load, resources.batch, coverage=coverage)
+    return Decision(work, resources, Remarks(warnings, reason))
 
 
 def read_middle(source: str | os.PathLike[str], model: str, side: int) -> Patch:
