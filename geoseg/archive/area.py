@@ -16,8 +16,7 @@ from shapely import affinity
 
 from geoseg.errors import InvalidOption
 from geoseg.vectorfiles.aoi import areas_within, read_areas
-from geoseg.vectorfiles.crs import other_file
-from geoseg.vectorfiles.placing import in_degrees
+from geoseg.vectorfiles.crs import in_degrees, other_file
 
 if TYPE_CHECKING:
     import pyproj

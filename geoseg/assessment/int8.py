@@ -122,7 +122,6 @@ class Verdict:
 
     Parameters
     ----------
-    ship : bool
     reason : str
         One line for people.
     files : mapping of str to Path

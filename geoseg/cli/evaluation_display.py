@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from geoseg.evaluation.result import Evaluation
-    from geoseg.evaluation.scores import Figure
+    from geoseg.evaluation.result import Evaluation, Figure
 
 _UNDEFINED = "–"
 _WIDTH = 132

@@ -84,7 +84,7 @@ def _check_backends(bundle: Bundle) -> None:
 
 
 def _speed_lines(bundle: Bundle) -> list[str]:
-    from geoseg.assessment.speed import advise, measure_speeds
+    from geoseg.assessment.compare import advise, measure_speeds
     from geoseg.backends.select import choose_backend, precision_of
 
     speeds = measure_speeds(bundle)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,31 +14,8 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption, MissingExtra
 from geoseg.evaluation.objects import Objects
+from geoseg.evaluation.result import CocoScore
 from geoseg.values import ClassInfo, GeoBox
-
-
-@dataclass(frozen=True, slots=True)
-class CocoScore:
-    """What COCO says of the objects of one class; NaN where there are none of a size.
-
-    Parameters
-    ----------
-    info : ClassInfo
-    ap, ap50, ap75 : float
-        Mean over IoU 0.5, 0.55 … 0.95, and at 0.5 and 0.75.
-    ap_by_size, ar_by_size : tuple of float
-        Average precision and recall of small (up to 32² pixels of the grid), medium (96²) and large objects.
-    ar : float
-        Mean of the recall over the same thresholds, however many objects are found.
-    """
-
-    info: ClassInfo
-    ap: float
-    ap50: float
-    ap75: float
-    ap_by_size: tuple[float, float, float]
-    ar: float
-    ar_by_size: tuple[float, float, float]
 
 
 def need_coco() -> None:
@@ -64,8 +40,6 @@ def coco_score(
 
     Parameters
     ----------
-    info : ClassInfo
-    truth, predicted : Objects
     scores : ndarray of float64, shape (n,), or None
         How sure the prediction is of each object.
     grid : GeoBox

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.evaluation.objects import THRESHOLDS, Comparison
-from geoseg.evaluation.scores import (
+from geoseg.evaluation.result import (
     ConfidenceScore,
     Figure,
     MatchScore,
@@ -22,7 +22,7 @@ from geoseg.evaluation.scores import (
 )
 from geoseg.evaluation.stream import BlockCounts, Tally
 from geoseg.metrics.bootstrap import FEWEST_BLOCKS, percentile_interval, resampled_sums
-from geoseg.metrics.calibration import (
+from geoseg.metrics.pixels import (
     BINS,
     LEVELS,
     brier_score,
@@ -71,7 +71,6 @@ class Estimator:
 
     Parameters
     ----------
-    whole : Sums
     resamples : Sums or None
         None where there are too few blocks for an interval.
     """

@@ -66,15 +66,8 @@ class Inputs:
 
     Parameters
     ----------
-    sources : Sources
-    grid : GeoBox
-    classes : tuple of ClassInfo
-    truth, prediction : Layer
-    probability : ProbabilityMap or None
     area : BaseGeometry or None
         Where the truth is complete, in pixels of the grid; None: everywhere.
-    scene : SceneInfo or None
-    notes : tuple of str
     """
 
     sources: Sources
@@ -288,7 +281,6 @@ def tile_layers(inputs: Inputs, window: Window) -> TileLayers:
 
     Parameters
     ----------
-    inputs : Inputs
     window : Window
         Inside the grid.
 

@@ -9,9 +9,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.evaluation.scores import SizeScore
+from geoseg.evaluation.result import SizeScore
 from geoseg.metrics import ObjectMatch, held_twice, match_pairs, overlaps
-from geoseg.metrics.outlines import outline_distances
+from geoseg.metrics.objects import outline_distances
 from geoseg.raster.describe import resolution_at
 from geoseg.values import GeoBox
 from geoseg.vector.measure import measure
@@ -73,8 +73,6 @@ class Comparison:
         counted at its true object.
     places : ndarray of float64, shape (objects, 2)
         Where these are (col, row).
-    excused, split, merged : int
-    sizes : tuple of SizeScore
     distances : ndarray of float64, shape (points,)
         Between matched outlines, in metres (pixels without a CRS).
     pair : ndarray of int64, shape (points,)
@@ -103,7 +101,6 @@ def known_parts(polygons: Polygons, unknown: Sequence[shapely.Polygon], grid: Ge
         Valid, in pixels of the grid.
     unknown : sequence of Polygon
         That do not overlap each other.
-    grid : GeoBox
     """
     cut = polygons.copy()
     frame = shapely.box(0, 0, grid.width, grid.height)

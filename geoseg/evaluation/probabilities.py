@@ -12,7 +12,7 @@ from geoseg.errors import InvalidOption
 from geoseg.labels.classes import ClassTable
 from geoseg.labels.masks import check_placeable, read_nearest
 from geoseg.labels.places import box_of
-from geoseg.metrics.calibration import to_levels
+from geoseg.metrics.pixels import to_levels
 from geoseg.raster.encoding import read_facts
 from geoseg.values import GeoBox, Window
 
@@ -34,10 +34,8 @@ class ProbabilityMap:
 
     Parameters
     ----------
-    scene : SceneInfo
     grid : GeoBox
         Pixels of another grid take the value of the raster's pixel under their centre.
-    name : str
     ids : tuple of int
         The class id of each band.
     threshold : float
@@ -86,11 +84,8 @@ def probability_map(
 
     Parameters
     ----------
-    raster : SceneInfo
     name : str
         Of the file, for messages.
-    table : ClassTable
-    grid : GeoBox
     threshold : float or None
         None: what the raster says, else `DEFAULT_THRESHOLD`.
 

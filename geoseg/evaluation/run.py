@@ -75,8 +75,6 @@ def evaluate(
 
     Parameters
     ----------
-    sources : Sources
-    options : EvaluateOptions
     on_step : callable
         Called with the windows done and their number.
     step : int

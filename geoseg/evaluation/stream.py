@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from geoseg.evaluation.inputs import Inputs
 from geoseg.evaluation.layers import PolygonLayer
 from geoseg.metrics import confusion_matrix
-from geoseg.metrics.calibration import BINS, LEVELS, fold, level_histogram
-from geoseg.metrics.outlines import inner_band
+from geoseg.metrics.pixels import BINS, LEVELS, fold, inner_band, level_histogram
 from geoseg.values import CERTAIN, ClassRule, GeoBox, ProbabilityBlock, Window
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class BlockCounts:
     boundary : ndarray of int64, shape (n, 2)
         Intersection and union of the bands.
     bins : ndarray of int64, shape (n, BINS, 3)
-        See `geoseg.metrics.calibration.fold`.
+        See `geoseg.metrics.pixels.fold`.
     """
 
     pixels: Counts
@@ -86,8 +85,6 @@ class Tally:
         Traced outlines of what is a raster, in pixels of the grid.
     unknown : list of polygon
         Where nothing is known, cut at the windows.
-    worst : list of TileErrors
-    unknown_pixels : int
     """
 
     histogram: Counts
@@ -135,7 +132,6 @@ def walk(
 
     Parameters
     ----------
-    inputs : Inputs
     block : tuple of int
         Rows and columns of a block.
     band : tuple of int

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
 from geoseg.values import GeoBox, Window
-from geoseg.vectorfiles.placing import extent_of
+from geoseg.vectorfiles.crs import extent_of
 
 if TYPE_CHECKING:
     import pyproj

@@ -18,10 +18,9 @@ from geoseg.labels.places import extent_in_degrees, outline_in, outline_in_degre
 from geoseg.labels.verdicts import RIGHT, WRONG, Verdicts
 from geoseg.raster.drivers import HEAD, driver_of, remote_uri
 from geoseg.values import GeoBox
-from geoseg.vectorfiles.crs import without_crs
+from geoseg.vectorfiles.crs import check_degrees, extents, place_in_pixels, without_crs
 from geoseg.vectorfiles.formats import FORMATS, format_of
 from geoseg.vectorfiles.layers import polygons_of, read_layer, repair
-from geoseg.vectorfiles.placing import check_degrees, extents, place_in_pixels
 
 if TYPE_CHECKING:
     import pyproj

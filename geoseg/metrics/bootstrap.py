@@ -22,7 +22,6 @@ def resample_weights(blocks: int, replicates: int, seed: int) -> Iterator[NDArra
     blocks : int
         As many are drawn with replacement in every replicate (Efron & Tibshirani 1993; blocks of
         neighbours as in Hall 1985).
-    replicates, seed : int
 
     Yields
     ------
@@ -42,7 +41,6 @@ def resampled_sums(counts: NDArray[np.float64], replicates: int, seed: int) -> N
     Parameters
     ----------
     counts : ndarray of float64, shape (blocks, k)
-    replicates, seed : int
 
     Returns
     -------

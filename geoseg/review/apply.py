@@ -14,8 +14,8 @@ import shapely
 from geoseg.files import check_not_read
 from geoseg.labels.classes import text_of
 from geoseg.labels.verdicts import RIGHT, WRONG, Verdicts, read_verdicts
+from geoseg.review.choice import Precision, Stratum, precision
 from geoseg.review.options import ReviewOptions
-from geoseg.review.precision import Precision, Stratum, precision
 from geoseg.vector.sink.stream import check_stream_path, wkb_field, write_layer
 from geoseg.vectorfiles.batches import LayerBatches, open_layer
 

@@ -24,8 +24,8 @@ from geoseg.review.choice import Evidence, agreement, draw_sample
 from geoseg.review.options import ReviewOptions
 from geoseg.values import GeoBox, Window
 from geoseg.vector.samples import Floats, Index
+from geoseg.vectorfiles.crs import extents, place_in_pixels
 from geoseg.vectorfiles.layers import VectorLayer, read_layer, repair
-from geoseg.vectorfiles.placing import extents, place_in_pixels
 
 if TYPE_CHECKING:
     from geoseg.raster.describe import SceneInfo
@@ -91,7 +91,6 @@ def write_review(
         What they are of: a raster that `open_scene` reads.
     out : Path
         ``*.html``; everything is in it, and it asks no network for anything.
-    options : ReviewOptions
     on_step : callable
         Called with the share that is done.
 

@@ -35,7 +35,6 @@ def recipe_of(options: TrainOptions, recipe: Path | None = None, out: Path | Non
     ----------
     options : TrainOptions
         Change what the recipe says; without a recipe, they say what data to train on.
-    recipe : Path, optional
     out : Path, optional
         Model folder to write; may be left to the recipe.
 
@@ -82,7 +81,6 @@ def make_content(options: TrainOptions, recipe: Mapping[str, Any] | None = None)
 
     Parameters
     ----------
-    options : TrainOptions
     recipe : mapping or None
         Content of a recipe, which has its data already.
 

@@ -24,7 +24,7 @@ from geoseg.backends import architectures
 from geoseg.backends.base import Activation
 from geoseg.backends.maskrcnn import MaskRCNN
 from geoseg.errors import BackendUnavailable, GeosegError
-from geoseg.training.callbacks import Validation, Watch
+from geoseg.training.callbacks import Averaging, CycleEnds, Schedule, Validation, Watch
 from geoseg.training.data.read import Split
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.folder import CHECKPOINT, CheckpointFiles, claim, last_validation, steps_done, writing
@@ -32,7 +32,6 @@ from geoseg.training.instances import InstanceTask
 from geoseg.training.losses import make_loss
 from geoseg.training.network import Start, depthwise_in_float32, mean_weights, save_weights
 from geoseg.training.recipe import Optimization, Recipe
-from geoseg.training.schedule import Averaging, CycleEnds, Schedule
 from geoseg.training.task import Numbered, SegmentationTask
 from geoseg.training.watch import Began, Event, ignore, is_first_process
 from geoseg.values import ClassRule

@@ -47,7 +47,6 @@ class NamedBands(NamedTuple):
 
     Parameters
     ----------
-    names : tuple of str
     numbers : tuple of int
         From 1, in the order of the names; empty: they are found by colour.
     """

@@ -59,7 +59,6 @@ class Reading:
 
     Parameters
     ----------
-    rule : ClassRule
     split : SplitRule or None
         When parts of an object are objects.
     min_confidence : float

@@ -14,9 +14,8 @@ from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import InvalidOption
 from geoseg.values import GeoBox, Window
-from geoseg.vectorfiles.crs import without_crs
+from geoseg.vectorfiles.crs import extent_of, extents, in_degrees, place_in_pixels, without_crs
 from geoseg.vectorfiles.layers import read_layer, repair
-from geoseg.vectorfiles.placing import extent_of, extents, in_degrees, place_in_pixels
 
 if TYPE_CHECKING:
     import pyproj

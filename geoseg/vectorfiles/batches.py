@@ -30,12 +30,10 @@ class LayerBatches:
 
     Parameters
     ----------
-    crs : pyproj.CRS or None
     geometry : str
         Name of the column of WKB.
     schema : pyarrow.Schema
         Of all batches.
-    batches : iterator of pyarrow.RecordBatch
     features : int or None
         How many there are, where the file tells.
     """

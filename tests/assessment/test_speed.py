@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.assessment import speed
-from geoseg.assessment.speed import SECONDS, TURNS, WORTH, advise, best_turns, measure_speeds
+from geoseg.assessment import compare
+from geoseg.assessment.compare import SECONDS, TURNS, WORTH, advise, best_turns, measure_speeds
 from geoseg.models.bundle import find_model
 from tests.models.onnx_graphs import write_pointwise
 
@@ -67,7 +67,7 @@ def test_advice_names_the_option_only_where_it_pays(speeds: dict[str, float], ta
 
 
 def test_each_precision_that_runs_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "SECONDS", 0.0)
+    monkeypatch.setattr(compare, "SECONDS", 0.0)
     found = measure_speeds(find_model(str(write_pointwise(tmp_path / "m.onnx"))))
     assert {"f32"} <= set(found) <= {"f32", "bf16"}
     assert all(value > 0 for value in found.values())

@@ -29,8 +29,8 @@ EXTRA = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn of each precision is measurement enough here."""
-    monkeypatch.setattr("geoseg.assessment.speed.SECONDS", 0.0)
-    monkeypatch.setattr("geoseg.assessment.speed.TURNS", 1)
+    monkeypatch.setattr("geoseg.assessment.compare.SECONDS", 0.0)
+    monkeypatch.setattr("geoseg.assessment.compare.TURNS", 1)
 
 
 @pytest.fixture

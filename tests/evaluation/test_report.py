@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from geoseg.errors import UnwritableOutput
 from geoseg.evaluation.inputs import TileLayers
 from geoseg.evaluation.report import render, write_report
-from geoseg.evaluation.result import Evaluation, Resampling, WorstTile
-from geoseg.evaluation.scores import (
+from geoseg.evaluation.result import (
     ConfidenceScore,
+    Evaluation,
     Figure,
     MatchScore,
     ObjectScore,
@@ -28,8 +28,10 @@ from geoseg.evaluation.scores import (
     PixelFigures,
     PixelScore,
     ReliabilityBin,
+    Resampling,
     SizeScore,
     ThresholdScore,
+    WorstTile,
 )
 from geoseg.values import ClassInfo, GeoBox, Window
 

@@ -27,7 +27,7 @@ from geoseg.evaluation.report.plots import (
     ticks,
     vertical,
 )
-from geoseg.evaluation.scores import Figure
+from geoseg.evaluation.result import Figure
 
 COLORS = {1: (228, 87, 46), 2: (76, 159, 112)}
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geoseg.evaluation.stream import STEP, TILE
-from geoseg.metrics.outlines import inner_band
+from geoseg.metrics.pixels import inner_band
 from tests.evaluation.files import boxes, burned, class_map, compare, polygons, probabilities
 
 SIZE = (600, 560)

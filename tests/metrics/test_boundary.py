@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.ndimage import binary_erosion
 
-from geoseg.metrics.outlines import inner_band
+from geoseg.metrics.pixels import inner_band
 
 masks = array_shapes(min_dims=2, max_dims=2, max_side=14).flatmap(lambda shape: arrays(bool, shape))
 widths = st.tuples(st.integers(1, 5), st.integers(1, 5))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.metrics.calibration import (
+from geoseg.metrics.pixels import (
     BINS,
     LEVELS,
     brier_score,

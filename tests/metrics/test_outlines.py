@@ -6,7 +6,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.metrics.outlines import outline_distances
+from geoseg.metrics.objects import outline_distances
 
 SQUARE = shapely.box(0, 0, 10, 10)
 

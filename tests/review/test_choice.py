@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
-from geoseg.review.choice import Evidence, agreement, draw_sample
+from geoseg.review.choice import Evidence, Stratum, Z, agreement, draw_sample, precision
 from geoseg.review.options import ReviewOptions
-from geoseg.review.precision import Stratum, Z, precision
 
 SQUARE = shapely.box(0, 0, 10, 10)
 

@@ -6,7 +6,7 @@ import lightning
 import pytest
 import torch
 
-from geoseg.training.schedule import Averaging, moving_average
+from geoseg.training.callbacks import Averaging, moving_average
 
 pytestmark = pytest.mark.slow
 

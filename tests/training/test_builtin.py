@@ -8,7 +8,7 @@ from scenery import render_world
 from geoseg.backends.architectures import load
 from geoseg.backends.export import INPUT
 from geoseg.models.bundle import ONNX, find_model
-from geoseg.training.data.pictures import PictureGround
+from geoseg.training.data.ground import PictureGround
 from geoseg.training.validate import answers, score, total
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.metrics import Confusion
-from geoseg.training.data.pictures import PictureGround
+from geoseg.training.data.ground import PictureGround
 from geoseg.training.data.read import Split
 from geoseg.training.description import accuracy, hyperparameters, thin, training_data, validation_curve
 from geoseg.training.network import Start

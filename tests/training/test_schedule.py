@@ -7,8 +7,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from geoseg.training.callbacks import Schedule, cycles_done, done_share, rate_share
 from geoseg.training.recipe import Optimization
-from geoseg.training.schedule import Schedule, cycles_done, done_share, rate_share
 from geoseg.training.task import make_optimizer
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from geoseg.labels.classes import IGNORE
 from geoseg.metrics import Confusion
 from geoseg.training import validate
-from geoseg.training.data.pictures import PictureGround
+from geoseg.training.data.ground import PictureGround
 from geoseg.training.validate import (
     Answer,
     Reading,
@@ -176,13 +176,8 @@ def test_an_object_across_tiles_is_one(monkeypatch):
 def test_the_network_sees_no_more_than_the_region_and_its_context():
     """A block of a large scene is not answered in tiles of the scene's size."""
 
-    class Block(PictureGround):
-        @property
-        def region(self):
-            return validate.Window(10, 300, 40, 30)
-
-    scene = ground(np.zeros((600, 600), np.uint8))
-    block = Block(scene.source, scene.name, scene.pixel_m, scene.pixels, scene.labels)
+    block = ground(np.zeros((600, 600), np.uint8))
+    object.__setattr__(block, "region", validate.Window(10, 300, 40, 30))
     network = Red()
     (found,) = answers(network, [block], 0.3, "sigmoid")
     assert found.labels.shape == (40, 30)

@@ -17,7 +17,7 @@ from geoseg.evaluation.report.plots import (
     vertical,
 )
 from geoseg.evaluation.report.text import count, figure, short
-from geoseg.evaluation.scores import ConfidenceScore, ObjectScore, SizeScore
+from geoseg.evaluation.result import ConfidenceScore, ObjectScore, SizeScore
 
 
 def reliability_plot(score: ConfidenceScore, key: str) -> Plot:

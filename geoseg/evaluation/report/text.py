@@ -6,8 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from geoseg.evaluation.result import Evaluation, WorstTile
-from geoseg.evaluation.scores import Figure
+from geoseg.evaluation.result import Evaluation, Figure, WorstTile
 
 DASH = "–"
 """Stands for a figure that has no meaning here."""

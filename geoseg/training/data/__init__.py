@@ -4,12 +4,10 @@
 
     spec.py      what a recipe says about data: DataSpec, ValidationSpec, Draws (pydantic, light to import)
     read.py      read_data(data, validation, draws, base) -> Split       every error before the first epoch
-    ground.py    Ground (protocol), mirrored windows
-    pictures.py  PictureGround, in memory
+    ground.py    Ground, mirrored windows; PictureGround, in memory
     scenes.py    SceneGround, windows of a file; MaskLabels
     sampler.py   Sampler(grounds, draws).draw(rng) -> Sample;  validation_tiles(...) -> Iterator[Tile]
     chips.py     chips of an index or a folder     holdout.py  places, scenes and blocks
-    mixing.py    samples made of two
 
 A `Sample` is pixels, uint8, (bands, rows, cols), and labels, uint8, (rows, cols): class ids, 0 for
 background, `geoseg.labels.classes.IGNORE` = 255 where nothing is known. Two frames are used

@@ -20,8 +20,7 @@ from geoseg.labels.polygons import Polygons, read_labelled
 from geoseg.prediction.view import choose_bands
 from geoseg.raster.scene import SceneInfo, open_scene, read_patch
 from geoseg.raster.stretch import apply_stretch, estimate_stretch
-from geoseg.training.data.ground import Located, to_bytes, within
-from geoseg.training.data.pictures import PictureGround
+from geoseg.training.data.ground import Located, PictureGround, to_bytes, within
 from geoseg.training.data.spec import ChipsSpec, DataSpec
 
 if TYPE_CHECKING:

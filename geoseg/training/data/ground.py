@@ -1,17 +1,20 @@
-"""Ground with labels: what pictures in memory and scenes on disk have in common."""
+"""Ground with labels: what pictures in memory and scenes on disk have in common, and the former."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.labels.classes import IGNORE
+from geoseg.labels.footprints import Footprints
 from geoseg.labels.places import Box
 from geoseg.models.inputs import fill_invalid
-from geoseg.raster.resample import restore
+from geoseg.raster.resample import resample, restore, taps
 from geoseg.values import GeoBox, Window
 
 if TYPE_CHECKING:
@@ -38,62 +41,44 @@ class Labels(Protocol):
         """Return labels, ``shape``, of pixels that part the box evenly."""
 
 
-class Ground(Protocol):
+class Ground(ABC):
     """A piece of labelled ground, picklable, nothing open."""
 
-    @property
-    def source(self) -> str:
-        """Collection; a scene is one of its own."""
+    __slots__ = ()
+
+    source: str
+    """Collection; a scene is one of its own."""
+    name: str
+    """Its name in the source."""
+    pixel_m: tuple[float, float]
+    """Metres that a native pixel measures along its row and along its column."""
+    facts: Mapping[str, str]
+    """Place, licence, tier: what is known."""
+    weight: float
+    """How often the source is drawn, relative to others."""
+    region: Window
+    """Native pixels that belong to it; the rest of `shape` is context."""
+    spots: NDArray[np.float64]
+    """Points on objects to lay windows over, (n, 2), native pixels (col, row)."""
 
     @property
-    def name(self) -> str:
-        """Its name in the source."""
-
-    @property
-    def weight(self) -> float:
-        """How often the source is drawn, relative to others."""
-
-    @property
-    def facts(self) -> Mapping[str, str]:
-        """Place, licence, tier: what is known."""
-
-    @property
+    @abstractmethod
     def shape(self) -> tuple[int, int]:
         """Rows and columns of native pixels."""
 
     @property
-    def pixel_m(self) -> tuple[float, float]:
-        """Metres that a native pixel measures along its row and along its column."""
-
-    @property
-    def region(self) -> Window:
-        """Native pixels that belong to it; the rest of `shape` is context."""
-
-    @property
-    def spots(self) -> NDArray[np.float64]:
-        """Points on objects to lay windows over, (n, 2), native pixels (col, row)."""
-
-    @property
-    def gsd_m(self) -> float:
-        """Metres that a native pixel measures, the mean of both directions."""
-
-    @property
-    def area_m2(self) -> float:
-        """Square metres of `region`, known or not."""
-
-    @property
+    @abstractmethod
     def has_objects(self) -> bool:
         """Whether any object lies in `region`."""
 
-    def grid(self, resolution_m: float) -> tuple[int, int]:
-        """Return rows and columns of the whole ground at a resolution."""
-
+    @abstractmethod
     def permits(self, boxes: NDArray[np.object_], scale: float) -> NDArray[np.bool_]:
         """Say which boxes, shape (n,), native pixels, training may see.
 
         `scale` is the number of native pixels to a pixel of the grid that they are read on.
         """
 
+    @abstractmethod
     def read(self, window: Window, shape: tuple[int, int]) -> Arrays:
         """Read pixels and labels over a window inside the grid of `shape`.
 
@@ -102,6 +87,21 @@ class Ground(Protocol):
         UnreadableScene
             If a file is missing or broken in there.
         """
+
+    @property
+    def gsd_m(self) -> float:
+        """Metres that a native pixel measures, the mean of both directions."""
+        return sum(self.pixel_m) / 2
+
+    @property
+    def area_m2(self) -> float:
+        """Square metres of `region`, known or not."""
+        return self.region.height * self.pixel_m[1] * self.region.width * self.pixel_m[0]
+
+    def grid(self, resolution_m: float) -> tuple[int, int]:
+        """Return rows and columns of the whole ground at a resolution, at least 1 each."""
+        (rows, cols), (across, down) = self.shape, self.pixel_m
+        return max(1, round(rows * down / resolution_m)), max(1, round(cols * across / resolution_m))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +132,10 @@ def to_bytes(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[n
     return np.asarray(restore(fill_invalid(pixels, valid), "uint8"), np.uint8)
 
 
-def grid_of(shape: tuple[int, int], pixel_m: tuple[float, float], resolution_m: float) -> tuple[int, int]:
-    """Return rows and columns of ground of `shape` native pixels at a resolution, at least 1 each."""
-    across, down = pixel_m
-    return max(1, round(shape[0] * down / resolution_m)), max(1, round(shape[1] * across / resolution_m))
-
-
 def native_box(window: Window, grid: tuple[int, int], native: tuple[int, int]) -> Box:
     """Return a window of a grid in native pixels of the ground that it covers."""
     down, across = native[0] / grid[0], native[1] / grid[1]
     return window.col * across, window.row * down, window.col_stop * across, window.row_stop * down
-
-
-def area_of(window: Window, pixel_m: tuple[float, float]) -> float:
-    """Return the square metres of a window of native pixels."""
-    return window.height * pixel_m[1] * window.width * pixel_m[0]
 
 
 def within(spots: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
@@ -207,3 +196,65 @@ def to_tensors(arrays: Arrays) -> Sample:
 
     pixels, labels = arrays
     return torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(np.ascontiguousarray(labels))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PictureGround(Ground):
+    """A small picture, in memory.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (bands, rows, cols)
+        Filled where invalid.
+    labels : ndarray of uint8, shape (rows, cols)
+        Class ids, 0, `IGNORE`.
+    footprints : Footprints or None
+        Used for the labels in place of `labels`, except where those are `IGNORE`.
+    """
+
+    source: str
+    name: str
+    pixel_m: tuple[float, float]
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    footprints: Footprints | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+    region: Window = field(init=False)
+    spots: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "region", Window(0, 0, *self.shape))
+        # A picture is hardly larger than a window: its objects are met anyway.
+        object.__setattr__(self, "spots", np.empty((0, 2)))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.labels.shape[0], self.labels.shape[1]
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether any pixel, or any polygon, has a class."""
+        drawn = self.footprints is not None and len(self.footprints.spots) > 0
+        return drawn or bool(((self.labels != 0) & (self.labels != IGNORE)).any())
+
+    def permits(self, boxes: NDArray[np.object_], scale: float) -> NDArray[np.bool_]:
+        """Say which boxes training may see: all, a picture is held out as a whole or not at all."""
+        return np.ones(len(boxes), bool)
+
+    def read(self, window: Window, shape: tuple[int, int]) -> Arrays:
+        """Read pixels (resampled as in prediction) and labels (burnt anew, or the nearest)."""
+        rows = taps(window.row, window.row_stop, shape[0], self.shape[0])
+        cols = taps(window.col, window.col_stop, shape[1], self.shape[1])
+        part = self.pixels[:, rows.start : rows.stop, cols.start : cols.stop]
+        if shape == self.shape:
+            pixels = part.copy()
+        else:
+            values, _ = resample(part, np.ones(part.shape[1:], bool), rows, cols)
+            pixels = np.asarray(restore(values, "uint8"), np.uint8)
+        labels = self.labels[rows.nearest[:, None], cols.nearest]
+        if self.footprints is not None:
+            burnt = self.footprints.burn(native_box(window, shape, self.shape), window.shape)
+            labels = np.where(labels == IGNORE, np.uint8(IGNORE), burnt)
+        return pixels, labels

@@ -88,11 +88,11 @@ class Sampler:
             if bool((sample[1] != IGNORE).any()):
                 break
         if self._draws.paste_share and rng.random() < self._draws.paste_share:
-            from geoseg.training.data.mixing import paste
+            from geoseg.training.augment import paste
 
             sample = paste(sample, self._cut(self._positive(rng), rng), rng)
         if self._draws.tone_share and rng.random() < self._draws.tone_share:
-            from geoseg.training.data.mixing import match_tones
+            from geoseg.training.augment import match_tones
 
             sample = match_tones(sample, self._cut(self.choose(rng), rng), rng)
         return sample

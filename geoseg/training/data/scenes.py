@@ -14,7 +14,7 @@ from geoseg.labels.footprints import Footprints
 from geoseg.labels.masks import Mask, check_placeable
 from geoseg.labels.places import Box, carry, check_overlap
 from geoseg.raster.describe import SceneInfo
-from geoseg.training.data.ground import Arrays, Labels, area_of, grid_of, native_box, to_bytes
+from geoseg.training.data.ground import Arrays, Ground, Labels, native_box, to_bytes
 from geoseg.values import GeoBox, Window
 
 SMEAR = 4
@@ -28,35 +28,23 @@ _STRIP = 1 << 22
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class SceneGround:
+class SceneGround(Ground):
     """A scene on disk, or a block of one; every read opens the file anew.
 
     Parameters
     ----------
-    source, name : str
-        What the scene, and this ground, are called.
     scene : SceneInfo
         From `geoseg.raster.scene.open_scene`.
     bands : tuple of int
         Bands to read, in the order of the samples.
     limits : tuple of (float, float) or None
         Stretch of each band; None: the scene is 8-bit.
-    pixel_m : (float, float)
-        Metres that a native pixel measures along its row and along its column.
-    labels : Labels
-        Truth.
     spots : ndarray of float64, shape (n, 2)
         Points on objects, native pixels (col, row), within `region`.
-    region : Window
-        Native pixels that belong to this ground.
     known : Footprints or None
         Where labels are complete; None: everywhere.
     forbidden : Footprints or None
         What training must not see.
-    facts : mapping of str to str
-        What is known.
-    weight : float
-        How often the scene is drawn, relative to other sources.
     """
 
     source: str
@@ -79,16 +67,6 @@ class SceneGround:
         return self.scene.geobox.shape
 
     @property
-    def gsd_m(self) -> float:
-        """Metres that a native pixel measures, the mean of both directions."""
-        return sum(self.pixel_m) / 2
-
-    @property
-    def area_m2(self) -> float:
-        """Ground in `region`, known or not."""
-        return area_of(self.region, self.pixel_m)
-
-    @property
     def narrowed(self) -> bool:
         """Whether there is ground in `region` that is held out or where labels are not complete."""
         return self.known is not None or self.forbidden is not None
@@ -97,10 +75,6 @@ class SceneGround:
     def has_objects(self) -> bool:
         """Whether any object lies in `region`."""
         return len(self.spots) > 0
-
-    def grid(self, resolution_m: float) -> tuple[int, int]:
-        """Return rows and columns of the whole scene at a resolution."""
-        return grid_of(self.shape, self.pixel_m, resolution_m)
 
     def permits(self, boxes: NDArray[np.object_], scale: float) -> NDArray[np.bool_]:
         """Say which boxes keep clear of what is forbidden and meet known ground."""

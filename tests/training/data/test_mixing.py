@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.labels.classes import IGNORE
-from geoseg.training.data.mixing import match_tones
+from geoseg.training.augment import match_tones
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from geoseg.errors import InvalidOption
 from geoseg.labels.classes import IGNORE
 from geoseg.labels.footprints import Footprints
-from geoseg.training.data.mixing import paste
+from geoseg.training.augment import paste
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.data.spec import Draws
 from tests.training.data.fakes import ground, picture
