@@ -58,7 +58,6 @@ class CompiledCache:
 
         Parameters
         ----------
-        core : openvino.Core
         facts : mapping
             All that fixes the compiled network but its shapes: the digest of the model's files,
             precision, threads, what is put before and behind it. OpenVINO's version, the CPU and the

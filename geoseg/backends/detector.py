@@ -32,7 +32,6 @@ class NetworkDetector:
     ----------
     files : mapping of str to Path
         The three networks by their names in a model folder.
-    how : Instances
     runtime : {"openvino", "onnxruntime"}
     threads : int, optional
         CPU threads; None: the runtime's own choice.

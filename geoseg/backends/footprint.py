@@ -82,7 +82,6 @@ def footprint(bundle: Bundle, predictor: Predictor, requests: int) -> Footprint:
 
     Parameters
     ----------
-    bundle : Bundle
     predictor : Predictor
         Its name and device say which backend it is, in which precision.
     requests : int

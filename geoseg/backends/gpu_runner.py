@@ -71,8 +71,6 @@ class GpuRunner:
 
     Parameters
     ----------
-    model : Module
-    device : torch.device
     fill : int
         Tiles that every batch is filled up to.
     """

@@ -216,8 +216,6 @@ class TorchDetector:
 
     Parameters
     ----------
-    network : MaskRCNN
-    how : Instances
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
 

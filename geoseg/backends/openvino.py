@@ -202,7 +202,6 @@ def with_preprocessing(model: Any, inputs: InputSpec) -> Any:
     ----------
     model : openvino.Model
         With one input of rank 4; where that is of integers they are rounded and clipped.
-    inputs : InputSpec
     """
     wanted = model.inputs[0].get_element_type()
     center = op.constant(np.array(inputs.center, np.float32)[None, :, None, None])

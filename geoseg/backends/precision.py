@@ -46,7 +46,6 @@ def choose_precision(
 
     Parameters
     ----------
-    bundle : Bundle
     wanted : str
         ``auto``, ``f32``, ``bf16`` or ``int8``.
     backend : str

@@ -52,7 +52,6 @@ def fit_run(
         Where the model runs, as the predictor names it.
     network : Footprint
         What the model takes in each process.
-    machine : Machine
     known : sequence of int
         Sizes of blocks that an earlier run has left results of, in tiles a side, the one with most
         first: they are preferred to any other.

@@ -108,7 +108,6 @@ class ClassRaster:
 
     Parameters
     ----------
-    scene : SceneInfo
     bands : tuple of int
     nodata : float or None
         Value that says nothing, besides what the scene knows of.
@@ -171,8 +170,6 @@ def inspect_raster(
 
     Parameters
     ----------
-    scene : SceneInfo
-    options : VectorizeOptions
     on_step : callable
         Called with the share that is done.
 

@@ -119,7 +119,6 @@ def decide(
     Parameters
     ----------
     source : path or URL
-    options : PredictOptions
     model : Model, optional
         That is open already; it must be the one that the options name.
     out : Path, optional

@@ -81,9 +81,6 @@ class Estimate:
 
     Parameters
     ----------
-    plan : Plan
-    resources : Resources
-    remarks : Remarks
     device : str
         Where the model runs.
     passes : int
@@ -181,7 +178,6 @@ def estimate(
     ----------
     source : path or URL
         As for `geoseg.prediction.session.predict_scene`.
-    options : PredictOptions
     say : callable
         Told what is being done.
     out : Path, optional
@@ -222,7 +218,6 @@ def measure_pace(predictor: Model, plan: Plan, batch: int, *, budget: float = BU
 
     Parameters
     ----------
-    predictor : Predictor
     plan : Plan
         Its tiles and inputs.
     batch : int
@@ -280,7 +275,6 @@ def count_empty(grid: TileGrid, empty: Callable[[Window], bool]) -> int:
 
     Parameters
     ----------
-    grid : TileGrid
     empty : callable
         Whether a window of the grid is certainly empty; what it says of a window it says of any part.
     """
@@ -306,7 +300,6 @@ def forward_ratio(grid: TileGrid, passes: int = 1) -> float:
 
     Parameters
     ----------
-    grid : TileGrid
     passes : int
         Forward passes over each tile.
 

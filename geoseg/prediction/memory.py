@@ -63,11 +63,6 @@ def memory_use(plan: Plan, resources: Resources) -> dict[str, int]:
 
     What runs on the workers of somebody's cluster is counted as one process with the threads of
     `resources`: there the result is what the run takes here and on one worker.
-
-    Parameters
-    ----------
-    plan : Plan
-    resources : Resources
     """
     separate = not resources.alone
     workers, blocks = resources.workers or 1, math.prod(plan.tiles.block_shape)

@@ -43,7 +43,6 @@ class Plan:
 
     Parameters
     ----------
-    scene : SceneInfo
     bands : tuple of int
         Bands to read, counted from 1, in the model's order.
     stretch : tuple of (low, high) or None
@@ -54,10 +53,7 @@ class Plan:
         Its tiles and blocks.
     aoi : shapely geometry or None
         Area of interest in pixel coordinates of the working grid.
-    model_name, model_digest : str
-    inputs : InputSpec
     classes : tuple of ClassInfo
-    rule : ClassRule
     split : SplitRule or None
         When parts of objects are objects of their own; None: never.
     outline : {"smooth", "pixel"}

@@ -76,7 +76,6 @@ class EmptyGround:
 
     Parameters
     ----------
-    plan : Plan
     coverage : Coverage or None
         What is known of the scene.
     """

@@ -26,8 +26,6 @@ class Planned:
 
     Parameters
     ----------
-    plan : Plan
-    remarks : Remarks
     blocks_known : int
         Blocks that an interrupted run of the same plan has inferred already.
     resumable : bool
@@ -60,13 +58,10 @@ class RunReport:
 
     Parameters
     ----------
-    plan : Plan
-    remarks : Remarks
     features : int
         Polygons written.
     area_m2 : float or None
         Their geodesic area; None without a CRS.
-    tally : Tally
     files : tuple of str
         What was written.
     seconds : float

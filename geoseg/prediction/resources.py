@@ -81,7 +81,6 @@ class Machine:
 
     Parameters
     ----------
-    cores : int
     gpus : tuple of str
         Each under the name that CUDA knows it by.
     memory : int or None

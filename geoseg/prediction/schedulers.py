@@ -220,7 +220,6 @@ def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False
 
     Parameters
     ----------
-    client : distributed.Client
     in_flight : int
         Blocks that may be submitted before the first of them has been taken from this iterator.
     gpu : bool

@@ -170,7 +170,6 @@ def predict_scene(
         A raster: GeoTIFF, VRT, JPEG 2000 and others, see ``docs/predict.md``.
     out : Path
         Vector file; its suffix names the format.
-    options : PredictOptions
     on_event : callable
         Called with `Planned` before the work, and with `Progress` after every block.
 

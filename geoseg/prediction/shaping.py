@@ -55,7 +55,6 @@ def shape_rules(
     ----------
     pixel_m : float
         Side of a pixel of the working grid in metres, 1 where that is not known.
-    min_area_m2 : float
     classes : int
         How many the layer has.
     card : ModelCard, optional

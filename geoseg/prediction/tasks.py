@@ -201,8 +201,6 @@ def place(found: Detection, tile: Tile, extent: Window, kept: NDArray[np.bool_])
 
     Parameters
     ----------
-    found : Detection
-    tile : Tile
     extent : Window
         Of the pixels that are known.
     kept : ndarray of bool, shape of the extent

@@ -66,7 +66,6 @@ def vectorize(
     raster : path or URL
     out : Path
         Vector file; its suffix names the format.
-    options : VectorizeOptions
     on_step : callable
         Called with the share that is done.
 

@@ -70,7 +70,6 @@ class Wiring:
 
     Parameters
     ----------
-    work : Work
     submit : callable
     stopped : callable or None
         Asked between batches; True ends the run.

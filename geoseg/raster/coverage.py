@@ -55,7 +55,6 @@ class Coverage:
 
     Parameters
     ----------
-    scene : SceneInfo
     levels : tuple of Level or None
         The scene and its overviews, in order; None: nothing is known.
     """

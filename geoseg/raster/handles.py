@@ -74,7 +74,6 @@ def kept_open(key: Key, enter: Enter, cache: Cache | None = None) -> Iterator[ra
 
     Parameters
     ----------
-    key : Key
     enter : callable
         Opens the dataset.
     cache : callable, optional

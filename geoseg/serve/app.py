@@ -58,7 +58,6 @@ class Map:
     ----------
     scenes, layers : dict
         By name; nothing else can be asked for. Layers may be added.
-    tiles : ModelTiles
     drawing : int
         Tiles that are drawn at a time.
     jobs : Jobs or None

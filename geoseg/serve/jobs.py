@@ -33,7 +33,6 @@ class Job:
     ----------
     name : str
         Of the layer that comes of it.
-    scene : str
     state : {"running", "done", "failed", "cancelled"}
     share : float
         How much is done, 0 to 1.
@@ -61,7 +60,6 @@ class Jobs:
 
     Parameters
     ----------
-    session : Session
     options : PredictOptions
         Of each run, the area aside.
     folder : Path
