@@ -32,8 +32,9 @@ NEAR, LONG, PULL = 1.5, 20.0, 0.02
 """What places nodes: the distance in pixels at which a wall counts little, the length from which on it counts
 no more, and the weight of where a node was traced, as a share of that of its walls."""
 
-PLAINEST = 2
-"""How plain a polygon becomes before its row is given up: outer walls are simplified first, then all."""
+PLAINEST = 3
+"""How plain a polygon becomes before its row is given up: outer walls are simplified first, then all, then
+within the given tolerance instead of half the largest deviation."""
 
 
 def find_rows(polygons: NDArray[np.object_], one: Index, two: Index) -> Index:
@@ -73,7 +74,7 @@ def shape_rows(
     row : ndarray of int64, shape (n,)
         Row of each, from 0 without gaps.
     tolerance : float
-        Of simplified arcs, in pixels; of common walls `STAIRS` if that is more.
+        Of simplified arcs, in pixels, where no more will do; of common walls `STAIRS` if that is more.
     max_deviation : float or None
         See `geoseg.vector.regularize.regularize`; None: arcs are only simplified.
     known : ndarray of shapely.Polygon, shape (n,), optional
@@ -101,9 +102,10 @@ def shape_rows(
     built, plain = np.full(len(polygons), None, object), np.zeros(len(polygons), np.int64)
     accepted, deviation = np.zeros(len(polygons), bool), np.zeros(len(polygons))
     left = np.arange(len(polygons))
+    coarse = tolerance if max_deviation is None else max(tolerance, max_deviation / 2)
     while len(left):
         some = (polygons[left], fitted[left], partly[left], plain[left])
-        drawn, straight = _draw(*some, (tolerance, bounds.max_deviation))
+        drawn, straight = _draw(*some, (tolerance, coarse, bounds.max_deviation))
         drawn = _clean(drawn, row[left])
         good, far = bounds.check(drawn, left)
         waiting = np.isin(row[left], row[left[~good]])
@@ -120,14 +122,15 @@ def _draw(
     fitted: NDArray[np.object_],
     partly: NDArray[np.bool_],
     plain: Index,
-    bounds: tuple[float, float],
+    bounds: tuple[float, float, float],
 ) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
     """Draw polygons anew, and tell which have straight walls all round.
 
     What fits its walls partly has nodes at their corners too. What is plain is simplified between nodes as
-    they were traced; its common walls only if it is `PLAINEST`. Bounds: tolerance, largest deviation.
+    they were traced; its common walls only if it is plainer. Bounds: the tolerance at last, the one before
+    that, and the largest deviation.
     """
-    tolerance, reach = bounds
+    tolerance, coarse, reach = bounds
     part = shapely.get_rings(polygons, return_index=True)[1]
     walls = np.full(len(part), None, object)
     has = ~shapely.is_missing(fitted)
@@ -139,12 +142,23 @@ def _draw(
     places, held = _meet(arcs, walls, reach), arcs.first[level > 0]
     places[held] = arcs.points[held]
     straight = _straighten(arcs, places, walls, reach)
-    most = np.where(arcs.shared, np.maximum(level, level[arcs.twin]) == PLAINEST, level > 0)
-    straight[most] = None
+    plainer = _both(arcs, plain)
+    straight[plainer > arcs.shared] = None
     regular = plain == 0
     regular[arcs.part[shapely.is_missing(straight)]] = False
-    lines = np.where(shapely.is_missing(straight), _simplify(arcs, places, tolerance), straight)
-    return assemble(arcs, lines), regular
+    common = np.where(arcs.shared, max(coarse, STAIRS), coarse)
+    simple = _simplify(arcs, places, np.where(plainer == PLAINEST, tolerance, common))
+    drawn = assemble(arcs, np.where(shapely.is_missing(straight), simple, straight))
+    # What was a node for the corner of walls on one side alone is one no more.
+    arcs = cut_arcs(drawn, np.full(len(part), None, object))
+    few = (_both(arcs, plain) < PLAINEST) & arcs.shared
+    return assemble(arcs, _simplify(arcs, arcs.points, np.where(few, STAIRS, tolerance))), regular
+
+
+def _both(arcs: Arcs, plain: Index) -> Index:
+    """Return how plain the polygon of each arc is, or that on its other side if that is more."""
+    level = plain[arcs.part]
+    return np.where(arcs.shared, np.maximum(level, level[arcs.twin]), level)
 
 
 def _meet(arcs: Arcs, walls: NDArray[np.object_], reach: float) -> Floats:
@@ -222,15 +236,13 @@ def _close(traced: NDArray[np.object_], lines: NDArray[np.object_], reach: float
     return close
 
 
-def _simplify(arcs: Arcs, places: Floats, tolerance: float) -> NDArray[np.object_]:
+def _simplify(arcs: Arcs, places: Floats, tolerance: Floats) -> NDArray[np.object_]:
     """Simplify arcs between the new places of their ends (Douglas and Peucker, 1973)."""
     points, arc = shapely.get_coordinates(arcs.lines, return_index=True)
     heads = np.flatnonzero(np.diff(arc, prepend=-1))
     points[heads], points[np.append(heads[1:], len(arc)) - 1] = places[arcs.first], places[arcs.last]
     lines = build_lines(points, arc)
-    short = shapely.simplify(
-        lines, np.where(arcs.shared, max(tolerance, STAIRS), tolerance), preserve_topology=False
-    )
+    short = shapely.simplify(lines, tolerance, preserve_topology=False)
     # A closed line must not collapse.
     return arcs.alike(
         np.where((arcs.first == arcs.last) & (shapely.get_num_coordinates(short) < 4), lines, short)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geoseg.values import GeoBox
 from geoseg.vector.measure import area_limits, measure
-from geoseg.vector.overlaps import near_pairs
+from geoseg.vector.overlaps import near_pairs, remove_overlaps
 from geoseg.vector.pieces import PLAIN, Calibration, Piece
 from geoseg.vector.regularize import Regularized, regularize
 from geoseg.vector.rows import find_rows, shape_rows
@@ -28,6 +28,12 @@ REGULARIZED, SIMPLIFIED, TRACED = range(3)
 
 CLOSE = 0.5
 """Pixels between two outlines from which on they cannot overlap in another CRS, nor when rounded."""
+
+GAP, GAP_M = 0.1, 0.025
+"""Pixels and metres, whichever is more, that a regularized outline keeps from those that it gives way to."""
+
+YIELD = 0.02
+"""Largest share of its area that a regularized outline gives up for neighbours."""
 
 LONGEST = 512
 """Pixels that a row of touching objects may measure, across or down, to be regularized as one."""
@@ -280,12 +286,10 @@ def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Sh
     touching = np.flatnonzero(np.bincount(near.row)[near.row] > 1)
     pixel = rules.metres_per_pixel
     most = None if rules.max_deviation_m is None else rules.max_deviation_m / pixel
-    short = touching if most is None else np.flatnonzero(_drawn_anew(shapes, near.row))
-    if len(short) == 0:  # those that touch are among them
-        return shapes
     outlines, sizes, deviation = shapes.outlines.copy(), shapes.sizes.copy(), shapes.deviation_m.copy()
     outlines[touching, SIMPLIFIED] = simplify_shared(outlines[touching, TRACED], rules.simplify_m / pixel)
     sizes[touching, SIMPLIFIED] = np.nan
+    short = touching if most is None else np.flatnonzero(_drawn_anew(shapes, near.row))
     known = outlines[:, REGULARIZED].copy()
     outlines[touching, REGULARIZED], deviation[touching] = None, np.nan
     # Of a row that goes on too far no part waits for the others; each has its one outline.
@@ -299,4 +303,27 @@ def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Sh
             traced, row, tolerance=rules.simplify_m / pixel, max_deviation=most, known=known[short]
         )
         _take(outlines, sizes, deviation, done, short, (grid, rules))
+    _give_way(outlines, sizes, near, max(GAP, GAP_M / pixel))
     return replace(shapes, outlines=outlines, sizes=sizes, deviation_m=deviation)
+
+
+def _give_way(outlines: NDArray[np.object_], sizes: Floats, near: Near, gap: float) -> None:
+    """Cut regularized outlines where they overlap plainer ones of other rows, or those of earlier shapes.
+
+    What would lose too much, or no longer share its walls, keeps its plainer outlines.
+    """
+    apart = near.row[near.one] != near.row[near.two]
+    one, two, count = near.one[apart], near.two[apart], len(outlines)
+    before = np.concatenate([one, one + count, one + 2 * count, two + count, two + 2 * count])
+    after = np.concatenate([two, two, two, one, one])
+    stacked = outlines.T.ravel()
+    cut = remove_overlaps(stacked, before, after, gap)[:count]
+    changed = np.flatnonzero(cut != stacked[:count])
+    area = shapely.area(stacked[changed])
+    whole = shapely.get_type_id(cut[changed]) == shapely.GeometryType.POLYGON
+    cut[changed[~whole | (shapely.area(cut[changed]) < (1 - YIELD) * area)]] = None
+    for row in np.unique(near.row[changed]).tolist():
+        alike = near.row == row
+        if not shapely.coverage_is_valid(cut[alike]):
+            cut[alike] = None
+    outlines[:, REGULARIZED], sizes[changed, REGULARIZED] = cut, np.nan

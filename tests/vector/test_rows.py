@@ -102,6 +102,18 @@ def test_walls_stay_shared_whatever_becomes_of_the_row(
     assert sink.tables[0].geometry.to_wkb().tolist() == found.geometry.to_wkb().tolist()
 
 
+def test_straight_walls_give_way_to_what_is_near() -> None:
+    left = shapely.union(shapely.box(10, 10, 40, 40), shapely.box(40, 20, 41.5, 24))
+    right = shapely.difference(shapely.box(40.6, 10, 70, 40), shapely.box(40, 19.4, 42.1, 24.6))
+    pieces = [
+        Piece(1, shapely.segmentize(one, 0.5), Evidence(100, 100 * 50_000, i))
+        for i, one in enumerate((left, right))
+    ]
+    found = finish(pieces, GRID, ShapeRules(0.15, 1.0, 0.3, 0.0, 1.0), SCHEMA)
+    assert found["regularized"].all()
+    assert shapely.distance(*found.geometry) > 0.02
+
+
 def test_touching_in_a_point_makes_no_row() -> None:
     boxes = np.array([shapely.box(0, 0, 1, 1), shapely.box(1, 1, 2, 2)])
     assert find_rows(boxes, np.array([0]), np.array([1])).tolist() == [0, 1]
