@@ -37,7 +37,7 @@ from scenes import make_scene, true_buildings
 from geoseg.metrics.objects import match_objects
 from geoseg.models.bundle import ONNX, Bundle, find_model
 from geoseg.models.card import ModelCard
-from geoseg.prediction.shaping import smallest_object_m2
+from geoseg.prediction.view import smallest_object_m2
 
 RECIPES = Path(__file__).with_name("peer_recipes.py")
 PEERS = ("monai", "geo-inference", "geoai", "geodeep")

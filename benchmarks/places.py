@@ -20,7 +20,7 @@ from geoseg.backends import architectures
 from geoseg.grid import classify
 from geoseg.labels.classes import IGNORE
 from geoseg.models.bundle import load_folder
-from geoseg.prediction.shaping import smallest_object_m2
+from geoseg.prediction.view import smallest_object_m2
 from geoseg.training.data.read import read_data
 from geoseg.training.recipe import make_recipe, read_recipe
 from geoseg.training.validate import Answer, Reading, answers, score, total

@@ -19,7 +19,7 @@ from geoseg.models.card import class_color
 from geoseg.models.own_fields import GATE
 from geoseg.options import Metavar, Options, parse_classes, parse_pairs
 from geoseg.prediction.options import AUTO, Auto, Count, Finite, Share, Size, layer_crs_text, parse_memory
-from geoseg.prediction.shaping import NOISE_PIXELS, SMALLEST_PART
+from geoseg.prediction.view import NOISE_PIXELS, SMALLEST_PART
 from geoseg.raster.describe import SceneInfo
 from geoseg.raster.encoding import RasterFacts, read_facts
 from geoseg.raster.scene import read_patch

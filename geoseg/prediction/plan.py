@@ -17,8 +17,7 @@ from geoseg.models.card import ModelCard
 from geoseg.models.document import ModelTask
 from geoseg.models.inputs import InputSpec
 from geoseg.prediction.options import AUTO, Limits, PredictOptions
-from geoseg.prediction.shaping import shape_rules, smallest_object_m2, split_rule
-from geoseg.prediction.view import View, grid_resolution
+from geoseg.prediction.view import View, grid_resolution, shape_rules, smallest_object_m2, split_rule
 from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema
 from geoseg.vector.islands import IslandRule, island_rule
 from geoseg.vector.shape import ShapeRules

@@ -22,7 +22,7 @@ from geoseg.grid import Axis, BlockIndex, TileGrid
 from geoseg.labels.masks import open_labels
 from geoseg.prediction.classraster import ClassRaster, VectorizeOptions, inspect_raster
 from geoseg.prediction.memory import LIBRARIES, OUTLINE, PART, WRITING
-from geoseg.prediction.shaping import PART_MARGIN, shape_rules
+from geoseg.prediction.view import PART_MARGIN, shape_rules
 from geoseg.raster.environment import BLOCK_CACHE
 from geoseg.raster.scene import close_scene
 from geoseg.values import LayerSchema

@@ -2,7 +2,7 @@
 
 A tiled TIFF need not hold all of its tiles ("sparse"): one that is absent has neither place nor length
 in the file's directory, and GDAL reads it as the nodata value, or as 0 where there is none. Whether
-that is nodata by the rules of `geoseg.raster.validity` is found out by reading one absent tile.
+that is nodata by the rules of `geoseg.raster.pixels` is found out by reading one absent tile.
 
 Absent tiles: GDAL's GeoTIFF driver, https://gdal.org/en/stable/drivers/raster/gtiff.html#sparse-files.
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from geoseg.raster.describe import SceneInfo, choose_overview
 from geoseg.raster.drivers import is_remote
 from geoseg.raster.opening import opened, translating
-from geoseg.raster.resample import reach
+from geoseg.raster.pixels import reach
 from geoseg.raster.scene import read_window
 from geoseg.values import GeoBox, Window
 

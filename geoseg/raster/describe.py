@@ -13,7 +13,7 @@ from rasterio.enums import MaskFlags
 
 from geoseg.errors import UnreadableScene
 from geoseg.raster.opening import Source, opened
-from geoseg.raster.validity import stored_nodata
+from geoseg.raster.pixels import stored_nodata
 from geoseg.values import GeoBox
 from geoseg.vectorfiles.crs import other_file
 

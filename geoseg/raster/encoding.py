@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geoseg.grid import classify
 from geoseg.raster.describe import SceneInfo
 from geoseg.raster.opening import opened, translating
-from geoseg.raster.resample import Taps, resample, restore
+from geoseg.raster.pixels import Taps, resample, restore
 from geoseg.values import CERTAIN, ClassRule, LayerSchema, ProbabilityBlock
 
 Content = Literal["probability", "probability-float32", "class"]

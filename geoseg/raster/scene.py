@@ -19,9 +19,8 @@ from geoseg.raster.describe import Band, SceneInfo, check_readable, choose_overv
 from geoseg.raster.drivers import is_remote
 from geoseg.raster.handles import close_kept, useful_cache
 from geoseg.raster.opening import Source, opened, reading
-from geoseg.raster.resample import reach, resample, restore, taps
+from geoseg.raster.pixels import is_nodata, reach, resample, restore, stored_nodata, taps, validity
 from geoseg.raster.source import resolve
-from geoseg.raster.validity import is_nodata, stored_nodata, validity
 from geoseg.values import GeoBox, Patch, Window
 
 __all__ = [

@@ -24,7 +24,7 @@ from geoseg.errors import InvalidOption, UnwritableOutput, silenced
 from geoseg.raster.encoding import CLASS_ITEM, NODATA, Content, Encoding
 from geoseg.raster.environment import environment
 from geoseg.raster.opening import GDAL_ERRORS, opened, reason_of
-from geoseg.raster.resample import taps
+from geoseg.raster.pixels import taps
 from geoseg.raster.scene import SceneInfo, read_validity
 from geoseg.values import ClassRule, GeoBox, LayerSchema, ProbabilityBlock, Window
 

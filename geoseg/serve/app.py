@@ -24,10 +24,9 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from geoseg.errors import GeosegError, UnreadableScene, suggest
-from geoseg.serve.facts import layer_facts, scene_facts, tilejson
 from geoseg.serve.jobs import Jobs, corners
 from geoseg.serve.layers import Layer
-from geoseg.serve.mercator import MapTile, from_degrees
+from geoseg.serve.mercator import MapTile, from_degrees, tilejson
 from geoseg.serve.scenes import LiveScene, raw_png, styled_png
 from geoseg.serve.tiles import Busy, Entry, ModelTiles
 
@@ -107,8 +106,8 @@ class Map:
         """List scenes and layers, with the addresses of their TileJSON."""
         base = str(request.base_url)
         return {
-            "scenes": [scene_facts(one, base) for one in self.scenes.values()],
-            "layers": [layer_facts(one, base) for one in self.layers.values()],
+            "scenes": [one.facts(base) for one in self.scenes.values()],
+            "layers": [one.facts(base) for one in self.layers.values()],
             "read_only": self.jobs is None,
         }
 

@@ -15,7 +15,16 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.serve.mercator import HALF, MOST_ZOOM, SIDE, MapTile, Place, lattice, to_degrees
+from geoseg.serve.mercator import (
+    HALF,
+    MOST_ZOOM,
+    SIDE,
+    MapTile,
+    Place,
+    bounds_in_degrees,
+    lattice,
+    to_degrees,
+)
 from geoseg.values import GeoBox
 from geoseg.vector.sink.stream import write_layer
 from geoseg.vector.sink.tiles import EXTENT
@@ -94,6 +103,16 @@ class Layer:
         west, south, east, north = self.bounds
         side = math.sqrt(max((east - west) * (north - south), 1.0) * A_TILE / self.features)
         return min(MOST_ZOOM, max(0, math.ceil(math.log2(2 * HALF / side))))
+
+    def facts(self, base: str) -> dict[str, Any]:
+        """Return what the page shows of it, ready for JSON; addresses begin with `base`."""
+        return {
+            "name": self.name,
+            "features": self.features,
+            "bounds": self.bounds and bounds_in_degrees(self.bounds),
+            "tiles": f"{base}features/{self.name}.json",
+            "download": f"{base}features/{self.name}/download",
+        }
 
     def read(self, bounds: tuple[float, ...]) -> tuple[NDArray[np.object_], dict[str, NDArray[Any]], bool]:
         """Return polygons that meet a box, all in Web Mercator, their attributes, and whether that is all."""

@@ -241,3 +241,28 @@ def _bounds(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
     (west, south), (east, north) = known.min(axis=0).tolist(), known.max(axis=0).tolist()
     south, north = max(south, -HALF), min(north, HALF)
     return west, south, east, north
+
+
+def tilejson(
+    name: str, url: str, bounds: tuple[float, float, float, float], least: int, most: int
+) -> dict[str, Any]:
+    """Return a TileJSON 3.0.0 of tiles within bounds in Web Mercator."""
+    west, south, east, north = bounds_in_degrees(bounds)
+    center = [(west + east) / 2, (south + north) / 2, most]
+    if west < -180 or east > 180:  # TileJSON knows no bounds across 180 degrees
+        west, east, center[0] = -180.0, 180.0, (center[0] + 180) % 360 - 180
+    return {
+        "tilejson": "3.0.0",
+        "name": name,
+        "tiles": [url],
+        "bounds": [west, south, east, north],
+        "center": center,
+        "minzoom": least,
+        "maxzoom": max(least, min(MOST_ZOOM, most)),
+    }
+
+
+def bounds_in_degrees(bounds: tuple[float, float, float, float]) -> list[float]:
+    """Return bounds in Web Mercator as west, south, east, north in degrees."""
+    degrees: list[float] = to_degrees(np.array(bounds).reshape(2, 2)).ravel().round(7).tolist()
+    return degrees

@@ -26,7 +26,7 @@ from geoseg.raster.handles import Stamp, stamp
 from geoseg.raster.opening import reading
 from geoseg.raster.scene import opened_scene
 from geoseg.raster.stretch import apply_stretch, stretch_to_bytes
-from geoseg.serve.mercator import SIDE, MapTile, Place
+from geoseg.serve.mercator import SIDE, MapTile, Place, bounds_in_degrees
 from geoseg.serve.tiles import Inferred
 from geoseg.values import ClassRule, ProbabilityBlock, Window
 
@@ -96,6 +96,27 @@ class LiveScene:
             raise UnreadableScene(
                 f"{self.plan.scene.name}: has changed or gone since it was opened; start geoseg serve again"
             )
+
+    def facts(self, base: str) -> dict[str, Any]:
+        """Return what the page shows of it, ready for JSON; addresses begin with `base`.
+
+        Bounds of a scene across 180 degrees go on beyond them.
+        """
+        plan = self.plan
+        return {
+            "name": self.name,
+            "size": [plan.scene.geobox.width, plan.scene.geobox.height],
+            "resolution_m": plan.scene.resolution,
+            "bounds": bounds_in_degrees(self.place.bounds),
+            "zoom": self.place.zoom,
+            "imagery": f"{base}tiles/{self.name}.json",
+            "prediction": f"{base}prediction/{self.name}.json",
+            "model": plan.model_name,
+            "classes": [{"id": one.id, "name": one.name, "color": list(one.color)} for one in plan.classes],
+            "channels": list(plan.rule.channels),
+            "threshold": plan.rule.threshold,
+            "warnings": list(self.decision.remarks.warnings),
+        }
 
     @property
     def _stride(self) -> int:

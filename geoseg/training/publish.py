@@ -30,7 +30,7 @@ from geoseg.models.document import CardDocument
 from geoseg.models.inputs import InputSpec
 from geoseg.models.own_fields import Instances
 from geoseg.models.statistics import value_statistics
-from geoseg.prediction.shaping import PART_MARGIN, SMALLEST_PART, smallest_object_m2
+from geoseg.prediction.view import PART_MARGIN, SMALLEST_PART, smallest_object_m2
 from geoseg.training.calibrate import Fitted, calibrate_objects, calibrate_pixels
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.sampler import Sampler, validation_tiles

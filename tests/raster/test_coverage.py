@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 
 from geoseg.raster.coverage import read_coverage
-from geoseg.raster.resample import reach, taps
+from geoseg.raster.pixels import reach, taps
 from geoseg.raster.scene import open_scene, read_patch
 from geoseg.testing import make_scene
 from geoseg.values import Window

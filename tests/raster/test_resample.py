@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from geoseg.raster.resample import resample, restore, taps
+from geoseg.raster.pixels import resample, restore, taps
 
 lengths = st.integers(1, 60)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from geoseg.raster.validity import is_nodata, stored_nodata, validity
+from geoseg.raster.pixels import is_nodata, stored_nodata, validity
 
 shapes = hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)
 

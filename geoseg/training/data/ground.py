@@ -14,7 +14,7 @@ from geoseg.labels.classes import IGNORE
 from geoseg.labels.footprints import Footprints
 from geoseg.labels.places import Box
 from geoseg.models.inputs import fill_invalid
-from geoseg.raster.resample import resample, restore, taps
+from geoseg.raster.pixels import resample, restore, taps
 from geoseg.values import GeoBox, Window
 
 if TYPE_CHECKING:
