@@ -18,7 +18,7 @@ from geoseg.grid import classify
 from geoseg.metrics import Confusion, confusion
 from geoseg.models.bundle import INT8
 from geoseg.models.card import Head
-from geoseg.values import CERTAIN, ClassRule
+from geoseg.values import ClassRule
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -62,8 +62,6 @@ class PrecisionReport:
         How much is lost there; below 0 it is gained.
     changed : float
         Share of the known pixels that have another class than the reference gives them.
-    largest_difference, mean_difference : float
-        Of the probabilities, 0 … 1, over all channels and pixels, known or not.
     """
 
     name: str
@@ -72,8 +70,6 @@ class PrecisionReport:
     worst_place: str = ""
     worst_iou_points: float = 0.0
     changed: float = 0.0
-    largest_difference: float = 0.0
-    mean_difference: float = 0.0
 
 
 @dataclass(slots=True)
@@ -84,9 +80,6 @@ class _Counts:
     classes: dict[tuple[str, int], Confusion] = field(default_factory=dict)
     pixels: int = 0
     changed: int = 0
-    samples: int = 0
-    difference: int = 0
-    largest: int = 0
 
     def add(
         self,
@@ -100,12 +93,8 @@ class _Counts:
             counts = confusion(labels == label, tile.truth == label, tile.known)
             key = (tile.place, label)
             self.classes[key] = self.classes.get(key, Confusion()) + counts
-        difference = np.abs(values.astype(np.int64) - reference)
         self.pixels += int(np.count_nonzero(tile.known))
         self.changed += int(np.count_nonzero((labels != usual) & tile.known))
-        self.samples += difference.size
-        self.difference += int(difference.sum())
-        self.largest = max(self.largest, int(difference.max()))
 
     def by_place(self) -> dict[str, float]:
         """Return the IoU of each place whose truth has an object."""
@@ -241,8 +230,6 @@ def _report(counts: _Counts, usual: Mapping[str, float]) -> PrecisionReport:
         worst_place=worst,
         worst_iou_points=losses.get(worst, math.nan),
         changed=counts.changed / counts.pixels if counts.pixels else math.nan,
-        largest_difference=counts.largest / CERTAIN,
-        mean_difference=counts.difference / counts.samples / CERTAIN,
     )
 
 

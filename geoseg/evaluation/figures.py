@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +39,7 @@ _CURVE = range(5, LEVELS - 1, 5)
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Sums:
+class Sums(NamedTuple):
     """Counts added up, over everything (``m = 1``), block by block, or over resampled blocks.
 
     Parameters
@@ -58,11 +58,6 @@ class Sums:
     bins: Array
     objects: Array
     distances: Array
-
-    @property
-    def parts(self) -> tuple[Array, ...]:
-        """The arrays in order."""
-        return self.pixels, self.boundary, self.bins, self.objects, self.distances
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -112,7 +107,7 @@ def make_estimator(
         objects,
         distances,
     )
-    whole = Sums(*(part.sum(axis=0, keepdims=True) for part in sums.parts))
+    whole = Sums(*(part.sum(axis=0, keepdims=True) for part in sums))
     enough = known_blocks(tally) >= FEWEST_BLOCKS
     return Estimator(whole, _resample(sums, seed) if enough else None)
 
@@ -267,13 +262,13 @@ def _mean_iou(sums: Sums) -> Array:
 
 def _resample(sums: Sums, seed: int) -> Sums:
     count = len(sums.pixels)
-    flat = np.concatenate([part.reshape(count, -1) for part in sums.parts], axis=1)
+    flat = np.concatenate([part.reshape(count, -1) for part in sums], axis=1)
     drawn = resampled_sums(flat, REPLICATES, seed)
-    edges = np.cumsum([part[0].size for part in sums.parts])[:-1]
+    edges = np.cumsum([part[0].size for part in sums])[:-1]
     return Sums(
         *(
             piece.reshape(REPLICATES, *part.shape[1:])
-            for piece, part in zip(np.split(drawn, edges, axis=1), sums.parts, strict=True)
+            for piece, part in zip(np.split(drawn, edges, axis=1), sums, strict=True)
         )
     )
 

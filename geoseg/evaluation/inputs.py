@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from geoseg.raster.describe import SceneInfo
 
-__all__ = ["Compared", "Inputs", "Sources", "TileLayers", "open_inputs", "open_truth", "tile_layers"]
+__all__ = ["Compared", "Inputs", "Sources", "open_inputs", "open_truth", "tile_layers"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,12 +52,15 @@ class Compared:
         In the truth and in the prediction, inside what is in question.
     levels : ndarray of uint8, shape (bands, rows, cols), or None
         Probabilities in steps of 1/250.
+    scene : ndarray of uint8, shape (3, rows, cols), or None
+        Red, green, blue; None without a scene, or where it was not asked for.
     """
 
     truth: NDArray[np.uint8]
     prediction: NDArray[np.uint8]
     known: NDArray[np.bool_]
-    levels: NDArray[np.uint8] | None
+    levels: NDArray[np.uint8] | None = None
+    scene: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -256,40 +259,14 @@ def _metric_crs(longitude: float, latitude: float) -> pyproj.CRS:
     return pyproj.CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class TileLayers:
-    """What lies in one window of the grid.
-
-    Parameters
-    ----------
-    scene : ndarray of uint8, shape (3, rows, cols), or None
-        Red, green, blue; None without a scene.
-    truth, prediction : ndarray of uint8, shape (rows, cols)
-        Class ids, 0 is the background.
-    known : ndarray of bool, shape (rows, cols)
-        False pixels were not compared.
-    """
-
-    scene: NDArray[np.uint8] | None
-    truth: NDArray[np.uint8]
-    prediction: NDArray[np.uint8]
-    known: NDArray[np.bool_]
-
-
-def tile_layers(inputs: Inputs, window: Window) -> TileLayers:
-    """Read what was compared in one window of the grid.
-
-    Parameters
-    ----------
-    window : Window
-        Inside the grid.
+def tile_layers(inputs: Inputs, window: Window) -> Compared:
+    """Read what was compared in one window inside the grid, and the scene for people to look at.
 
     Raises
     ------
     UnreadableScene
     """
-    found = inputs.read(window)
-    return TileLayers(_scene_rgb(inputs, window), found.truth, found.prediction, found.known)
+    return replace(inputs.read(window), scene=_scene_rgb(inputs, window))
 
 
 def _scene_rgb(inputs: Inputs, window: Window) -> NDArray[np.uint8] | None:
@@ -300,14 +277,8 @@ def _scene_rgb(inputs: Inputs, window: Window) -> NDArray[np.uint8] | None:
     by_color = {band.color: i for i, band in enumerate(inputs.scene.bands)}
     order = [by_color.get(name, min(i, len(pixels) - 1)) for i, name in enumerate(("red", "green", "blue"))]
     shown = pixels[order]
-    if shown.dtype != np.uint8:
-        shown = _stretched(shown.astype(np.float64), valid)
+    if shown.dtype != np.uint8 and valid.any():  # between its 2nd and 98th percentile
+        values = shown.astype(np.float64)
+        low, high = np.percentile(values[:, valid], [2, 98])
+        shown = np.clip((values - low) / max(high - low, 1e-12) * 255, 0, 255)
     return np.where(valid, shown, 0).astype(np.uint8)
-
-
-def _stretched(pixels: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Spread the values between the 2nd and 98th percentile of the window over 0 … 255."""
-    if not valid.any():
-        return pixels
-    low, high = np.percentile(pixels[:, valid], [2, 98])
-    return np.asarray(np.clip((pixels - low) / max(high - low, 1e-12) * 255, 0, 255))

@@ -105,10 +105,7 @@ class Frame:
     core, window : Window
         What this step counts, and what the arrays cover.
     truth, prediction : ndarray of uint8
-        Numbers of classes: 0 the background, 1 … n in the order of the classes.
-    known : ndarray of bool
-    levels : ndarray of uint8, shape (bands, rows, cols), or None
-        As in `Compared`.
+        Numbers of classes: 0 the background, 1 … n in the order of the classes; the rest as in `Compared`.
     """
 
     core: Window
@@ -143,10 +140,10 @@ def walk(
     """
     count = len(inputs.classes)
     tally = Tally(np.zeros((count, LEVELS, 2), np.int64))
-    tracers = (
-        (_tracer(inputs, inputs.truth), tally.truth),
-        (_tracer(inputs, inputs.prediction), tally.prediction),
-    )
+    tracers = [
+        (None if isinstance(layer, PolygonLayer) else Tracer(inputs.grid, count), found)
+        for layer, found in ((inputs.truth, tally.truth), (inputs.prediction, tally.prediction))
+    ]
     cores = list(_parts(inputs.grid.window, (step, step)))
     for done, core in enumerate(cores, 1):
         frame = _read(inputs, core, (band[0] + 1, band[1] + 1))
@@ -160,7 +157,7 @@ def walk(
         on_step(done, len(cores))
     for tracer, _ in tracers:
         if tracer is not None:
-            tracer.finish()
+            tracer.joiner.finish()
     tally.worst.sort(reverse=True)
     return tally
 
@@ -175,7 +172,7 @@ class Tracer:
     def __post_init__(self) -> None:
         from geoseg.vector.join import Joiner
 
-        self._joiner = Joiner(self.grid.shape)
+        self.joiner = Joiner(self.grid.shape)
         self._rule = ClassRule(tuple(range(1, self.classes + 1)), 0.5)
 
     def add(self, region: Window, window: Window, labels: Ids) -> list[Piece]:
@@ -189,15 +186,7 @@ class Tracer:
             return []
         values = np.stack([np.where(inside == label, CERTAIN, 0) for label in self._rule.channels])
         block = ProbabilityBlock(field_window, values.astype(np.uint16), np.ones(inside.shape, bool))
-        return self._joiner.add(trace(block, region, self.grid.shape, self._rule, "pixel"))
-
-    def finish(self) -> None:
-        """Check that nothing is left open."""
-        self._joiner.finish()
-
-
-def _tracer(inputs: Inputs, layer: object) -> Tracer | None:
-    return None if isinstance(layer, PolygonLayer) else Tracer(inputs.grid, len(inputs.classes))
+        return self.joiner.add(trace(block, region, self.grid.shape, self._rule, "pixel"))
 
 
 def _parts(window: Window, size: tuple[int, int]) -> Iterator[Window]:

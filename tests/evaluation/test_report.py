@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import UnwritableOutput
-from geoseg.evaluation.inputs import TileLayers
+from geoseg.evaluation.inputs import Compared
 from geoseg.evaluation.report import render, write_report
 from geoseg.evaluation.result import (
     ConfidenceScore,
@@ -123,13 +123,13 @@ def make_evaluation(*classes: ClassInfo, worst: int = 2, **changes: Any) -> Eval
     return dataclasses.replace(evaluation, **changes)
 
 
-def make_tile(shape: tuple[int, int] = (64, 64), *, scene: bool = True, classes: int = 1) -> TileLayers:
+def make_tile(shape: tuple[int, int] = (64, 64), *, scene: bool = True, classes: int = 1) -> Compared:
     rows, cols = np.ogrid[: shape[0], : shape[1]]
     truth = (((rows // 9) % 3 == 0) & ((cols // 11) % 2 == 0)).astype(np.uint8)
     prediction = np.roll(truth, 3, axis=1) * np.uint8(classes)
     known = np.asarray(rows + cols > shape[0] // 3)
     image = np.broadcast_to(60 + 40 * truth + (rows + cols) % 30, (3, *shape)).astype(np.uint8)
-    return TileLayers(image if scene else None, truth, prediction, known)
+    return Compared(truth, prediction, known, scene=image if scene else None)
 
 
 VOID = {"meta", "link", "img"}
@@ -178,7 +178,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def page_of(evaluation: Evaluation, tiles: list[TileLayers] | None = None) -> Page:
+def page_of(evaluation: Evaluation, tiles: list[Compared] | None = None) -> Page:
     return Page(render(evaluation, tiles or []))
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from geoseg.evaluation.report import charts as words
 from geoseg.evaluation.report import images
-from geoseg.evaluation.report import text as words
 from geoseg.evaluation.report.plots import (
     FIFTHS,
     Scale,

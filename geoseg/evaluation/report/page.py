@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoseg.evaluation.inputs import TileLayers
-from geoseg.evaluation.report import charts, images, text
+from geoseg.evaluation.inputs import Compared
+from geoseg.evaluation.report import charts, images
 from geoseg.evaluation.report.plots import Plot
 from geoseg.evaluation.result import Evaluation, WorstTile
 from geoseg.files import replacing
@@ -49,7 +49,7 @@ class TileView:
 
 
 def write_report(
-    evaluation: Evaluation, tiles: Sequence[TileLayers], path: Path, *, overwrite: bool = True
+    evaluation: Evaluation, tiles: Sequence[Compared], path: Path, *, overwrite: bool = True
 ) -> None:
     """Write an evaluation as one self-contained HTML page.
 
@@ -60,7 +60,7 @@ def write_report(
     ----------
     evaluation : Evaluation
         All figures.
-    tiles : sequence of TileLayers
+    tiles : sequence of Compared
         What lies in each of ``evaluation.worst``, in this order; the first `MOST_PICTURES` are shown.
         Empty: the page has no pictures.
     path : Path
@@ -80,7 +80,7 @@ def write_report(
         temporary.write_text(page, encoding="utf-8", newline="\n")
 
 
-def render(evaluation: Evaluation, tiles: Sequence[TileLayers]) -> str:
+def render(evaluation: Evaluation, tiles: Sequence[Compared]) -> str:
     """Return the page of `write_report` as text."""
     if tiles and len(tiles) != len(evaluation.worst):
         raise ValueError(f"{len(tiles)} pictures for {len(evaluation.worst)} tiles")
@@ -91,10 +91,10 @@ def render(evaluation: Evaluation, tiles: Sequence[TileLayers]) -> str:
         .get_template("report.html.j2")
         .render(
             evaluation=evaluation,
-            crs=text.crs_name(evaluation.grid.crs),
+            crs=charts.crs_name(evaluation.grid.crs),
             plots=_plots(evaluation),
             tiles=[_view(evaluation, tile, layers, colors) for tile, layers in shown],
-            wrong=lambda pixels: text.ground(evaluation, pixels),
+            wrong=lambda pixels: charts.ground(evaluation, pixels),
             difference=images.DIFFERENCE_COLORS,
         )
     )
@@ -121,11 +121,11 @@ def _plots(evaluation: Evaluation) -> dict[str, list[list[Plot]]]:
 
 
 def _view(
-    evaluation: Evaluation, tile: WorstTile, layers: TileLayers, colors: Mapping[int, images.Color]
+    evaluation: Evaluation, tile: WorstTile, layers: Compared, colors: Mapping[int, images.Color]
 ) -> TileView:
     return TileView(
         tile,
-        text.center(evaluation, tile),
+        charts.center(evaluation, tile),
         "" if layers.scene is None else images.scene_picture(layers.scene),
         images.class_picture(layers.truth, layers.known, colors),
         images.class_picture(layers.prediction, layers.known, colors),
@@ -145,12 +145,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["count"] = text.count
-    environment.filters["short"] = text.short
-    environment.filters["last_name"] = text.last_name
+    environment.filters["count"] = charts.count
+    environment.filters["short"] = charts.short
+    environment.filters["last_name"] = charts.last_name
     environment.filters["color"] = lambda color: "#{:02x}{:02x}{:02x}".format(*color)
     environment.globals.update(
-        figure=text.figure, share=text.share, size_range=charts.size_range, style=_style()
+        figure=charts.figure, share=charts.share, size_range=charts.size_range, style=_style()
     )
     return environment
 
