@@ -33,31 +33,21 @@ REDUCED = 0.05
 
 @dataclass(frozen=True, slots=True)
 class BackendReport:
-    """How one backend did on the test tile.
-
-    Parameters
-    ----------
-    backend, device : str
-        As asked for.
-    name : str
-        What ran, e.g. ``openvino bf16``; empty if nothing did.
-    difference : float
-        Largest difference in probability from the first backend that computes in float32.
-    moved : float
-        Share of samples on the other side of probability one half.
-    problem : str
-        What is wrong; empty if nothing is.
-    missing : bool
-        True: this machine lacks the backend, which is no fault of the model.
-    """
+    """How one backend did on the test tile."""
 
     backend: str
     device: str
+    """`backend`, `device`: As asked for."""
     name: str = ""
+    """What ran, e.g. ``openvino bf16``; empty if nothing did."""
     difference: float = 0.0
+    """Largest difference in probability from the first backend that computes in float32."""
     moved: float = 0.0
+    """Share of samples on the other side of probability one half."""
     problem: str = ""
+    """What is wrong; empty if nothing is."""
     missing: bool = False
+    """True: this machine lacks the backend, which is no fault of the model."""
 
 
 def compare_backends(bundle: Bundle) -> tuple[BackendReport, ...]:

@@ -35,48 +35,32 @@ _LEAST_FOUND = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How a tiled result differs from the whole one.
-
-    Parameters
-    ----------
-    overlap : int
-        Pixels.
-    largest, tail, mean : float
-        Largest difference in probability, its 99.9th percentile, its mean.
-    moved : float
-        Share of the pixels whose class differs.
-    """
+    """How a tiled result differs from the whole one."""
 
     overlap: int
+    """Pixels."""
     largest: float
     tail: float
     mean: float
+    """`largest`, `tail`, `mean`: Largest difference in probability, its 99.9th percentile, its mean."""
     moved: float
+    """Share of the pixels whose class differs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What was measured; None is unknown.
-
-    Parameters
-    ----------
-    tile : int
-        Side of the tiles, in pixels.
-    field : Field or None
-        The effective receptive field.
-    depends_on_extent : bool or None
-        Whether pixels however far away matter; see `geoseg.assessment.reach`.
-    agreements : tuple of Agreement
-        By overlap, from 0 to half a tile; none if tiled and whole were not compared.
-    problem : str
-        Why there is no smallest overlap; empty if there is.
-    """
+    """What was measured; None is unknown."""
 
     tile: int
+    """Side of the tiles, in pixels."""
     field: Field | None
+    """The effective receptive field."""
     depends_on_extent: bool | None
+    """Whether pixels however far away matter; see `geoseg.assessment.reach`."""
     agreements: tuple[Agreement, ...] = ()
+    """By overlap, from 0 to half a tile; none if tiled and whole were not compared."""
     problem: str = ""
+    """Why there is no smallest overlap; empty if there is."""
 
     @property
     def smallest_overlap(self) -> int | None:

@@ -23,53 +23,35 @@ from geoseg.values import ClassRule
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LabelledTile:
-    """A tile whose truth is known.
-
-    Parameters
-    ----------
-    pixels : ndarray of float32, shape (bands, rows, cols)
-        As the network sees them: filled, scaled, normalized.
-    truth : ndarray of uint8, shape (rows, cols)
-        Class ids; 0 is the background.
-    known : ndarray of bool, shape (rows, cols)
-        False pixels are not counted.
-    place : str
-        Where it lies; accuracy is counted by place.
-    """
+    """A tile whose truth is known."""
 
     pixels: NDArray[np.float32]
+    """float32, shape (bands, rows, cols). As the network sees them: filled, scaled, normalized."""
     truth: NDArray[np.uint8]
+    """uint8, shape (rows, cols). Class ids; 0 is the background."""
     known: NDArray[np.bool_]
+    """bool, shape (rows, cols). False pixels are not counted."""
     place: str = ""
+    """Where it lies; accuracy is counted by place."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrecisionReport:
-    """How a predictor did, and how it differs from the reference.
-
-    Parameters
-    ----------
-    name : str
-        Runtime and precision.
-    iou : float
-        Intersection over union, 0 … 1: mean over the classes of a place, then over the places; of
-        those that the truth has. NaN where it has none.
-    loss_iou_points : float
-        100 times the IoU that the reference has more.
-    worst_place : str
-        Where the IoU is furthest from the reference's.
-    worst_iou_points : float
-        How much is lost there; below 0 it is gained.
-    changed : float
-        Share of the known pixels that have another class than the reference gives them.
-    """
+    """How a predictor did, and how it differs from the reference."""
 
     name: str
+    """Runtime and precision."""
     iou: float
+    """Intersection over union, 0 … 1: mean over the classes of a place, then over the places; of those that
+    the truth has. NaN where it has none."""
     loss_iou_points: float = 0.0
+    """100 times the IoU that the reference has more."""
     worst_place: str = ""
+    """Where the IoU is furthest from the reference's."""
     worst_iou_points: float = 0.0
+    """How much is lost there; below 0 it is gained."""
     changed: float = 0.0
+    """Share of the known pixels that have another class than the reference gives them."""
 
 
 @dataclass(slots=True)
@@ -107,25 +89,17 @@ class _Counts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a model's INT8 file is shipped.
-
-    Parameters
-    ----------
-    reason : str
-        One line for people.
-    files : mapping of str to Path
-        What `geoseg.models.bundle.save_bundle` is to get beside the other files; empty if not shipped.
-    properties : mapping of str to JSON
-        What `geoseg.models.card_json.make_document` is to get in ``extra``; empty if not shipped.
-    reports : mapping of str to PrecisionReport
-        Of ``f32``, ``bf16`` (where the CPU has it) and ``int8``; empty if nothing was measured.
-    """
+    """Whether a model's INT8 file is shipped."""
 
     ship: bool
     reason: str
+    """One line for people."""
     files: Mapping[str, Path] = field(default_factory=dict)
+    """What `geoseg.models.bundle.save_bundle` is to get beside the other files; empty if not shipped."""
     properties: Mapping[str, object] = field(default_factory=dict)
+    """What `geoseg.models.card_json.make_document` is to get in ``extra``; empty if not shipped."""
     reports: Mapping[str, PrecisionReport] = field(default_factory=dict)
+    """Of ``f32``, ``bf16`` (where the CPU has it) and ``int8``; empty if nothing was measured."""
 
 
 def ship_int8(

@@ -52,18 +52,12 @@ _TORCH_REDUCING = ("mean", "amax", "sum", "amin", "linalg_vector_norm")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """An effective receptive field.
-
-    Parameters
-    ----------
-    radii : tuple of int
-        Half the side, in pixels, of the squares round a pixel that hold `SHARES` of the energy.
-    by_gradient : bool
-        False: estimated by disturbing the input, in steps of `RING` pixels.
-    """
+    """An effective receptive field."""
 
     radii: tuple[int, int]
+    """Half the side, in pixels, of the squares round a pixel that hold `SHARES` of the energy."""
     by_gradient: bool
+    """False: estimated by disturbing the input, in steps of `RING` pixels."""
 
 
 def field_by_gradient(module: torch.nn.Module, tiles: NDArray[np.float32]) -> Field:

@@ -40,38 +40,27 @@ Array = NDArray[np.float64]
 
 
 class Sums(NamedTuple):
-    """Counts added up, over everything (``m = 1``), block by block, or over resampled blocks.
-
-    Parameters
-    ----------
-    pixels : ndarray, shape (m, n + 1, n + 1)
-    boundary : ndarray, shape (m, n, 2)
-    bins : ndarray, shape (m, n, BINS, 3)
-    objects : ndarray, shape (m, n, thresholds, 3)
-        Found, false, missed.
-    distances : ndarray, shape (m, n, 2)
-        Sum of the distances between matched outlines, and number of points.
-    """
+    """Counts added up, over everything (``m = 1``), block by block, or over resampled blocks."""
 
     pixels: Array
+    """Shape (m, n + 1, n + 1)."""
     boundary: Array
+    """Shape (m, n, 2)."""
     bins: Array
+    """Shape (m, n, BINS, 3)."""
     objects: Array
+    """Shape (m, n, thresholds, 3). Found, false, missed."""
     distances: Array
+    """Shape (m, n, 2). Sum of the distances between matched outlines, and number of points."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Estimator:
-    """Computes figures from the whole and from resamples of the blocks.
-
-    Parameters
-    ----------
-    resamples : Sums or None
-        None where there are too few blocks for an interval.
-    """
+    """Computes figures from the whole and from resamples of the blocks."""
 
     whole: Sums
     resamples: Sums | None
+    """None where there are too few blocks for an interval."""
 
     def __call__(self, statistic: Callable[[Sums], Array]) -> Figure:
         """Return a figure; `statistic` gives one value for each of the ``m`` sums."""

@@ -42,36 +42,23 @@ __all__ = ["Compared", "Inputs", "Sources", "open_inputs", "open_truth", "tile_l
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Compared:
-    """What lies in one window of the grid.
-
-    Parameters
-    ----------
-    truth, prediction : ndarray of uint8, shape (rows, cols)
-        Class ids, 0 is the background.
-    known : ndarray of bool, shape (rows, cols)
-        In the truth and in the prediction, inside what is in question.
-    levels : ndarray of uint8, shape (bands, rows, cols), or None
-        Probabilities in steps of 1/250.
-    scene : ndarray of uint8, shape (3, rows, cols), or None
-        Red, green, blue; None without a scene, or where it was not asked for.
-    """
+    """What lies in one window of the grid."""
 
     truth: NDArray[np.uint8]
     prediction: NDArray[np.uint8]
+    """`truth`, `prediction`: uint8, shape (rows, cols). Class ids, 0 is the background."""
     known: NDArray[np.bool_]
+    """bool, shape (rows, cols). In the truth and in the prediction, inside what is in question."""
     levels: NDArray[np.uint8] | None = None
+    """uint8, shape (bands, rows, cols), or None. Probabilities in steps of 1/250."""
     scene: NDArray[np.uint8] | None = None
+    """uint8, shape (3, rows, cols), or None. Red, green, blue; None without a scene, or where it was not
+    asked for."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Inputs:
-    """Everything on one grid, ready to be read window by window.
-
-    Parameters
-    ----------
-    area : BaseGeometry or None
-        Where the truth is complete, in pixels of the grid; None: everywhere.
-    """
+    """Everything on one grid, ready to be read window by window."""
 
     sources: Sources
     grid: GeoBox
@@ -80,6 +67,7 @@ class Inputs:
     prediction: Layer
     probability: ProbabilityMap | None
     area: BaseGeometry | None
+    """Where the truth is complete, in pixels of the grid; None: everywhere."""
     scene: SceneInfo | None
     notes: tuple[str, ...]
 

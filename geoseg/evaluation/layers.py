@@ -57,24 +57,17 @@ class ClassMap:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PolygonLayer:
-    """Polygons with classes over the grid.
-
-    Parameters
-    ----------
-    polygons : ndarray of Polygon, shape (n,)
-        Valid, in pixel coordinates (col, row) of the grid; whole, also where they reach beyond it.
-    labels : ndarray of uint8, shape (n,)
-        Class ids. Of polygons that overlap, the later one has the pixel.
-    ignored : ndarray of Polygon, shape (m,)
-        Inside these nothing is known.
-    scores : ndarray of float64, shape (n,), or None
-        How sure a prediction is of each polygon; None: it does not say.
-    """
+    """Polygons with classes over the grid."""
 
     polygons: NDArray[np.object_]
+    """Polygon, shape (n,). Valid, in pixel coordinates (col, row) of the grid; whole, also where they reach
+    beyond it."""
     labels: NDArray[np.uint8]
+    """uint8, shape (n,). Class ids. Of polygons that overlap, the later one has the pixel."""
     ignored: NDArray[np.object_]
+    """Polygon, shape (m,). Inside these nothing is known."""
     scores: NDArray[np.float64] | None = None
+    """float64, shape (n,), or None. How sure a prediction is of each polygon; None: it does not say."""
     _trees: tuple[shapely.STRtree, shapely.STRtree] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -93,34 +86,23 @@ class PolygonLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """What the user named.
-
-    Parameters
-    ----------
-    truth, prediction : str
-        Vector or raster files.
-    probability : str, optional
-        Raster of probabilities that belongs to a vector prediction.
-    scene : str, optional
-        What was predicted: its grid and its validity.
-    model : str, optional
-        For the record.
-    classes : tuple of ClassInfo
-        Of the model, where it is known.
-    threshold : float, optional
-        From which probability on a pixel is of its class; where it is known or given.
-    failed_tiles : int
-        Tiles that the model could not be given.
-    """
+    """What the user named."""
 
     truth: str
     prediction: str
+    """`truth`, `prediction`: Vector or raster files."""
     probability: str | None = None
+    """Raster of probabilities that belongs to a vector prediction."""
     scene: str | None = None
+    """What was predicted: its grid and its validity."""
     model: str | None = None
+    """For the record."""
     classes: tuple[ClassInfo, ...] = ()
+    """Of the model, where it is known."""
     threshold: float | None = None
+    """From which probability on a pixel is of its class; where it is known or given."""
     failed_tiles: int = 0
+    """Tiles that the model could not be given."""
 
 
 def open_source(

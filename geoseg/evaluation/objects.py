@@ -31,24 +31,17 @@ _CHUNK = 2000
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Objects:
-    """The polygons of one class on one side.
-
-    Parameters
-    ----------
-    polygons : ndarray of (Multi)Polygon, shape (n,)
-        What of them lies where truth and prediction are known, in pixels of the grid; never empty.
-    whole : ndarray of (Multi)Polygon, shape (n,)
-        Before they were cut.
-    share : ndarray of float64, shape (n,)
-        Area of the first over that of the second.
-    which : ndarray of int64, shape (n,)
-        Their numbers among those that were given.
-    """
+    """The polygons of one class on one side."""
 
     polygons: Polygons
+    """(Multi)Polygon, shape (n,). What of them lies where truth and prediction are known, in pixels of the
+    grid; never empty."""
     whole: Polygons
+    """(Multi)Polygon, shape (n,). Before they were cut."""
     share: NDArray[np.float64]
+    """float64, shape (n,). Area of the first over that of the second."""
     which: NDArray[np.int64]
+    """int64, shape (n,). Their numbers among those that were given."""
 
     @property
     def excused(self) -> NDArray[np.bool_]:
@@ -64,32 +57,23 @@ class Objects:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
-    """What matching the objects of one class gave.
-
-    Parameters
-    ----------
-    counts : ndarray of int64, shape (objects, thresholds, 3)
-        For each object that was counted: found, false, missed, at each of `THRESHOLDS`. A pair is
-        counted at its true object.
-    places : ndarray of float64, shape (objects, 2)
-        Where these are (col, row).
-    distances : ndarray of float64, shape (points,)
-        Between matched outlines, in metres (pixels without a CRS).
-    pair : ndarray of int64, shape (points,)
-        The pair of each of them.
-    pair_places : ndarray of float64, shape (pairs, 2)
-        Where the pairs are (col, row).
-    """
+    """What matching the objects of one class gave."""
 
     counts: NDArray[np.int64]
+    """int64, shape (objects, thresholds, 3). For each object that was counted: found, false, missed, at each
+    of `THRESHOLDS`. A pair is counted at its true object."""
     places: NDArray[np.float64]
+    """float64, shape (objects, 2). Where these are (col, row)."""
     excused: int
     split: int
     merged: int
     sizes: tuple[SizeScore, ...]
     distances: NDArray[np.float64]
+    """float64, shape (points,). Between matched outlines, in metres (pixels without a CRS)."""
     pair: NDArray[np.int64]
+    """int64, shape (points,). The pair of each of them."""
     pair_places: NDArray[np.float64]
+    """float64, shape (pairs, 2). Where the pairs are (col, row)."""
 
 
 def known_parts(polygons: Polygons, unknown: Sequence[shapely.Polygon], grid: GeoBox) -> Objects:

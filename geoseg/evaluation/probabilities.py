@@ -30,23 +30,16 @@ Known = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ProbabilityMap:
-    """A raster of probabilities over the grid, one band a class.
-
-    Parameters
-    ----------
-    grid : GeoBox
-        Pixels of another grid take the value of the raster's pixel under their centre.
-    ids : tuple of int
-        The class id of each band.
-    threshold : float
-        The largest probability is the pixel's class if it reaches this (``>=``).
-    """
+    """A raster of probabilities over the grid, one band a class."""
 
     scene: SceneInfo
     grid: GeoBox
+    """Pixels of another grid take the value of the raster's pixel under their centre."""
     name: str
     ids: tuple[int, ...]
+    """The class id of each band."""
     threshold: float
+    """The largest probability is the pixel's class if it reaches this (``>=``)."""
 
     def read(self, window: Window) -> tuple[Ids, Known]:
         """Return class ids and what is known, each of shape ``window.shape``."""

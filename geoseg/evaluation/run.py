@@ -46,22 +46,15 @@ SMALLEST_BLOCK = 16
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lattice:
-    """Metres turned into pixels of the grid.
-
-    Parameters
-    ----------
-    resolution : tuple of float or None
-        Metres along columns and rows; None without a CRS, then all lengths are pixels.
-    block, band : tuple of int
-        Rows and columns of a block, and of the band of boundary IoU.
-    band_m : float
-        The band's width that was asked for; NaN without a CRS.
-    """
+    """Metres turned into pixels of the grid."""
 
     resolution: tuple[float, float] | None
+    """Metres along columns and rows; None without a CRS, then all lengths are pixels."""
     block: tuple[int, int]
     band: tuple[int, int]
+    """`block`, `band`: Rows and columns of a block, and of the band of boundary IoU."""
     band_m: float
+    """The band's width that was asked for; NaN without a CRS."""
 
 
 def evaluate(

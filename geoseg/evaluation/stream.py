@@ -37,21 +37,14 @@ Key = tuple[int, int]
 
 @dataclass(eq=False, slots=True)
 class BlockCounts:
-    """What is counted in one block; n classes without the background.
-
-    Parameters
-    ----------
-    pixels : ndarray of int64, shape (n + 1, n + 1)
-        Row the true class, column the predicted one.
-    boundary : ndarray of int64, shape (n, 2)
-        Intersection and union of the bands.
-    bins : ndarray of int64, shape (n, BINS, 3)
-        See `geoseg.metrics.pixels.fold`.
-    """
+    """What is counted in one block; n classes without the background."""
 
     pixels: Counts
+    """int64, shape (n + 1, n + 1). Row the true class, column the predicted one."""
     boundary: Counts
+    """int64, shape (n, 2). Intersection and union of the bands."""
     bins: Counts
+    """int64, shape (n, BINS, 3). See `geoseg.metrics.pixels.fold`."""
 
     @classmethod
     def empty(cls, classes: int) -> BlockCounts:
@@ -73,45 +66,32 @@ class TileErrors:
 
 @dataclass(eq=False, slots=True)
 class Tally:
-    """All that the walk collects.
-
-    Parameters
-    ----------
-    blocks : dict
-        Counts by row and column of the block.
-    histogram : ndarray of int64, shape (n, LEVELS, 2)
-        Of all probabilities.
-    truth, prediction : list of (label, polygon)
-        Traced outlines of what is a raster, in pixels of the grid.
-    unknown : list of polygon
-        Where nothing is known, cut at the windows.
-    """
+    """All that the walk collects."""
 
     histogram: Counts
+    """int64, shape (n, LEVELS, 2). Of all probabilities."""
     blocks: dict[Key, BlockCounts] = field(default_factory=dict)
+    """Counts by row and column of the block."""
     truth: list[tuple[int, shapely.Polygon]] = field(default_factory=list)
     prediction: list[tuple[int, shapely.Polygon]] = field(default_factory=list)
+    """`truth`, `prediction`: Traced outlines of what is a raster, in pixels of the grid."""
     unknown: list[shapely.Polygon] = field(default_factory=list)
+    """Where nothing is known, cut at the windows."""
     worst: list[TileErrors] = field(default_factory=list)
     unknown_pixels: int = 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
-    """One window with its margin, everything read.
-
-    Parameters
-    ----------
-    core, window : Window
-        What this step counts, and what the arrays cover.
-    truth, prediction : ndarray of uint8
-        Numbers of classes: 0 the background, 1 … n in the order of the classes; the rest as in `Compared`.
-    """
+    """One window with its margin, everything read."""
 
     core: Window
     window: Window
+    """`core`, `window`: What this step counts, and what the arrays cover."""
     truth: Ids
     prediction: Ids
+    """`truth`, `prediction`: uint8. Numbers of classes: 0 the background, 1 … n in the order of the classes;
+    the rest as in `Compared`."""
     known: Known
     levels: Ids | None
 

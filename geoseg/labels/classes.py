@@ -36,11 +36,6 @@ Ids = NDArray[np.int16]
 class ClassTable:
     """The classes of a task.
 
-    Parameters
-    ----------
-    classes : tuple of ClassInfo
-        By id.
-
     Examples
     --------
     >>> table = ClassTable.named({1: "building", 2: "Road"})
@@ -49,6 +44,7 @@ class ClassTable:
     """
 
     classes: tuple[ClassInfo, ...]
+    """By id."""
 
     @classmethod
     def named(cls, names: Mapping[int, str], known: Iterable[ClassInfo] = ()) -> ClassTable:

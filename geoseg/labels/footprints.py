@@ -64,25 +64,18 @@ def burn(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Footprints:
-    """Polygons with classes over a ground.
-
-    Parameters
-    ----------
-    polygons : ndarray of Polygon, shape (n,)
-        Native pixels of the ground, times `pixel_m`: metres right and down from its corner.
-    ids : ndarray of uint8, shape (n,)
-        Class ids; 0 and `IGNORE` are allowed. Where polygons overlap, the later one of the two wins,
-        `IGNORE` over all.
-    pixel_m : (float, float)
-        Metres that a native pixel measures along its row and along its column.
-    gap_m : float
-        Width of the background between polygons of one class that touch or nearly touch.
-    """
+    """Polygons with classes over a ground."""
 
     polygons: NDArray[np.object_]
+    """Polygon, shape (n,). Native pixels of the ground, times `pixel_m`: metres right and down from its
+    corner."""
     ids: NDArray[np.uint8]
+    """uint8, shape (n,). Class ids; 0 and `IGNORE` are allowed. Where polygons overlap, the later one of the
+    two wins, `IGNORE` over all."""
     pixel_m: tuple[float, float]
+    """Metres that a native pixel measures along its row and along its column."""
     gap_m: float = 0.0
+    """Width of the background between polygons of one class that touch or nearly touch."""
     gaps: NDArray[np.object_] = field(init=False)
     _tree: shapely.STRtree = field(init=False)
     _gap_tree: shapely.STRtree = field(init=False)

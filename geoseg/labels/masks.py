@@ -30,24 +30,16 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Mask:
-    """A raster of class ids.
-
-    Parameters
-    ----------
-    scene : SceneInfo
-        The raster, its palette put aside.
-    name : str
-        What the user called it.
-    meanings : mapping of int to int
-        What each value means: a class id, 0 for the background, or `UNKNOWN`.
-    advice : str
-        What to do about a value without a meaning.
-    """
+    """A raster of class ids."""
 
     scene: SceneInfo
+    """The raster, its palette put aside."""
     name: str
+    """What the user called it."""
     meanings: Mapping[int, int]
+    """What each value means: a class id, 0 for the background, or `UNKNOWN`."""
     advice: str
+    """What to do about a value without a meaning."""
 
     @property
     def geobox(self) -> GeoBox:

@@ -30,33 +30,22 @@ _SUFFIXES = {suffix for one in FORMATS for suffix in one.suffixes}
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Polygons:
-    """The polygons of a layer; a feature of several counts as several.
-
-    Parameters
-    ----------
-    name : str
-        What the user called the file, for messages.
-    parts : ndarray of Polygon, shape (n,)
-        Valid and with an area, in `crs`.
-    columns : mapping of str to ndarray, each of shape (n,)
-        The attributes that were asked for and are there.
-    available : tuple of str
-        All attributes of the layer.
-    crs : pyproj.CRS or None
-        Of the coordinates.
-    features : ndarray of int64, shape (n,)
-        Which feature of the file each is of, from 0.
-    notes : tuple of str
-        What a user should know, one line each.
-    """
+    """The polygons of a layer; a feature of several counts as several."""
 
     name: str
+    """What the user called the file, for messages."""
     parts: NDArray[np.object_]
+    """Polygon, shape (n,). Valid and with an area, in `crs`."""
     columns: Mapping[str, NDArray[Any]]
+    """Each of shape (n,). The attributes that were asked for and are there."""
     available: tuple[str, ...]
+    """All attributes of the layer."""
     crs: pyproj.CRS | None
+    """Of the coordinates."""
     features: NDArray[np.int64]
+    """int64, shape (n,). Which feature of the file each is of, from 0."""
     notes: tuple[str, ...] = ()
+    """What a user should know, one line each."""
 
     def values(self, attribute: str) -> NDArray[Any]:
         """Return the values of an attribute, shape (n,).

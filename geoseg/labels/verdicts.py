@@ -32,28 +32,19 @@ KEYS = ("id", "feature")
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What was said of polygons.
-
-    Parameters
-    ----------
-    name : str
-        What the user called the file.
-    column : str
-        One of `KEYS`.
-    of : mapping of str to str
-        Verdict by key.
-    strata : mapping of str to (int, tuple of str)
-        Of a random sample: how many polygons there are in a stratum, and the keys that were drawn from it
-        and judged.
-    places : mapping of str to (float, float)
-        Longitude and latitude of a point in the polygon, by key, where the file tells.
-    """
+    """What was said of polygons."""
 
     name: str
+    """What the user called the file."""
     column: str
+    """One of `KEYS`."""
     of: Mapping[str, str]
+    """Verdict by key."""
     strata: Mapping[str, tuple[int, tuple[str, ...]]]
+    """Of a random sample: how many polygons there are in a stratum, and the keys that were drawn from it and
+    judged."""
     places: Mapping[str, tuple[float, float]]
+    """Longitude and latitude of a point in the polygon, by key, where the file tells."""
 
     def found(self, keys: Sequence[str], polygons: NDArray[np.object_], crs: pyproj.CRS | None) -> set[str]:
         """Return those of a layer's keys that were judged, but for polygons that lie elsewhere.

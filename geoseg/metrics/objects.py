@@ -19,22 +19,16 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ObjectMatch:
-    """A one-to-one matching of predicted and true polygons.
-
-    Parameters
-    ----------
-    predicted, truth : ndarray of int64, shape (matches,)
-        Index of either partner in the arrays that were matched, ordered by `predicted`.
-    iou : ndarray of float64, shape (matches,)
-        Intersection over union of each pair.
-    counts : Confusion
-        Matches, predictions without a partner, true polygons without a partner.
-    """
+    """A one-to-one matching of predicted and true polygons."""
 
     predicted: NDArray[np.int64]
     truth: NDArray[np.int64]
+    """`predicted`, `truth`: int64, shape (matches,). Index of either partner in the arrays that were matched,
+    ordered by `predicted`."""
     iou: NDArray[np.float64]
+    """float64, shape (matches,). Intersection over union of each pair."""
     counts: Confusion
+    """Matches, predictions without a partner, true polygons without a partner."""
 
 
 def match_objects(

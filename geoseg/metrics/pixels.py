@@ -15,17 +15,13 @@ class Confusion:
 
     Every ratio is NaN where it has no meaning (nothing to divide by): a place without buildings
     has no recall, it is not perfect.
-
-    Parameters
-    ----------
-    true_positives, false_positives, false_negatives, true_negatives : int
-        Numbers of pixels (or objects, where the last is 0).
     """
 
     true_positives: int = 0
     false_positives: int = 0
     false_negatives: int = 0
     true_negatives: int = 0
+    """Numbers of pixels (or objects, where the last is 0)."""
 
     def __add__(self, other: Confusion) -> Confusion:
         return Confusion(

@@ -24,23 +24,16 @@ LAST = 0.9
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Evidence:
-    """What is known of polygons; all arrays have the shape (n,).
-
-    Parameters
-    ----------
-    polygons : ndarray of shapely geometries
-        Valid, in pixels.
-    confidence : ndarray of float64
-        NaN where it is not known.
-    touches_edge : ndarray of bool
-    agreement : ndarray of float64
-        IoU with the most similar polygon of an older layer; 1 without one.
-    """
+    """What is known of polygons; all arrays have the shape (n,)."""
 
     polygons: NDArray[np.object_]
+    """Shapely geometries. Valid, in pixels."""
     confidence: Floats
+    """float64. NaN where it is not known."""
     touches_edge: NDArray[np.bool_]
+    """bool."""
     agreement: Floats
+    """float64. IoU with the most similar polygon of an older layer; 1 without one."""
 
     def doubts(self) -> Floats:
         """Return how doubtful each polygon is, 0 … 3.5.

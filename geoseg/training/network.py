@@ -31,27 +31,18 @@ _PACKAGES: Mapping[str, tuple[str, str, str]] = {
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Start:
-    """What training begins with.
-
-    Parameters
-    ----------
-    network : Module
-        To be trained.
-    config : dict
-        Its ``config.json``, see `geoseg.backends.architectures`.
-    source : str or None
-        Where its first weights come from; None: from chance.
-    bases : tuple of Bundle
-        The models that it continues: their mean, where there are several.
-    note : str
-        What a user should know about it, or nothing.
-    """
+    """What training begins with."""
 
     network: torch.nn.Module
+    """To be trained."""
     config: dict[str, object]
+    """Its ``config.json``, see `geoseg.backends.architectures`."""
     source: str | None
+    """Where its first weights come from; None: from chance."""
     bases: tuple[Bundle, ...] = ()
+    """The models that it continues: their mean, where there are several."""
     note: str = ""
+    """What a user should know about it, or nothing."""
 
 
 def make_network(spec: ModelSpec, bands: int, classes: int, seed: int) -> Start:

@@ -43,16 +43,11 @@ train on, in place of a recipe."""
 
 
 class NamedBands(NamedTuple):
-    """Bands of the model, and where they lie in the scenes.
-
-    Parameters
-    ----------
-    numbers : tuple of int
-        From 1, in the order of the names; empty: they are found by colour.
-    """
+    """Bands of the model, and where they lie in the scenes."""
 
     names: tuple[str, ...]
     numbers: tuple[int, ...] = ()
+    """From 1, in the order of the names; empty: they are found by colour."""
 
 
 def _several(value: Any) -> Any:

@@ -59,30 +59,23 @@ LossName = Annotated[str, AfterValidator(_checked(_terms))]
 
 
 class ModelSpec(Section):
-    """The network.
-
-    Attributes
-    ----------
-    arch, encoder : str
-        See `geoseg.backends.architectures.make_config`; the encoder may be left to the architecture.
-    details : mapping
-        Further arguments of the architecture, e.g. ``decoder_channels``.
-    weights : {"imagenet", None}
-        What the encoder starts from. ``imagenet`` needs a package that holds the weights: nothing
-        is downloaded.
-    start : str, or tuple of str
-        A model (name or folder, in a recipe relative to it) whose weights training starts from, those
-        of its last layer only if it has as many classes; it brings architecture and encoder with it.
-        Several must be one network, trained from one another: the mean of their weights.
-    """
+    """The network."""
 
     arch: Arch = "unet"
     encoder: Encoder | None = None
+    """`arch`, `encoder`: See `geoseg.backends.architectures.make_config`; the encoder may be left to the
+    architecture."""
     details: dict[str, object] = Field(default_factory=dict)
+    """Further arguments of the architecture, e.g. ``decoder_channels``."""
     weights: Literal["imagenet"] | None = None
+    """What the encoder starts from. ``imagenet`` needs a package that holds the weights: nothing is
+    downloaded."""
     start: Annotated[
         tuple[str, ...], BeforeValidator(lambda name: (name,) if isinstance(name, str) else name)
     ] = ()
+    """A model (name or folder, in a recipe relative to it) whose weights training starts from, those of its
+    last layer only if it has as many classes; it brings architecture and encoder with it. Several must be one
+    network, trained from one another: the mean of their weights."""
 
 
 class LossSpec(Section):
@@ -94,117 +87,81 @@ class LossSpec(Section):
 
 
 class Optimization(Section):
-    """How the weights are found.
-
-    Attributes
-    ----------
-    optimizer : str
-        ``adamw``, ``adam``, ``radam``, ``nadam`` or ``sgd`` (momentum 0.9, Nesterov).
-    learning_rate, weight_decay, warmup_steps, clip
-        Peak of the cosine schedule, decay of matrices (never of biases and norms), steps of linear
-        warm-up, largest gradient norm.
-    encoder_rate : float
-        Share of the learning rate that the encoder gets: less than 1 keeps more of what a pretrained
-        one knows.
-    final_rate : float
-        Share of the peak at which the schedule ends. Above 0 the weights never come to rest, and their
-        moving average spans more of what they could be (stochastic weight averaging, Izmailov et
-        al. 2018).
-    cycles : int
-        Times that the rate falls from its peak to its end within the schedule (warm restarts). After
-        several, the mean of the weights at their ends is tried as well, and kept if it does best.
-    batch, steps : int
-        Samples a step (of each process), and steps of the schedule. 0 steps train nothing: what
-        training would begin with is measured and published.
-    minutes : float or None
-        Training time after which the schedule has come to its end, if the steps have not.
-    ema_decay : float
-        Of the moving average of the weights, which is what is validated and kept.
-    epoch : int
-        Steps between checkpoints; a killed run resumes at the last one.
-    validate_every : int
-        Epochs between validations.
-    pictures_every : int
-        Validations between pictures of validation tiles; 0 makes none.
-    precision : {"auto", "float32", "bfloat16", "float16"}
-        Of the forward pass; ``auto``: bfloat16 where the device computes in it.
-    device : {"auto", "cpu", "cuda"}
-        ``auto``: all GPUs that are there, else the CPU.
-    workers : int or None
-        Processes that draw samples; None: none on a CPU, one a core beside a GPU, 16 at most.
-    """
+    """How the weights are found."""
 
     optimizer: Optimizer = "adamw"
+    """``adamw``, ``adam``, ``radam``, ``nadam`` or ``sgd`` (momentum 0.9, Nesterov)."""
     learning_rate: Positive = 1e-3
+    """Peak of the cosine schedule."""
     encoder_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the learning rate that the encoder gets: less than 1 keeps more of what a pretrained one
+    knows."""
     final_rate: Share = 0.0
+    """Share of the peak at which the schedule ends. Above 0 the weights never come to rest, and their moving
+    average spans more of what they could be (stochastic weight averaging, Izmailov et al. 2018)."""
     cycles: Count = 1
+    """Times that the rate falls from its peak to its end within the schedule (warm restarts). After several,
+    the mean of the weights at their ends is tried as well, and kept if it does best."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """Of matrices, never of biases and norms."""
     warmup_steps: Count = 50
+    """Of linear warm-up."""
     clip: Positive = 2.0
+    """Largest norm of the gradient."""
     batch: Count = 16
     steps: Steps = 2000
+    """`batch`, `steps`: Samples a step (of each process), and steps of the schedule. 0 steps train nothing:
+    what training would begin with is measured and published."""
     minutes: Positive | None = None
+    """Training time after which the schedule has come to its end, if the steps have not."""
     ema_decay: Share = 0.995
+    """Of the moving average of the weights, which is what is validated and kept."""
     epoch: Count = 50
+    """Steps between checkpoints; a killed run resumes at the last one."""
     validate_every: Count = 4
+    """Epochs between validations."""
     pictures_every: Annotated[int, Field(ge=0)] = 3
+    """Validations between pictures of validation tiles; 0 makes none."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the forward pass; ``auto``: bfloat16 where the device computes in it."""
     device: Device = "auto"
+    """``auto``: all GPUs that are there, else the CPU."""
     workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that draw samples; None: none on a CPU, one a core beside a GPU, 16 at most."""
 
 
 class CardSpec(Section):
-    """What only people know about a model, for its card.
-
-    Attributes
-    ----------
-    description : str
-        One paragraph.
-    licence : str
-        SPDX identifier, or ``other``.
-    tile : int
-        Tile size that the card suggests, in pixels.
-    overlap : int or None
-        Overlap that the card suggests; None: a quarter of a tile. See also ``geoseg models check``.
-    min_area_m2 : float or None
-        Predictions leave out smaller polygons unless they are asked for, and so do the figures; None: 25
-        pixels.
-    int8 : bool
-        Quantize, and ship the result if it loses at most half a point of IoU.
-    """
+    """What only people know about a model, for its card."""
 
     description: str = ""
+    """One paragraph."""
     licence: str = "other"
+    """SPDX identifier, or ``other``."""
     tile: Annotated[int, Field(ge=64, multiple_of=32)] = 512
+    """Tile size that the card suggests, in pixels."""
     overlap: Annotated[int, Field(ge=0)] | None = None
+    """Overlap that the card suggests; None: a quarter of a tile. See also ``geoseg models check``."""
     min_area_m2: Annotated[float, Field(ge=0)] | None = None
+    """Predictions leave out smaller polygons unless they are asked for, and so do the figures; None: 25
+    pixels."""
     int8: bool = True
+    """Quantize, and ship the result if it loses at most half a point of IoU."""
 
 
 class Recipe(Section):
-    """A whole training run.
-
-    Attributes
-    ----------
-    kind : "train"
-        What ``geoseg run`` is to do with it.
-    name : str
-        Name of the model.
-    out : Path
-        Model folder to write; the run's own files lie beside it in ``NAME.training``. In a recipe,
-        relative to its folder.
-    seed : int
-        Fixes initial weights and every sample: step n of a seed always sees the same batch.
-    base : Path
-        Folder that the paths of `data` are relative to.
-    """
+    """A whole training run."""
 
     kind: Literal["train"] = "train"
+    """What ``geoseg run`` is to do with it."""
     name: str = ""
+    """Name of the model."""
     out: Path
+    """Model folder to write; the run's own files lie beside it in ``NAME.training``. In a recipe, relative to
+    its folder."""
     seed: Seed = 0
+    """Fixes initial weights and every sample: step n of a seed always sees the same batch."""
     base: Path = Path()
+    """Folder that the paths of `data` are relative to."""
     data: DataSpec
     validation: ValidationSpec = ValidationSpec(blocks=Blocks())
     draws: Draws = Draws()

@@ -36,55 +36,36 @@ _MULTIPLE = 32
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Answer:
-    """What the network says about a piece of ground, at the resolution it was asked at.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (bands, rows, cols)
-        The ground.
-    values : ndarray of uint16, shape (channels, rows, cols)
-        Probabilities, 65535 is certain.
-    labels : ndarray of uint8, shape (rows, cols)
-        Class ids, 0 background, 255 unknown.
-    """
+    """What the network says about a piece of ground, at the resolution it was asked at."""
 
     pixels: NDArray[np.uint8]
+    """uint8, shape (bands, rows, cols). The ground."""
     values: NDArray[np.uint16]
+    """uint16, shape (channels, rows, cols). Probabilities, 65535 is certain."""
     labels: NDArray[np.uint8]
+    """uint8, shape (rows, cols). Class ids, 0 background, 255 unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How probabilities become pixels and polygons of classes, as `geoseg predict` makes them.
-
-    Parameters
-    ----------
-    split : SplitRule or None
-        When parts of an object are objects.
-    min_confidence : float
-        Polygons of a lower mean probability are left out.
-    """
+    """How probabilities become pixels and polygons of classes, as `geoseg predict` makes them."""
 
     rule: ClassRule
     split: SplitRule | None = None
+    """When parts of an object are objects."""
     min_confidence: float = 0.0
+    """Polygons of a lower mean probability are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Counts over one place, or several: scores add up.
-
-    Parameters
-    ----------
-    pixels, objects : tuple of Confusion
-        One a class: pixels, and polygons matched at IoU 0.5 or more.
-    area_m2 : float
-        Known ground.
-    """
+    """Counts over one place, or several: scores add up."""
 
     pixels: tuple[Confusion, ...]
     objects: tuple[Confusion, ...]
+    """`pixels`, `objects`: One a class: pixels, and polygons matched at IoU 0.5 or more."""
     area_m2: float = 0.0
+    """Known ground."""
 
     def __add__(self, other: Score) -> Score:
         return Score(

@@ -28,24 +28,16 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """A step is done.
-
-    Parameters
-    ----------
-    step : int
-        Steps done.
-    share : float
-        How much of the schedule is over, 0 to 1.
-    seconds : float
-        Time spent in training.
-    loss : float
-        Mean of the last 20 steps, without those that had no finite loss; NaN if none had.
-    """
+    """A step is done."""
 
     step: int
+    """Steps done."""
     share: float
+    """How much of the schedule is over, 0 to 1."""
     seconds: float
+    """Time spent in training."""
     loss: float
+    """Mean of the last 20 steps, without those that had no finite loss; NaN if none had."""
 
 
 @dataclass(frozen=True, slots=True)

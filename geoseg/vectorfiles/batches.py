@@ -26,23 +26,16 @@ ROWS = 5000
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LayerBatches:
-    """A layer that is being read.
-
-    Parameters
-    ----------
-    geometry : str
-        Name of the column of WKB.
-    schema : pyarrow.Schema
-        Of all batches.
-    features : int or None
-        How many there are, where the file tells.
-    """
+    """A layer that is being read."""
 
     crs: pyproj.CRS | None
     geometry: str
+    """Name of the column of WKB."""
     schema: pyarrow.Schema
+    """Of all batches."""
     batches: Iterator[pyarrow.RecordBatch]
     features: int | None
+    """How many there are, where the file tells."""
 
 
 @contextlib.contextmanager

@@ -25,24 +25,16 @@ from geoseg.vectorfiles.crs import other_file
 
 @dataclass(frozen=True, slots=True)
 class VectorFormat:
-    """A format of plain data.
-
-    Parameters
-    ----------
-    name : str
-        For messages.
-    suffixes : tuple of str
-        How its files are named.
-    start : pattern or None
-        What its files begin with; None: a folder, or text that goes by its name.
-    drivers : frozenset of str
-        GDAL's for it; empty where it is read without GDAL.
-    """
+    """A format of plain data."""
 
     name: str
+    """For messages."""
     suffixes: tuple[str, ...]
+    """How its files are named."""
     start: re.Pattern[bytes] | None = None
+    """What its files begin with; None: a folder, or text that goes by its name."""
     drivers: frozenset[str] = frozenset()
+    """GDAL's for it; empty where it is read without GDAL."""
 
 
 # GDAL's search for marks ends at a zero byte, which each of these has in front (it reads no Parquet here).

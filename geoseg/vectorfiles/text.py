@@ -25,25 +25,17 @@ _NOTHING = shapely.GeometryCollection()
 
 
 class VectorLayer(NamedTuple):
-    """A layer as it is in its file.
-
-    Parameters
-    ----------
-    geometries : ndarray of geometry or None, shape (n,)
-        Not repaired, two-dimensional, in `crs`. Of GeoJSON and KML polygons alone; what else they hold
-        is an empty collection.
-    columns : dict of str to ndarray, each of shape (n,)
-        The attributes that were asked for and are there.
-    available : tuple of str
-        All attributes.
-    crs : pyproj.CRS or None
-        Here in any form that pyproj takes; None: the file says nothing.
-    """
+    """A layer as it is in its file."""
 
     geometries: NDArray[np.object_]
+    """Geometry or None, shape (n,). Not repaired, two-dimensional, in `crs`. Of GeoJSON and KML polygons
+    alone; what else they hold is an empty collection."""
     columns: dict[str, NDArray[Any]]
+    """Each of shape (n,). The attributes that were asked for and are there."""
     available: tuple[str, ...]
+    """All attributes."""
     crs: Any
+    """Here in any form that pyproj takes; None: the file says nothing."""
 
 
 def read_geojson(path: Path, columns: Sequence[str]) -> VectorLayer:

@@ -164,21 +164,14 @@ NARROW_SPACE = "\u202f"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A figure as it is shown.
-
-    Parameters
-    ----------
-    text : str
-        The number with its unit, or `DASH`.
-    interval : str
-        Its 95 % interval, e.g. ``0.812 to 0.874``; empty where there is none.
-    reason : str
-        Why there is no number; empty where there is one.
-    """
+    """A figure as it is shown."""
 
     text: str
+    """The number with its unit, or `DASH`."""
     interval: str = ""
+    """Its 95 % interval, e.g. ``0.812 to 0.874``; empty where there is none."""
     reason: str = ""
+    """Why there is no number; empty where there is one."""
 
 
 def figure(

@@ -23,29 +23,20 @@ MOST_PICTURES = 12
 
 @dataclass(frozen=True, slots=True)
 class TileView:
-    """One of the worst tiles as the page shows it.
-
-    Parameters
-    ----------
-    tile : WorstTile
-        Its figures.
-    place : str
-        Coordinates of its centre in the grid's CRS.
-    scene : str
-        Data URI; empty without a scene.
-    truth, prediction, difference : str
-        Data URIs.
-    coarse : bool
-        The pictures have fewer pixels than they take on a screen: these are to be seen as squares.
-    """
+    """One of the worst tiles as the page shows it."""
 
     tile: WorstTile
+    """Its figures."""
     place: str
+    """Coordinates of its centre in the grid's CRS."""
     scene: str
+    """Data URI; empty without a scene."""
     truth: str
     prediction: str
     difference: str
+    """`truth`, `prediction`, `difference`: Data URIs."""
     coarse: bool
+    """The pictures have fewer pixels than they take on a screen: these are to be seen as squares."""
 
 
 def write_report(

@@ -31,24 +31,16 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A polyline.
-
-    Parameters
-    ----------
-    name : str
-        For the legend.
-    style : str
-        Class of the style sheet: ``first`` … ``fourth`` or ``guide``.
-    paths : tuple of str
-        ``points`` of one polyline each; a missing value parts them.
-    dots : tuple of (x, y, text)
-        Marked points with what is shown on hovering; empty: none are marked.
-    """
+    """A polyline."""
 
     name: str
+    """For the legend."""
     style: str
+    """Class of the style sheet: ``first`` … ``fourth`` or ``guide``."""
     paths: tuple[str, ...]
+    """``points`` of one polyline each; a missing value parts them."""
     dots: tuple[tuple[float, float, str], ...] = ()
+    """Marked points with what is shown on hovering; empty: none are marked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,41 +69,29 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """All that a template needs to draw one plot.
-
-    Parameters
-    ----------
-    key : str
-        Unique on the page, for ids.
-    title, description : str
-        What is shown; the description says in words what the picture says.
-    x_title, y_title : str
-        Of the axes.
-    x_ticks, y_ticks : tuple of Tick
-        Labelled; lines of the grid are drawn at `y_ticks`.
-    lines, bars, marks
-        See `Line`, `Bar`, `Mark`.
-    bar_keys : tuple of (style, name)
-        What the legend says of the bars.
-    foot : tuple of Bar
-        Counts under the plot, on the same horizontal axis.
-    foot_title : str
-        What they count.
-    """
+    """All that a template needs to draw one plot."""
 
     key: str
+    """Unique on the page, for ids."""
     title: str
     description: str
+    """`title`, `description`: What is shown; the description says in words what the picture says."""
     x_title: str
     y_title: str
+    """`x_title`, `y_title`: Of the axes."""
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
+    """`x_ticks`, `y_ticks`: Labelled; lines of the grid are drawn at `y_ticks`."""
     lines: tuple[Line, ...] = ()
+    """`lines`, `bars`, `marks`: See `Line`, `Bar`, `Mark`."""
     bars: tuple[Bar, ...] = ()
     bar_keys: tuple[tuple[str, str], ...] = ()
+    """What the legend says of the bars."""
     marks: tuple[Mark, ...] = ()
     foot: tuple[Bar, ...] = ()
+    """Counts under the plot, on the same horizontal axis."""
     foot_title: str = ""
+    """What they count."""
 
     @property
     def frame(self) -> tuple[int, int, int, int]:

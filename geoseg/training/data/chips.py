@@ -37,26 +37,18 @@ _Labels = tuple[Polygons, NDArray[np.uint8]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A chip before it is read.
-
-    Parameters
-    ----------
-    source, stem : str
-        Collection and name.
-    image, mask : Path
-        Files.
-    gsd_m : float or None
-        Metres a pixel; None: from the georeference.
-    facts : mapping of str to str
-        Place, licence, tier, where they are known.
-    """
+    """A chip before it is read."""
 
     source: str
     stem: str
+    """`source`, `stem`: Collection and name."""
     image: Path
     mask: Path
+    """`image`, `mask`: Files."""
     gsd_m: float | None
+    """Metres a pixel; None: from the georeference."""
     facts: Mapping[str, str] = field(default_factory=dict)
+    """Place, licence, tier, where they are known."""
 
 
 def read_chips(

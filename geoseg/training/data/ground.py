@@ -106,21 +106,14 @@ class Ground(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Ground and where it lies.
-
-    Parameters
-    ----------
-    ground : Ground
-        The ground.
-    path : str
-        Its file.
-    geobox : GeoBox or None
-        Its native pixels on the Earth; None: unknown.
-    """
+    """Ground and where it lies."""
 
     ground: Ground
+    """The ground."""
     path: str
+    """Its file."""
     geobox: GeoBox | None
+    """Its native pixels on the Earth; None: unknown."""
 
 
 def to_bytes(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -200,24 +193,17 @@ def to_tensors(arrays: Arrays) -> Sample:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PictureGround(Ground):
-    """A small picture, in memory.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (bands, rows, cols)
-        Filled where invalid.
-    labels : ndarray of uint8, shape (rows, cols)
-        Class ids, 0, `IGNORE`.
-    footprints : Footprints or None
-        Used for the labels in place of `labels`, except where those are `IGNORE`.
-    """
+    """A small picture, in memory."""
 
     source: str
     name: str
     pixel_m: tuple[float, float]
     pixels: NDArray[np.uint8]
+    """uint8, shape (bands, rows, cols). Filled where invalid."""
     labels: NDArray[np.uint8]
+    """uint8, shape (rows, cols). Class ids, 0, `IGNORE`."""
     footprints: Footprints | None = None
+    """Used for the labels in place of `labels`, except where those are `IGNORE`."""
     facts: Mapping[str, str] = field(default_factory=dict)
     weight: float = 1.0
     region: Window = field(init=False)

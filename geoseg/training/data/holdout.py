@@ -27,21 +27,14 @@ from geoseg.values import Window
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Split:
-    """Ground to train on, and ground to validate on by place.
-
-    Parameters
-    ----------
-    training : tuple of Ground
-        Never overlaps what is held out.
-    validation : mapping of str to tuple of Ground
-        By name of the place or scene, or ``<scene> blocks``.
-    notes : tuple of str
-        What a user should know, one line each.
-    """
+    """Ground to train on, and ground to validate on by place."""
 
     training: tuple[Ground, ...]
+    """Never overlaps what is held out."""
     validation: Mapping[str, tuple[Ground, ...]]
+    """By name of the place or scene, or ``<scene> blocks``."""
     notes: tuple[str, ...] = ()
+    """What a user should know, one line each."""
 
 
 def hold_out(grounds: Sequence[Located], spec: ValidationSpec) -> Split:

@@ -195,25 +195,18 @@ def _turn(sample: Sample, angle: float, size: int) -> Sample:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tile:
-    """A square of held-out ground.
-
-    Parameters
-    ----------
-    pixels : Tensor of uint8, shape (bands, size, size)
-    labels : Tensor of uint8, shape (size, size)
-    inner : Window
-        The part that counts, in pixels of the tile; the rest is context.
-    place : Window
-        The same part in pixels of the ground's grid.
-    ground : str
-        Name of the ground.
-    """
+    """A square of held-out ground."""
 
     pixels: torch.Tensor
+    """Tensor of uint8, shape (bands, size, size)."""
     labels: torch.Tensor
+    """Tensor of uint8, shape (size, size)."""
     inner: Window
+    """The part that counts, in pixels of the tile; the rest is context."""
     place: Window
+    """The same part in pixels of the ground's grid."""
     ground: str
+    """Name of the ground."""
 
 
 def region_on(ground: Ground, shape: tuple[int, int]) -> Window:

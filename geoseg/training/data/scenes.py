@@ -29,35 +29,25 @@ _STRIP = 1 << 22
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SceneGround(Ground):
-    """A scene on disk, or a block of one; every read opens the file anew.
-
-    Parameters
-    ----------
-    scene : SceneInfo
-        From `geoseg.raster.scene.open_scene`.
-    bands : tuple of int
-        Bands to read, in the order of the samples.
-    limits : tuple of (float, float) or None
-        Stretch of each band; None: the scene is 8-bit.
-    spots : ndarray of float64, shape (n, 2)
-        Points on objects, native pixels (col, row), within `region`.
-    known : Footprints or None
-        Where labels are complete; None: everywhere.
-    forbidden : Footprints or None
-        What training must not see.
-    """
+    """A scene on disk, or a block of one; every read opens the file anew."""
 
     source: str
     name: str
     scene: SceneInfo
+    """From `geoseg.raster.scene.open_scene`."""
     bands: tuple[int, ...]
+    """Bands to read, in the order of the samples."""
     limits: tuple[tuple[float, float], ...] | None
+    """Stretch of each band; None: the scene is 8-bit."""
     pixel_m: tuple[float, float]
     labels: Labels
     spots: NDArray[np.float64]
+    """float64, shape (n, 2). Points on objects, native pixels (col, row), within `region`."""
     region: Window
     known: Footprints | None = None
+    """Where labels are complete; None: everywhere."""
     forbidden: Footprints | None = None
+    """What training must not see."""
     facts: Mapping[str, str] = field(default_factory=dict)
     weight: float = 1.0
 
@@ -103,21 +93,15 @@ class SceneGround(Ground):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MaskLabels:
-    """A mask as the truth over a scene.
-
-    Parameters
-    ----------
-    mask : Mask
-        Class ids by value.
-    scene : GeoBox
-        Native pixels of the scene.
-    spots : ndarray of float64, shape (n, 2)
-        Centres of squares of the mask with objects, native pixels of the scene (col, row).
-    """
+    """A mask as the truth over a scene."""
 
     mask: Mask
+    """Class ids by value."""
     scene: GeoBox
+    """Native pixels of the scene."""
     spots: NDArray[np.float64]
+    """float64, shape (n, 2). Centres of squares of the mask with objects, native pixels of the scene (col,
+    row)."""
 
     @classmethod
     def over(cls, mask: Mask, scene: GeoBox, name: str) -> MaskLabels:
