@@ -55,9 +55,14 @@ class Band:
     description: str = ""
 
     @property
+    def scaled(self) -> bool:
+        """Whether a scale or an offset is declared."""
+        return (self.scale, self.offset) != (1.0, 0.0)
+
+    @property
     def read_dtype(self) -> str:
         """Dtype of what `geoseg.raster.scene.read_patch` returns: float32 where a scale is declared."""
-        return "float32" if (self.scale, self.offset) != (1.0, 0.0) else self.dtype
+        return "float32" if self.scaled else self.dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +151,8 @@ def describe(dataset: rasterio.DatasetReader, source: Source, fingerprint: str, 
     geobox, warnings = _geobox(dataset, source.name, warped)
     flags = [dataset.mask_flag_enums[i - 1] for i in image]
     mask: Literal["none", "dataset", "bands"] = "bands" if [] in flags else "none"
-    for flag in flags:
-        if MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag:
-            mask = "dataset"
+    if any(MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag for flag in flags):
+        mask = "dataset"
     bands, palette = _bands(dataset, image)
     overviews, lost = ((), False) if warped or mask == "bands" else _overviews(dataset, source, mask)
     if lost:
@@ -181,8 +185,6 @@ def check_readable(dataset: rasterio.DatasetReader, name: str) -> None:
     Raises
     ------
     UnreadableScene
-        For complex numbers, no image bands, absurd sizes, huge blocks, a raster that only has RPCs, or
-        a CRS that names a file.
     """
     for crs in (dataset.crs, dataset.gcps[1]):
         # PROJ opens such a file as soon as coordinates are carried over.
@@ -305,10 +307,7 @@ def pixel_bytes(scene: SceneInfo) -> int:
 
 
 def ground_resolution(geobox: GeoBox) -> tuple[float, float] | None:
-    """Return the size of a pixel on the ground at the grid's centre, along its columns and rows.
-
-    In metres, see `resolution_at`; None also where the centre lies outside the CRS's domain.
-    """
+    """Return `resolution_at` the grid's centre; None also where that lies outside the CRS's domain."""
     steps = resolution_at(geobox, np.array([[geobox.width / 2, geobox.height / 2]]))
     if steps is None or not np.isfinite(steps).all():
         return None

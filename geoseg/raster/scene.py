@@ -148,7 +148,7 @@ def _read_strip(
     values, valid = read_window(dataset, scene, source, [band.index for band in bands])
     if dataset.shape != grid.shape:
         values, valid = resample(values, valid, rows, cols)
-    if [band.read_dtype for band in bands] != [band.dtype for band in bands]:
+    if any(band.scaled for band in bands):
         declared = np.array([(band.scale, band.offset) for band in bands])
         scale, offset = declared.T[:, :, None, None]
         values = (values * scale + offset).astype(np.float32)

@@ -315,8 +315,10 @@ def test_five_bands_with_alpha(tmp_path):
     assert np.array_equal(whole(scene).valid, valid)
 
 
-def test_scale_and_offset_are_applied(tmp_path):
-    path = make_scene(tmp_path / "s.tif", pixels=np.uint16([[[0, 100], [10, 20]]]), validity="nodata")
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32", "float64"])
+def test_scale_and_offset_are_applied(tmp_path, dtype):
+    pixels = np.array([[[0, 100], [10, 20]]], dtype)
+    path = make_scene(tmp_path / "s.tif", pixels=pixels, validity="nodata")
     with rasterio.open(path, "r+") as dataset:
         dataset.scales, dataset.offsets = (0.01,), (-1.0,)
     patch = whole(open_scene(path))
