@@ -96,7 +96,7 @@ class CompiledCache:
         """
         if self.folder is None:
             return None
-        path = self._path(self.folder, shape)
+        path = self.folder / f"{self.model}-{shape}{_SUFFIX}"
         try:
             content = path.read_bytes()
             blob = content[_DIGEST_SIZE:]
@@ -118,12 +118,9 @@ class CompiledCache:
             if len(blob) > min(KEPT_BYTES, shutil.disk_usage(self.folder).free) // 4:
                 return
             _make_room(self.folder, _DIGEST_SIZE + len(blob))
-            kept = self._path(self.folder, shape)
+            kept = self.folder / f"{self.model}-{shape}{_SUFFIX}"
             with replacing(kept) as path:
                 path.write_bytes(_digest(kept.name, blob) + blob)
-
-    def _path(self, folder: Path, shape: str) -> Path:
-        return folder / f"{self.model}-{shape}{_SUFFIX}"
 
 
 def machine(core: Any) -> dict[str, object]:

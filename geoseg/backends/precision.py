@@ -24,7 +24,7 @@ LOSS_LIMIT = 0.5
 AS_ASKED = "as asked for"
 """The reason where nothing was left to choose."""
 
-_USES: dict[str, tuple[str, ...]] = {"f32": (), "bf16": ("bf16",), "int8": ("int8", "vnni", "bf16")}
+USES: dict[str, tuple[str, ...]] = {"f32": (), "bf16": ("bf16",), "int8": ("int8", "vnni", "bf16")}
 """What a precision is computed with; in INT8, layers that are not quantized take bf16."""
 
 
@@ -136,14 +136,3 @@ def int8_objection(loss: float | None) -> str | None:
     if not abs(loss) <= LOSS_LIMIT:
         return f"INT8 is {abs(loss):g} IoU points from f32 by the card, more than {LOSS_LIMIT:g}"
     return None
-
-
-def used_features(precision: str, features: Collection[str]) -> frozenset[str]:
-    """Return those features of a CPU that a precision is computed with.
-
-    Examples
-    --------
-    >>> sorted(used_features("int8", {"vnni", "int8", "amx"}))
-    ['int8', 'vnni']
-    """
-    return frozenset(features).intersection(_USES.get(precision, ()))

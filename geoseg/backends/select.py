@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, cast, get_args
 
 from geoseg.backends.base import FLIPS, Detector, FlippingPredictor, Predictor
 from geoseg.backends.hardware import FEATURES, cpu_features, cuda_available, has_nvidia_driver, has_torch
-from geoseg.backends.precision import AS_ASKED, Choice, choose_precision, used_features
+from geoseg.backends.precision import AS_ASKED, USES, Choice, choose_precision
 from geoseg.errors import BackendUnavailable, InvalidModel, MissingExtra
 from geoseg.models.bundle import INT8, IR, ONNX, WEIGHTS, Bundle, find_model
 
@@ -250,7 +250,9 @@ def _with_precision(bundle: Bundle, recipe: PredictorRecipe) -> PredictorRecipe:
     choice = precision_of(bundle, recipe)
     flips = f"; {len(FLIPS)} passes over each tile" if recipe.flips else ""
     reason = f"{recipe.backend}: {recipe.reason}; {choice.precision}: {choice.reason}{flips}"
-    needs = used_features(choice.precision, cpu_features()) if recipe.backend == "openvino" else recipe.needs
+    needs = recipe.needs
+    if recipe.backend == "openvino":
+        needs = cpu_features().intersection(USES[choice.precision])
     return replace(recipe, precision=choice.precision, reason=reason, needs=needs)
 
 

@@ -47,7 +47,7 @@ def vectorize(raster: str, out: Path, as_json: bool, quiet: bool, **options: Any
     ]
     display.summarize(report, lines)
     if as_json:
-        click.echo(json.dumps(report.as_json()))
+        click.echo(json.dumps(dataclasses.asdict(report)))
 
 
 @click.command()

@@ -18,7 +18,7 @@ from geoseg.prediction.blocks import stretched
 from geoseg.prediction.budget import default_budget, fit_run
 from geoseg.prediction.journal import kept_sides, records_beside
 from geoseg.prediction.memory import LIBRARIES, memory_limit
-from geoseg.prediction.options import Limits, PredictOptions
+from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import Plan, make_plan
 from geoseg.prediction.reading import PlanReader
 from geoseg.prediction.report import Remarks
@@ -216,6 +216,7 @@ def value_warnings(scene: SceneInfo, view: View, card: ModelCard) -> tuple[str, 
 
 def _look(scene: SceneInfo, card: ModelCard, options: PredictOptions, out: Path | None = None) -> View:
     """Choose bands, working grid and CRS; read the area of interest and the range of values."""
+    from geoseg.raster.stretch import estimate_stretch
     from geoseg.vector.reproject import layer_crs
     from geoseg.vector.sink import in_degrees, in_mercator
     from geoseg.vectorfiles.aoi import bbox_aoi, read_aoi
@@ -232,19 +233,10 @@ def _look(scene: SceneInfo, card: ModelCard, options: PredictOptions, out: Path 
         aoi = read_aoi(options.aoi, grid, layer=options.aoi_layer, memory=memory)
     elif options.bbox is not None:
         aoi = bbox_aoi(*options.bbox, grid)
-    return View(grid, bands, _stretch(scene, card, bands, options), aoi, crs)
-
-
-def _stretch(
-    scene: SceneInfo, card: ModelCard, bands: tuple[int, ...], options: PredictOptions
-) -> tuple[Limits, ...] | None:
-    if options.stretch == "none":
-        return None
-    if options.stretch != "auto":
-        return (options.stretch,) * len(bands)
+    stretch = None
     chosen = [band for band in scene.bands if band.index in bands]
-    if not needs_stretch(chosen, card.inputs, scene.name):
-        return None
-    from geoseg.raster.stretch import estimate_stretch
-
-    return estimate_stretch(scene, bands)
+    if not isinstance(options.stretch, str):
+        stretch = (options.stretch,) * len(bands)
+    elif options.stretch == "auto" and needs_stretch(chosen, card.inputs, scene.name):
+        stretch = estimate_stretch(scene, bands)
+    return View(grid, bands, stretch, aoi, crs)

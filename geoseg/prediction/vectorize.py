@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import time
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -47,10 +45,6 @@ class VectorizeReport:
     features: int
     area_m2: float | None
     seconds: float
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the summary as plain values."""
-        return dataclasses.asdict(self)
 
 
 def vectorize(

@@ -219,7 +219,8 @@ class RasterSink:
     def _annotate(self, dataset: rasterio.io.DatasetWriter) -> None:
         dataset.update_tags(**self._encoding.items(self.schema))
         if self.content == "class":
-            dataset.write_colormap(1, _colormap(self.schema))
+            nothing = dict.fromkeys((0, NODATA), (0, 0, 0, 0))
+            dataset.write_colormap(1, nothing | {info.id: (*info.color, 255) for info in self.schema.classes})
             return
         names = {info.id: info.name for info in self.schema.classes}
         dataset.scales = (self._encoding.scale,) * dataset.count
@@ -273,11 +274,6 @@ def _remove_parts(temporary: Path) -> None:
     for part in temporary.parent.glob(f"{temporary.stem}.*"):
         if part != temporary:
             part.unlink(missing_ok=True)
-
-
-def _colormap(schema: LayerSchema) -> dict[int, tuple[int, int, int, int]]:
-    colors = {info.id: (*info.color, 255) for info in schema.classes}
-    return {0: (0, 0, 0, 0), NODATA: (0, 0, 0, 0)} | colors
 
 
 def _windows(box: GeoBox) -> Iterator[Window]:
