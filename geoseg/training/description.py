@@ -66,7 +66,7 @@ def calibration(pixels: Fitted | None, objects: Fitted | None) -> list[dict[str,
     rows: list[dict[str, object]] = []
     for what, fitted in (("pixels", pixels), ("objects at IoU 0.5", objects)):
         if fitted is not None:
-            scaled = f"sigmoid({fitted.slope:g} x + {fitted.intercept:g}) of the log odds x, fitted there"
+            scaled = f"held out of this run, fitted there: sigmoid({fitted.slope:g} x + {fitted.intercept:g}) of the log odds x"
             where = f"{fitted.places} places with objects, together"
             metric = f"expected calibration error, {what}"
             rows.append(
