@@ -25,6 +25,7 @@ from geoseg.training.data.read import read_data
 from geoseg.training.recipe import make_recipe, read_recipe
 from geoseg.training.validate import Answer, Reading, answers, score, total
 from geoseg.values import ClassRule
+from geoseg.vector.pieces import PLAIN, Calibration
 from geoseg.vector.split import SplitRule
 
 LARGEST = 512
@@ -42,7 +43,8 @@ def main(model: Path, recipe_path: Path, out: Path) -> None:
         raise SystemExit(f"{model}: its card does not say what resolution it was trained on")
     smallest = smallest_object_m2(card.min_area_m2, pixel_m)
     split = SplitRule(card.split.gate, card.split.smallest_m2 / pixel_m**2) if card.split else None
-    reading = Reading(card.rule, split, card.min_confidence or 0.0)
+    calibration = Calibration(card.confidence.slope, card.confidence.intercept) if card.confidence else PLAIN
+    reading = Reading(card.rule, split, card.min_confidence or 0.0, calibration)
     out.mkdir(parents=True, exist_ok=True)
     print(
         "| place | pieces | km² | pixel IoU | object F1@0.5 | precision | recall | false features per km² |"

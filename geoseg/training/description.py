@@ -66,11 +66,16 @@ def calibration(pixels: Fitted | None, objects: Fitted | None) -> list[dict[str,
     rows: list[dict[str, object]] = []
     for what, fitted in (("pixels", pixels), ("objects at IoU 0.5", objects)):
         if fitted is not None:
-            scaled = f"held out of this run, fitted there: sigmoid({fitted.slope:g} x + {fitted.intercept:g}) of the log odds x"
+            scaled = f"sigmoid({fitted.slope:g} x + {fitted.intercept:g}) of the log odds x"
             where = f"{fitted.places} places with objects, together"
             metric = f"expected calibration error, {what}"
             rows.append(
-                {"metric": metric, "value": fitted.error, "where": where, "how": f"{scaled}; 15 bins"}
+                {
+                    "metric": metric,
+                    "value": fitted.error,
+                    "where": where,
+                    "how": f"held out of this run, fitted there: {scaled}; 15 bins",
+                }
             )
     return rows
 

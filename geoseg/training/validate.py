@@ -21,7 +21,7 @@ from geoseg.training.data.ground import Ground
 from geoseg.training.data.sampler import region_on, validation_tiles
 from geoseg.training.task import normalize
 from geoseg.values import ClassRule, ProbabilityBlock, Window
-from geoseg.vector.pieces import Piece
+from geoseg.vector.pieces import PLAIN, Calibration, Piece, confident
 from geoseg.vector.split import SplitRule, find_cuts
 from geoseg.vector.trace import trace
 
@@ -54,7 +54,8 @@ class Reading:
     split: SplitRule | None = None
     """When parts of an object are objects."""
     min_confidence: float = 0.0
-    """Polygons of a lower mean probability are left out."""
+    """Polygons of a lower confidence are left out."""
+    calibration: Calibration = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ def _scores(
             pixels = tuple(confusion(found == one, truth, known) for one, truth in truths.items())
             pieces = objects_of(answer, reading, resolution_m, min_area_m2) if objects else []
             last = reading
-        kept = [piece for piece in pieces if piece.evidence.confidence >= reading.min_confidence]
+        kept = confident(pieces, reading.calibration, reading.min_confidence)
         ours = {
             one: np.array([piece.polygon for piece in kept if piece.label == one], object) for one in truths
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,6 +106,12 @@ class Piece:
     label: int
     polygon: shapely.Polygon
     evidence: Evidence
+
+
+def confident(pieces: Sequence[Piece], calibration: Calibration, least: float) -> list[Piece]:
+    """Return the pieces of at least this confidence."""
+    sure = calibration(np.array([piece.evidence.confidence for piece in pieces])) >= least
+    return [piece for piece, kept in zip(pieces, sure.tolist(), strict=True) if kept]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

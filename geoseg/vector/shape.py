@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geoseg.values import GeoBox
 from geoseg.vector.measure import area_limits, measure
 from geoseg.vector.overlaps import near_pairs, remove_overlaps
-from geoseg.vector.pieces import PLAIN, Calibration, Piece
+from geoseg.vector.pieces import PLAIN, Calibration, Piece, confident
 from geoseg.vector.regularize import Regularized, regularize
 from geoseg.vector.rows import find_rows, shape_rows
 from geoseg.vector.samples import Floats, Index
@@ -234,9 +234,7 @@ def _candidates(
     Simplified or not, a polygon stays within its bounds. Of speckle nearly all pieces go here.
     """
     if rules.min_confidence > 0:
-        mean = np.array([piece.evidence.confidence for piece in pieces])
-        sure = rules.calibration(mean) >= rules.min_confidence
-        pieces = [piece for piece, kept in zip(pieces, sure.tolist(), strict=True) if kept]
+        pieces = confident(pieces, rules.calibration, rules.min_confidence)
     min_area_m2 = rules.min_area_m2
     polygons = np.array([piece.polygon for piece in pieces], dtype=object)
     if min_area_m2 <= 0 or len(polygons) == 0:
