@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +106,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     height, width = facts["block_shape"]
     overviews = ", ".join(f"{cols} x {rows}" for rows, cols in facts["overviews"])
     sources = ", ".join(facts["validity"])
-    rows = [
+    return [
         ("scene", f"{facts['scene']} ({facts['driver']})"),
         ("size", f"{facts['width']} x {facts['height']} pixels"),
         ("CRS", crs_name(crs)),
@@ -122,7 +121,6 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("overviews", overviews or "none"),
         *(("warning", text) for text in facts["warnings"]),
     ]
-    return rows
 
 
 def _band(band: dict[str, Any]) -> str:
@@ -144,20 +142,7 @@ def _pair(values: list[float]) -> str:
 
 def print_rows(rows: Sequence[tuple[str, str]]) -> None:
     """Print labels and values on stdout; a label may repeat, warnings stand out."""
-    if sys.stdout.isatty():
-        _table(rows)
-        return
     width = max(len(label) for label, _ in rows)
-    click.echo("\n".join(f"{label:<{width}}  {value}" for label, value in rows))
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for label, value in rows:
-        style = "yellow" if label == "warning" else "bold"
-        table.add_row(Text(label, style), Text(value))
-    Console().print(table)
+    for label, value in rows:  # without colours where stdout is no terminal
+        shown = click.style(f"{label:<{width}}", fg="yellow" if label == "warning" else None, bold=True)
+        click.echo(f"{shown}  {value}")

@@ -57,7 +57,7 @@ def check(model: str, scene: str | None, write: bool) -> None:
     The effective receptive field is measured, and with --scene the smallest overlap at which tiles leave
     no trace. Exits with code 2 if anything is wrong.
     """
-    from geoseg.models.bundle import find_amendable, find_model
+    from geoseg.models.bundle import CARD, amend_card, find_amendable, find_model
 
     bundle = find_amendable(model) if write else find_model(model)
     _check_backends(bundle)
@@ -67,7 +67,8 @@ def check(model: str, scene: str | None, write: bool) -> None:
     for line in _context_lines(context):
         click.echo(line)
     if write:
-        _write(bundle, context)
+        amend_card(bundle, context.properties)
+        click.echo(f"wrote {bundle.path / CARD}")
 
 
 def _check_backends(bundle: Bundle) -> None:
@@ -118,15 +119,11 @@ def _context_lines(context: Context) -> list[str]:
     if context.agreements:
         lines.append(f"tiles of {context.tile} px against the whole:")
         header = ("overlap", "largest difference", "99.9 % are below", "mean", "change class")
-        lines += _columns(
-            [
-                header,
-                *(
-                    (f"{a.overlap}", f"{a.largest:.4f}", f"{a.tail:.4f}", f"{a.mean:.5f}", f"{a.moved:.3%}")
-                    for a in context.agreements
-                ),
-            ]
-        )
+        rows = [
+            (f"{a.overlap}", f"{a.largest:.4f}", f"{a.tail:.4f}", f"{a.mean:.5f}", f"{a.moved:.3%}")
+            for a in context.agreements
+        ]
+        lines += _columns([header, *rows])
     overlap = context.smallest_overlap
     if overlap is not None:
         result = f"{overlap} px; from there on at most {TOLERANCE:.2%} of the pixels change class"
@@ -137,13 +134,6 @@ def _context_lines(context: Context) -> list[str]:
     else:
         result = f"none up to half a tile leaves at most {TOLERANCE:.2%} of the pixels changed"
     return [*lines, f"smallest overlap: {result}"]
-
-
-def _write(bundle: Bundle, context: Context) -> None:
-    from geoseg.models.bundle import CARD, amend_card
-
-    amend_card(bundle, context.properties)
-    click.echo(f"wrote {bundle.path / CARD}")
 
 
 def _summary(bundle: Bundle) -> tuple[str, ...]:
