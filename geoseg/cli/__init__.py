@@ -35,7 +35,11 @@ _COMMANDS = {
     "models": "List, show and check models.",
 }
 
-_MODULES = {"run": "recipe", **dict.fromkeys(("vectorize", "regularize", "diff"), "layers")}
+_MODULES = {
+    "run": "recipe",
+    "plan": "predict",
+    **dict.fromkeys(("vectorize", "regularize", "diff"), "layers"),
+}
 """Where a command is that has no module of its name; `geoseg.cli.run` is the function below."""
 
 _EXTRAS = {

@@ -1,16 +1,19 @@
-"""``geoseg predict``: one scene to polygons."""
+"""``geoseg predict`` and ``geoseg plan``: one scene to polygons, and what that would take."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from geoseg.cli.events import events, progress_option
 from geoseg.cli.options import debug_option, json_option, one_scene, options_of, out_option, quiet_option
 from geoseg.prediction.options import PredictOptions
+
+if TYPE_CHECKING:
+    from geoseg.prediction.estimate import Estimate
 
 
 @click.command()
@@ -52,3 +55,128 @@ def predict_file(scene: str, out: Path, options: PredictOptions, *, as_json: boo
     if as_json:
         click.echo(json.dumps(report.as_json()))
     return report.exit_code
+
+
+@click.command()
+@one_scene
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Check that the polygons could be written there; nothing is.",
+)
+@options_of(PredictOptions)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@progress_option
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@debug_option
+def plan(scene: str, out: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Show what geoseg predict would do with SCENE, and what it would take, without running it.
+
+    The options are those of geoseg predict: give the same ones.
+
+    \b
+    Examples:
+      geoseg plan scene.tif
+      geoseg plan scene.tif --aoi district.gpkg --max-memory 1GB
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    from geoseg.cli.info import print_rows
+    from geoseg.cli.progress import StatusDisplay
+    from geoseg.prediction.estimate import estimate
+    from geoseg.prediction.session import check_outputs
+
+    chosen = PredictOptions(**options)
+    check_outputs(scene, out, chosen)
+    lines = events(quiet=quiet)
+    with lines or StatusDisplay(quiet=quiet) as display:
+        estimated = estimate(scene, chosen, display, out)
+    if lines:
+        lines.summarize(estimated)
+    if as_json:
+        from geoseg.cli.info import crs_facts
+
+        click.echo(json.dumps({**estimated.as_json(), "crs": crs_facts(estimated.plan.scene.geobox)}))
+    else:
+        print_rows(rows(estimated))
+
+
+def rows(estimated: Estimate) -> list[tuple[str, str]]:
+    """Return labels and values for people."""
+    from geoseg.cli.info import crs_facts, crs_name
+
+    plan, scene = estimated.plan, estimated.plan.scene
+    down, across = plan.tiles.block_shape
+    side, rows, cols = plan.tiles.block, len(plan.tiles.rows), len(plan.tiles.cols)
+    bands = ", ".join(f"{name} {band}" for name, band in zip(plan.inputs.bands, plan.bands, strict=True))
+    found = [
+        ("scene", f"{scene.uri} ({scene.driver})"),
+        ("size", f"{scene.geobox.width:,} × {scene.geobox.height:,} px{_of(scene.resolution)}"),
+        ("CRS", crs_name(crs_facts(scene.geobox))),
+        ("bands", bands),
+        ("works on", _grid(estimated)),
+        ("tiles", f"{cols:,} × {rows:,} of {plan.tiles.rows.size} px, {plan.tiles.rows.overlap} px overlap"),
+        ("skipped", _skipped(estimated)),
+        ("forward", f"{estimated.forward_ratio:.2f} pixels seen by the model for each pixel worked on"),
+        ("blocks", f"{across:,} × {down:,} of up to {side} × {side} tiles, {_parallel(estimated)}"),
+        ("model", plan.model_name),
+        ("backend", f"{plan.precision} on {estimated.device} ({estimated.remarks.reason})"),
+        ("batch", _count(estimated.resources.batch, "tile")),
+        ("memory", _memory(estimated)),
+        ("time", _time(estimated.seconds)),
+    ]
+    if plan.stretch is not None:
+        pairs = ", ".join(f"{low:g}–{high:g}" for low, high in plan.stretch)
+        found.insert(4, ("stretch", f"{pairs} to 0–255"))
+    return [*found, *(("warning", text) for text in estimated.remarks.warnings)]
+
+
+def _of(resolution: tuple[float, float] | None) -> str:
+    if resolution is None:
+        return ""
+    across, down = (f"{metres:.3g}" for metres in resolution)
+    return f" of {across} m" if across == down else f" of {across} × {down} m"
+
+
+def _grid(estimated: Estimate) -> str:
+    from geoseg.prediction.view import grid_resolution
+
+    plan, scene = estimated.plan, estimated.plan.scene
+    if plan.grid.shape == scene.geobox.shape:
+        return "the scene's own pixels"
+    resolution = grid_resolution(scene, plan.grid)
+    return f"{plan.grid.width:,} × {plan.grid.height:,} px{_of(resolution)}, resampled"
+
+
+def _skipped(estimated: Estimate) -> str:
+    least, most = ("", "") if estimated.empty_is_all else ("at least ", " at most")
+    empty = f"{least}{_count(estimated.empty, 'tile')} without data or outside" if estimated.empty else "none"
+    known = " known beforehand" if most and not estimated.empty else ""
+    return f"{empty}{known}; {estimated.tiles:,} to infer{most}"
+
+
+def _count(number: int, thing: str, plural: str = "s") -> str:
+    return f"{number:,} {thing}{'' if number == 1 else plural}"
+
+
+def _parallel(estimated: Estimate) -> str:
+    resources = estimated.resources
+    if resources.scheduler is not None:
+        return f"on the cluster at {resources.scheduler}"
+    processes = "" if resources.workers is None else f"{_count(resources.workers, 'process', 'es')} of "
+    return f"up to {resources.in_flight} at once on {processes}{_count(resources.threads, 'thread')}"
+
+
+def _memory(estimated: Estimate) -> str:
+    from geoseg.cli.progress import megabytes
+
+    parts = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in estimated.memory.items())
+    return f"{megabytes(sum(estimated.memory.values()))}: {parts}"
+
+
+def _time(seconds: float | None) -> str:
+    from geoseg.cli.progress import duration
+
+    if seconds is None:
+        return "unknown on a cluster"
+    return f"about {duration(seconds)}, by a few tiles measured on this machine"

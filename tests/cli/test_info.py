@@ -46,7 +46,7 @@ def test_without_a_crs(tmp_path):
     assert "warning     has no CRS" in output
 
 
-def test_a_terminal_gets_a_table(tmp_path, monkeypatch):
+def test_a_terminal_gets_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
     output = run(make_scene(tmp_path / "scene.tif")).output
     assert "WGS 84 / UTM zone 33N (EPSG:32633)" in output
