@@ -17,7 +17,7 @@ from geoseg.labels.verdicts import RIGHT, WRONG, Verdicts, read_verdicts
 from geoseg.review.choice import Precision, Stratum, precision
 from geoseg.review.options import ReviewOptions
 from geoseg.vector.sink.stream import check_stream_path, wkb_field, write_layer
-from geoseg.vectorfiles.batches import LayerBatches, open_layer
+from geoseg.vectorfiles.layers import LayerBatches, open_layer
 
 if TYPE_CHECKING:
     import pyarrow

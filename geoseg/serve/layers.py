@@ -28,9 +28,9 @@ from geoseg.serve.mercator import (
 from geoseg.values import GeoBox
 from geoseg.vector.sink.stream import write_layer
 from geoseg.vector.sink.tiles import EXTENT
-from geoseg.vectorfiles.batches import open_layer
 from geoseg.vectorfiles.binary import Verbatim, ogr_layers
 from geoseg.vectorfiles.formats import FLATGEOBUF, GEOPACKAGE, check_vector_file
+from geoseg.vectorfiles.layers import open_layer
 
 MOST_FEATURES = 5000
 """Features of one answer; of a tile that has more, only the first are shown."""

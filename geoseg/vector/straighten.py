@@ -20,7 +20,7 @@ from geoseg.vector.place import repaired
 from geoseg.vector.regularize import regularize
 from geoseg.vector.samples import Floats
 from geoseg.vector.sink.stream import check_stream_path, wkb_field, write_layer
-from geoseg.vectorfiles.batches import LayerBatches, open_layer
+from geoseg.vectorfiles.layers import LayerBatches, open_layer
 
 if TYPE_CHECKING:
     import pyarrow

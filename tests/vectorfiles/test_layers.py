@@ -33,7 +33,7 @@ from geoseg.vector.sink import VectorSink
 from geoseg.vectorfiles.aoi import read_aoi
 from geoseg.vectorfiles.binary import depth_of_wkb
 from geoseg.vectorfiles.formats import FORMATS
-from geoseg.vectorfiles.layers import polygons_of, read_layer, repair
+from geoseg.vectorfiles.layers import open_layer, polygons_of, read_layer, repair
 from tests.vectorfiles.foreign import WRITERS
 
 UTM = GeoBox(200, 300, NORTH_UP, "EPSG:32633")
@@ -49,6 +49,11 @@ def test_what_other_programs_write_is_read(tmp_path, name):
     layer = read_layer(tmp_path / name, name, columns=["kind", "nothing"])
     assert {column: list(values) for column, values in layer.columns.items()} == {"kind": ["house"]}
     assert "kind" in layer.available
+    if name != "arrow.geoparquet":
+        with open_layer(tmp_path / name) as found:
+            (row,) = [row for batch in found.batches for row in batch.to_pylist()]
+        assert row["kind"] == "house"
+        assert shapely.equals_exact(shapely.from_wkb(row[found.geometry]), layer.geometries[0], 1e-9)
 
 
 def test_every_format_is_among_them():
