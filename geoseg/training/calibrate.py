@@ -25,6 +25,9 @@ BINS = 15
 FEWEST = 50
 """Objects of either kind, right and wrong, without which nothing is said about the others."""
 
+STEEPEST = 10.0
+"""Slope that is believed, at most, and its inverse, at least."""
+
 _CLIP = 0.5 / CERTAIN
 _RIDGE = 1e-6
 _PASSES = 50
@@ -46,8 +49,8 @@ class Fitted:
 def calibrate_pixels(network: torch.nn.Module, recipe: Recipe, split: Split) -> Fitted | None:
     """Scale the logits of a network of one class by a temperature and a bias, in place (Guo et al. 2017).
 
-    They are fitted on the places held out that have objects. None: there is none, or the network has no
-    convolution at its end, and is left as it is.
+    They are fitted on the places held out that have objects. None: there is none, or none that tells (see
+    `fit`), or the network has no convolution at its end; it is left as it is.
     """
     rule, activation = rule_of(recipe)
     if rule.channels != (1,):
@@ -59,8 +62,10 @@ def calibrate_pixels(network: torch.nn.Module, recipe: Recipe, split: Split) -> 
             counts.append(found)
     if not counts:
         return None
-    fitted = _fit([(np.arange(CERTAIN + 1) / CERTAIN, one) for one in counts])
-    return fitted if scale_logits(network, len(recipe.data.bands), fitted.slope, fitted.intercept) else None
+    fitted = fit([(np.arange(CERTAIN + 1) / CERTAIN, one) for one in counts])
+    if fitted and scale_logits(network, len(recipe.data.bands), fitted.slope, fitted.intercept):
+        return fitted
+    return None
 
 
 def calibrate_objects(
@@ -81,14 +86,21 @@ def calibrate_objects(
             places += [(mean, counts)] * bool(len(mean))
     if not places or (sum(counts.sum(axis=0) for _, counts in places) < FEWEST).any():
         return None
-    return _fit(places)
+    return fit(places)
 
 
-def _fit(places: Sequence[tuple[Floats, Floats]]) -> Fitted:
+def fit(places: Sequence[tuple[Floats, Floats]]) -> Fitted | None:
+    """Fit probabilities of places, shape (n,), to how often each was wrong and right, shape (n, 2).
+
+    None: probabilities say nothing or the contrary, or part right and wrong wholly, as of a network that is
+    hardly trained, or on ground too small to tell.
+    """
     slope, intercept = fit_logistic([(logit(probability), counts) for probability, counts in places])
     slope, intercept = round(slope, 4), round(intercept, 4)
+    if not 1 / STEEPEST <= slope <= STEEPEST:
+        return None
     probability = np.concatenate([one for one, _ in places])
-    likely = 1 / (1 + np.exp(-slope * logit(probability) - intercept))
+    likely = 0.5 * (1 + np.tanh(0.5 * (slope * logit(probability) + intercept)))
     error = calibration_error(likely, np.concatenate([two for _, two in places]))
     return Fitted(slope, intercept, error, len(places))
 

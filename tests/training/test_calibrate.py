@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from geoseg.labels.classes import IGNORE
 from geoseg.training.calibrate import (
     calibration_error,
+    fit,
     fit_logistic,
     logit,
     object_counts,
@@ -36,6 +37,14 @@ def test_what_made_the_truth_is_found_again(slope, intercept):
 def test_what_cannot_be_told_apart_ends_all_the_same(right):
     counts = np.stack([~np.array(right), right], axis=-1).astype(float)
     assert np.isfinite(fit_logistic([(np.linspace(-9, 9, len(right)), counts)])).all()
+
+
+@pytest.mark.parametrize("right", [[False, False, True, True], [True, True, False, False], [True, False] * 2])
+def test_nothing_is_made_of_probabilities_that_part_all_say_nothing_or_the_contrary(right):
+    counts = np.stack([~np.array(right), right], axis=-1).astype(float)
+    assert fit([(np.array([0.45, 0.49, 0.51, 0.55]), counts)]) is None
+    told = np.array([[3.0, 1.0], [1.0, 3.0]])
+    assert fit([(np.array([0.2, 0.8]), told)]).slope == pytest.approx(0.7925, abs=1e-3)
 
 
 def answer(values, labels):
