@@ -24,7 +24,12 @@ from geoseg.vector.walls import ring_walls
 SAGITTA = 0.1
 """How far the chords of a circle may lie from it, in pixels."""
 
-FITS = ((OCTAGONAL, 1.0, 0.10), ((0, 2, 3), 1.0, 0.10), (OCTAGONAL, 0.3, 0.15))
+FITS = (
+    (OCTAGONAL, 1.0, 0.10),
+    ((0, 2, 3), 0.6, 0.10),
+    (OCTAGONAL, 1.0, 0.12),
+    (OCTAGONAL, 0.3, 0.15),
+)
 """What is tried, one after the other until the outline is within the bounds: which walls there are (see
 `choose_walls`), what corners cost, and the largest area between the outlines, as a share of the polygon's.
 
@@ -125,7 +130,7 @@ def fit_straight(
     rings, owner = shapely.get_rings(polygons, return_index=True)
     samples = sample_rings(rings)
     directions = main_directions(samples, owner, len(polygons), row)
-    costs = [corner for frames, corner, _ in FITS if frames == OCTAGONAL]
+    costs = sorted({corner for frames, corner, _ in FITS if frames == OCTAGONAL})
     octagonal = choose_walls(samples, directions[owner], OCTAGONAL, costs)
     for frames, corner, share in FITS:
         left = np.flatnonzero(~good & ((max(frames) < 2) | ~np.isnan(directions[:, 1])))

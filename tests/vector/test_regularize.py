@@ -65,14 +65,46 @@ turns = st.floats(0, 360)
 parts = st.floats(-0.5, 0.5)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@settings(max_examples=15, deadline=None)
-@given(degrees=turns, right=parts, down=parts, seed=st.integers(0, 999))
-@example(degrees=0.0, right=0.0, down=0.0, seed=523)  # noise that makes a small one smaller
-def test_known_shapes_keep_their_corners(
-    name: str, degrees: float, right: float, down: float, seed: int
+def cornered(name: str, a: float, b: float, c: float, d: float, e: float) -> shapely.Polygon:
+    """Return a shape of arms and notches of these sizes."""
+    if name == "courtyard":
+        return shapely.box(0, 0, a + b + c, 2 * d + e) - shapely.box(a, d, a + b, d + e)
+    if name == "L":
+        return shapely.box(0, 0, a, d + e) | shapely.box(0, 0, a + b, d)
+    if name == "T":
+        return shapely.box(0, 0, a + b + c, d) | shapely.box(a, 0, a + b, d + e)
+    return shapely.box(0, 0, a + b + c, d + e) - shapely.box(a, d, a + b, d + e)  # U
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=st.sampled_from(["L", "T", "U", "courtyard"]),
+    sizes=st.tuples(*[st.floats(13.4, 25)] * 5),
+    degrees=turns,
+    right=parts,
+    seed=st.integers(0, 999),
+)
+def test_arms_from_four_metres_on_keep_all_their_corners(
+    name: str, sizes: tuple[float, float, float, float, float], degrees: float, right: float, seed: int
 ) -> None:
-    shape = placed(SHAPES[name], degrees, right, down)
+    shape = placed(cornered(name, *sizes), degrees, right, 0)
+    done = regularize(np.array([drawn(shape, seed)]), max_deviation=4.0)
+    assert done.accepted[0]
+    assert corners(done.polygons[0]) == (6 if name == "L" else 8)
+    assert shapely.hausdorff_distance(done.polygons[0].boundary, shape.boundary) <= 0.5
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    name=st.sampled_from(["square", "hexagon"]),
+    size=st.floats(1, 1.6),
+    degrees=turns,
+    seed=st.integers(0, 999),
+)
+@example(name="square", size=1.0, degrees=0.0, seed=523)  # noise that makes a small one smaller
+def test_squares_and_hexagons_keep_their_corners(name: str, size: float, degrees: float, seed: int) -> None:
+    factor = size if name == "square" else 0.56 * size  # sides from 14 pixels on
+    shape = placed(shapely.affinity.scale(SHAPES[name], factor, factor), degrees, 0, 0)
     done = one(drawn(shape, seed))
     assert done.accepted[0]
     assert corners(done.polygons[0]) == corners(shape)
