@@ -25,18 +25,12 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one file says.
-
-    Parameters
-    ----------
-    path : Path
-        The file; `folder` is what paths in it are relative to.
-    content : dict
-        As written, without ``extends``.
-    """
+    """What one file says."""
 
     path: Path
+    """The file; `folder` is what paths in it are relative to."""
     content: dict[str, Any]
+    """As written, without ``extends``."""
 
     @property
     def folder(self) -> Path:

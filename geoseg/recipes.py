@@ -115,20 +115,13 @@ KINDS: Mapping[str, type[Options]] = {
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A recipe that has been checked.
-
-    Parameters
-    ----------
-    recipe : PredictRecipe, EvaluateRecipe, BatchRecipe, DiffRecipe or geoseg.training.recipe.Recipe
-    content : dict
-        What it says, all files and changes together: paths absolute, variables as they are written.
-    path : Path
-        The file.
-    """
+    """A recipe that has been checked."""
 
     recipe: Any
     content: dict[str, Any]
+    """What it says, all files and changes together: paths absolute, variables as they are written."""
     path: Path
+    """The file."""
 
     def make_folder(self) -> None:
         """Make the folder that the result is to lie in.

@@ -26,20 +26,14 @@ HALF = 128
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
-    """A rectangle of pixels, half-open: rows ``row … row + height - 1``.
-
-    Parameters
-    ----------
-    row, col : int
-        First row and column; negative outside the raster.
-    height, width : int
-        Size in pixels, 0 or more.
-    """
+    """A rectangle of pixels, half-open: rows ``row … row + height - 1``."""
 
     row: int
     col: int
+    """`row`, `col`: First row and column; negative outside the raster."""
     height: int
     width: int
+    """`height`, `width`: Size in pixels, 0 or more."""
 
     @property
     def row_stop(self) -> int:
@@ -100,22 +94,15 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class GeoBox:
-    """A pixel grid on the ground: size, affine transform, CRS.
-
-    Parameters
-    ----------
-    height, width : int
-        Size in pixels.
-    transform : Transform
-        Pixel corner coordinates (col, row) to CRS coordinates (x, y); any affine map.
-    crs : str or None
-        WKT2 (or anything that ``pyproj.CRS.from_user_input`` takes); None: pixel coordinates only.
-    """
+    """A pixel grid on the ground: size, affine transform, CRS."""
 
     height: int
     width: int
+    """`height`, `width`: Size in pixels."""
     transform: Transform
+    """Pixel corner coordinates (col, row) to CRS coordinates (x, y); any affine map."""
     crs: str | None
+    """WKT2 (or anything that ``pyproj.CRS.from_user_input`` takes); None: pixel coordinates only."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -150,38 +137,25 @@ class GeoBox:
 
 @dataclass(frozen=True, slots=True)
 class ClassInfo:
-    """One class of a model.
-
-    Parameters
-    ----------
-    id : int
-        1 … 255, the value in class maps and the attribute ``class``; 0 is the background.
-    name : str
-        Name for people, e.g. ``building``.
-    color : tuple of int
-        Red, green, blue, 0 … 255.
-    """
+    """One class of a model."""
 
     id: int
+    """1 … 255, the value in class maps and the attribute ``class``; 0 is the background."""
     name: str
+    """Name for people, e.g. ``building``."""
     color: tuple[int, int, int]
+    """Red, green, blue, 0 … 255."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRule:
-    """How probabilities become class ids.
-
-    Parameters
-    ----------
-    channels : tuple of int
-        The class id that each channel stands for; 0 marks a background channel.
-    threshold : float
-        In (0, 1). One channel: the class is where the probability reaches it. Several channels:
-        the largest wins (the first of equals) if it reaches the threshold, else background.
-    """
+    """How probabilities become class ids."""
 
     channels: tuple[int, ...]
+    """The class id that each channel stands for; 0 marks a background channel."""
     threshold: float
+    """In (0, 1). One channel: the class is where the probability reaches it. Several channels: the largest
+    wins (the first of equals) if it reaches the threshold, else background."""
 
     @property
     def level(self) -> float:
@@ -191,59 +165,39 @@ class ClassRule:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Patch:
-    """Pixels read from a scene, with their validity.
-
-    Parameters
-    ----------
-    pixels : ndarray, shape (bands, rows, cols)
-        In the dtype of the file (declared scale and offset applied as float32).
-    valid : ndarray of bool, shape (rows, cols)
-        False where a pixel is nodata, masked, transparent, not finite, or outside the scene.
-    """
+    """Pixels read from a scene, with their validity."""
 
     pixels: NDArray[np.generic]
+    """Shape (bands, rows, cols). In the dtype of the file (declared scale and offset applied as
+    float32)."""
     valid: NDArray[np.bool_]
+    """bool, shape (rows, cols). False where a pixel is nodata, masked, transparent, not finite, or outside
+    the scene."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ProbabilityBlock:
-    """Blended probabilities over a window of the working grid.
-
-    Parameters
-    ----------
-    window : Window
-        Where the arrays lie in the grid.
-    values : ndarray of uint16, shape (channels, rows, cols)
-        0 … `CERTAIN`.
-    valid : ndarray of bool, shape (rows, cols)
-        False pixels have no probability; their values are 0 and mean nothing.
-    """
+    """Blended probabilities over a window of the working grid."""
 
     window: Window
+    """Where the arrays lie in the grid."""
     values: NDArray[np.uint16]
+    """uint16, shape (channels, rows, cols). 0 … `CERTAIN`."""
     valid: NDArray[np.bool_]
+    """bool, shape (rows, cols). False pixels have no probability; their values are 0 and mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSchema:
-    """What a vector or raster sink needs to know about the layer it writes.
-
-    Parameters
-    ----------
-    name : str
-        Layer name, e.g. ``buildings``.
-    crs : str or None
-        CRS of the coordinates handed to the sink; None: pixel coordinates.
-    classes : tuple of ClassInfo
-        Classes that may occur, with colours.
-    metadata : mapping of str to str
-        Model, digest, options, coverage …: written as layer metadata where the format has it.
-    resolution_m : float or None
-        Side of the pixels that outlines come from in metres; None: not known.
-    """
+    """What a vector or raster sink needs to know about the layer it writes."""
 
     name: str
+    """Layer name, e.g. ``buildings``."""
     crs: str | None
+    """CRS of the coordinates handed to the sink; None: pixel coordinates."""
     classes: tuple[ClassInfo, ...]
+    """Classes that may occur, with colours."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    """Model, digest, options, coverage …: written as layer metadata where the format has it."""
     resolution_m: float | None = None
+    """Side of the pixels that outlines come from in metres; None: not known."""

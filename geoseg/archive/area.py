@@ -96,22 +96,14 @@ MARGIN = 0.01
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Area:
-    """The ground that is asked for.
-
-    Parameters
-    ----------
-    areas : BaseGeometry
-    crs : pyproj.CRS
-    name : str
-        For messages.
-    degrees : BaseGeometry or None
-        The same in longitudes and latitudes; None where it reaches far around the Earth.
-    """
+    """The ground that is asked for."""
 
     areas: BaseGeometry
     crs: pyproj.CRS
     name: str
+    """For messages."""
     degrees: BaseGeometry | None
+    """The same in longitudes and latitudes; None where it reaches far around the Earth."""
 
     @classmethod
     def of_file(cls, path: Path, layer: str | None) -> Self:

@@ -63,24 +63,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """How far a run is.
-
-    Parameters
-    ----------
-    scenes, scenes_total : int
-        Those that have come to an end, of those that were to do.
-    failed : int
-        Of them, those without a whole result.
-    pixels : int
-        That the model worked on.
-    seconds : float
-    doing : tuple of (worker, scene)
-    """
+    """How far a run is."""
 
     scenes: int
     scenes_total: int
+    """`scenes`, `scenes_total`: Those that have come to an end, of those that were to do."""
     failed: int
+    """Of them, those without a whole result."""
     pixels: int
+    """That the model worked on."""
     seconds: float
     doing: tuple[tuple[str, str], ...] = ()
 

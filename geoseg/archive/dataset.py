@@ -37,15 +37,10 @@ ORDER = ("key", "scene", "id")
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Features sorted by `ORDER`, in files of as many as fit into memory.
-
-    Parameters
-    ----------
-    paths : tuple of Path
-        One Arrow file a window, in order.
-    """
+    """Features sorted by `ORDER`, in files of as many as fit into memory."""
 
     paths: tuple[Path, ...]
+    """One Arrow file a window, in order."""
 
     @property
     def rows(self) -> int:
@@ -148,23 +143,15 @@ COVERING = {corner: ["bbox", corner] for corner in ("xmin", "ymin", "xmax", "yma
 
 @dataclass(slots=True)
 class Parts:
-    """Writes features, which come sorted by place, into files of the same size.
-
-    Parameters
-    ----------
-    folder : Path
-    crs : str or None
-        Of the geometries.
-    metadata : mapping of str to str
-        Of every file.
-    rows : int
-        Of a row group.
-    """
+    """Writes features, which come sorted by place, into files of the same size."""
 
     folder: Path
     crs: str | None
+    """Of the geometries."""
     metadata: Mapping[str, str]
+    """Of every file."""
     rows: int = ROW_GROUP
+    """Of a row group."""
     count: int = 0
     features: int = 0
     _waiting: list[pyarrow.Table] = field(default_factory=list)

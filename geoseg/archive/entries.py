@@ -32,39 +32,26 @@ SUFFIXES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One scene of an archive.
-
-    Parameters
-    ----------
-    name : str
-        Of its result, without suffix: a relative posix path that follows from the source alone.
-    location : str
-        Absolute path, or URL.
-    listed_in : str
-        The source that names it: a folder, glob, list, index or STAC file; or the scene itself.
-    datetime : str or None
-        When it was taken, ISO 8601.
-    properties : mapping
-        Columns of the index, or properties of the STAC item.
-    bbox : Degrees or None
-        Where it lies, by the list.
-    item : str or None
-        Link to the STAC item that it comes from.
-    bands : tuple of int or None
-        Its bands for those of the model, counted from 1, where the item says so.
-    problem : str
-        Why it cannot be opened, where that is known already; else empty.
-    """
+    """One scene of an archive."""
 
     name: str
+    """Of its result, without suffix: a relative posix path that follows from the source alone."""
     location: str
+    """Absolute path, or URL."""
     listed_in: str = ""
+    """The source that names it: a folder, glob, list, index or STAC file; or the scene itself."""
     datetime: str | None = None
+    """When it was taken, ISO 8601."""
     properties: Mapping[str, object] = field(default_factory=dict)
+    """Columns of the index, or properties of the STAC item."""
     bbox: Degrees | None = None
+    """Where it lies, by the list."""
     item: str | None = None
+    """Link to the STAC item that it comes from."""
     bands: tuple[int, ...] | None = None
+    """Its bands for those of the model, counted from 1, where the item says so."""
     problem: str = ""
+    """Why it cannot be opened, where that is known already; else empty."""
 
 
 def entries_of(

@@ -31,35 +31,23 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class SceneFacts:
-    """A scene as its file says it is.
-
-    Parameters
-    ----------
-    height, width : int
-        In pixels.
-    bands : tuple of (str, str)
-        Colour and dtype of each image band.
-    transform : Transform
-    crs : str or None
-        WKT2.
-    resolution : (float, float) or None
-        Metres on the ground along columns and rows.
-    bbox : Degrees or None
-    datetime : str or None
-        Its TIFFTAG_DATETIME.
-    size : int or None
-        Bytes of its file; None for a URL that does not say.
-    """
+    """A scene as its file says it is."""
 
     height: int
     width: int
+    """`height`, `width`: In pixels."""
     bands: tuple[tuple[str, str], ...]
+    """Colour and dtype of each image band."""
     transform: Transform
     crs: str | None
+    """WKT2."""
     resolution: tuple[float, float] | None
+    """Metres on the ground along columns and rows."""
     bbox: Degrees | None
     datetime: str | None
+    """Its TIFFTAG_DATETIME."""
     size: int | None
+    """Bytes of its file; None for a URL that does not say."""
 
     @property
     def grid(self) -> GeoBox:
@@ -75,21 +63,14 @@ class SceneFacts:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at a scene has shown.
-
-    Parameters
-    ----------
-    identity : str
-        See `geoseg.archive.identity`; empty where it cannot be read.
-    facts : SceneFacts or None
-        None where it was not opened.
-    problem : str
-        Why it cannot be read; empty where it can.
-    """
+    """What a look at a scene has shown."""
 
     identity: str = ""
+    """See `geoseg.archive.identity`; empty where it cannot be read."""
     facts: SceneFacts | None = None
+    """None where it was not opened."""
     problem: str = ""
+    """Why it cannot be read; empty where it can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,15 +35,10 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads results.
-
-    Parameters
-    ----------
-    crs : str or None
-        That all features are put into.
-    """
+    """Reads results."""
 
     crs: str | None
+    """That all features are put into."""
 
     @staticmethod
     def crs_of(path: Path) -> str | None:

@@ -36,23 +36,15 @@ class LeaseHeld(GeosegError):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process, told from all others on all machines.
-
-    Parameters
-    ----------
-    host : str
-        Name of the machine, and of the container where that has processes of its own.
-    pid : int
-    started : float
-        When the process was started: a number is given to another process one day.
-    id : str
-        Random.
-    """
+    """A process, told from all others on all machines."""
 
     host: str
+    """Name of the machine, and of the container where that has processes of its own."""
     pid: int
     started: float
+    """When the process was started: a number is given to another process one day."""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Random."""
 
     @classmethod
     def here(cls) -> Self:

@@ -35,21 +35,14 @@ _NUMBER = re.compile(r"[-+]?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?|[-+]?\.\d+")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A scene in a list.
-
-    Parameters
-    ----------
-    location : str
-        As it stands there.
-    properties : mapping of str to text, number, truth value or None
-        What else the list says of it.
-    bbox : Degrees or None
-        Where it lies; None: the list does not say.
-    """
+    """A scene in a list."""
 
     location: str
+    """As it stands there."""
     properties: Mapping[str, Any] = field(default_factory=dict)
+    """What else the list says of it."""
     bbox: Degrees | None = None
+    """Where it lies; None: the list does not say."""
 
 
 def read_text(content: bytes, name: str) -> list[Row]:

@@ -45,55 +45,38 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One scene and what has become of it.
-
-    Parameters
-    ----------
-    name : str
-        Of the result, without suffix.
-    location : str
-        Path or URL of the scene.
-    state : State
-    reason : str
-        Why it is not done, or only in part: one line.
-    identity : str
-        Tells the scene's content from any other.
-    digest : str
-        Of the model and the options that made the result.
-    seconds : float or None
-        That a worker spent on it.
-    features : int or None
-        Polygons.
-    coverage : float or None
-        Share of its pixels that have a prediction, 0 … 1.
-    pixels : int or None
-        Of the grid that the model worked on.
-    tries : int
-        Workers that died of it.
-    files : tuple of str
-        Paths of the result, relative to the folder of the archive where they lie in it.
-    datetime, properties, bbox, item, listed_in, bands
-        See `geoseg.archive.entries.Entry`.
-    """
+    """One scene and what has become of it."""
 
     name: str
+    """Of the result, without suffix."""
     location: str
+    """Path or URL of the scene."""
     state: State = "pending"
     reason: str = ""
+    """Why it is not done, or only in part: one line."""
     identity: str = ""
+    """Tells the scene's content from any other."""
     digest: str = ""
+    """Of the model and the options that made the result."""
     seconds: float | None = None
+    """That a worker spent on it."""
     features: int | None = None
+    """Polygons."""
     coverage: float | None = None
+    """Share of its pixels that have a prediction, 0 … 1."""
     pixels: int | None = None
+    """Of the grid that the model worked on."""
     tries: int = 0
+    """Workers that died of it."""
     files: tuple[str, ...] = ()
+    """Paths of the result, relative to the folder of the archive where they lie in it."""
     datetime: str | None = None
     properties: Mapping[str, object] = field(default_factory=dict)
     bbox: tuple[float, float, float, float] | None = None
     item: str | None = None
     listed_in: str = ""
     bands: tuple[int, ...] | None = None
+    """See `geoseg.archive.entries.Entry`."""
 
     @classmethod
     def of(cls, entry: Entry) -> Self:

@@ -112,24 +112,16 @@ Ending = Literal["done", "partial", "failed", "large", "killed", "stop"]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the results of a run are to be, and where workers write them.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the archive, absolute.
-    raster : Path or None
-        Folder of the rasters, absolute.
-    run : str
-        Name of the folder, in both, that workers write into.
-    suffix : str
-        Of the vector files: names the format.
-    """
+    """Where the results of a run are to be, and where workers write them."""
 
     out: Path
+    """Folder of the archive, absolute."""
     raster: Path | None
+    """Folder of the rasters, absolute."""
     run: str
+    """Name of the folder, in both, that workers write into."""
     suffix: str
+    """Of the vector files: names the format."""
 
     @property
     def token(self) -> Path:
@@ -167,27 +159,15 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a scene that a worker has had.
-
-    Parameters
-    ----------
-    name : str
-    ending : Ending
-        ``large``: it was left, as it takes all workers; ``killed``: workers died of it; ``stop``: the
-        others would meet the same, such as a full disk.
-    reason : str
-    blocks : int
-        Blocks that were inferred, or that a scene has that was left.
-    deaths : int
-        Workers that died of it.
-    run : str
-        Name of the folder that the files are in.
-    """
+    """What became of a scene that a worker has had."""
 
     name: str
     ending: Ending
+    """``large``: it was left, as it takes all workers; ``killed``: workers died of it; ``stop``: the others
+    would meet the same, such as a full disk."""
     reason: str = ""
     run: str = ""
+    """Name of the folder that the files are in."""
     identity: str = ""
     digest: str = ""
     seconds: float = 0.0
@@ -195,7 +175,9 @@ class Outcome:
     coverage: float | None = None
     pixels: int | None = None
     blocks: int = 0
+    """Blocks that were inferred, or that a scene has that was left."""
     deaths: int = 0
+    """Workers that died of it."""
 
 
 def read_report(path: Path) -> Outcome | None:

@@ -31,48 +31,31 @@ TRIALS = 5
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a run would do.
-
-    Parameters
-    ----------
-    scenes : tuple of ScenePreview
-        All that are meant.
-    left_out : mapping of str to int
-        How many of those that the sources name are not, by reason.
-    refused : str
-        Why the run would refuse to begin; empty where it would not.
-    seconds : float or None
-        Wall time on this machine; None where nothing is to do.
-    size : float
-        Bytes on the disk of what would be written.
-    """
+    """What a run would do."""
 
     scenes: tuple[ScenePreview, ...]
+    """All that are meant."""
     left_out: Mapping[str, int]
+    """How many of those that the sources name are not, by reason."""
     refused: str
+    """Why the run would refuse to begin; empty where it would not."""
     seconds: float | None
+    """Wall time on this machine; None where nothing is to do."""
     size: float
+    """Bytes on the disk of what would be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScenePreview:
-    """A scene, and what would become of it.
-
-    Parameters
-    ----------
-    entry : Entry
-    facts : SceneFacts or None
-        None where it cannot be read.
-    state : str
-        ``done``, ``todo``, ``redo``, or what had become of it and would be left so; ``unreadable``.
-    why : str
-        Why it would be done, or was not; empty for what is done.
-    """
+    """A scene, and what would become of it."""
 
     entry: Entry
     facts: SceneFacts | None
+    """None where it cannot be read."""
     state: str
+    """``done``, ``todo``, ``redo``, or what had become of it and would be left so; ``unreadable``."""
     why: str
+    """Why it would be done, or was not; empty for what is done."""
 
     @property
     def pixels(self) -> int:

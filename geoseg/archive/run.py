@@ -43,21 +43,14 @@ from geoseg.prediction.options import AUTO, PredictOptions
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run over an archive did.
-
-    Parameters
-    ----------
-    results : tuple of Result
-        All scenes that the sources name.
-    before : int
-        Of them, those that had come to an end before this run.
-    left_out : mapping of str to int
-        How many of those that the sources name are not meant, by reason.
-    """
+    """What a run over an archive did."""
 
     results: tuple[Result, ...]
+    """All scenes that the sources name."""
     before: int
+    """Of them, those that had come to an end before this run."""
     left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many of those that the sources name are not meant, by reason."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -250,18 +243,13 @@ def shared_options(options: PredictOptions, bundle: Bundle, aoi: Path | None = N
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Scenes, and what is known of them.
-
-    Parameters
-    ----------
-    scenes : Selection
-        Those of this run.
-    """
+    """Scenes, and what is known of them."""
 
     places: Places
     manifest: Manifest
     lease: Lease
     scenes: Selection
+    """Those of this run."""
     batch: BatchOptions
 
     def prepare(self, made: Mapping[str, Any]) -> list[str]:

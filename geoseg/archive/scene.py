@@ -48,45 +48,29 @@ _OF_THE_RUN = (Unseen, NoSpaceLeft, InvalidModel, BackendUnavailable, MissingExt
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all scenes of a run have in common; travels with each.
-
-    Parameters
-    ----------
-    places : Places
-    options : PredictOptions
-        Those that all scenes share.
-    recipe : PredictorRecipe
-    digest : str
-        Of model and options.
-    gpu : bool
-        Whether a scene takes a part of the resource ``GPU``.
-    hosts : frozenset of str
-        Where the servers of scenes may lead besides themselves.
-    """
+    """What all scenes of a run have in common; travels with each."""
 
     places: Places
     options: PredictOptions
+    """Those that all scenes share."""
     recipe: PredictorRecipe
     digest: str
+    """Of model and options."""
     gpu: bool = False
+    """Whether a scene takes a part of the resource ``GPU``."""
     hosts: frozenset[str] = frozenset()
+    """Where the servers of scenes may lead besides themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A scene on its way to a worker.
-
-    Parameters
-    ----------
-    name, location, bands
-        See `geoseg.archive.entries.Entry`.
-    identity : str
-        Of what lies there.
-    """
+    """A scene on its way to a worker."""
 
     name: str
+    """`name`, `location`, `bands`: See `geoseg.archive.entries.Entry`."""
     location: str
     identity: str
+    """Of what lies there."""
     bands: tuple[int, ...] | None = None
 
 

@@ -32,24 +32,16 @@ _RGB = frozenset({"red", "green", "blue"})
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item, or why there is none.
-
-    Parameters
-    ----------
-    href : str
-        Absolute path or URL of the file that it stands in.
-    item : pystac.Item or None
-        None: it cannot be read.
-    problem : str
-        Why; empty where there is an item.
-    name : str
-        Of an item that cannot be read among others of one file: its id, or its number.
-    """
+    """An item, or why there is none."""
 
     href: str
+    """Absolute path or URL of the file that it stands in."""
     item: pystac.Item | None = None
+    """None: it cannot be read."""
     problem: str = ""
+    """Why; empty where there is an item."""
     name: str = ""
+    """Of an item that cannot be read among others of one file: its id, or its number."""
 
 
 class Asset(NamedTuple):

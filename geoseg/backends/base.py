@@ -66,24 +66,16 @@ class Predictor(Runner, Protocol):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Detection:
-    """An object that a model found in a tile.
-
-    Parameters
-    ----------
-    label : int
-        Class id.
-    score : float
-        0 … 1.
-    window : Window
-        Pixels of the tile around it.
-    values : ndarray of uint8, shape of the window
-        Probability that a pixel is part of it, 255 is certain.
-    """
+    """An object that a model found in a tile."""
 
     label: int
+    """Class id."""
     score: float
+    """0 … 1."""
     window: Window
+    """Pixels of the tile around it."""
     values: NDArray[np.uint8]
+    """uint8, shape of the window. Probability that a pixel is part of it, 255 is certain."""
 
 
 class Detector(Runner, Protocol):
@@ -240,14 +232,10 @@ class FlippingPredictor:
     """Averages any predictor over `FLIPS`, so that it does not matter which way round a tile is.
 
     Turns by 90° are left out: they would change the shape of tiles that are not square.
-
-    Parameters
-    ----------
-    inner : Predictor
-        Called once for each flip, with the whole batch, so that it needs no more memory than alone.
     """
 
     inner: Predictor
+    """Called once for each flip, with the whole batch, so that it needs no more memory than alone."""
 
     @property
     def name(self) -> str:

@@ -39,18 +39,12 @@ _SUFFIX = ".blob"
 
 @dataclass(frozen=True, slots=True)
 class CompiledCache:
-    """The compiled networks of one model.
-
-    Parameters
-    ----------
-    folder : Path or None
-        None: nothing is kept.
-    model : str
-        Digest of the model and of how it is compiled.
-    """
+    """The compiled networks of one model."""
 
     folder: Path | None
+    """None: nothing is kept."""
     model: str
+    """Digest of the model and of how it is compiled."""
 
     @classmethod
     def of(cls, core: Any, facts: Mapping[str, object]) -> CompiledCache:

@@ -20,21 +20,14 @@ _PROBE = (64, 96)
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """An architecture and what it is made with unless told otherwise.
-
-    Parameters
-    ----------
-    model_class : str
-        ``_model_class`` in ``config.json``.
-    encoder : str
-        Default encoder, as `make_config` takes it.
-    details : mapping
-        Arguments of the network, chosen for speed on a CPU: half as wide as the libraries' defaults.
-    """
+    """An architecture and what it is made with unless told otherwise."""
 
     model_class: str
+    """``_model_class`` in ``config.json``."""
     encoder: str
+    """Default encoder, as `make_config` takes it."""
     details: Mapping[str, object] = field(default_factory=dict)
+    """Arguments of the network, chosen for speed on a CPU: half as wide as the libraries' defaults."""
 
 
 FAMILIES: Mapping[str, Family] = {

@@ -29,21 +29,14 @@ REGIONS = 300_000_000
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a backend takes in a process, tiles and their probabilities aside.
-
-    Parameters
-    ----------
-    fixed : int
-        Bytes of the backend's libraries, its threads and the weights.
-    pixel : float
-        Bytes for each pixel of a tile in a forward pass.
-    requests : int or None
-        Tiles that are in a forward pass at a time; None: one for each thread that asks.
-    """
+    """What a backend takes in a process, tiles and their probabilities aside."""
 
     fixed: int = 0
+    """Bytes of the backend's libraries, its threads and the weights."""
     pixel: float = 0.0
+    """Bytes for each pixel of a tile in a forward pass."""
     requests: int | None = None
+    """Tiles that are in a forward pass at a time; None: one for each thread that asks."""
 
 
 NOTHING = Footprint()

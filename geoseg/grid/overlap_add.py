@@ -25,24 +25,16 @@ Sums = NDArray[np.uint32]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Share:
-    """What the tiles of one block add to one core, over the pixels that they reach of it.
-
-    Parameters
-    ----------
-    giver : BlockIndex
-        The block whose tiles these are.
-    sums : ndarray of uint32, shape (channels, rows, cols)
-        Weighted sums over `share_window`.
-    valid : ndarray of bool, shape (rows, cols)
-        Pixels that the giver read and found valid.
-    missing : tuple of Tile
-        Tiles of the giver that could not be read; their weights are missing from the sums.
-    """
+    """What the tiles of one block add to one core, over the pixels that they reach of it."""
 
     giver: BlockIndex
+    """The block whose tiles these are."""
     sums: Sums
+    """uint32, shape (channels, rows, cols). Weighted sums over `share_window`."""
     valid: NDArray[np.bool_]
+    """bool, shape (rows, cols). Pixels that the giver read and found valid."""
     missing: tuple[Tile, ...] = ()
+    """Tiles of the giver that could not be read; their weights are missing from the sums."""
 
 
 def share_window(grid: TileGrid, giver: BlockIndex, taker: BlockIndex) -> Window:

@@ -17,96 +17,65 @@ _PALETTE = ("e4572e", "4c9f70", "2e86ab", "f3a712", "a23b72", "6c757d", "8d6a4f"
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the output of a model means.
-
-    Parameters
-    ----------
-    classes : tuple of ClassInfo
-        The classes without the background.
-    channels : tuple of int
-        Class id of each output channel; 0 is the background.
-    activation : str
-        ``sigmoid`` or ``softmax`` to be applied to the output, or ``probability``: nothing.
-    threshold : float
-        In (0, 1), see `geoseg.values.ClassRule`.
-    """
+    """What the output of a model means."""
 
     classes: tuple[ClassInfo, ...]
+    """The classes without the background."""
     channels: tuple[int, ...]
+    """Class id of each output channel; 0 is the background."""
     activation: Activation
+    """``sigmoid`` or ``softmax`` to be applied to the output, or ``probability``: nothing."""
     threshold: float = 0.5
+    """In (0, 1), see `geoseg.values.ClassRule`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A model as the other rooms see it; holds nothing open.
-
-    Parameters
-    ----------
-    name : str
-        E.g. ``buildings``.
-    digest : str
-        64 hexadecimal digits: SHA-256 of the weights and of every field below that a result depends
-        on. Two models of the same digest give the same result under the same options.
-    inputs : InputSpec
-        Bands, dtype, normalization.
-    classes, channels, activation, threshold
-        See `Head`.
-    tile, overlap : int
-        Pixels at the model's resolution.
-    fixed_tile : bool
-        True: the network takes tiles of exactly this size.
-    any_tile : bool
-        True: tiles of other sizes were measured to do as well.
-    resolution_m : float or None
-        Ground sample distance in metres that the model expects; None: the scene's own.
-    resolution_range : tuple of float or None
-        (finest, coarsest) ground sample distance in metres seen in training.
-    smallest_overlap : int or None
-        Pixels from which on tiles were measured not to show; None: not measured, or none does.
-    trained_on : TrainingStatistics or None
-        Distribution of the values seen in training; None: not known.
-    min_area_m2 : float or None
-        Smaller polygons are no objects but noise, in square metres; None: not known.
-    man_made : bool
-        Objects have straight walls, which `geoseg.vector.regularize` gives them back.
-    max_deviation_m : float or None
-        How far outlines may lie from these walls, in metres; None: not known.
-    min_confidence : float or None
-        Polygons of lower confidence are no objects; None: not known.
-    confidence : Confidence or None
-        How likely an object is right; None: its mean probability says it.
-    split : Split or None
-        How objects that touch are told apart; None: they are not.
-    task : {"semantic", "instance"}
-        Whether it gives probabilities or objects.
-    instances : Instances or None
-        How objects are found; None: a semantic model.
-    """
+    """A model as the other rooms see it; holds nothing open."""
 
     name: str
+    """E.g. ``buildings``."""
     digest: str
+    """64 hexadecimal digits: SHA-256 of the weights and of every field below that a result depends on. Two
+    models of the same digest give the same result under the same options."""
     inputs: InputSpec
+    """Bands, dtype, normalization."""
     classes: tuple[ClassInfo, ...]
     channels: tuple[int, ...]
     activation: Activation
     threshold: float
+    """See `Head`."""
     tile: int
     overlap: int
+    """`tile`, `overlap`: Pixels at the model's resolution."""
     fixed_tile: bool = False
+    """True: the network takes tiles of exactly this size."""
     any_tile: bool = False
+    """True: tiles of other sizes were measured to do as well."""
     resolution_m: float | None = None
+    """Ground sample distance in metres that the model expects; None: the scene's own."""
     resolution_range: tuple[float, float] | None = None
+    """(finest, coarsest) ground sample distance in metres seen in training."""
     smallest_overlap: int | None = None
+    """Pixels from which on tiles were measured not to show; None: not measured, or none does."""
     trained_on: TrainingStatistics | None = None
+    """Distribution of the values seen in training; None: not known."""
     min_area_m2: float | None = None
+    """Smaller polygons are no objects but noise, in square metres; None: not known."""
     man_made: bool = False
+    """Objects have straight walls, which `geoseg.vector.regularize` gives them back."""
     max_deviation_m: float | None = None
+    """How far outlines may lie from these walls, in metres; None: not known."""
     min_confidence: float | None = None
+    """Polygons of lower confidence are no objects; None: not known."""
     confidence: Confidence | None = None
+    """How likely an object is right; None: its mean probability says it."""
     split: Split | None = None
+    """How objects that touch are told apart; None: they are not."""
     task: ModelTask = "semantic"
+    """Whether it gives probabilities or objects."""
     instances: Instances | None = None
+    """How objects are found; None: a semantic model."""
 
     @property
     def best_overlap(self) -> int:

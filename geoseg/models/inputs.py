@@ -13,25 +13,17 @@ from geoseg.values import Patch
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """The input of a model: bands in order, their dtype, and the normalization.
-
-    Parameters
-    ----------
-    bands : tuple of str
-        Names in the order of the model's channels, e.g. ``("red", "green", "blue")``.
-    dtype : str
-        NumPy name of the dtype whose value range the model was trained on, e.g. ``uint8``.
-    scale : float
-        Factor applied to pixel values first, e.g. 1/255.
-    mean, std : tuple of float
-        Per band, in scaled units: the model sees ``(pixel * scale - mean) / std``.
-    """
+    """The input of a model: bands in order, their dtype, and the normalization."""
 
     bands: tuple[str, ...]
+    """Names in the order of the model's channels, e.g. ``("red", "green", "blue")``."""
     dtype: str
+    """NumPy name of the dtype whose value range the model was trained on, e.g. ``uint8``."""
     scale: float
+    """Factor applied to pixel values first, e.g. 1/255."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    """`mean`, `std`: Per band, in scaled units: the model sees ``(pixel * scale - mean) / std``."""
 
     def __post_init__(self) -> None:
         if not len(self.bands) == len(self.mean) == len(self.std) > 0:

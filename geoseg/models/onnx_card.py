@@ -37,21 +37,15 @@ _BACKGROUND = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The one image input of an ONNX graph.
-
-    Parameters
-    ----------
-    name, dtype : str
-        Name and NumPy dtype of the input.
-    batch, channels, size : int
-        Its sizes; -1 where any will do.
-    """
+    """The one image input of an ONNX graph."""
 
     name: str
     dtype: str
+    """`name`, `dtype`: Name and NumPy dtype of the input."""
     batch: int
     channels: int
     size: int
+    """`batch`, `channels`, `size`: Its sizes; -1 where any will do."""
 
 
 def document_of(path: Path) -> CardDocument:

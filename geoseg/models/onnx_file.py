@@ -27,18 +27,12 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """What an ONNX file says of a file that holds tensors of it.
-
-    Parameters
-    ----------
-    size : int
-        Bytes that it must have at least: where the last tensor ends, as far as lengths are given.
-    checksums : frozenset of str
-        The SHA-1 that it must have, in lower case, where one is given.
-    """
+    """What an ONNX file says of a file that holds tensors of it."""
 
     size: int = 0
+    """Bytes that it must have at least: where the last tensor ends, as far as lengths are given."""
     checksums: frozenset[str] = frozenset()
+    """The SHA-1 that it must have, in lower case, where one is given."""
 
 
 def external_files(data: bytes | mmap.mmap) -> dict[str, External]:

@@ -104,31 +104,20 @@ class VectorizeOptions(Options):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ClassRaster:
-    """A raster, and how its values are probabilities of classes.
-
-    Parameters
-    ----------
-    bands : tuple of int
-    nodata : float or None
-        Value that says nothing, besides what the scene knows of.
-    scale : float or None
-        None: the values are class ids.
-    classes : tuple of ClassInfo
-    rule : ClassRule
-        Of the probabilities; of class ids all classes.
-    outline : {"smooth", "pixel"}
-    split : SplitRule or None
-        When parts of an object are objects.
-    """
+    """A raster, and how its values are probabilities of classes."""
 
     scene: SceneInfo
     bands: tuple[int, ...]
     nodata: float | None
+    """Value that says nothing, besides what the scene knows of."""
     scale: float | None
+    """None: the values are class ids."""
     classes: tuple[ClassInfo, ...]
     rule: ClassRule
+    """Of the probabilities; of class ids all classes."""
     outline: Literal["smooth", "pixel"]
     split: SplitRule | None = None
+    """When parts of an object are objects."""
 
     def block(self, tiles: TileGrid, index: BlockIndex) -> tuple[ProbabilityBlock, ClassRule] | None:
         """Read what tracing a block needs; None where there is nothing to trace."""

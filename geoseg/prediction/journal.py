@@ -37,19 +37,13 @@ Answers = TypeVar("Answers")
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Records of inferred blocks of one plan in a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Absolute: workers may run in another one.
-    digest : str
-        The plan's. It is part of every record's name, so that two plans can never be mixed, even if
-        they write the same output at the same time.
-    """
+    """Records of inferred blocks of one plan in a folder."""
 
     folder: Path
+    """Absolute: workers may run in another one."""
     digest: str
+    """The plan's. It is part of every record's name, so that two plans can never be mixed, even if they write
+    the same output at the same time."""
 
     @classmethod
     def beside(cls, out: Path, digest: str) -> Journal:

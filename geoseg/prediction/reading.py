@@ -35,19 +35,12 @@ class Failure:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BlockPixels:
-    """What was read of a block.
-
-    Parameters
-    ----------
-    patch : Patch
-        Of the extent of the block's tiles.
-    kept : ndarray of bool, shape of the extent
-        Pixels that are valid and in the area of interest.
-    failures : tuple of Failure
-    """
+    """What was read of a block."""
 
     patch: Patch
+    """Of the extent of the block's tiles."""
     kept: NDArray[np.bool_]
+    """bool, shape of the extent. Pixels that are valid and in the area of interest."""
     failures: tuple[Failure, ...]
 
 
@@ -72,16 +65,11 @@ class PlanReader:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EmptyGround:
-    """Answers whether a window of the working grid certainly holds no pixel that is valid and asked for.
-
-    Parameters
-    ----------
-    coverage : Coverage or None
-        What is known of the scene.
-    """
+    """Answers whether a window of the working grid certainly holds no pixel that is valid and asked for."""
 
     plan: Plan
     coverage: Coverage | None
+    """What is known of the scene."""
 
     def __call__(self, window: Window) -> bool:
         """Whether it is certain; False says nothing."""

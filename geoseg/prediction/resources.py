@@ -29,40 +29,27 @@ seconds are assumed."""
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """How fast to run, never what comes out.
-
-    Parameters
-    ----------
-    threads : int
-        Threads of the local scheduler, or of each worker process.
-    in_flight : int
-        Blocks begun before the first of them is delivered.
-    batch : int
-        Tiles in one forward pass.
-    workers : int or None
-        Processes of a local cluster.
-    scheduler : str or None
-        Address of a dask.distributed scheduler.
-    device : str
-        Where the model runs, as the predictor names it.
-    gpus : tuple of str
-        The GPUs that the workers share out, each under the name that CUDA knows it by; none where
-        all run on `device`.
-    network : Footprint
-        What the model takes in each process.
-    cache : int
-        Bytes that GDAL may keep of what it reads and writes, in each process.
-    """
+    """How fast to run, never what comes out."""
 
     threads: int
+    """Threads of the local scheduler, or of each worker process."""
     in_flight: int
+    """Blocks begun before the first of them is delivered."""
     batch: int
+    """Tiles in one forward pass."""
     workers: int | None = None
+    """Processes of a local cluster."""
     scheduler: str | None = None
+    """Address of a dask.distributed scheduler."""
     device: str = "cpu"
+    """Where the model runs, as the predictor names it."""
     gpus: tuple[str, ...] = ()
+    """The GPUs that the workers share out, each under the name that CUDA knows it by; none where all run on
+    `device`."""
     network: Footprint = NOTHING
+    """What the model takes in each process."""
     cache: int = 0
+    """Bytes that GDAL may keep of what it reads and writes, in each process."""
 
     @property
     def gpu(self) -> bool:
@@ -77,22 +64,15 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this process may use.
-
-    Parameters
-    ----------
-    gpus : tuple of str
-        Each under the name that CUDA knows it by.
-    memory : int or None
-        Bytes at most; None: nothing says so.
-    cache : int
-        Bytes that GDAL may keep, in each process.
-    """
+    """What this process may use."""
 
     cores: int
     gpus: tuple[str, ...] = ()
+    """Each under the name that CUDA knows it by."""
     memory: int | None = None
+    """Bytes at most; None: nothing says so."""
     cache: int = 0
+    """Bytes that GDAL may keep, in each process."""
 
     def cores_each(self, workers: int) -> int:
         """Return the cores that each of so many worker processes can have, at least 1."""

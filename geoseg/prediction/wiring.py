@@ -38,31 +38,21 @@ Submit = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How to do the blocks of a plan; travels to the workers.
-
-    Parameters
-    ----------
-    read : Reader
-        Opens the scene itself, on whichever worker it runs.
-    load : callable
-        Returns the predictor; loads it once per process.
-    batch : int
-        Tiles in one forward pass.
-    journal : Journal or None
-        Where inferred blocks are kept.
-    coverage : Coverage or None
-        What is known of the scene's empty ground; None: nothing.
-    run : str
-        Names this run: what a process learns of the device's memory holds for no other.
-    """
+    """How to do the blocks of a plan; travels to the workers."""
 
     plan: Plan
     read: Reader
+    """Opens the scene itself, on whichever worker it runs."""
     load: Callable[[], Model]
+    """Returns the predictor; loads it once per process."""
     batch: int
+    """Tiles in one forward pass."""
     journal: Journal | None = None
+    """Where inferred blocks are kept."""
     coverage: Coverage | None = None
+    """What is known of the scene's empty ground; None: nothing."""
     run: str = field(default_factory=lambda: uuid4().hex, compare=False)
+    """Names this run: what a process learns of the device's memory holds for no other."""
 
 
 class Wiring:

@@ -28,18 +28,12 @@ LARGEST = 1 << 22
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Level:
-    """The blocks of the scene at full resolution, or of one of its overviews.
-
-    Parameters
-    ----------
-    block : tuple of int
-        Rows and columns of a block in pixels.
-    present : ndarray of bool, shape (block rows, block columns)
-        False where a block is absent, and so holds no valid pixel.
-    """
+    """The blocks of the scene at full resolution, or of one of its overviews."""
 
     block: tuple[int, int]
+    """Rows and columns of a block in pixels."""
     present: NDArray[np.bool_]
+    """bool, shape (block rows, block columns). False where a block is absent, and so holds no valid pixel."""
 
     def empty(self, window: Window) -> bool:
         """Whether a window of this level touches absent blocks only."""
@@ -51,16 +45,11 @@ class Level:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Coverage:
-    """What is known of a scene's empty ground.
-
-    Parameters
-    ----------
-    levels : tuple of Level or None
-        The scene and its overviews, in order; None: nothing is known.
-    """
+    """What is known of a scene's empty ground."""
 
     scene: SceneInfo
     levels: tuple[Level | None, ...]
+    """The scene and its overviews, in order; None: nothing is known."""
 
     def empty(self, window: Window, grid: GeoBox) -> bool:
         """Whether it is certain that no valid pixel lies in a window of the working grid.

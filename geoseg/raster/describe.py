@@ -28,31 +28,21 @@ Palette = tuple[tuple[int, int, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """One band that holds an image (alpha is not one).
-
-    Parameters
-    ----------
-    index : int
-        Number in the file, from 1. A palette counts as three bands 1, 2, 3: red, green, blue.
-    dtype : str
-        Of the stored values; ``uint8`` for a palette.
-    nodata : float or None
-        Declared value for "no data", on the stored values; of a palette, the index.
-    scale, offset : float
-        Declared: value = stored * scale + offset.
-    color : str
-        Colour interpretation as rasterio names it: red, green, blue, nir, gray, undefined …
-    description : str
-        From the file; empty where there is none.
-    """
+    """One band that holds an image (alpha is not one)."""
 
     index: int
+    """Number in the file, from 1. A palette counts as three bands 1, 2, 3: red, green, blue."""
     dtype: str
+    """Of the stored values; ``uint8`` for a palette."""
     nodata: float | None = None
+    """Declared value for "no data", on the stored values; of a palette, the index."""
     scale: float = 1.0
     offset: float = 0.0
+    """`scale`, `offset`: Declared: value = stored * scale + offset."""
     color: str = "undefined"
+    """Colour interpretation as rasterio names it: red, green, blue, nir, gray, undefined …"""
     description: str = ""
+    """From the file; empty where there is none."""
 
     @property
     def scaled(self) -> bool:
@@ -67,52 +57,35 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class SceneInfo:
-    """A scene as geoseg sees it: frozen, picklable, nothing open.
-
-    Parameters
-    ----------
-    uri : str
-        Absolute path, or GDAL's path for a URL.
-    driver : str
-        GDAL's driver for it.
-    geobox : GeoBox
-        Size, transform and CRS (WKT2); of ground control points, the grid that they imply. Without
-        a CRS the transform is kept (pixel coordinates where the file has none).
-    bands : tuple of Band
-        Image bands, without alpha.
-    alpha : tuple of int
-        Numbers of the alpha bands.
-    mask : {"none", "dataset", "bands"}
-        One mask for all bands (in the file or ``.msk``), or one for each.
-    palette : tuple of (red, green, blue, alpha) or None
-        Colours of the indices of a paletted band.
-    warped : bool
-        Placed by ground control points only: read through a warped view.
-    block_shape : tuple of int
-        (rows, cols) of the file's blocks.
-    overviews : tuple of (height, width)
-        Overviews that can stand in for the scene, finest first.
-    resolution : tuple of float or None
-        Metres on the ground along columns and rows at the centre; None where unknown.
-    fingerprint : str
-        Changes when the content changes.
-    warnings : tuple of str
-        What a user should know, one line each.
-    """
+    """A scene as geoseg sees it: frozen, picklable, nothing open."""
 
     uri: str
+    """Absolute path, or GDAL's path for a URL."""
     driver: str
+    """GDAL's driver for it."""
     geobox: GeoBox
+    """Size, transform and CRS (WKT2); of ground control points, the grid that they imply. Without a CRS the
+    transform is kept (pixel coordinates where the file has none)."""
     bands: tuple[Band, ...]
+    """Image bands, without alpha."""
     alpha: tuple[int, ...]
+    """Numbers of the alpha bands."""
     mask: Literal["none", "dataset", "bands"]
+    """One mask for all bands (in the file or ``.msk``), or one for each."""
     palette: Palette | None
+    """Colours of the indices of a paletted band."""
     warped: bool
+    """Placed by ground control points only: read through a warped view."""
     block_shape: tuple[int, int]
+    """(rows, cols) of the file's blocks."""
     overviews: tuple[tuple[int, int], ...]
+    """Overviews that can stand in for the scene, finest first."""
     resolution: tuple[float, float] | None
+    """Metres on the ground along columns and rows at the centre; None where unknown."""
     fingerprint: str
+    """Changes when the content changes."""
     warnings: tuple[str, ...]
+    """What a user should know, one line each."""
 
     @property
     def name(self) -> str:

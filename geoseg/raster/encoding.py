@@ -35,19 +35,13 @@ CLASS_ITEM = "CLASS"
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """What a raster output holds.
-
-    Parameters
-    ----------
-    content : {"probability", "probability-float32", "class"}
-        One band for each class: uint8 in steps of 1/250 with nodata 255, or float32 in 0 … 1 with
-        nodata NaN. Or one band of class ids as uint8, 0 the background, nodata 255.
-    rule : ClassRule
-        What the channels stand for; background channels are not stored as probabilities.
-    """
+    """What a raster output holds."""
 
     content: Content
+    """One band for each class: uint8 in steps of 1/250 with nodata 255, or float32 in 0 … 1 with nodata NaN.
+    Or one band of class ids as uint8, 0 the background, nodata 255."""
     rule: ClassRule
+    """What the channels stand for; background channels are not stored as probabilities."""
 
     @property
     def dtype(self) -> str:
@@ -122,21 +116,14 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class RasterFacts:
-    """What a raster says about itself; all of it may be missing.
-
-    Parameters
-    ----------
-    names : mapping of int to str
-        Names of classes by id.
-    band_ids : tuple of int
-        The class id of each band of probabilities; empty where not every band has its own.
-    threshold : float or None
-        In (0, 1): from which probability on a pixel was taken to be of its class.
-    """
+    """What a raster says about itself; all of it may be missing."""
 
     names: Mapping[int, str]
+    """Names of classes by id."""
     band_ids: tuple[int, ...]
+    """The class id of each band of probabilities; empty where not every band has its own."""
     threshold: float | None
+    """In (0, 1): from which probability on a pixel was taken to be of its class."""
 
 
 def read_facts(scene: SceneInfo) -> RasterFacts:

@@ -38,21 +38,14 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Something that is safe to hand to GDAL.
-
-    Parameters
-    ----------
-    uri : str
-        Absolute path, or a ``/vsi…`` path for a URL.
-    drivers : tuple of str
-        Drivers to try, in order; one for a local file.
-    name : str
-        What the user called it, for messages.
-    """
+    """Something that is safe to hand to GDAL."""
 
     uri: str
+    """Absolute path, or a ``/vsi…`` path for a URL."""
     drivers: tuple[str, ...]
+    """Drivers to try, in order; one for a local file."""
     name: str
+    """What the user called it, for messages."""
 
 
 @contextlib.contextmanager

@@ -99,21 +99,14 @@ def stored_nodata(nodata: float | None, dtype: np.dtype[np.generic] | str) -> np
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Taps:
-    """What each output pixel along one axis is made of.
-
-    Parameters
-    ----------
-    index : ndarray of int64, shape (n, taps)
-        Pixels of the source axis.
-    weight : ndarray of float32, shape (n, taps)
-        Non-negative, sums to 1.
-    nearest : ndarray of int64, shape (n,)
-        The source pixel under the centre of each output pixel.
-    """
+    """What each output pixel along one axis is made of."""
 
     index: NDArray[np.int64]
+    """int64, shape (n, taps). Pixels of the source axis."""
     weight: NDArray[np.float32]
+    """float32, shape (n, taps). Non-negative, sums to 1."""
     nearest: NDArray[np.int64]
+    """int64, shape (n,). The source pixel under the centre of each output pixel."""
 
     @property
     def start(self) -> int:

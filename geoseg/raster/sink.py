@@ -41,28 +41,6 @@ class RasterSink:
     The names of the classes are metadata ``CLASS_<id>``, the threshold ``geoseg_threshold``; bands of
     probabilities are named and have their class id as ``CLASS``, class maps carry a colour table.
 
-    Parameters
-    ----------
-    path : Path
-        Ends in ``.tif`` or ``.tiff``.
-    grid : GeoBox
-        The working grid, that of the blocks.
-    scene : SceneInfo
-        What the grid was made from.
-    schema : LayerSchema
-        Classes with names and colours; metadata that becomes the file's.
-    rule : ClassRule
-        What the channels stand for.
-    content : {"probability", "probability-float32", "class"}
-        What to write and how, see `Encoding`.
-    resolution : {"scene", "model"}
-        On the scene's own grid, masked with its full-resolution validity, or on the working grid.
-    overwrite : bool
-        Whether an existing file may be replaced.
-    bands : sequence of int, optional
-        Bands of the scene that were used (a pixel is invalid where one of them is not finite).
-        Default: all.
-
     Raises
     ------
     UnwritableOutput
@@ -72,15 +50,25 @@ class RasterSink:
     """
 
     path: Path
+    """Ends in ``.tif`` or ``.tiff``."""
     grid: GeoBox
+    """The working grid, that of the blocks."""
     _: KW_ONLY
     scene: SceneInfo
+    """What the grid was made from."""
     schema: LayerSchema
+    """Classes with names and colours; metadata that becomes the file's."""
     rule: ClassRule
+    """What the channels stand for."""
     content: Content = "probability"
+    """What to write and how, see `Encoding`."""
     resolution: Literal["scene", "model"] = "scene"
+    """On the scene's own grid, masked with its full-resolution validity, or on the working grid."""
     overwrite: bool = False
+    """Whether an existing file may be replaced."""
     bands: Sequence[int] | None = None
+    """Bands of the scene that were used (a pixel is invalid where one of them is not finite). Default:
+    all."""
     _encoding: Encoding = field(init=False)
     _stack: contextlib.ExitStack = field(init=False)
     _temporary: Path = field(init=False)

@@ -51,23 +51,16 @@ Result = TypeVar("Result")
 
 @dataclass(eq=False)
 class Map:
-    """All that is served, and the answers.
-
-    Parameters
-    ----------
-    scenes, layers : dict
-        By name; nothing else can be asked for. Layers may be added.
-    drawing : int
-        Tiles that are drawn at a time.
-    jobs : Jobs or None
-        None: nothing can be mapped.
-    """
+    """All that is served, and the answers."""
 
     scenes: dict[str, LiveScene]
     layers: dict[str, Layer]
+    """`scenes`, `layers`: By name; nothing else can be asked for. Layers may be added."""
     tiles: ModelTiles
     drawing: int
+    """Tiles that are drawn at a time."""
     jobs: Jobs | None = None
+    """None: nothing can be mapped."""
     token: str = field(default_factory=partial(secrets.token_urlsafe, 24))
     requests: int = 0
 

@@ -27,24 +27,16 @@ State = Literal["running", "done", "failed", "cancelled"]
 
 @dataclass(eq=False)
 class Job:
-    """A run that was asked for.
-
-    Parameters
-    ----------
-    name : str
-        Of the layer that comes of it.
-    state : {"running", "done", "failed", "cancelled"}
-    share : float
-        How much is done, 0 to 1.
-    message : str
-        One line: what came of it, or why it failed.
-    """
+    """A run that was asked for."""
 
     name: str
+    """Of the layer that comes of it."""
     scene: str
     state: State = "running"
     share: float = 0.0
+    """How much is done, 0 to 1."""
     message: str = ""
+    """One line: what came of it, or why it failed."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it ready for JSON."""

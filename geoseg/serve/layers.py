@@ -44,24 +44,16 @@ BUFFER = 64
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer of polygons that is served.
-
-    Parameters
-    ----------
-    name : str
-        In addresses.
-    source : Path
-        What is downloaded.
-    path : Path
-        What is read: a GeoPackage or FlatGeobuf, which have an index.
-    layer : str
-        In that file.
-    """
+    """A layer of polygons that is served."""
 
     name: str
+    """In addresses."""
     source: Path
+    """What is downloaded."""
     path: Path
+    """What is read: a GeoPackage or FlatGeobuf, which have an index."""
     layer: str
+    """In that file."""
 
     @cached_property
     def _facts(self) -> dict[str, Any]:

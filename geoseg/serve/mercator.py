@@ -93,13 +93,6 @@ def from_degrees(points: NDArray[np.float64]) -> NDArray[np.float64]:
 class Place:
     """Where a grid lies on the web map.
 
-    Parameters
-    ----------
-    grid : GeoBox
-        Has a CRS.
-    name : str
-        Of the scene, for messages.
-
     Raises
     ------
     InvalidOption
@@ -107,7 +100,9 @@ class Place:
     """
 
     grid: GeoBox
+    """Has a CRS."""
     name: str
+    """Of the scene, for messages."""
 
     def __post_init__(self) -> None:
         if self.grid.crs is None:

@@ -50,21 +50,14 @@ OPACITY = 150
 
 @dataclass(frozen=True, eq=False)
 class LiveScene:
-    """A scene that is open to be looked at.
-
-    Parameters
-    ----------
-    name : str
-        In addresses.
-    source : str
-        As it was given.
-    decision : Decision
-        What a run of the scene would do.
-    """
+    """A scene that is open to be looked at."""
 
     name: str
+    """In addresses."""
     source: str
+    """As it was given."""
     decision: Decision
+    """What a run of the scene would do."""
 
     @property
     def plan(self) -> Plan:

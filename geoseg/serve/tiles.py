@@ -27,21 +27,15 @@ class Busy(GeosegError):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Inferred:
-    """What is known of a tile.
-
-    Parameters
-    ----------
-    values : ndarray of uint16, shape (channels, tile, tile), or None
-        None: the tile holds no valid pixel, or could not be read.
-    valid : ndarray of bool, the shape of the tile within the grid, or None
-        None where `values` are.
-    broken : bool
-        Whether it could not be read.
-    """
+    """What is known of a tile."""
 
     values: NDArray[np.uint16] | None = None
+    """uint16, shape (channels, tile, tile), or None. None: the tile holds no valid pixel, or could not be
+    read."""
     valid: NDArray[np.bool_] | None = None
+    """bool, the shape of the tile within the grid, or None. None where `values` are."""
     broken: bool = False
+    """Whether it could not be read."""
 
 
 @dataclass(eq=False, slots=True)

@@ -14,34 +14,25 @@ from geoseg.vector.samples import Floats, Index
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Arcs:
-    """The rings of polygons, cut at nodes; what two polygons share is there twice, once for each.
-
-    Parameters
-    ----------
-    points : ndarray of float64, shape (v, 2)
-        Vertices.
-    lines : ndarray of shapely.LineString, shape (n,)
-        Ring after ring, each from its first node on; a ring without a node is one closed arc, a loop.
-    first, last : ndarray of int64, shape (n,)
-        Which vertices the ends are.
-    ring, part : ndarray of int64, shape (n,)
-        Number of the ring and of the polygon.
-    twin : ndarray of int64, shape (n,)
-        The same arc on its other side, -1 where there is none.
-    loop : ndarray of bool, shape (n,)
-    part_of_ring : ndarray of int64
-        Number of the polygon of each ring.
-    """
+    """The rings of polygons, cut at nodes; what two polygons share is there twice, once for each."""
 
     points: Floats
+    """float64, shape (v, 2). Vertices."""
     lines: NDArray[np.object_]
+    """Shapely.LineString, shape (n,). Ring after ring, each from its first node on; a ring without a node is
+    one closed arc, a loop."""
     first: Index
     last: Index
+    """`first`, `last`: int64, shape (n,). Which vertices the ends are."""
     ring: Index
     part: Index
+    """`ring`, `part`: int64, shape (n,). Number of the ring and of the polygon."""
     twin: Index
+    """int64, shape (n,). The same arc on its other side, -1 where there is none."""
     loop: NDArray[np.bool_]
+    """bool, shape (n,)."""
     part_of_ring: Index
+    """int64. Number of the polygon of each ring."""
 
     @property
     def shared(self) -> NDArray[np.bool_]:

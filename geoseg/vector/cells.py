@@ -63,43 +63,29 @@ def _rows(table: NDArray[Byte], pattern: NDArray[np.uint8]) -> NDArray[Byte]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Cells:
-    """The cells that an outline of a class crosses.
-
-    Parameters
-    ----------
-    index : ndarray of int64, shape (n,)
-        Flat index of each cell's upper left sample, increasing.
-    bounding : ndarray of bool, shape (n, 4)
-        Whether the side is crossed, with a class at its first corner: a half-edge of that class
-        starts here.
-    valid : ndarray of bool, shape (n, 4)
-        Whether both corners of the side are valid.
-    target : ndarray of int8, shape (n, 4)
-        The side where the half-edge ends that starts at this one.
-    via : Via
-        Vertices of half-edges inside the cells.
-    """
+    """The cells that an outline of a class crosses."""
 
     index: Index
+    """int64, shape (n,). Flat index of each cell's upper left sample, increasing."""
     bounding: NDArray[np.bool_]
+    """bool, shape (n, 4). Whether the side is crossed, with a class at its first corner: a half-edge of that
+    class starts here."""
     valid: NDArray[np.bool_]
+    """bool, shape (n, 4). Whether both corners of the side are valid."""
     target: NDArray[np.int8]
+    """int8, shape (n, 4). The side where the half-edge ends that starts at this one."""
     via: Via
+    """Vertices of half-edges inside the cells."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Via:
-    """Vertices between the ends of half-edges, in order.
-
-    Parameters
-    ----------
-    owner : ndarray of int64, shape (n,)
-        ``4 * cell + side`` of the half-edge, increasing; cells counted in their list.
-    points : ndarray of float64, shape (n, 2)
-    """
+    """Vertices between the ends of half-edges, in order."""
 
     owner: Index
+    """int64, shape (n,). ``4 * cell + side`` of the half-edge, increasing; cells counted in their list."""
     points: Floats
+    """float64, shape (n, 2)."""
 
 
 def cross_cells(samples: Samples, changes: Changes, *, smooth: bool) -> Cells:

@@ -28,19 +28,13 @@ _BATCH = 1 << 16
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Changes:
-    """Flat indices of samples and cells where labels change or objects are cut apart.
-
-    Parameters
-    ----------
-    across : ndarray of int64, shape (n,)
-        Samples whose right neighbour has another label or is cut off, and the last sample of every
-        row; increasing.
-    cells : ndarray of int64, shape (m,)
-        Cells with corners of different labels, or a cut between two corners, increasing.
-    """
+    """Flat indices of samples and cells where labels change or objects are cut apart."""
 
     across: Index
+    """int64, shape (n,). Samples whose right neighbour has another label or is cut off, and the last sample
+    of every row; increasing."""
     cells: Index
+    """int64, shape (m,). Cells with corners of different labels, or a cut between two corners, increasing."""
 
 
 def find_changes(samples: Samples) -> Changes:
@@ -108,17 +102,12 @@ def where(flags: NDArray[np.bool_]) -> Index:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Runs:
-    """Samples of one class, side by side in a row; from upper left to lower right.
-
-    Parameters
-    ----------
-    row, first, last : ndarray of int64, shape (n,)
-        Local row, first and last column.
-    """
+    """Samples of one class, side by side in a row; from upper left to lower right."""
 
     row: Index
     first: Index
     last: Index
+    """`row`, `first`, `last`: int64, shape (n,). Local row, first and last column."""
 
 
 def find_runs(samples: Samples, changes: Changes) -> Runs:

@@ -68,28 +68,20 @@ class DiffOptions(Options):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Changes:
-    """What became of polygons; arrays of one row a change: of every new one, then those that are gone.
-
-    Parameters
-    ----------
-    status : ndarray of int64
-        Index into `STATUS`.
-    old, new : ndarray of int64
-        Number of the old and the new polygon, -1 where there is none; of several old ones the largest share.
-    iou : ndarray of float64
-        Of the old and the new polygons together; 0 where one is missing.
-    links : ndarray of int64, shape (k, 2)
-        Row and old polygon: all that a row came from.
-    fate : ndarray of int64
-        Index into `STATUS` of every old polygon.
-    """
+    """What became of polygons; arrays of one row a change: of every new one, then those that are gone."""
 
     status: Index
+    """int64. Index into `STATUS`."""
     old: Index
     new: Index
+    """`old`, `new`: int64. Number of the old and the new polygon, -1 where there is none; of several old ones
+    the largest share."""
     iou: Floats
+    """float64. Of the old and the new polygons together; 0 where one is missing."""
     links: Index
+    """int64, shape (k, 2). Row and old polygon: all that a row came from."""
     fate: Index
+    """int64. Index into `STATUS` of every old polygon."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,25 +31,19 @@ PRIOR = 0.3
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Samples:
-    """Points at even distances along rings, one ring after the other.
-
-    Parameters
-    ----------
-    points : ndarray of float64, shape (n, 2)
-    direction : ndarray of float64
-        Of the outline around each point, in radians.
-    ring : ndarray of int64
-        Number of the ring of each point.
-    step, size, start : ndarray
-        Of each ring: distance between its points, how many there are, and which is the first.
-    """
+    """Points at even distances along rings, one ring after the other."""
 
     points: Floats
+    """float64, shape (n, 2)."""
     direction: Floats
+    """float64. Of the outline around each point, in radians."""
     ring: Index
+    """int64. Number of the ring of each point."""
     step: Floats
     size: Index
     start: Index
+    """`step`, `size`, `start`: Of each ring: distance between its points, how many there are, and
+    which is the first."""
 
     def of(self, rings: Index) -> Samples:
         """Return the samples of some rings, which are numbered anew."""

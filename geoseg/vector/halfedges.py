@@ -25,36 +25,29 @@ class HalfEdges:
 
     A part that reaches the region's perimeter is closed along it, so that every part has its rings;
     those stretches carry no half-edges.
-
-    Parameters
-    ----------
-    owner : ndarray of int64, shape (n,)
-        ``4 * cell + side`` where each half-edge starts, increasing; cells counted in their list.
-    goal : ndarray of int8, shape (n,)
-        Side of the cell where it ends.
-    upper, lower : ndarray of int64
-        Half-edges that start at the upper, or lower, side of a cell inside the region: one at the
-        right, or left, end of each run of a class, in the order of the runs.
-    outer, outer_at : ndarray of int64, shape (m,)
-        Half-edges that start on the perimeter, and where; in the order of the perimeter.
-    starts, ends : ndarray of bool, shape (n,)
-        Whether a half-edge starts, or ends, on the perimeter.
-    ring, ahead, rings
-        Ring of each half-edge, steps from it to the ring's first one, number of rings. A ring with
-        half-edges that start on the perimeter begins with such a one.
     """
 
     owner: Index
+    """int64, shape (n,). ``4 * cell + side`` where each half-edge starts, increasing; cells counted in their
+    list."""
     goal: NDArray[np.int8]
+    """int8, shape (n,). Side of the cell where it ends."""
     upper: Index
     lower: Index
+    """`upper`, `lower`: int64. Half-edges that start at the upper, or lower, side of a cell inside the
+    region: one at the right, or left, end of each run of a class, in the order of the runs."""
     outer: Index
     outer_at: Index
+    """`outer`, `outer_at`: int64, shape (m,). Half-edges that start on the perimeter, and where; in the order
+    of the perimeter."""
     starts: NDArray[np.bool_]
     ends: NDArray[np.bool_]
+    """`starts`, `ends`: bool, shape (n,). Whether a half-edge starts, or ends, on the perimeter."""
     ring: Index
     ahead: Index
     rings: int
+    """`ring`, `ahead`, `rings`: Ring of each half-edge, steps from it to the ring's first one, number of
+    rings. A ring with half-edges that start on the perimeter begins with such a one."""
 
     def ring_at(self, samples: Samples, row: Index, col: Index) -> Index:
         """Return the rings round outermost samples that have a class.

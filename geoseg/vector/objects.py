@@ -23,25 +23,17 @@ _SNAP = 2.0**20
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Seen:
-    """An object as one tile sees it.
-
-    Parameters
-    ----------
-    label, score : int
-        Class id; 65535 is certain.
-    window : Window
-        Where the arrays lie in the grid.
-    values : ndarray of uint8, shape (rows, cols)
-        Probability that a pixel is part of the object, 255 is certain.
-    valid : ndarray of bool, shape (rows, cols)
-        Pixels that hold data.
-    """
+    """An object as one tile sees it."""
 
     label: int
     score: int
+    """`label`, `score`: Class id; 65535 is certain."""
     window: Window
+    """Where the arrays lie in the grid."""
     values: NDArray[np.uint8]
+    """uint8, shape (rows, cols). Probability that a pixel is part of the object, 255 is certain."""
     valid: NDArray[np.bool_]
+    """bool, shape (rows, cols). Pixels that hold data."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

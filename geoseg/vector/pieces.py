@@ -21,26 +21,18 @@ class Evidence:
 
     >>> (Evidence(4, 250_000, 17) + Evidence(2, 120_000, 9, touches_edge=True)).first_pixel
     9
-
-    Parameters
-    ----------
-    pixels : int
-        Number of pixels whose centre lies in the piece.
-    probability_sum : int
-        Sum of their probabilities, 65535 is certain.
-    first_pixel : int
-        Smallest ``row * grid width + col`` of them: an id that no block size changes.
-    touches_edge : bool
-        One of them lies in the first or last row or column of the grid.
-    touches_nodata : bool
-        One of them has an invalid pixel of the grid among its eight neighbours.
     """
 
     pixels: int = 0
+    """Number of pixels whose centre lies in the piece."""
     probability_sum: int = 0
+    """Sum of their probabilities, 65535 is certain."""
     first_pixel: int = NO_PIXEL
+    """Smallest ``row * grid width + col`` of them: an id that no block size changes."""
     touches_edge: bool = False
+    """One of them lies in the first or last row or column of the grid."""
     touches_nodata: bool = False
+    """One of them has an invalid pixel of the grid among its eight neighbours."""
 
     @property
     def confidence(self) -> float:
@@ -66,10 +58,6 @@ class Calibration:
 
         >>> Calibration(2.0, -1.0)(np.array([0.5, 0.9, 1.0])).round(3).tolist()
         [0.269, 0.968, 1.0]
-
-    Parameters
-    ----------
-    slope, intercept : float
     """
 
     slope: float = 1.0
@@ -92,19 +80,12 @@ PLAIN = Calibration()
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A whole polygon of one class.
-
-    Parameters
-    ----------
-    label : int
-        Class id.
-    polygon : shapely.Polygon
-        In pixel coordinates (col, row); shell counter-clockwise in the (col, row) plane.
-    evidence : Evidence
-    """
+    """A whole polygon of one class."""
 
     label: int
+    """Class id."""
     polygon: shapely.Polygon
+    """Shapely.Polygon. In pixel coordinates (col, row); shell counter-clockwise in the (col, row) plane."""
     evidence: Evidence
 
 
@@ -116,60 +97,39 @@ def confident(pieces: Sequence[Piece], calibration: Calibration, least: float) -
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Arc:
-    """A stretch of outline from one seam point to another, the piece on its left.
-
-    Parameters
-    ----------
-    start, end : int
-        Keys of the grid edges on a seam where the arc begins and ends: another arc of the same
-        polygon ends and begins there, in the neighbouring region.
-    points : ndarray of float64, shape (n, 2)
-        Vertices as (col, row), without the end point. The start point is among them where it is a
-        vertex of the whole outline.
-    """
+    """A stretch of outline from one seam point to another, the piece on its left."""
 
     start: int
     end: int
+    """`start`, `end`: Keys of the grid edges on a seam where the arc begins and ends: another arc of the same
+    polygon ends and begins there, in the neighbouring region."""
     points: NDArray[np.float64]
+    """float64, shape (n, 2). Vertices as (col, row), without the end point. The start point is among them
+    where it is a vertex of the whole outline."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OpenPiece:
-    """A part of a polygon that goes on beyond a seam.
-
-    Parameters
-    ----------
-    label : int
-        Class id.
-    evidence : Evidence
-        Of the pixels that the region owns.
-    rings : tuple of ndarray, each of shape (n, 2)
-        Outlines that are closed already, the piece on their left.
-    arcs : tuple of Arc
-        Outlines that go on beyond a seam.
-    contacts : tuple of int
-        Keys of the stretches of seam that the part covers; the part on the other side of the seam
-        has the same key.
-    """
+    """A part of a polygon that goes on beyond a seam."""
 
     label: int
+    """Class id."""
     evidence: Evidence
+    """Of the pixels that the region owns."""
     rings: tuple[NDArray[np.float64], ...]
+    """Tuple of ndarray, each of shape (n, 2). Outlines that are closed already, the piece on their left."""
     arcs: tuple[Arc, ...]
+    """Outlines that go on beyond a seam."""
     contacts: tuple[int, ...]
+    """Keys of the stretches of seam that the part covers; the part on the other side of the seam has the same
+    key."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pieces:
-    """What one region holds.
-
-    Parameters
-    ----------
-    whole : tuple of Piece
-        Polygons that touch no seam.
-    parts : tuple of OpenPiece
-        Parts that have to be joined.
-    """
+    """What one region holds."""
 
     whole: tuple[Piece, ...]
+    """Polygons that touch no seam."""
     parts: tuple[OpenPiece, ...]
+    """Parts that have to be joined."""

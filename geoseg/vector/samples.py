@@ -33,18 +33,13 @@ class Cuts:
     """Grid edges between two pixels of one class that belong to different objects.
 
     Both sides may still turn out to be one object, connected elsewhere: the cut is then dropped.
-
-    Parameters
-    ----------
-    row, col : ndarray of int64, shape (n,)
-        Grid position of the upper or left pixel; one may be named twice.
-    below : ndarray of bool, shape (n,)
-        Whether the other pixel lies below, else to the right.
     """
 
     row: Index
     col: Index
+    """`row`, `col`: int64, shape (n,). Grid position of the upper or left pixel; one may be named twice."""
     below: NDArray[np.bool_]
+    """bool, shape (n,). Whether the other pixel lies below, else to the right."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,36 +47,26 @@ class Samples:
     """Labels at the pixel centres of a region and of the next row and column.
 
     A sample is named by its flat index in `labels`, a cell by that of its upper left sample.
-
-    Parameters
-    ----------
-    row, col : int
-        Grid position of the first sample; -1 where the region begins at the scene's edge.
-    labels : ndarray of int8 or int16, shape (rows, cols)
-        See `Labels`; outside the grid is invalid. In C order.
-    window : Window
-        What `values`, `winner` and `strongest` cover: at least the samples inside the grid.
-    values : ndarray of uint16, shape (channels, *window.shape)
-        Probabilities.
-    winner : ndarray of uint8, shape window.shape
-        Channel with the largest probability, the first of equals.
-    strongest : ndarray of uint16, shape window.shape
-        That probability.
-    level : float
-        Threshold between two integers.
-    cuts : ndarray of uint8, shape (rows, cols), or None
-        Whether a sample is cut off from its `RIGHT` neighbour, or from that `BELOW`; None: none is.
     """
 
     row: int
     col: int
+    """`row`, `col`: Grid position of the first sample; -1 where the region begins at the scene's edge."""
     labels: Labels
+    """int8 or int16, shape (rows, cols). See `Labels`; outside the grid is invalid. In C order."""
     window: Window
+    """What `values`, `winner` and `strongest` cover: at least the samples inside the grid."""
     values: NDArray[np.uint16]
+    """uint16, shape (channels, *window.shape). Probabilities."""
     winner: NDArray[np.uint8]
+    """uint8, shape window.shape. Channel with the largest probability, the first of equals."""
     strongest: NDArray[np.uint16]
+    """uint16, shape window.shape. That probability."""
     level: float
+    """Threshold between two integers."""
     cuts: NDArray[np.uint8] | None = None
+    """uint8, shape (rows, cols), or None. Whether a sample is cut off from its `RIGHT` neighbour, or from
+    that `BELOW`; None: none is."""
 
     @property
     def stride(self) -> int:

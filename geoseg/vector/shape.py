@@ -44,36 +44,25 @@ OUTWARD = np.array([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True, slots=True)
 class ShapeRules:
-    """How polygons are shaped.
-
-    Parameters
-    ----------
-    simplify_m : float
-        Tolerance of simplification in metres, 0 for none. Pixels without a CRS.
-    min_area_m2 : float
-        Smaller polygons are left out: geodesic square metres, or square pixels without a CRS.
-    metres_per_pixel : float
-        Ground sample distance of the grid; 1 without a CRS.
-    min_hole_m2 : float
-        Smaller holes are closed: in square metres by `metres_per_pixel`.
-    max_deviation_m : float or None
-        How far an outline may lie from its regularized one in metres; None: none is regularized.
-    min_confidence : float
-        Polygons of lower confidence are left out.
-    calibration : Calibration
-        Gives the confidence of a polygon from its mean probability.
-    within : shapely geometry or None
-        Area in pixels that objects of a single class are cut to where they reach its end.
-    """
+    """How polygons are shaped."""
 
     simplify_m: float = 0.0
+    """Tolerance of simplification in metres, 0 for none. Pixels without a CRS."""
     min_area_m2: float = 0.0
+    """Smaller polygons are left out: geodesic square metres, or square pixels without a CRS."""
     metres_per_pixel: float = 1.0
+    """Ground sample distance of the grid; 1 without a CRS."""
     min_hole_m2: float = 0.0
+    """Smaller holes are closed: in square metres by `metres_per_pixel`."""
     max_deviation_m: float | None = None
+    """How far an outline may lie from its regularized one in metres; None: none is regularized."""
     min_confidence: float = 0.0
+    """Polygons of lower confidence are left out."""
     calibration: Calibration = PLAIN
+    """Gives the confidence of a polygon from its mean probability."""
     within: BaseGeometry | None = None
+    """Shapely geometry or None. Area in pixels that objects of a single class are cut to where they reach its
+    end."""
 
     @property
     def reach(self) -> float:
@@ -84,26 +73,20 @@ class ShapeRules:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Shapes:
-    """Pieces with the outlines that they may take, by their first pixels.
-
-    Parameters
-    ----------
-    pieces : ndarray of Piece, shape (n,)
-    outlines : ndarray of shapely.Polygon, shape (n, 3)
-        In pixels: regularized (None where that is not within its bounds), simplified, traced.
-    sizes : ndarray of float64, shape (n, 3, 2)
-        Area and perimeter of each outline in metres, as of `measure`; NaN where they were not needed yet.
-    deviation_m : ndarray of float64, shape (n,)
-        Of the regularized outline, NaN where there is none.
-    boxes : ndarray of float64, shape (n, 4)
-        What the outlines cover (col, row, col, row), and `CLOSE` around it.
-    """
+    """Pieces with the outlines that they may take, by their first pixels."""
 
     pieces: NDArray[np.object_]
+    """Piece, shape (n,)."""
     outlines: NDArray[np.object_]
+    """Shapely.Polygon, shape (n, 3). In pixels: regularized (None where that is not within its bounds),
+    simplified, traced."""
     sizes: Floats
+    """float64, shape (n, 3, 2). Area and perimeter of each outline in metres, as of `measure`; NaN where they
+    were not needed yet."""
     deviation_m: Floats
+    """float64, shape (n,). Of the regularized outline, NaN where there is none."""
     boxes: Floats
+    """float64, shape (n, 4). What the outlines cover (col, row, col, row), and `CLOSE` around it."""
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -118,22 +101,15 @@ class Shapes:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Near:
-    """What shapes have to do with each other.
-
-    Parameters
-    ----------
-    one, two : ndarray of int64, shape (m,)
-        Pairs whose boxes meet, the earlier first.
-    row : ndarray of int64, shape (n,)
-        Number of the row of touching shapes that each is part of.
-    long : ndarray of bool, shape (n,)
-        Whether that row goes on for more than `LONGEST`.
-    """
+    """What shapes have to do with each other."""
 
     one: Index
     two: Index
+    """`one`, `two`: int64, shape (m,). Pairs whose boxes meet, the earlier first."""
     row: Index
+    """int64, shape (n,). Number of the row of touching shapes that each is part of."""
     long: NDArray[np.bool_]
+    """bool, shape (n,). Whether that row goes on for more than `LONGEST`."""
 
 
 def find_near(shapes: Shapes, reach: float, long: NDArray[np.bool_] | None = None) -> Near:

@@ -50,27 +50,19 @@ def ring_walls(samples: Samples, chosen: NDArray[np.int8], angles: Floats) -> ND
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Walls:
-    """Straight walls in the order of the outlines, ring after ring.
-
-    Parameters
-    ----------
-    ring : ndarray of int64
-        Number of the ring of each wall; some rings may have none.
-    state : ndarray of int64
-        Which of the walls that the ring may have; neighbours of one state lie in line or side by side.
-    angle : ndarray of float64
-        Direction of the wall in radians, the polygon on its left.
-    weight : ndarray of float64
-        Length of outline that the wall's place is taken from.
-    moment : ndarray of float64, shape (n, 2)
-        Integral of the points along it.
-    """
+    """Straight walls in the order of the outlines, ring after ring."""
 
     ring: Index
+    """int64. Number of the ring of each wall; some rings may have none."""
     state: Index
+    """int64. Which of the walls that the ring may have; neighbours of one state lie in line or side by
+    side."""
     angle: Floats
+    """float64. Direction of the wall in radians, the polygon on its left."""
     weight: Floats
+    """float64. Length of outline that the wall's place is taken from."""
     moment: Floats
+    """float64, shape (n, 2). Integral of the points along it."""
 
     def beside(self, offset: int) -> Index:
         """Return for every wall the next of its ring (1) or the one before (-1)."""
