@@ -25,7 +25,7 @@ from geoseg.archive.features import Reader
 from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import FINISHED, made_of, read_status
 from geoseg.archive.options import MergeOptions
-from geoseg.archive.reconcile import Ground
+from geoseg.archive.reconcile import Ground, with_edges
 from geoseg.archive.selection import model_name
 from geoseg.archive.unite import Uniter, kept_as_they_are
 from geoseg.errors import GeosegError, InvalidOption
@@ -40,9 +40,6 @@ CATALOGUE = "stac"
 
 SCRATCH = ".merge-"
 """Begin of the folder that features are sorted in."""
-
-RIM = 64
-"""Pixels along a scene's edge of which the model saw less than it could have, an eighth of a side at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +151,9 @@ def _united(
     moments = [part.time for part in parts]
     if options.reconcile is None:
         return kept_as_they_are(windows, [part.name for part in parts], moments)
-    grounds = [_ground(part, crs) for part in parts]
-    return Uniter(windows, grounds, moments, crs, any_date=options.reconcile == "any-date").tables()
+    any_date = options.reconcile == "any-date"
+    grounds = with_edges([_ground(part, crs) for part in parts], any_date=any_date)
+    return Uniter(windows, grounds, moments, crs, any_date=any_date).tables()
 
 
 def _parts(folder: Path, rows: Sequence[dict[str, Any]]) -> list[Part]:
@@ -243,19 +241,13 @@ def _ground(part: Part, crs: str | None) -> Ground:
             f"{part.row['location']}: --reconcile needs its outline, and it cannot be read: {part.problem}"
         )
     grid = facts.grid
-    rim = min(RIM, grid.width / 8, grid.height / 8)
-    pixels = np.array(
-        [
-            shapely.box(0, 0, grid.width, grid.height),
-            shapely.box(rim, rim, grid.width - rim, grid.height - rim),
-        ]
-    )
+    pixels = np.array([shapely.box(0, 0, grid.width, grid.height)])
     same = crs == grid.crs or (crs and grid.crs and CRS.from_user_input(crs) == CRS.from_user_input(grid.crs))
     placed: NDArray[np.object_] = (
         shapely.transform(pixels, grid.to_crs) if same or crs is None else reproject(pixels, grid, crs)[0]
     )
-    outline, trusted = shapely.orient_polygons(placed)
+    (outline,) = shapely.orient_polygons(placed)
     side = float(np.sqrt(shapely.area(outline) / (grid.width * grid.height)))
     whole = (part.row["coverage"] or 0) >= 1
     metres = min(facts.resolution) if facts.resolution else side
-    return Ground(part.name, (part.time or "")[:10], outline, trusted, side, metres, whole)
+    return Ground(part.name, (part.time or "")[:10], outline, side, metres, whole)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from geoseg.archive.conditions import moment_of
 from geoseg.options import Alone, Metavar, Options, flag, numbers
+from geoseg.prediction.options import PredictOptions
 
 OF_THE_RUN = frozenset({"workers", "scheduler", "batch", "device", "backend", "precision", "max_memory"})
 """Options of a prediction that change how fast it is done; the precision is told apart by what it becomes."""
@@ -58,6 +59,11 @@ class BatchOptions(Options):
 
 class MergeOptions(Options):
     """Whether and how the results of all scenes are put together."""
+
+    def prediction(self, options: PredictOptions) -> PredictOptions:
+        """Return the options of the scenes: with tiles on one grid where they are to be reconciled."""
+        wanted = self.reconcile is not None and options.align_tiles is None
+        return options.model_copy(update={"align_tiles": True}) if wanted else options
 
     merge: bool = False
     """Afterwards, make one GeoParquet dataset of all results, sorted by place, and a STAC collection."""

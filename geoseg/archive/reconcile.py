@@ -7,7 +7,7 @@ features and their scenes alone: neither the order of the scenes nor the windows
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -16,6 +16,13 @@ from numpy.typing import NDArray
 from geoseg.vector.overlaps import near_pairs, overlap, remove_overlaps
 from geoseg.vector.rings import components
 from geoseg.vector.samples import Floats, Index
+
+RIM = 64
+"""Pixels along a scene's edge that are taken from another where an object is put together, an eighth of a
+side at most."""
+
+REACH = 300
+"""Pixels from the edge beyond which a model sees all that counts: there confidence decides."""
 
 SAME = 0.5
 """Share of the smaller of two that both cover from which on they are one object."""
@@ -33,8 +40,10 @@ class Ground:
         When it was taken, as far as that is known: ``2024-05-01``.
     outline : shapely.Polygon
         All of it.
-    trusted : shapely.Polygon
-        Without a rim, where the model saw too little of what lies around.
+    edge : shapely.Geometry
+        What of its edge other scenes go beyond; None: nothing. See `with_edges`.
+    trusted : shapely.Geometry
+        The outline without a rim along `edge`, where the model saw too little of what lies around.
     pixel, pixel_m : float
         Side of a pixel in units of the CRS, and in metres.
     whole : bool
@@ -44,10 +53,27 @@ class Ground:
     name: str
     day: str
     outline: shapely.Polygon
-    trusted: shapely.Polygon
     pixel: float
     pixel_m: float
     whole: bool = True
+    edge: shapely.Geometry | None = None
+    trusted: shapely.Geometry | None = None
+
+
+def with_edges(grounds: Sequence[Ground], *, any_date: bool) -> list[Ground]:
+    """Return what scenes show with the edges that others, of any day or of theirs, go beyond."""
+    outlines = np.array([ground.outline for ground in grounds], object)
+    tree = shapely.STRtree(outlines)
+    result = []
+    for ground in grounds:
+        near = [k for k in tree.query(ground.outline) if any_date or grounds[k].day == ground.day]
+        inner = shapely.buffer(shapely.union_all(outlines[near]), -0.5 * ground.pixel, join_style="mitre")
+        edge = shapely.intersection(shapely.boundary(ground.outline), inner)
+        west, south, east, north = ground.outline.bounds
+        rim = min(RIM * ground.pixel, (east - west) / 8, (north - south) / 8)
+        trusted = shapely.difference(ground.outline, shapely.buffer(edge, rim, cap_style="square"))
+        result.append(replace(ground, edge=edge, trusted=trusted))
+    return result
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -143,10 +169,11 @@ def _meeting(
 def reconcile(seen: Seen, grounds: Sequence[Ground], *, any_date: bool = False) -> list[Object]:
     """Return the objects that features show, by their first members.
 
-    Whole ones first, of them those within their scene's rim, then by confidence, distance from the
-    scene's edge, later days, scene and id: each keeps what is the same object in another scene from being
-    one of its own. Features that scenes' edges cut are put together, each place from the first scene that
-    shows it within its rim. What of two objects overlaps still is the first one's.
+    Whole ones first, then those that lie deeper within their scene, up to `REACH`, then by confidence,
+    distance from any of the scene's edges, later days, scene and id: each keeps what is the same object in
+    another scene from being one of its own. Features that edges cut are put together, each place from the
+    first scene that shows it within its rim. What of two objects overlaps still is the first one's. What is
+    seen in rims alone, though another scene of the day shows the place within its own, is left out.
 
     Parameters
     ----------
@@ -159,27 +186,48 @@ def reconcile(seen: Seen, grounds: Sequence[Ground], *, any_date: bool = False) 
     one, two = linked(seen, grounds, any_date=any_date)
     rank = _ranks(seen, grounds)
     group = components(len(seen), (one, two))
-    alone = np.bincount(group, minlength=len(seen))[group] == 1
-    objects = [
-        Object(seen.polygons[i], i, (i,), cut=bool(seen.cut[i])) for i in np.flatnonzero(alone).tolist()
-    ]
+    inner = shapely.STRtree(np.array([ground.trusted if ground.whole else None for ground in grounds]))
     order = np.lexsort((rank, group))
-    order = order[~alone[order]]
+    objects: list[Object] = []
     for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else ():
-        objects += _resolve(members.tolist(), seen, grounds)
+        objects += [
+            found
+            for found in _resolve(members.tolist(), seen, grounds)
+            if not _is_denied(found, set(seen.scene[members].tolist()), seen, grounds, inner)
+        ]
     return sorted(objects, key=lambda found: (found.members[0], found.best))
+
+
+def _is_denied(
+    found: Object, linked: set[int], seen: Seen, grounds: Sequence[Ground], inner: shapely.STRtree
+) -> bool:
+    """Tell whether an object lies in the rims of its scenes, and within that of another, which lacks it.
+
+    Parameters
+    ----------
+    linked : set of int
+        Scenes of all that hangs together with it.
+    inner : STRtree
+        Of the grounds within their rims.
+    """
+    if any(shapely.covers(grounds[s].trusted, found.polygon) for s in seen.scene[list(found.members)]):
+        return False
+    day = grounds[seen.scene[found.best]].day
+    others = set(inner.query(found.polygon, "covered_by").tolist()) - linked
+    return any(grounds[s].day == day for s in others)
 
 
 def _ranks(seen: Seen, grounds: Sequence[Ground]) -> Index:
     """Return the place of each feature in the total order."""
-    edge = np.array([shapely.boundary(ground.outline) for ground in grounds], object)
-    inner = shapely.distance(shapely.centroid(seen.polygons), edge[seen.scene])
+    inner = np.array([ground.edge for ground in grounds], object)[seen.scene]
+    reach = np.array([REACH * ground.pixel for ground in grounds])[seen.scene]
+    depth = np.fmin(shapely.distance(seen.polygons, inner), reach)  # NaN: there is no such edge
+    around = np.array([shapely.boundary(ground.outline) for ground in grounds], object)[seen.scene]
+    outer = shapely.distance(shapely.centroid(seen.polygons), around)
     days = [ground.day for ground in grounds]
     day = np.array([sorted(set(days)).index(one) for one in days])[seen.scene]
     names = np.argsort(np.argsort([ground.name for ground in grounds]))[seen.scene]
-    trusted = np.array([ground.trusted for ground in grounds], object)
-    near = ~shapely.covers(trusted[seen.scene], seen.polygons)
-    order = np.lexsort((seen.id, names, -day, -inner, -seen.confidence, near, seen.cut))
+    order = np.lexsort((seen.id, names, -day, -outer, -seen.confidence, -depth, seen.cut))
     rank = np.empty(len(seen), np.int64)
     rank[order] = np.arange(len(seen))
     return rank
@@ -187,6 +235,8 @@ def _ranks(seen: Seen, grounds: Sequence[Ground]) -> Index:
 
 def _resolve(members: Sequence[int], seen: Seen, grounds: Sequence[Ground]) -> list[Object]:
     """Return the objects of features that hang together, which come in their order."""
+    if len(members) == 1:
+        return [Object(seen.polygons[members[0]], members[0], (members[0],), cut=bool(seen.cut[members[0]]))]
     kept: dict[int, list[int]] = {}
     parts: list[int] = []
     for i in members:
@@ -258,7 +308,7 @@ def _put_together(members: Sequence[int], seen: Seen, grounds: Sequence[Ground])
     border = shapely.boundary(shapely.union_all([grounds[s].outline for s in scenes]))
     return [
         Object(part, best, of, True, True, bool(shapely.distance(part, border) < 0.1 * pixel))
-        for part in _polygons(polygon)
+        for part in polygons_of(polygon)
         if shapely.area(part) > pixel**2
     ]
 
@@ -275,48 +325,14 @@ def _apart(objects: Sequence[Object]) -> list[Object]:
             continue
         result += [
             Object(part, found.best, found.members, True, found.joined, found.cut)
-            for part in _polygons(polygon)
+            for part in polygons_of(polygon)
         ]
     return result
 
 
-def _polygons(geometry: shapely.Geometry) -> list[shapely.Polygon]:
+def polygons_of(geometry: shapely.Geometry) -> list[shapely.Polygon]:
+    """Return the polygons that a geometry is made of, their shells counter-clockwise."""
     parts = shapely.get_parts(geometry)
     return [
         shapely.orient_polygons(part) for part in parts if isinstance(part, shapely.Polygon) and part.area
     ]
-
-
-def own_places(seen: Seen, grounds: Sequence[Ground], *, any_date: bool = False) -> list[Object]:
-    """Return the parts of a coverage that each scene has to itself: every place is of one scene.
-
-    It is that of the latest day, then of the first name. Where a scene has nodata, only what it has
-    features of is its own.
-
-    Parameters
-    ----------
-    seen : Seen
-        With every feature that meets one of them.
-    """
-    tree = shapely.STRtree([ground.outline for ground in grounds])
-    first = sorted(range(len(grounds)), key=lambda s: grounds[s].name)
-    first.sort(key=lambda s: grounds[s].day, reverse=True)
-    rank = np.argsort(first)
-    near = shapely.STRtree(seen.polygons)
-    objects = []
-    for i, polygon in enumerate(seen.polygons):
-        own = int(seen.scene[i])
-        before = [
-            s
-            for s in tree.query(polygon, "intersects").tolist()
-            if rank[s] < rank[own] and (any_date or grounds[s].day == grounds[own].day)
-        ]
-        ragged = {s for s in before if not grounds[s].whole}
-        taken = [grounds[s].outline for s in before if s not in ragged]
-        if ragged:
-            taken += [seen.polygons[k] for k in near.query(polygon, "intersects") if seen.scene[k] in ragged]
-        left = shapely.difference(polygon, shapely.union_all(taken)) if taken else polygon
-        changed = bool(taken) and not shapely.equals(left, polygon)
-        parts = _polygons(left) if changed else [polygon]
-        objects += [Object(part, i, (i,), changed, cut=bool(seen.cut[i])) for part in parts]
-    return objects

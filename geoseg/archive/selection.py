@@ -223,6 +223,7 @@ def facts_of(
         "model": model_name(bundle),
         "aoi": None if area is None else area.digest,
         **options.model_dump(mode="json", exclude=set(NOT_OPTIONS)),
+        "align_tiles": bool(options.align_tiles),
         "format": form,
         "raster": raster,
         "geoseg": version("geoseg"),
@@ -303,6 +304,9 @@ def why_refused(
 
 def difference(before: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     """Say how the results that are there were made otherwise."""
+    if before.get("align_tiles", made["align_tiles"]) != made["align_tiles"]:
+        how, other = ("without", "--no-align-tiles") if made["align_tiles"] else ("with", "--align-tiles")
+        return f"holds results made {how} --align-tiles: {other} goes on so"
     for name, value in made.items():
         if name in before and before[name] != value:
             return f"holds results made with {name} {before[name]}, not {value}"

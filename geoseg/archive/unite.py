@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geoseg.archive.dataset import Windows, boxes_of
 from geoseg.archive.features import CORNERS, grid_around, remeasured, replaced, with_geometry
-from geoseg.archive.reconcile import Ground, Object, Seen, joining, own_places, reconcile
+from geoseg.archive.reconcile import Ground, Object, Seen, joining, polygons_of, reconcile
 from geoseg.vector.features import COLUMNS
 from geoseg.vector.overlaps import overlap
 from geoseg.vector.regularize import regularize
@@ -244,6 +244,41 @@ class Uniter:
             if overlap(covered, np.full(len(covered), polygon)).any():
                 return False
         return True
+
+
+def own_places(seen: Seen, grounds: Sequence[Ground], *, any_date: bool = False) -> list[Object]:
+    """Return the parts of a coverage that each scene has to itself: every place is of one scene.
+
+    It is that of the latest day, then of the first name. Where a scene has nodata, only what it has
+    features of is its own.
+
+    Parameters
+    ----------
+    seen : Seen
+        With every feature that meets one of them.
+    """
+    tree = shapely.STRtree([ground.outline for ground in grounds])
+    first = sorted(range(len(grounds)), key=lambda s: grounds[s].name)
+    first.sort(key=lambda s: grounds[s].day, reverse=True)
+    rank = np.argsort(first)
+    near = shapely.STRtree(seen.polygons)
+    objects = []
+    for i, polygon in enumerate(seen.polygons):
+        own = int(seen.scene[i])
+        before = [
+            s
+            for s in tree.query(polygon, "intersects").tolist()
+            if rank[s] < rank[own] and (any_date or grounds[s].day == grounds[own].day)
+        ]
+        ragged = {s for s in before if not grounds[s].whole}
+        taken = [grounds[s].outline for s in before if s not in ragged]
+        if ragged:
+            taken += [seen.polygons[k] for k in near.query(polygon, "intersects") if seen.scene[k] in ragged]
+        left = shapely.difference(polygon, shapely.union_all(taken)) if taken else polygon
+        changed = bool(taken) and not shapely.equals(left, polygon)
+        parts = polygons_of(left) if changed else [polygon]
+        objects += [Object(part, i, (i,), changed, cut=bool(seen.cut[i])) for part in parts]
+    return objects
 
 
 def _by_row(take: object, rows: Rows, which: Index) -> pyarrow.Table:

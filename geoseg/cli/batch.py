@@ -84,7 +84,7 @@ def batch(
         raise click.UsageError("takes SOURCE... and --out DIR; or --status DIR alone")
     run = BatchOptions(**{name: options.pop(name) for name in BatchOptions.model_fields})
     select = SelectOptions(**{name: options.pop(name) for name in SelectOptions.model_fields})
-    chosen = PredictOptions(**options)
+    chosen = merging.prediction(PredictOptions(**options))
     lines = events(quiet=quiet)
     if dry_run:
         from geoseg.archive.preview import preview

@@ -90,7 +90,15 @@ def _batch(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:
     run = recipe.batch.model_copy(update={"redo": True}) if overwrite else recipe.batch
     places = recipe.sources, recipe.out
     lines = events(quiet=quiet)
-    code = run_scenes(*places, recipe.predict, run, recipe.select, lines, as_json=as_json, quiet=quiet)
+    code = run_scenes(
+        *places,
+        recipe.merge.prediction(recipe.predict),
+        run,
+        recipe.select,
+        lines,
+        as_json=as_json,
+        quiet=quiet,
+    )
     return max(code, merge_results(recipe.out, recipe.merge, recipe.predict.model, run, lines, quiet=quiet))
 
 

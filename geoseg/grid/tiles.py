@@ -41,7 +41,8 @@ class Axis:
     """Tiles along one axis.
 
     Tiles start at every multiple of the stride; the last one shifts inward to end with the axis.
-    An axis shorter than a tile has one tile that reaches beyond it.
+    An axis shorter than a tile has one tile that reaches beyond it. Where the first tile is to start
+    before the axis, all keep the stride, and the last may reach beyond it.
 
     Parameters
     ----------
@@ -51,23 +52,31 @@ class Axis:
         Pixels of a tile, at least 8.
     overlap : int
         Pixels that neighbouring tiles share at least, at most half a tile.
+    before : int or None
+        Pixels that the first tile starts before the axis, less than the stride; None: all lie within it.
 
     Examples
     --------
     >>> axis = Axis(n=100, size=32, overlap=8)
     >>> [axis.start(tile) for tile in range(len(axis))]
     [0, 24, 48, 68]
+    >>> axis = Axis(n=100, size=32, overlap=8, before=10)
+    >>> [axis.start(tile) for tile in range(len(axis))]
+    [-10, 14, 38, 62, 86]
     """
 
     n: int
     size: int
     overlap: int
+    before: int | None = None
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.size < 8:
             raise ValueError(f"an axis needs a pixel and a tile needs 8, got {self.n} and {self.size}")
         if not 0 <= self.overlap <= self.size // 2:
             raise ValueError(f"an overlap of {self.overlap} is not within 0 … half a tile of {self.size}")
+        if not 0 <= (self.before or 0) < self.stride:
+            raise ValueError(f"a first tile {self.before} pixels before the axis is not within 0 … a stride")
 
     @property
     def stride(self) -> int:
@@ -75,10 +84,12 @@ class Axis:
         return self.size - self.overlap
 
     def __len__(self) -> int:
-        return 1 + max(0, -(-(self.n - self.size) // self.stride))
+        return 1 + max(0, -(-(self.n + (self.before or 0) - self.size) // self.stride))
 
     def start(self, tile: int) -> int:
         """First pixel of a tile."""
+        if self.before is not None:
+            return tile * self.stride - self.before
         return max(0, min(tile * self.stride, self.n - self.size))
 
     def covering(self, start: int, stop: int) -> range:
@@ -87,26 +98,33 @@ class Axis:
         >>> Axis(n=100, size=32, overlap=8).covering(60, 70)
         range(2, 4)
         """
-        last = len(self) - 1
-        first = min(last, max(0, (start - self.size) // self.stride + 1))
-        return range(first, last + 1 if self.start(last) < stop else (stop - 1) // self.stride + 1)
+        last, before = len(self) - 1, self.before or 0
+        first = min(last, max(0, (start + before - self.size) // self.stride + 1))
+        return range(first, last + 1 if self.start(last) < stop else (stop - 1 + before) // self.stride + 1)
 
     def blocks(self, tiles: int) -> int:
         """Return into how many blocks of `tiles` the tiles fall.
 
         A lone last tile joins the block before it: it may start a single pixel after its
-        predecessor, and a block's core must be at least a stride long.
+        predecessor, and a block's core must be at least a stride long. So does a first tile that starts
+        before the axis join the block after it.
         """
-        return 1 + max(0, (len(self) - 2) // tiles)
+        return 1 + max(0, (len(self) - 2 - bool(self.before)) // tiles)
 
     def block_edge(self, tiles: int, block: int) -> int:
         """Return the first pixel of a block's core; after the last block, the end of the axis."""
-        return self.n if block == self.blocks(tiles) else self.start(block * tiles)
+        if block == self.blocks(tiles):
+            return self.n
+        return max(0, self.start(self._first_tile(tiles, block)))
 
     def block_tiles(self, tiles: int, block: int) -> range:
         """Return the tiles of a block."""
         last = block + 1 == self.blocks(tiles)
-        return range(block * tiles, len(self) if last else (block + 1) * tiles)
+        stop = len(self) if last else self._first_tile(tiles, block + 1)
+        return range(self._first_tile(tiles, block), stop)
+
+    def _first_tile(self, tiles: int, block: int) -> int:
+        return block and block * tiles + bool(self.before)
 
 
 @lru_cache(maxsize=64)
@@ -124,18 +142,19 @@ def weights_along(axis: Axis, taper: Taper) -> tuple[NDArray[np.uint16], ...]:
         profile[: axis.overlap] *= ramp
         profile[axis.size - axis.overlap :] *= ramp[::-1]
     starts = [axis.start(tile) for tile in range(len(axis))]
-    spans = [slice(start, min(axis.n, start + axis.size)) for start in starts]
+    spans = [slice(max(0, start), min(axis.n, start + axis.size)) for start in starts]
+    parts = [slice(s.start - start, s.stop - start) for s, start in zip(spans, starts, strict=True)]
     total = np.zeros(axis.n)
-    for span in spans:
-        total[span] += profile[: span.stop - span.start]
+    for span, part in zip(spans, parts, strict=True):
+        total[span] += profile[part]
     running = np.zeros(axis.n)
     weights = []
-    for span in spans:
+    for span, part in zip(spans, parts, strict=True):
         before = np.floor(running[span] / total[span] * ONE + 0.5)
-        running[span] += profile[: span.stop - span.start]
+        running[span] += profile[part]
         after = np.floor(running[span] / total[span] * ONE + 0.5)
         weight = np.zeros(axis.size, np.uint16)
-        weight[: span.stop - span.start] = after - before
+        weight[part] = after - before
         weight.flags.writeable = False
         weights.append(weight)
     return tuple(weights)
@@ -260,9 +279,16 @@ class TileGrid:
         return Window(top, left, bottom - top, right - left)
 
     def seams(self, axis: Axis) -> NDArray[np.int64]:
-        """Return where regions may begin along an axis, after its start: those of blocks of any size."""
-        edges = [axis.block_edge(1, block) for block in range(1, axis.blocks(1))]
-        return np.array(edges, np.int64) - (self.margin + 1)
+        """Return where regions may begin along an axis, after its start: those of blocks of any size.
+
+        Where tiles start before the axis, those of all axes that share their starts.
+        """
+        if axis.before is None:
+            edges = [axis.block_edge(1, block) for block in range(1, axis.blocks(1))]
+        else:
+            edges = [axis.start(tile) for tile in range(1, len(axis) + 1)]
+        seams = np.array(edges, np.int64) - (self.margin + 1)
+        return seams[(seams > 0) & (seams < axis.n)]
 
 
 def largest_margin(rows: Axis, cols: Axis) -> int:

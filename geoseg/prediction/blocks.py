@@ -164,7 +164,11 @@ def cut(patch: Patch, extent: Window, tile: Tile) -> Patch:
     """Cut a tile out of a block's pixels; where the grid is smaller than a tile, reflect it."""
     inside = tile.window.intersection(extent)
     rows, cols = inside.within(extent)
-    beyond = ((0, tile.window.height - inside.height), (0, tile.window.width - inside.width))
+    rows_of, cols_of = inside.within(tile.window)
+    beyond = (
+        (rows_of.start, tile.window.height - rows_of.stop),
+        (cols_of.start, tile.window.width - cols_of.stop),
+    )
     pixels, valid = patch.pixels[:, rows, cols], patch.valid[rows, cols]
     if inside.shape != tile.window.shape:
         pixels = np.pad(pixels, ((0, 0), *beyond), mode="reflect")

@@ -95,9 +95,7 @@ def largest_side(axis: Axis, block: int) -> int:
     >>> largest_side(Axis(950, 64, 16), block=2)
     112
     """
-    count = len(axis)
-    # A lone last tile belongs to the block before it.
-    tiles = min(count, block + (count > block and (count - 1) % block == 0))
+    tiles = max([len(axis.block_tiles(block, number)) for number in (0, axis.blocks(block) - 1)])
     return min(axis.n, (tiles - 1) * axis.stride + axis.size)
 
 

@@ -166,6 +166,10 @@ class PredictOptions(Options):
     """Pixels that neighbouring tiles share, at most half a tile; auto: what was measured, else what the
     model's card suggests."""
 
+    align_tiles: bool | None = None
+    """Start tiles at multiples of their step from the origin of the CRS, so that scenes that overlap are seen
+    alike; resampled scenes excepted. Unless given, geoseg batch does so with --reconcile."""
+
     max_object: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Metavar("M")] = None
     """Size in metres up to which objects are seen whole, by tiles that overlap so far (half a tile at most);
     for models that find objects, else what their card says."""

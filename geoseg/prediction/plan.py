@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from geoseg.errors import InvalidOption
 from geoseg.grid import TILE_MULTIPLE, Axis, TileGrid, choose_tile, largest_margin
 from geoseg.models.card import ModelCard
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 BLOCK_PIXELS = 2048
 """Largest side of a block; bigger ones save nothing and wait longer for the first polygon."""
+
+NO_FRACTION = 0.4321
+"""Of a pixel, that origins of grids hardly lie at: there rounding would part scenes of one pixel grid."""
 
 LEAST_OVERLAP = 16
 """Pixels that tiles share at least where objects are found."""
@@ -191,7 +196,7 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         stretch=view.stretch,
         grid=view.grid,
         tiles=_tile_grid(
-            view.grid, card, options, pixel_m, max(margin_m / pixel_m, islands.reach if islands else 0)
+            scene, view.grid, card, options, pixel_m, max(margin_m / pixel_m, islands.reach if islands else 0)
         ),
         aoi=view.aoi,
         model_name=card.name,
@@ -240,12 +245,28 @@ def _overlap(card: ModelCard, options: PredictOptions, tile: int, pixel_m: float
     return min(max(largest, LEAST_OVERLAP), tile // 2)
 
 
+def tiles_before(grid: GeoBox, stride: int) -> tuple[int, int]:
+    """Return the rows and columns of pixels that the first tile starts before a grid.
+
+    So that tiles start at multiples of the stride, counted in pixels from the origin of the CRS: grids
+    whose origins lie whole pixels apart have the same tiles.
+
+    Examples
+    --------
+    >>> tiles_before(GeoBox(500, 500, (0.5, 0, 1000.0, 0, -0.5, 4000.0), "EPSG:32632"), 576)
+    (64, 272)
+    """
+    ((col, row),) = np.floor(grid.to_pixels(np.zeros((1, 2))) + NO_FRACTION).astype(int).tolist()
+    return -row % stride, -col % stride
+
+
 def _tile_grid(
-    grid: GeoBox, card: ModelCard, options: PredictOptions, pixel_m: float, margin: float
+    scene: SceneInfo, grid: GeoBox, card: ModelCard, options: PredictOptions, pixel_m: float, margin: float
 ) -> TileGrid:
     tile = card.tile if options.tile == AUTO else options.tile
     overlap = _overlap(card, options, tile, pixel_m)
-    if options.tile == AUTO and card.any_tile:
+    aligned = bool(options.align_tiles) and grid is scene.geobox
+    if options.tile == AUTO and card.any_tile and not aligned:
         tile = choose_tile(grid.shape, tile, overlap)
     if card.fixed_tile and tile != card.tile:
         raise InvalidOption(f"--tile {tile}: model {card.name} takes tiles of {card.tile} only")
@@ -255,6 +276,7 @@ def _tile_grid(
         )
     if not 0 <= overlap <= tile // 2:
         raise InvalidOption(f"--overlap {overlap}: must lie within 0 and half the tile of {tile}")
-    rows, cols = Axis(grid.height, tile, overlap), Axis(grid.width, tile, overlap)
+    before = tiles_before(grid, tile - overlap) if aligned else (None, None)
+    rows, cols = Axis(grid.height, tile, overlap, before[0]), Axis(grid.width, tile, overlap, before[1])
     margin = max(1, min(round(margin), largest_margin(rows, cols)))
     return TileGrid(rows, cols, max(1, BLOCK_PIXELS // rows.stride), margin=margin)

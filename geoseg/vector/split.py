@@ -80,20 +80,34 @@ def find_cuts(
     split : SplitRule
     """
     labels = classify(block.values, classes)
-    rows, cols = (axis.n for axis in (tiles.rows, tiles.cols))
+    # Squares begin with the tiles: at an odd pixel of an axis where the first tile starts at one before it.
+    odd_row, odd_col = ((axis.before or 0) % 2 for axis in (tiles.rows, tiles.cols))
+    rows, cols = tiles.rows.n + odd_row, tiles.cols.n + odd_col
     reach = tiles.margin - _SMOOTHING
-    down = _lay_out(region.row, region.row_stop, tiles.seams(tiles.rows), rows, reach)
-    across = _lay_out(region.col, region.col_stop, tiles.seams(tiles.cols), cols, reach)
+    start, stop = region.row + odd_row, region.row_stop + odd_row
+    down = _lay_out(start, stop, tiles.seams(tiles.rows) + odd_row, rows, reach)
+    start, stop = region.col + odd_col, region.col_stop + odd_col
+    across = _lay_out(start, stop, tiles.seams(tiles.cols) + odd_col, cols, reach)
+    window = block.window
+    above, before = odd_row * (window.row == 0), odd_col * (window.col == 0)
+    top, left = window.row + odd_row - above, window.col + odd_col - before
+    window = Window(top, left, window.height + above, window.width + before)
     found = []
     for channel, class_id in enumerate(classes.channels):
         inside = labels == class_id
         inside &= block.valid
         if class_id and inside.any():
-            squares = _squares(block.values[channel], inside, block.window, (rows, cols))
-            parts = _divide(_windows(squares, block.window, down, across), split)
+            values = block.values[channel]
+            if above or before:
+                pad = (above, 0), (before, 0)
+                values, inside = np.pad(values, pad, mode="edge"), np.pad(inside, pad)
+            squares = _squares(values, inside, window, (rows, cols))
+            parts = _divide(_windows(squares, window, down, across), split)
             found.append(_cuts(parts, down, across))
     cuts = Cuts(*(np.concatenate(arrays) for arrays in zip(*found, strict=True))) if found else None
-    return cuts if cuts is not None and len(cuts.row) else None
+    if cuts is None or not len(cuts.row):
+        return None
+    return Cuts(cuts.row - odd_row, cuts.col - odd_col, cuts.below)
 
 
 def _lay_out(start: int, stop: int, seams: NDArray[np.int64], n: int, reach: int) -> _Line:

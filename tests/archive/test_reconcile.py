@@ -10,13 +10,14 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.archive.reconcile import Ground, Seen, own_places, reconcile
+from geoseg.archive.reconcile import Ground, Seen, reconcile, with_edges
+from geoseg.archive.unite import own_places
 
 HERE = shapely.box(0, 0, 100, 100)
 
 
 def ground(name="a", outline=HERE, day="2024-05-01", whole=True):
-    return Ground(name, day, outline, outline.buffer(-5, join_style="mitre"), 1.0, 1.0, whole)
+    return Ground(name, day, outline, 1.0, 1.0, whole, trusted=outline.buffer(-5, join_style="mitre"))
 
 
 def seen(*features):
@@ -82,6 +83,20 @@ def test_what_the_other_scene_does_not_show_is_not_lost_with_it():
     assert [one.cut for one in found] == [True, False]
 
 
+def test_what_the_rim_alone_shows_is_left_out_where_another_scene_of_the_day_lacks_it():
+    west, east = (ground(name, shapely.box(x, 0, x + 800, 800)) for name, x in (("w", 0), ("e", 500)))
+    beside = [shapely.box(x, 400, x + 10, 410) for x in (520, 640, 780)]  # in e's rim, within both, in w's
+    features = (beside[0], 1, {}), (beside[1], 1, {}), (beside[2], 0, {}), (beside[2], 1, {"id": 9})
+
+    def left(*scenes):
+        found = reconcile(seen(*features), with_edges(scenes, any_date=True), any_date=True)
+        return [(one.polygon.bounds[0], one.best) for one in found]
+
+    assert left(west, east) == [(640, 1), (780, 3)], "the deeper of two"
+    assert left(replace(west, whole=False), east) == [(520, 0), (640, 1), (780, 3)]
+    assert left(replace(west, day="2024-05-02"), east) == [(520, 0), (640, 1), (780, 3)]
+
+
 def test_two_houses_that_overlap_a_little_stay_two():
     other = shapely.box(49, 40, 60, 50)
     found = reconcile(seen((HOUSE, 0, {}), (other, 1, {})), (ground("a"), ground("b")))
@@ -109,7 +124,7 @@ BOXES = st.tuples(st.integers(0, 90), st.integers(0, 90), st.integers(2, 20), st
 )
 def test_nothing_overlaps_and_no_order_counts(rows, order, scenes):
     outlines = [shapely.box(0, 0, 60, 100), shapely.box(40, 0, 100, 60), shapely.box(30, 30, 100, 100)]
-    grounds = [ground("abc"[i], outline) for i, outline in enumerate(outlines)]
+    grounds = [ground("abc"[i], outline, whole=False) for i, outline in enumerate(outlines)]
     features = []
     for number, ((x, y, w, h), scene, level) in enumerate(rows):
         polygon = shapely.intersection(shapely.box(x, y, x + w, y + h), outlines[scene])
