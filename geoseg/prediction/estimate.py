@@ -141,7 +141,7 @@ class Estimate:
             },
             "model": plan.model_name,
             "model_digest": plan.model_digest,
-            "plan_digest": plan.digest,
+            "plan_digest": plan.result_digest,
             "tiles": {
                 "rows": len(plan.tiles.rows),
                 "cols": len(plan.tiles.cols),

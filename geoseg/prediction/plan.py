@@ -99,6 +99,11 @@ class Plan:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property
+    def result_digest(self) -> str:
+        """Digest of all that fixes the bytes of the result, which the size of blocks does not."""
+        return self.with_blocks(1).digest
+
+    @property
     def options(self) -> dict[str, object]:
         """The resolved options, for the summary and the layer's metadata."""
         return {
@@ -128,7 +133,7 @@ class Plan:
         metadata = {
             "geoseg_model": self.model_name,
             "geoseg_model_digest": self.model_digest,
-            "geoseg_plan_digest": self.digest,
+            "geoseg_plan_digest": self.result_digest,
             "geoseg_options": json.dumps(self.options),
         }
         crs, pixel = self.crs or self.grid.crs, self.shape_rules.metres_per_pixel

@@ -119,7 +119,7 @@ class RunReport:
             "scene": plan.scene.uri,
             "model": plan.model_name,
             "model_digest": plan.model_digest,
-            "plan_digest": plan.digest,
+            "plan_digest": plan.result_digest,
             "features": self.features,
             "area_m2": self.area_m2,
             "coverage": round(self.coverage, 6),

@@ -341,5 +341,5 @@ def test_the_plan_is_what_a_run_decides(capfd: Capture, tmp_path: Path) -> None:
     decision = decide(scene, PredictOptions(model=str(bright_model())))
     resources = decision.resources
     facts = planned(capfd, scene)
-    assert facts["plan_digest"] == decision.plan.digest
+    assert facts["plan_digest"] == decision.plan.result_digest
     assert (facts["batch"], facts["threads"]) == (resources.batch, resources.threads)

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from geoseg.grid import ONE, Axis, Taper, TileGrid
 from geoseg.grid.tiles import weights_along
@@ -13,19 +14,22 @@ from tests.strategies import axes, tapers, tile_grids
 def test_weights_sum_to_one_exactly_at_every_pixel(axis: Axis, taper: Taper) -> None:
     total = np.zeros(axis.n, np.int64)
     for tile, weight in enumerate(weights_along(axis, taper)):
-        start = axis.start(tile)
-        inside = min(axis.size, axis.n - start)
-        total[start : start + inside] += weight[:inside]
-        assert not weight[inside:].any()
+        place = np.arange(axis.start(tile), axis.start(tile) + axis.size)
+        inside = (place >= 0) & (place < axis.n)
+        total[place[inside]] += weight[inside]
+        assert not weight[~inside].any()
     assert (total == ONE).all()
 
 
 @given(axes())
-def test_tiles_cover_the_axis_and_stay_inside_it(axis: Axis) -> None:
+def test_tiles_cover_the_axis_and_stay_inside_it_or_keep_their_stride(axis: Axis) -> None:
     starts = [axis.start(i) for i in range(len(axis))]
-    assert starts[0] == 0
+    assert starts[0] == -(axis.before or 0)
     assert all(0 < b - a <= axis.stride for a, b in itertools.pairwise(starts))
-    if axis.n >= axis.size:
+    if axis.before is not None:
+        assert {b - a for a, b in itertools.pairwise(starts)} <= {axis.stride}
+        assert starts[-1] + axis.size >= axis.n
+    elif axis.n >= axis.size:
         assert starts[-1] + axis.size == axis.n
     else:
         assert len(axis) == 1
@@ -34,7 +38,25 @@ def test_tiles_cover_the_axis_and_stay_inside_it(axis: Axis) -> None:
 @given(axes())
 def test_there_is_no_tile_too_many(axis: Axis) -> None:
     if len(axis) > 1:
-        assert (len(axis) - 2) * axis.stride + axis.size < axis.n
+        assert (len(axis) - 2) * axis.stride + axis.size - (axis.before or 0) < axis.n
+
+
+@given(axes(), st.data())
+def test_tiles_that_cover_pixels_are_those_that_reach_into_them(axis: Axis, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, axis.n - 1))
+    stop = data.draw(st.integers(start + 1, axis.n))
+    reach = [i for i in range(len(axis)) if axis.start(i) < stop and axis.start(i) + axis.size > start]
+    assert list(axis.covering(start, stop)) == reach
+
+
+@given(axes(), st.integers(1, 4))
+def test_blocks_are_a_stride_long_at_least_and_begin_at_seams(axis: Axis, tiles: int) -> None:
+    edges = [axis.block_edge(tiles, block) for block in range(axis.blocks(tiles) + 1)]
+    assert (edges[0], edges[-1]) == (0, axis.n)
+    if len(edges) > 2:
+        assert min(np.diff(edges)) >= axis.stride
+        grid = TileGrid(axis, axis, tiles)
+        assert set(np.array(edges[1:-1]) - 2) <= set(grid.seams(axis).tolist())
 
 
 @given(tile_grids())
