@@ -3,11 +3,12 @@
     python benchmarks/archive.py
     python benchmarks/archive.py --scenes 200 --side 1000 --entries 10000 --model buildings
 
-Scenes hold no building. Rows: a shell loop of ``geoseg predict`` (over a few of the scenes), a loop of
-`geoseg.predict` in one process, ``geoseg batch`` with one worker of one thread and with two. Seconds are of
-the whole command; ``done`` is from the first scene to the last, without starting. Then: the share of the
-time that manifest, lease and journal take where one process does everything; and an archive of links to a
-few tiny scenes, with ten entries and with many: memory of the coordinator (the scheduler is in it) when
+Scenes hold no building. Rows, for a model and for one that looks at single pixels: a shell loop of
+``geoseg predict`` (over a few of the scenes), a loop of `geoseg.predict` in one process, ``geoseg batch``
+with one worker of one thread and with two. Seconds are of the whole command; at work is without starting,
+the model's loading included; steady is the pace of the middle three fifths of the scenes. Then: the share
+of the time that manifest, lease and journal take where one process does everything; and an archive of links
+to a few tiny scenes, with ten entries and with many: memory of the coordinator (the scheduler is in it) when
 a fifth is done and at the end, and the time of ``--status``.
 """
 
@@ -27,13 +28,17 @@ from typing import Any
 import numpy as np
 from common import Columns, Row, parser, predict, report, run_child
 
+from geoseg.testing import make_model, make_scene
+
 COLUMNS: Columns = {
     "what": ("", "s"),
     "scenes": ("scenes", "d"),
     "seconds": ("seconds", ".1f"),
     "done": ("at work, s", ".1f"),
     "each_ms": ("a scene, ms", ".0f"),
+    "steady_ms": ("steady, ms", ".0f"),
     "ratio": ("batch of 1 worker = 1", ".2f"),
+    "steady_ratio": ("steady", ".2f"),
     "share": ("manifest and journal", ".1%"),
     "peak_MB": ("peak, MB", ".0f"),
     "fifth_MB": ("after a fifth, MB", ".0f"),
@@ -52,12 +57,23 @@ def main() -> None:
         print(json.dumps(CHILDREN[given.pop("what")](**given)))
         return
     with tempfile.TemporaryDirectory() as name:
-        rows = list(measure(Path(name), options))
-    one = next(row["done"] / row["scenes"] for row in rows if row["what"] == "batch, 1 worker")
-    for row in rows:
-        if "done" in row:
-            row["ratio"] = one / (row["done"] / row["scenes"])
+        folder = Path(name)
+        scenes = make_scenes(folder / "scenes", options.scenes, options.side)
+        pixels = str(make_model(folder / "pixels", tile=512, overlap=64))
+        rows = [row for model in (options.model, pixels) for row in compared(folder, scenes, model)]
+        rows += measure_entries(folder, options.entries, pixels)
     report("archive", COLUMNS, rows, options)
+
+
+def compared(folder: Path, scenes: list[Path], model: str) -> list[Row]:
+    """Measure everything over scenes with a model, and compare it with a batch of one worker."""
+    rows = list(measure(folder, scenes, model))
+    one = next(row for row in rows if "1 worker" in row["what"])
+    for row in rows:
+        row["ratio"] = one["each_ms"] / row["each_ms"]
+        if "steady_ms" in row:
+            row["steady_ratio"] = one["steady_ms"] / row["steady_ms"]
+    return rows
 
 
 def arguments() -> argparse.Namespace:
@@ -71,13 +87,12 @@ def arguments() -> argparse.Namespace:
     return made.parse_args()
 
 
-def measure(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
-    """Make scenes and measure everything over them."""
-    scenes = make_scenes(folder / "scenes", options.scenes, options.side)
-    few = scenes[:FEW]
-    seconds = [predict(one, folder / "out.parquet", "--model", options.model).seconds for one in few]
-    yield row("shell loop of geoseg predict", len(few), sum(seconds), sum(seconds))
-    shared = {"folder": str(folder), "model": options.model}
+def measure(folder: Path, scenes: list[Path], model: str) -> Iterator[Row]:
+    """Measure everything over scenes with a model."""
+    few, name = scenes[:FEW], Path(model).name
+    seconds = [predict(one, folder / "out.parquet", "--model", model).seconds for one in few]
+    yield row(f"{name}: shell loop of geoseg predict", len(few), sum(seconds), sum(seconds))
+    shared = {"folder": str(folder), "model": model}
     for what, given in (
         ("loop of geoseg.predict", {"what": "loop"}),
         ("batch, 1 worker", {"what": "batch", "workers": 1}),
@@ -85,9 +100,13 @@ def measure(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
         ("batch in one process", {"what": "shares"}),
     ):
         child = run_child([sys.executable, __file__, "--child", json.dumps({**given, **shared})])
-        yield {**row(what, len(scenes), child.seconds, child.answer.pop("done")), **child.answer}
-    for entries in sorted({10, options.entries}):
-        given = {"what": "entries", "entries": entries, **shared}
+        yield {**row(f"{name}: {what}", len(scenes), child.seconds, child.answer.pop("done")), **child.answer}
+
+
+def measure_entries(folder: Path, most: int, model: str) -> Iterator[Row]:
+    """Measure archives of links, one of ten entries and one of many."""
+    for entries in sorted({10, most}):
+        given = {"what": "entries", "entries": entries, "folder": str(folder), "model": model}
         child = run_child([sys.executable, __file__, "--child", json.dumps(given)])
         yield {"what": f"{entries:,} entries", "scenes": entries, "seconds": child.seconds, **child.answer}
 
@@ -99,8 +118,6 @@ def row(what: str, scenes: int, seconds: float, done: float) -> Row:
 
 def make_scenes(folder: Path, count: int, side: int) -> list[Path]:
     """Write scenes of dark noise."""
-    from geoseg.testing import make_scene
-
     folder.mkdir()
     random = np.random.default_rng(0)
     return [
@@ -124,9 +141,17 @@ def loop(folder: str, model: str) -> dict[str, Any]:
 
 
 def batch(folder: str, model: str, workers: int) -> dict[str, Any]:
-    """Run the archive with workers of one thread."""
+    """Run the archive with workers of one thread; say which pace the middle of the scenes had."""
+    seen: list[tuple[float, int]] = []
+
+    def watch(event: Any) -> None:
+        if ended := getattr(event, "scenes", 0):
+            seen.append((time.perf_counter(), ended))
+
     with cluster(workers, processes=True) as client:
-        return {"done": run(folder, "scenes", model, client)}
+        done = run(folder, "scenes", model, client, watch)
+    first, last = (next(one for one in seen if one[1] >= share * seen[-1][1]) for share in (0.2, 0.8))
+    return {"done": done, "steady_ms": 1e3 * (last[0] - first[0]) / max(last[1] - first[1], 1)}
 
 
 def shares(folder: str, model: str) -> dict[str, Any]:

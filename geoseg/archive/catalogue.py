@@ -93,23 +93,13 @@ def write_catalogue(
     with replacing(folder) as path:
         path.mkdir()
         if card is not None:
-            _write(path / "model.json", _model(card))
+            _write(path / "model.json", json.loads(card))
         _write(path / "collection.json", _collection(dataset, parts, made, card is not None))
         for part in parts:
             target = path / "items" / f"{part.name}.json"
             target.parent.mkdir(parents=True, exist_ok=True)
             depth = part.name.count("/") + 1
             _write(target, _item(part, made, "../" * depth, folder.parent, card is not None))
-
-
-def _model(card: str) -> dict[str, Any]:
-    """Return the item of a model; STAC 1.1 has bands of an item only where an asset has them too."""
-    document: dict[str, Any] = json.loads(card)
-    bands = document["properties"].get("bands")
-    for asset in document["assets"].values():
-        if bands and "mlm:model" in asset.get("roles", ()):
-            asset.setdefault("bands", bands)
-    return document
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import mmap
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -172,7 +172,8 @@ def save_bundle(
         temporary.mkdir()
         for name, source in sources.items():
             shutil.copyfile(source, temporary / name)
-        assets = {name: _asset(temporary / name) for name in sources}
+        bands = document.model_dump(by_alias=True, exclude_unset=True)["properties"].get("bands", ())
+        assets = {name: _asset(temporary / name, bands) for name in sources}
         complete = document.model_copy(update={"assets": assets})
         write_document(complete, temporary / CARD)
         load_folder(temporary)
@@ -310,7 +311,8 @@ def _check_assets(card: Path, document: CardDocument, checksums: Mapping[str, st
             raise InvalidModel(f"{card.parent / name}: is not the file that {CARD} describes (checksum)")
 
 
-def _asset(path: Path) -> Asset:
+def _asset(path: Path, bands: Sequence[Mapping[str, object]]) -> Asset:
+    """Describe a file of a model; STAC 1.1 has bands of an item only where an asset has them too."""
     media, artifact = FILES[path.name]
     fields = {
         "href": f"./{path.name}",
@@ -319,6 +321,7 @@ def _asset(path: Path) -> Asset:
         "mlm:artifact_type": artifact,
         "file:checksum": f"1220{files.sha256(path)}",
         "file:size": path.stat().st_size,
+        "bands": bands,
     }
     return Asset.model_validate(fields)
 

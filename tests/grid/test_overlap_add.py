@@ -75,9 +75,8 @@ def test_the_blend_is_the_weighted_mean(grid: TileGrid) -> None:
         for tile in grid.tiles(block):
             inside = tile.window.intersection(grid.window)
             down, across = grid.weight(tile)
-            weight = np.outer(down.astype(int), across)[: inside.height, : inside.width] / 2**16
-            rows, cols = inside.within(grid.window)
-            total[:, rows, cols] += weight * by_content(tile)[:, : inside.height, : inside.width]
+            weighted = np.outer(down.astype(int), across) / 2**16 * by_content(tile)
+            total[:, *inside.within(grid.window)] += weighted[:, *inside.within(tile.window)]
     values, _ = blend_all(grid, by_content)
     assert np.abs(values - total).max() <= 0.5 + 1e-6
 
@@ -91,11 +90,11 @@ def test_a_missing_tile_takes_pixels_away_and_changes_nothing_beside_it(
     covered = np.zeros(grid.window.shape, int)
     touched = np.zeros(grid.window.shape, bool)
     for row, col in everywhere:
-        window = grid.tile(row, col).window.intersection(grid.window).within(grid.window)
-        down, across = grid.weight(grid.tile(row, col))
-        weight = np.outer(down.astype(int), across)[
-            : window[0].stop - window[0].start, : window[1].stop - window[1].start
-        ]
+        tile = grid.tile(row, col)
+        inside = tile.window.intersection(grid.window)
+        window = inside.within(grid.window)
+        down, across = grid.weight(tile)
+        weight = np.outer(down.astype(int), across)[inside.within(tile.window)]
         if (row, col) in missing:
             touched[window] |= weight > 0
         else:

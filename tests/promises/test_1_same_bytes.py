@@ -7,10 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import rasterio
-from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from tests.runs import REPOSITORY, least_memory

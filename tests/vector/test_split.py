@@ -108,11 +108,11 @@ def street(houses: int, between: float, *, gap: int = 4, side: int = 12) -> NDAr
 
 
 def split(
-    field: Field, rule: SplitRule, tile: int = 128, block: int = 1
+    field: Field, rule: SplitRule, tile: int = 128, block: int = 1, tiles: TileGrid | None = None
 ) -> tuple[Field, set[tuple[int, ...]]]:
     """Return the field with the cuts that are found in all blocks together."""
     height, width = field.valid.shape
-    tiles = TileGrid(Axis(height, tile, 8), Axis(width, tile, 8), block, margin=(tile - 9) // 2)
+    tiles = tiles or TileGrid(Axis(height, tile, 8), Axis(width, tile, 8), block, margin=(tile - 9) // 2)
     found = set()
     for index in tiles.blocks():
         cuts = find_cuts(field.cut(tiles.field(index)), tiles.region(index), tiles, field.rule, rule)
@@ -162,3 +162,20 @@ def test_an_object_larger_than_any_block_is_split_the_same_by_all(seed: int, blo
     assert_same_polygons(streamed(expected, "smooth", [13, 60], [40, 41, 120]), pieces)
     assert len(pieces) > 30
     assert shapely.coverage_is_valid([piece.polygon for piece in pieces])
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.integers(0, 60))
+def test_crops_whose_tiles_start_alike_are_split_alike(seed: int, top: int, left: int) -> None:
+    town = np.vstack([street(12, 0.65)] * 6) + np.random.default_rng(seed).normal(0, 0.05, (120, 200))
+
+    def cuts_from(row: int, col: int) -> set[tuple[int, ...]]:
+        field = building(town[row:, col:])
+        rows, cols = (
+            Axis(n, 32, 8, before % 24) for n, before in zip(field.valid.shape, (row, col), strict=True)
+        )
+        _, found = split(field, SplitRule(0.1, 40), tiles=TileGrid(rows, cols, 2, margin=11))
+        return {(i + row, j + col, below) for i, j, below in found if min(i, j) > 24}
+
+    expected = {cut for cut in cuts_from(0, 0) if cut[0] > top + 24 and cut[1] > left + 24}
+    assert cuts_from(top, left) == expected
