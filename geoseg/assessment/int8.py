@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.backends import regions
 from geoseg.backends.base import Predictor
+from geoseg.backends.base import quantize as to_integers
+from geoseg.backends.detector import NetworkDetector
 from geoseg.backends.hardware import cpu_features
 from geoseg.backends.precision import LOSS_LIMIT, Precision
-from geoseg.backends.quantize import quantize
+from geoseg.backends.quantize import TILES, quantize
 from geoseg.grid import classify
 from geoseg.metrics import Confusion, confusion
-from geoseg.models.bundle import INT8
+from geoseg.models.bundle import BOXES, INT8, INT8_PARTS, MASKS, ONNX
 from geoseg.models.card import Head
+from geoseg.models.own_fields import Instances
 from geoseg.values import ClassRule
+
+_REGIONS = 8
+"""Regions of a tile that are looked at for the ranges of activations."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -140,7 +148,81 @@ def ship_int8(
         return Verdict(False, "INT8 is not made: the network ends in probabilities, it must end in logits")
     target = folder / INT8[0]
     quantize(onnx, calibration, target)
-    predictors = _predictors(onnx, target, head)
+    return _judge(
+        _predictors(onnx, target, head), head, labelled, where, {name: folder / name for name in INT8}
+    )
+
+
+def ship_int8_parts(
+    parts: Mapping[str, Path],
+    how: Instances,
+    head: Head,
+    calibration: Iterable[NDArray[np.float32]],
+    labelled: Iterable[LabelledTile],
+    *,
+    where: str,
+) -> Verdict:
+    """Quantize the three networks of a model that finds objects; see `ship_int8`.
+
+    Parameters
+    ----------
+    parts : mapping of str to Path
+        The networks by their names in a model folder; what is written lies beside them.
+    how : Instances
+    head, calibration, labelled, where
+        As for `ship_int8`; IoU is that of the pixels of objects found.
+    """
+    plain = NetworkDetector(parts, how, "openvino")
+    seen = {ONNX: list(islice(calibration, TILES)), BOXES: [], MASKS: []}
+    body, boxes, masks = plain.networks
+
+    def noting(network: regions.Head, name: str) -> regions.Head:
+        def run(cut: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+            seen[name] += list(cut[:: max(1, len(cut) // _REGIONS)])
+            return network(cut)
+
+        return run
+
+    for tile in seen[ONNX]:
+        regions.detect(tile[None], (body, noting(boxes, BOXES), noting(masks, MASKS)), how)
+    if not all(seen.values()):
+        return Verdict(False, "INT8 is not made: the network finds nothing in training samples")
+    files = {file: parts[ONNX].with_name(file) for pair in INT8_PARTS.values() for file in pair}
+    for name, path in parts.items():
+        chosen = seen[name][:: math.ceil(len(seen[name]) / TILES)]
+        quantize(path, chosen, files[INT8_PARTS[name][0]], pictures=name == ONNX)
+    detectors = plain, NetworkDetector({**parts, **files}, how, "openvino", precision="int8")
+    predictors = dict(
+        zip(("f32", "int8"), (Painter(one, head.channels, one.name) for one in detectors), strict=True)
+    )
+    return _judge(predictors, head, labelled, where, files)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Painter:
+    """A detector whose objects are compared pixel by pixel, see `geoseg.backends.regions.paint`."""
+
+    detector: NetworkDetector
+    channels: tuple[int, ...]
+    name: str
+    device: str = "cpu"
+    normalizes: bool = False
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """Map tiles to scores; see `geoseg.backends.base.Predictor`."""
+        labels = [label for label in self.channels if label]
+        found = [regions.paint(each, labels, batch.shape[2:]) for each in self.detector(batch)]
+        return to_integers(np.stack(found)[:, 0 not in self.channels :])
+
+
+def _judge(
+    predictors: Mapping[str, Predictor],
+    head: Head,
+    labelled: Iterable[LabelledTile],
+    where: str,
+    files: Mapping[str, Path],
+) -> Verdict:
+    """Compare INT8 with float32 and say whether its files are shipped."""
     reports = compare_precisions(predictors, ClassRule(head.channels, head.threshold), labelled)
     found = reports["int8"]
     figures = f"INT8 loses {found.loss_iou_points:.2f} IoU points on {where}"
@@ -151,7 +233,6 @@ def ship_int8(
         f"{found.changed:.2%} of the pixels change; furthest: {found.worst_iou_points:.2f}"
     )
     value = {"value": round(found.loss_iou_points, 3), "where": where[:200], "how": how[:200]}
-    files = {name: folder / name for name in INT8}
     return Verdict(True, figures, files, {"geoseg:int8_loss_iou_points": value}, reports)
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.backends.base import Detection, Detector
+from geoseg.backends.precision import Precision
 from geoseg.backends.regions import detect
 from geoseg.errors import InvalidModel
-from geoseg.models.bundle import BOXES, MASKS, ONNX
+from geoseg.models.bundle import BOXES, INT8_PARTS, MASKS, ONNX
 from geoseg.models.onnx_card import one_line, open_session
 from geoseg.models.own_fields import Instances
 
@@ -35,6 +36,13 @@ class NetworkDetector:
     runtime : {"openvino", "onnxruntime"}
     threads : int, optional
         CPU threads; None: the runtime's own choice.
+    precision : str
+        Of the dense layers; see `geoseg.backends.precision`. Boxes are float32 in any case.
+
+    Attributes
+    ----------
+    networks : (callable, callable, callable)
+        Body and heads, see `geoseg.backends.regions.detect`.
 
     Raises
     ------
@@ -51,19 +59,22 @@ class NetworkDetector:
         how: Instances,
         runtime: Literal["openvino", "onnxruntime"],
         threads: int | None = None,
+        precision: Precision = "f32",
     ) -> None:
-        load = {"openvino": _openvino, "onnxruntime": _onnxruntime}[runtime]
-        self.name = f"{runtime} f32"
+        self.name = f"{runtime} {precision}"
         self._how = how
-        self._body, self._boxes, self._masks = (load(files[name], name, threads) for name in INPUTS)
+        chosen = {name: files[INT8_PARTS[name][0] if precision == "int8" else name] for name in INPUTS}
+        if runtime == "openvino":
+            rest: Literal["f32", "bf16"] = "bf16" if precision == "bf16" else "f32"
+            networks = [_openvino(path, name, threads, rest) for name, path in chosen.items()]
+        else:
+            networks = [_onnxruntime(path, name, threads) for name, path in chosen.items()]
+        self.networks = (networks[0], networks[1], networks[2])
 
     def __call__(self, batch: NDArray[Any]) -> list[list[Detection]]:
         """Find objects in a batch; see `geoseg.backends.base.Detector`."""
         tiles = np.ascontiguousarray(batch, np.float32)
-        return [
-            detect(tiles[number : number + 1], self._body, self._boxes, self._masks, self._how)
-            for number in range(len(tiles))
-        ]
+        return [detect(tiles[number : number + 1], self.networks, self._how) for number in range(len(tiles))]
 
 
 def _check(path: Path, found: Sequence[str], name: str) -> None:
@@ -87,12 +98,12 @@ def _onnxruntime(path: Path, name: str, threads: int | None) -> Network:
     return run
 
 
-def _openvino(path: Path, name: str, threads: int | None) -> Network:
+def _openvino(path: Path, name: str, threads: int | None, precision: Literal["f32", "bf16"]) -> Network:
     import openvino
 
     from geoseg.backends.openvino import cpu_config, reason
 
-    core, config = openvino.Core(), cpu_config("f32", threads)
+    core, config = openvino.Core(), cpu_config(precision, threads)
     try:
         model = core.read_model(str(path))
     except RuntimeError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,10 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from geoseg.backends.base import Detection, Detector
 from geoseg.backends.export import Sizes, export_graph
 from geoseg.backends.gpu_runner import find_device, out_of_memory, telling_full_gpus
-from geoseg.backends.regions import BOX_SIDE, MASK_SIDE, paste
+from geoseg.backends.regions import BOX_SIDE, MASK_SIDE, paint, paste
 from geoseg.errors import OutOfDeviceMemory
 from geoseg.models.bundle import BOXES, MASKS, ONNX
 from geoseg.models.own_fields import Instances
-from geoseg.values import HALF
 
 ANCHORS = (32.0, 64.0, 128.0, 256.0, 512.0)
 RATIOS = (0.5, 1.0, 2.0)
@@ -121,30 +121,26 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]  # torchvision is not
         parts: Mapping[str, torch.Tensor] = super().forward(list(pixels), list(targets))
         return torch.stack(list(parts.values())).sum()
 
-    def find(self, tile: torch.Tensor) -> tuple[list[NDArray[Any]], list[int]]:
-        """Return boxes, scores and masks (n, 1, 28, 28), and channels, of what is in a tile (1, bands, …)."""
+    def find(self, tile: torch.Tensor) -> list[Detection]:
+        """Return what is in a tile (1, bands, rows, cols), labelled by channels."""
         size = (tile.shape[2], tile.shape[3])
         features = OrderedDict((name, level.float()) for name, level in self.backbone(tile).items())
         with torch.autocast(tile.device.type, enabled=False):
             proposals, _ = self.rpn(ImageList(tile.float(), [size]), features)
             (found,), _ = self.roi_heads(features, proposals, [size])
-        arrays = [found[name].float().cpu().numpy() for name in ("boxes", "scores", "masks")]
-        return arrays, found["labels"].tolist()
+        parts = [found[name].float().cpu().numpy() for name in ("boxes", "scores", "masks")]
+        return [
+            Detection(label, float(score), *paste(mask[0], box, size))
+            for label, box, score, mask in zip(found["labels"].tolist(), *parts, strict=True)
+        ]
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, classes, rows, cols) of there being an object: its score, where it reaches.
 
         What training is watched by; objects themselves are found by `TorchDetector`.
         """
-        size = (pixels.shape[2], pixels.shape[3])
-        chances = np.zeros((len(pixels), max(2, self.classes), *size), np.float32)
-        for tile, chance in zip(pixels, chances, strict=True):
-            (boxes, scores, masks), labels = self.find(tile[None])
-            for label, box, score, mask in zip(labels, boxes, scores, masks, strict=True):
-                window, values = paste(mask[0], box, size)
-                part = chance[label][window.slices]
-                np.maximum(part, np.where(values >= HALF, score, 0), out=part)
-        chances[:, 0] = 1 - chances[:, 1:].max(axis=1)
+        channels, size = range(1, max(2, self.classes)), (pixels.shape[2], pixels.shape[3])
+        chances = np.stack([paint(self.find(tile[None]), channels, size) for tile in pixels])
         known = torch.from_numpy(np.clip(chances, 1e-4, 1 - 1e-4)).to(pixels.device)
         return torch.logit(known[:, 1:]) if self.classes == 1 else torch.log(known)
 
@@ -251,13 +247,9 @@ class TorchDetector:
             raise OutOfDeviceMemory(f"{self.device}: a batch of {len(batch)} tiles does not fit") from error
 
     def _tile(self, tile: NDArray[np.float32]) -> list[Detection]:
-        size = (tile.shape[1], tile.shape[2])
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            parts, labels = self._network.find(torch.from_numpy(tile)[None].to(self._device))
-        return [
-            Detection(self._how.labels[label - 1], float(score), *paste(mask[0], box, size))
-            for label, box, score, mask in zip(labels, *parts, strict=True)
-        ]
+            found = self._network.find(torch.from_numpy(tile)[None].to(self._device))
+        return [replace(one, label=self._how.labels[one.label - 1]) for one in found]
 
 
 _conforming: type[Detector] = TorchDetector

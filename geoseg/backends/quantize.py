@@ -40,7 +40,7 @@ TILES = 300
 """Tiles that are used to find the ranges of activations; more change little."""
 
 
-def quantize(onnx: Path, tiles: Iterable[NDArray[np.float32]], path: Path) -> None:
+def quantize(onnx: Path, tiles: Iterable[NDArray[np.float32]], path: Path, *, pictures: bool = True) -> None:
     """Write a network as OpenVINO IR with INT8 weights and activations.
 
     The same tiles in the same order give the same files. The IR takes tiles of any
@@ -55,6 +55,8 @@ def quantize(onnx: Path, tiles: Iterable[NDArray[np.float32]], path: Path) -> No
         stay in memory: 256 pixels a side is a good size.
     path : Path
         The ``.xml``; its ``.bin`` is written beside it. Existing files are replaced.
+    pictures : bool
+        Whether the network takes tiles; else features cut out of them, which are rounded already.
 
     Raises
     ------
@@ -78,7 +80,7 @@ def quantize(onnx: Path, tiles: Iterable[NDArray[np.float32]], path: Path) -> No
             model = openvino.Core().read_model(str(onnx))
             shape = model.inputs[0].get_partial_shape()
             model.reshape([1, *chosen[0].shape])
-            result = _quantized(nncf, model, chosen)
+            result = _quantized(nncf, model, chosen, _first_convolution(model) if pictures else [])
             result.reshape(shape)  # what ships takes tiles of any size again
             _name_by_place(result)
             openvino.save_model(result, str(Path(place) / path.name), compress_to_fp16=False)
@@ -90,7 +92,7 @@ def quantize(onnx: Path, tiles: Iterable[NDArray[np.float32]], path: Path) -> No
                 shutil.copyfile(Path(place) / name, temporary)
 
 
-def _quantized(nncf: Any, model: Any, tiles: list[NDArray[np.float32]]) -> Any:
+def _quantized(nncf: Any, model: Any, tiles: list[NDArray[np.float32]], ignored: list[str]) -> Any:
     dtype = np.dtype(model.inputs[0].get_element_type().to_dtype())
     advanced = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
     return nncf.quantize(
@@ -99,7 +101,7 @@ def _quantized(nncf: Any, model: Any, tiles: list[NDArray[np.float32]]) -> Any:
         preset=nncf.QuantizationPreset.MIXED,  # activations have no sign after ReLU, and one before
         target_device=nncf.TargetDevice.CPU,
         subset_size=len(tiles),
-        ignored_scope=nncf.IgnoredScope(names=_first_convolution(model), validate=False),
+        ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
         advanced_parameters=advanced,
     )
 

@@ -7,7 +7,7 @@ https://arxiv.org/abs/1703.06870; in the order, and with the constants, of torch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from geoseg.backends.base import NOT_A_NUMBER, Detection, sigmoid, softmax
 from geoseg.errors import InvalidModel
 from geoseg.models.own_fields import Instances
-from geoseg.values import Window
+from geoseg.values import HALF, Window
 
 Floats = NDArray[np.float32]
 
@@ -43,7 +43,7 @@ Head = Callable[[Floats], Sequence[Floats]]
 """Regions as `cut_out` gives them to answers of n rows."""
 
 
-def detect(tile: NDArray[Any], body: Body, boxes: Head, masks: Head, how: Instances) -> list[Detection]:
+def detect(tile: NDArray[Any], networks: tuple[Body, Head, Head], how: Instances) -> list[Detection]:
     """Find the objects of a tile, shape (1, bands, rows, cols), the likeliest first.
 
     Raises
@@ -51,6 +51,7 @@ def detect(tile: NDArray[Any], body: Body, boxes: Head, masks: Head, how: Instan
     InvalidModel
         If an answer is no number.
     """
+    body, boxes, masks = networks
     answers = body(tile)
     levels = len(STRIDES)
     features, scores, steps = answers[: -2 * levels], answers[-2 * levels : -levels], answers[-levels:]
@@ -220,6 +221,27 @@ def _samples(starts: Floats, stops: Floats, side: int, limit: int) -> tuple[list
     shares = np.maximum(0, 1 - np.abs(away)) * inside[:, :, None]
     spans = [slice(start, stop + 1) for start, stop in zip(first.tolist(), last.tolist(), strict=True)]
     return spans, np.asarray((shares[:, ::2] + shares[:, 1::2]) * np.float32(0.5), np.float32)
+
+
+def paint(found: Iterable[Detection], labels: Sequence[int], size: tuple[int, int]) -> Floats:
+    """Return where objects are found, as a semantic model would say it: scores, where their masks reach.
+
+    Parameters
+    ----------
+    labels : sequence of int
+        Class ids, in the order of the channels after that of the background.
+    size : (rows, cols)
+
+    Returns
+    -------
+    ndarray of float32, shape (1 + classes, rows, cols)
+    """
+    chances = np.zeros((1 + len(labels), *size), np.float32)
+    for one in found:
+        part = chances[1 + labels.index(one.label)][one.window.slices]
+        np.maximum(part, np.where(one.values >= HALF, np.float32(one.score), 0), out=part)
+    chances[0] = 1 - chances[1:].max(axis=0)
+    return chances
 
 
 def paste(shape: Floats, box: Floats, size: tuple[int, int]) -> tuple[Window, NDArray[np.uint8]]:

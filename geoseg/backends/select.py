@@ -58,6 +58,8 @@ class PredictorRecipe:
         Average over flips, see `geoseg.backends.base.FlippingPredictor`.
     gather : int
         Tiles of every pass on a GPU, those of several threads together; 0: a pass is a batch.
+    threshold : float
+        Score from which on objects are wanted.
     needs : frozenset of str
         What the CPU of a worker must have, see `geoseg.backends.hardware.FEATURES`.
     reason : str
@@ -73,6 +75,7 @@ class PredictorRecipe:
     precision: str = "auto"
     flips: bool = False
     gather: int = 0
+    threshold: float = 0.0
     needs: frozenset[str] = frozenset()
     reason: str = field(default="", compare=False)
 
@@ -120,6 +123,8 @@ class Asked(TypedDict, total=False):
     """``auto``, ``f32``, ``bf16`` or ``int8``."""
     flips: bool
     """Average over flips, see `geoseg.backends.base.FlippingPredictor`."""
+    threshold: float
+    """Score from which on objects are wanted."""
 
 
 def load_predictor(bundle: Bundle, **asked: Unpack[Asked]) -> Predictor:
@@ -171,6 +176,7 @@ def choose_backend(
     threads: int | None = None,
     precision: str = "auto",
     flips: bool = False,
+    threshold: float = 0.0,
 ) -> PredictorRecipe:
     """Choose backend and device by the rule of this module, and say why, without loading anything.
 
@@ -195,8 +201,17 @@ def choose_backend(
     else:
         reason = "the model has only its weights" if chosen == "pytorch" else "the fastest on a CPU"
     path, digest = str(bundle.path.absolute()), bundle.card.digest
+    objects = bundle.card.instances is not None
     return PredictorRecipe(
-        path, digest, chosen, device, threads, precision=precision, flips=flips, reason=reason
+        path,
+        digest,
+        chosen,
+        device,
+        threads,
+        precision=precision,
+        flips=flips,
+        threshold=threshold * objects,  # else the same predictor serves all of them
+        reason=reason,
     )
 
 
@@ -234,16 +249,14 @@ def backends_of(bundle: Bundle) -> tuple[Backend, ...]:
 
 def precision_of(bundle: Bundle, recipe: PredictorRecipe) -> Choice:
     """Return the precision that a recipe takes on this machine; see `choose_precision`."""
-    if bundle.card.instances is not None and not recipe.device.startswith("cuda"):
-        if recipe.precision not in ("auto", "f32"):
-            raise BackendUnavailable(
-                f"precision {recipe.precision}: on a CPU, models that find objects run in f32; leave it out"
-            )
-        return Choice("f32", "of models that find objects")
     features = cpu_features() if recipe.backend == "openvino" else frozenset[str]()
-    return choose_precision(
+    choice = choose_precision(
         bundle, recipe.precision, backend=recipe.backend, device=recipe.device, features=features
     )
+    unasked = recipe.precision == "auto" and bundle.card.instances is not None
+    if unasked and recipe.backend == "openvino" and choice.precision == "bf16" and "amx" not in features:
+        return Choice("f32", "without AMX, bf16 is slower for models that find objects")
+    return choice
 
 
 def _with_precision(bundle: Bundle, recipe: PredictorRecipe) -> PredictorRecipe:
@@ -294,9 +307,14 @@ def _load(recipe: PredictorRecipe) -> Predictor:
 def _load_detector(bundle: Bundle, recipe: PredictorRecipe) -> Detector:
     how = bundle.card.instances
     assert how is not None
+    # What scores less is left out afterwards: no masks are made of it. The margin is for rounding.
+    how = how.model_copy(update={"least_score": max(how.least_score, recipe.threshold - 1e-6)})
     if recipe.backend != "pytorch":
         runtime = "openvino" if recipe.backend == "openvino" else "onnxruntime"
-        detector: Detector = _import("detector").NetworkDetector(bundle.files, how, runtime, recipe.threads)
+        precision = precision_of(bundle, recipe).precision
+        detector: Detector = _import("detector").NetworkDetector(
+            bundle.files, how, runtime, recipe.threads, precision
+        )
         return detector
     if not has_torch():
         raise MissingExtra(f"{recipe.model}: to run PyTorch weights", "torch")

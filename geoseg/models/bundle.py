@@ -31,6 +31,12 @@ ONNX_DATA = "model.onnx.data"
 BOXES, MASKS = "model_boxes.onnx", "model_masks.onnx"
 IR = ("model.xml", "model.bin")
 INT8 = ("model_int8.xml", "model_int8.bin")
+INT8_PARTS = {
+    ONNX: INT8,
+    BOXES: ("model_boxes_int8.xml", "model_boxes_int8.bin"),
+    MASKS: ("model_masks_int8.xml", "model_masks_int8.bin"),
+}
+"""The quantized networks of a model that finds objects."""
 
 _AS_ONNX = ("application/octet-stream; framework=onnx", "onnx")
 FILES: Mapping[str, tuple[str, str]] = {
@@ -38,8 +44,8 @@ FILES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys((ONNX, ONNX_DATA, BOXES, MASKS), _AS_ONNX),
     IR[0]: ("application/xml; framework=openvino", "openvino"),
     IR[1]: ("application/octet-stream; framework=openvino", "openvino"),
-    INT8[0]: ("application/xml; framework=openvino", "openvino"),
-    INT8[1]: ("application/octet-stream; framework=openvino", "openvino"),
+    **{xml: ("application/xml; framework=openvino", "openvino") for xml, _ in INT8_PARTS.values()},
+    **{data: ("application/octet-stream; framework=openvino", "openvino") for _, data in INT8_PARTS.values()},
     CONFIG: ("application/json", "segmentation_models_pytorch.save_pretrained"),
 }
 """The files of a model folder beside its card: (media type, MLM artifact type)."""

@@ -18,7 +18,7 @@ from geoseg.prediction.blocks import stretched
 from geoseg.prediction.budget import default_budget, fit_run
 from geoseg.prediction.journal import kept_sides, records_beside
 from geoseg.prediction.memory import LIBRARIES, memory_limit
-from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.plan import Plan, make_plan
 from geoseg.prediction.reading import PlanReader
 from geoseg.prediction.report import Remarks
@@ -85,6 +85,7 @@ class Model:
             threads=self.machine.cores_each(options.workers) if options.workers else self.cores,
             precision=options.precision,
             flips=options.tta,
+            threshold=self.bundle.card.threshold if options.threshold == AUTO else options.threshold,
         )
 
     @cached_property

@@ -6,6 +6,8 @@ An object is what is connected in the labels, in which polygons that touch are d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -75,10 +77,20 @@ def _boxes(masks: NDArray[np.uint8]) -> NDArray[np.float32]:
     return boxes
 
 
-def sizes_of(sampler: Sampler, seed: int) -> NDArray[np.float64]:
-    """Return the longer sides of objects in training samples, in pixels, in ascending order."""
+def boxes_of(sampler: Sampler, seed: int) -> list[NDArray[np.float32]]:
+    """Return the boxes (n, 4) of the objects of each of some training samples."""
     rng = np.random.default_rng(seed)
-    boxes = [_boxes(objects_of(sampler.draw(rng)[1].numpy())[0]) for _ in range(_SAMPLES)]
+    return [_boxes(objects_of(sampler.draw(rng)[1].numpy())[0]) for _ in range(_SAMPLES)]
+
+
+def sizes_of(boxes: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Return the longer sides of objects, in ascending order.
+
+    Raises
+    ------
+    InvalidOption
+        If there is none.
+    """
     sides = np.concatenate([box[:, 2:] - box[:, :2] for box in boxes])
     if not len(sides):
         raise InvalidOption(f"the labels hold no object of {SMALLEST} pixels: there is nothing to be found")

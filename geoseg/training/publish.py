@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoseg.assessment.context import measure_context
-from geoseg.assessment.int8 import LabelledTile, Verdict, ship_int8
+from geoseg.assessment.int8 import LabelledTile, Verdict, ship_int8, ship_int8_parts
 from geoseg.backends import architectures
 from geoseg.backends.export import export_onnx
 from geoseg.backends.maskrcnn import MaskRCNN, export_parts
@@ -35,7 +37,7 @@ from geoseg.training.calibrate import Fitted, calibrate_objects, calibrate_pixel
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.sampler import Sampler, validation_tiles
 from geoseg.training.description import accuracy, calibration, hyperparameters, training_data
-from geoseg.training.instances import sizes_of
+from geoseg.training.instances import boxes_of, sizes_of
 from geoseg.training.loop import rule_of
 from geoseg.training.network import Start
 from geoseg.training.recipe import Recipe
@@ -111,8 +113,15 @@ def publish(
         architectures.save(network, start.config, place)
         if isinstance(network, MaskRCNN):
             files = {name: place / name for name in (WEIGHTS, CONFIG)}
-            files |= export_parts(network, place, len(recipe.data.bands), place / WEIGHTS)
-            properties["geoseg:instances"] = _instances(recipe, sampler, start).model_dump(mode="json")
+            parts = export_parts(network, place, len(recipe.data.bands), place / WEIGHTS)
+            how, files = _instances(recipe, sampler, start), files | parts
+            properties["geoseg:instances"] = how.model_dump(mode="json")
+            if recipe.card.int8:
+                on_event(Noted("quantizing to INT8"))
+                verdict = _int8(recipe, split, sampler, partial(ship_int8_parts, parts, how, head))
+                on_event(Noted(verdict.reason))
+                files |= verdict.files
+                properties |= verdict.properties
             head = replace(head, channels=tuple(info.id for info in head.classes), activation="probability")
             return save_bundle(recipe.out, _document(recipe, head, properties), files, overwrite=True)
         export_onnx(network, place / ONNX, len(recipe.data.bands), 256, weights=place / WEIGHTS)
@@ -122,7 +131,8 @@ def publish(
         properties |= measure_context(plain, _picture(recipe, split)).properties
         if recipe.card.int8:
             on_event(Noted("quantizing to INT8"))
-            verdict = _int8(recipe, split, sampler, head, place)
+            ship = partial(ship_int8, place / ONNX, head, folder=place)
+            verdict = _int8(recipe, split, sampler, ship)
             on_event(Noted(verdict.reason))
             files |= verdict.files
             properties |= verdict.properties
@@ -195,12 +205,17 @@ def _chosen(recipe: Recipe, reading: Reading, objects: Fitted | None) -> dict[st
 
 
 def _instances(recipe: Recipe, sampler: Sampler, start: Start) -> Instances:
-    """Return how objects are found: of which classes, in regions of which sizes, how large they get."""
+    """Return how objects are found: of which classes, in regions of which sizes, how many and how large."""
     anchors: Any = start.config["anchors"]
+    boxes = boxes_of(sampler, recipe.seed)
+    tiles = (recipe.card.tile / recipe.draws.crop) ** 2
+    densest = math.ceil(max(len(box) for box in boxes) * tiles)
     return Instances(
         labels=tuple(spec.id for spec in recipe.data.classes),
         anchors=tuple(anchors),
-        largest_m=float(sizes_of(sampler, recipe.seed)[-1]) * recipe.draws.resolution_m,
+        proposals=min(max(4 * densest, 100), 1000),
+        objects=min(max(2 * densest, 100), 1000),
+        largest_m=float(sizes_of(boxes)[-1]) * recipe.draws.resolution_m,
     )
 
 
@@ -238,12 +253,12 @@ def _values(recipe: Recipe, sampler: Sampler) -> NDArray[np.uint8]:
     return np.concatenate([pixels.reshape(len(pixels), -1) for pixels in drawn], axis=1)
 
 
-def _int8(recipe: Recipe, split: Split, sampler: Sampler, head: Head, folder: Path) -> Verdict:
+def _int8(recipe: Recipe, split: Split, sampler: Sampler, ship: Callable[..., Verdict]) -> Verdict:
     rng = np.random.default_rng(recipe.seed)
     calibration = (normalize(sampler.draw(rng)[0][None])[0].numpy() for _ in range(TILES))
     where = f"{len(split.validation)} places held out"
     try:
-        return ship_int8(folder / ONNX, head, calibration, _labelled(recipe, split), folder, where=where)
+        return ship(calibration, _labelled(recipe, split), where=where)
     except InvalidModel as error:  # a network that NNCF or OpenVINO cannot quantize; the rest is as good
         reason = " ".join(str(error).partition(": ")[2].split())[:200]  # without the temporary file's name
         return Verdict(False, f"INT8 is not shipped: {reason}")

@@ -64,9 +64,9 @@ def train_model(
     sampler = Sampler(split.training, recipe.draws)
     model = recipe.model
     if finds_objects(model):
-        from geoseg.training.instances import fit_anchors, sizes_of
+        from geoseg.training.instances import boxes_of, fit_anchors, sizes_of
 
-        model = fit_anchors(model, sizes_of(sampler, recipe.seed))
+        model = fit_anchors(model, sizes_of(boxes_of(sampler, recipe.seed)))
     start = make_network(model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
     listener = on_event if is_first_process() else ignore
     best = train(recipe, split, sampler, start, resume=resume, on_event=listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -10,14 +11,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from geoseg.assessment.int8 import LabelledTile, ship_int8_parts
 from geoseg.backends import architectures
 from geoseg.backends.base import Detection
 from geoseg.backends.detector import NetworkDetector
 from geoseg.backends.maskrcnn import MaskRCNN, TorchDetector, export_parts
 from geoseg.backends.regions import paste
 from geoseg.errors import BackendUnavailable, InvalidModel
-from geoseg.models.bundle import BOXES, ONNX
+from geoseg.models.bundle import BOXES, ONNX, WEIGHTS
+from geoseg.models.card import Head
 from geoseg.models.own_fields import Instances
+from geoseg.values import ClassInfo
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +81,30 @@ def test_the_three_networks_find_what_torchvision_finds(
             assert one.score == pytest.approx(two.score, abs=1e-4)
             a, b = whole(one, 128), whole(two, 128)
             assert (a & b).sum() >= 0.99 * (a | b).sum()
+
+
+def test_what_scores_too_little_is_not_masked_and_the_rest_stays(files: dict[str, Path]) -> None:
+    tiles = np.random.default_rng(5).normal(size=(1, 4, 128, 128)).astype(np.float32)
+    ((*every,),) = NetworkDetector(files, HOW, "openvino", threads=1)(tiles)
+    floor = every[3].score
+    ((*some,),) = NetworkDetector(files, HOW.model_copy(update={"least_score": floor}), "openvino", 1)(tiles)
+    assert [one.score for one in some] == [one.score for one in every if one.score > floor]
+    for one, two in zip(some, every, strict=False):
+        np.testing.assert_array_equal(one.values, two.values)
+
+
+def test_all_three_networks_are_quantized_and_compared(files: dict[str, Path], tmp_path: Path) -> None:
+    parts = {name: shutil.copy(path, tmp_path / name) for name, path in files.items()}
+    shutil.copy(files[ONNX].with_name(WEIGHTS), tmp_path)
+    tiles = np.random.default_rng(5).normal(size=(2, 4, 64, 64)).astype(np.float32)
+    head = Head((ClassInfo(3, "a", (1, 2, 3)), ClassInfo(7, "b", (1, 2, 3))), (0, 3, 7), "softmax", 0.1)
+    truth = np.full((64, 64), 3, np.uint8)
+    labelled = [LabelledTile(tiles[0], truth, truth > 0)]
+    verdict = ship_int8_parts(parts, HOW, head, tiles, labelled, where="here")
+    assert verdict.reports["int8"].name == "openvino int8"
+    assert 0 <= verdict.reports["int8"].mean_difference < 0.5
+    quantized = {path.name: path for path in tmp_path.iterdir()}
+    assert len(NetworkDetector(quantized, HOW, "openvino", 1, "int8")(tiles)) == 2
 
 
 def test_a_network_of_another_layout_is_refused_in_one_line(files: dict[str, Path]) -> None:

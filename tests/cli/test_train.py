@@ -316,7 +316,7 @@ def test_a_mask_rcnn_learns_objects_and_predicts_them(town, tmp_path, capsys):
         (["--tta"], "have no mean"),
         (["--split", "touching"], "tells objects apart itself"),
         (["--overlap", "4"], "16 or more"),
-        (["--precision", "int8"], "run in f32"),
+        (["--precision", "int8"], "has no model_int8.xml"),
     ):
         assert run([*command, "--overwrite", *wrong]) == 2
         assert words in capsys.readouterr().err
