@@ -201,3 +201,5 @@ class LayerSchema:
     """Model, digest, options, coverage …: written as layer metadata where the format has it."""
     resolution_m: float | None = None
     """Side of the pixels that outlines come from in metres; None: not known."""
+    numbered: bool = False
+    """Whether features have a column ``instance``, their number from 1 on, by which a raster calls them."""

@@ -14,7 +14,7 @@ from geoseg.options import Metavar, Options, numbers, path_text
 AUTO: Literal["auto"] = "auto"
 Auto = Literal["auto"]
 Limits = tuple[float, float]
-RasterContent = Literal["probability", "probability-float32", "class"]
+RasterContent = Literal["auto", "probability", "probability-float32", "class", "instance"]
 RasterResolution = Literal["scene", "model"]
 Outline = Literal["smooth", "pixel"]
 Backend = Literal["auto", "openvino", "onnx", "pytorch"]
@@ -120,8 +120,9 @@ class PredictOptions(Options):
     raster: Annotated[Path | None, Metavar("FILE.tif")] = None
     """Cloud Optimized GeoTIFF of what the model found, beside the polygons."""
 
-    raster_content: RasterContent = "probability"
-    """What the raster holds: probabilities (uint8 with a scale, or float32) or class ids."""
+    raster_content: RasterContent = AUTO
+    """What the raster holds: probabilities (uint8 with a scale, or float32), class ids, or of objects the
+    number in the column `instance`; auto: probabilities, of models that find objects instance."""
 
     raster_resolution: RasterResolution = "scene"
     """Grid of the raster: the scene's own, or the one the model worked on."""
@@ -213,6 +214,6 @@ class PredictOptions(Options):
             raise ValueError("--aoi and --bbox exclude each other")
         if self.aoi_layer is not None and self.aoi is None:
             raise ValueError("--aoi-layer is for --aoi")
-        if self.raster is None and (self.raster_content, self.raster_resolution) != ("probability", "scene"):
+        if self.raster is None and (self.raster_content, self.raster_resolution) != (AUTO, "scene"):
             raise ValueError("--raster-content and --raster-resolution are for --raster, which is not given")
         return self

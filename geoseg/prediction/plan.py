@@ -137,7 +137,8 @@ class Plan:
             "geoseg_options": json.dumps(self.options),
         }
         crs, pixel = self.crs or self.grid.crs, self.shape_rules.metres_per_pixel
-        return LayerSchema(self.model_name, crs, self.classes, metadata, pixel)
+        numbered = self.task == "instance" and self.wants_raster
+        return LayerSchema(self.model_name, crs, self.classes, metadata, pixel, numbered)
 
     def with_blocks(self, side: int) -> Plan:
         """Return the plan with blocks of so many tiles a side."""
@@ -221,13 +222,23 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
 
 def _check_task(options: PredictOptions, card: ModelCard) -> None:
     """Refuse options that the model's task has no use for."""
+    content = options.raster_content
     if card.instances is None:
+        if content == "instance":
+            raise InvalidOption(
+                f"--raster-content {content}: model {card.name} finds no objects; leave it out"
+            )
         if options.max_object is not None:
             raise InvalidOption(f"--max-object: model {card.name} finds no objects; leave it out")
         return
-    if options.raster is not None:
+    if content.startswith("probability"):
         raise InvalidOption(
-            f"--raster: model {card.name} finds objects and gives no {options.raster_content}; leave it out"
+            f"--raster-content {content}: model {card.name} finds objects, which have no probability of "
+            "pixels; give instance or class"
+        )
+    if options.raster_resolution == "model":
+        raise InvalidOption(
+            "--raster-resolution model: objects are drawn on the scene's own grid; leave it out"
         )
     if options.split == "touching":
         raise InvalidOption(f"--split touching: model {card.name} tells objects apart itself; leave it out")

@@ -20,14 +20,15 @@ from geoseg.prediction.blocks import BlockResult, Tally
 from geoseg.prediction.decide import Decision, Model, decide
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.memory import memory_use
-from geoseg.prediction.options import PredictOptions
+from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
 from geoseg.prediction.schedulers import Scheduler
-from geoseg.prediction.tasks import task_of
+from geoseg.prediction.tasks import DrawingSink, task_of
 from geoseg.values import ProbabilityBlock
 
 if TYPE_CHECKING:
+    from geoseg.raster.sink import RasterSink
     from geoseg.vector.shaper import FeatureSink, Shaper
 
 SHARED = ("model", "backend", "device", "precision", "tta", "workers", "scheduler")
@@ -126,8 +127,11 @@ class Session(contextlib.AbstractContextManager["Session"]):
             vector = stack.enter_context(VectorSink(staging(out), plan.schema, overwrite=options.overwrite))
             raster = stack.enter_context(_raster_sink(plan, options, staging))
             folder = staging(out).absolute().parent if journal is None else journal.folder
-            with SortedSink(vector, plan.schema, folder) as ordered:
+            drawn = DrawingSink(plan, vector, raster) if raster and plan.task == "instance" else None
+            with SortedSink(drawn or vector, plan.schema, folder) as ordered:
                 shaper, tally = feed_sinks(plan, stream, ordered, raster, on_event)
+            if drawn is not None:
+                drawn.finish()
             report = RunReport(
                 plan,
                 decision.remarks,
@@ -273,23 +277,25 @@ def layer_metadata(report: RunReport) -> dict[str, str]:
 
 def _raster_sink(
     plan: Plan, options: PredictOptions, staging: Callable[[Path], Path]
-) -> contextlib.AbstractContextManager[BlockSink | None]:
+) -> contextlib.AbstractContextManager[RasterSink | None]:
     if options.raster is None:
         return contextlib.nullcontext()
     from geoseg.raster.sink import RasterSink
 
-    sink: contextlib.AbstractContextManager[BlockSink] = RasterSink(
+    drawn, content = plan.task == "instance", options.raster_content
+    if content == AUTO:
+        content = "instance" if drawn else "probability"
+    return RasterSink(
         staging(options.raster),
-        plan.grid,
+        plan.scene.geobox if drawn else plan.grid,
         scene=plan.scene,
         schema=plan.schema,
         rule=plan.rule,
-        content=options.raster_content,
+        content=content,
         resolution=options.raster_resolution,
         overwrite=options.overwrite,
         bands=plan.bands,
     )
-    return sink
 
 
 def _load_writers() -> None:

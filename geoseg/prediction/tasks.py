@@ -10,9 +10,10 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from geoseg.backends.base import BatchSize, Detection, Detector
@@ -31,11 +32,18 @@ from geoseg.prediction.journal import Record
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels
 from geoseg.values import CERTAIN, HALF, Window
+from geoseg.vector.features import INSTANCE
 from geoseg.vector.join import Joiner
 from geoseg.vector.objects import Seen, TileObjects
 from geoseg.vector.pieces import Piece
 from geoseg.vector.samples import Floats
 from geoseg.vector.unite import Uniter
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+    from geoseg.raster.sink import RasterSink
+    from geoseg.vector.shaper import FeatureSink
 
 _REGULAR, _NOISE = [0, 1, 3], 2
 """Bytes of a sum that compress, and the one that does not."""
@@ -230,6 +238,31 @@ def finish_objects(plan: Plan, block: BlockIndex, found: Found | None) -> BlockR
         tiles = tuple(TileObjects(tile, ()) for tile in plan.tiles.tiles(block))
         return BlockResult(block, tiles, None, all_skipped(plan, block))
     return BlockResult(block, found.tiles, None, found.tally)
+
+
+class DrawingSink:
+    """Hands features on in their final order, and draws them into a raster of the scene's own grid.
+
+    The raster is of numbers of objects, or of class ids.
+    """
+
+    def __init__(self, plan: Plan, sink: FeatureSink, raster: RasterSink) -> None:
+        self._plan, self._sink, self._raster = plan, sink, raster
+
+    def write(self, features: GeoDataFrame) -> None:
+        """Take the next features."""
+        box, column = self._plan.scene.geobox, INSTANCE if self._raster.content == INSTANCE else "class"
+        there = features.geometry if box.crs is None else features.geometry.to_crs(box.crs)
+        self._raster.draw(shapely.transform(there.to_numpy(), box.to_pixels), features[column].tolist())
+        self._sink.write(features)
+
+    def finish(self) -> None:
+        """Tell ground without objects from ground without data."""
+        aoi, plan = self._plan.aoi, self._plan
+        if aoi is not None:
+            scale = np.array(plan.scene.geobox.shape[::-1]) / plan.grid.shape[::-1]
+            aoi = shapely.transform(aoi, lambda points: points * scale)
+        self._raster.fill_background(aoi)
 
 
 def pack_objects(found: Found) -> dict[str, NDArray[Any]]:

@@ -15,7 +15,7 @@ from geoseg.raster.opening import opened, translating
 from geoseg.raster.pixels import Taps, resample, restore
 from geoseg.values import CERTAIN, ClassRule, LayerSchema, ProbabilityBlock
 
-Content = Literal["probability", "probability-float32", "class"]
+Content = Literal["probability", "probability-float32", "class", "instance"]
 
 STEPS = 250
 """Stored value of probability 1 in 8 bits; the file declares the scale 1 / `STEPS`."""
@@ -39,19 +39,20 @@ class Encoding:
 
     content: Content
     """One band for each class: uint8 in steps of 1/250 with nodata 255, or float32 in 0 … 1 with nodata NaN.
-    Or one band of class ids as uint8, 0 the background, nodata 255."""
+    Or one band of class ids as uint8, 0 the background, nodata 255; or of numbers of objects as uint32, 0 the
+    background, nodata the largest."""
     rule: ClassRule
     """What the channels stand for; background channels are not stored as probabilities."""
 
     @property
     def dtype(self) -> str:
         """Of the stored values."""
-        return "float32" if self.content == "probability-float32" else "uint8"
+        return {"probability-float32": "float32", "instance": "uint32"}.get(self.content, "uint8")
 
     @property
     def nodata(self) -> float:
         """Stored where there is no value."""
-        return float("nan") if self.content == "probability-float32" else NODATA
+        return {"float32": float("nan"), "uint32": 2**32 - 1}.get(self.dtype, NODATA)
 
     @property
     def scale(self) -> float:
@@ -61,7 +62,7 @@ class Encoding:
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels that are stored, one band each; empty for classes, which are one band."""
-        if self.content == "class":
+        if self.content in ("class", "instance"):
             return ()
         return tuple(i for i, class_id in enumerate(self.rule.channels) if class_id != 0)
 
@@ -96,7 +97,7 @@ class Encoding:
 
     def valid(self, stored: NDArray[np.generic]) -> NDArray[np.bool_]:
         """Return True where stored values are not nodata, shape (rows, cols)."""
-        return np.asarray(~np.isnan(stored[0]) if self.dtype == "float32" else stored[0] != NODATA)
+        return np.asarray(~np.isnan(stored[0]) if self.dtype == "float32" else stored[0] != self.nodata)
 
     def resample(self, stored: NDArray[np.generic], rows: Taps, cols: Taps) -> NDArray[np.generic]:
         """Return stored values on another grid: means of probabilities, of classes the nearest.

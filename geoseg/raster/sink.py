@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ import rasterio.shutil
 import rasterio.windows
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.features import rasterize
 
 from geoseg import files
 from geoseg.errors import InvalidOption, UnwritableOutput, silenced
@@ -73,7 +75,7 @@ class RasterSink:
     _stack: contextlib.ExitStack = field(init=False)
     _temporary: Path = field(init=False)
     _work: Any = field(init=False)
-    _written: list[tuple[Window, int]] = field(init=False, default_factory=list)
+    _written: dict[Window, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.path.suffix.lower() not in {".tif", ".tiff"}:
@@ -108,6 +110,46 @@ class RasterSink:
         if block.valid.any():
             with self._translating():
                 self._put(self._work, self._encoding.encode(block), block.window)
+
+    def draw(self, shapes: Sequence[Any], values: Sequence[int]) -> None:
+        """Draw outlines in pixels of the grid: those whose centres lie inside take the outline's value.
+
+        Raises
+        ------
+        UnwritableOutput
+            If the disk is full, or on another write error.
+        """
+        parts: dict[Window, list[tuple[Any, int]]] = {}
+        for shape, value in zip(shapes, values, strict=True):
+            left, top, right, bottom = shape.bounds
+            for window in _windows(self.grid, (math.floor(top), math.floor(left), bottom, right)):
+                parts.setdefault(window, []).append((shape, value))
+        with self._translating():
+            for window, some in parts.items():
+                stored = self._work.read(window=_frame(window))
+                place = rasterio.Affine.translation(window.col, window.row)
+                rasterize(some, out=stored[0], transform=place)
+                self._put(self._work, stored, window)
+
+    def fill_background(self, inside: Any | None = None) -> None:
+        """Make 0 of what holds data and was not drawn on, and nodata of all that holds none.
+
+        Parameters
+        ----------
+        inside : shapely geometry, optional
+            In pixels of the grid: what lies outside is nodata.
+        """
+        bands = self.bands or [band.index for band in self.scene.bands]
+        with self._translating():
+            for window in _windows(self.grid):
+                valid = read_validity(self.scene, window, bands)
+                if inside is not None:
+                    place = rasterio.Affine.translation(window.col, window.row)
+                    valid &= rasterize([inside], window.shape, transform=place, dtype="uint8") > 0
+                if valid.any() or window in self._written:
+                    stored = self._work.read(window=_frame(window))
+                    stored = np.where(self._encoding.valid(stored), stored, stored.dtype.type(0))
+                    self._put(self._work, self._encoding.fill(stored, valid), window)
 
     def __exit__(
         self,
@@ -150,18 +192,18 @@ class RasterSink:
 
     def _put(self, dataset: rasterio.io.DatasetWriter, stored: NDArray[np.generic], window: Window) -> None:
         dataset.write(stored, window=_frame(window))
-        self._written.append((window, zlib.crc32(stored.tobytes())))
+        self._written[window] = zlib.crc32(stored.tobytes())
 
     def _verify(self, path: Path) -> None:
         """Read everything back: what fails when GDAL flushes its cache, it may keep to itself."""
         with opened(str(path), ("GTiff",)) as dataset:
-            for window, digest in self._written:
+            for window, digest in self._written.items():
                 if zlib.crc32(dataset.read(window=_frame(window)).tobytes()) != digest:
                     reason = "what was written reads back differently; is the disk full?"
                     raise UnwritableOutput(f"{self.path}: cannot be written ({reason})")
 
     def _optimize(self, source: Path) -> None:
-        classes = self.content == "class"
+        classes = self.content in ("class", "instance")
 
         def copy() -> None:
             with environment(str(self.path)):
@@ -199,7 +241,7 @@ class RasterSink:
             "sparse_ok": True,
         }
         with self._translating(), silenced(NotGeoreferencedWarning):
-            dataset = rasterio.open(self._part(part), "w", **profile, **options)
+            dataset = rasterio.open(self._part(part), "w+", **profile, **options)
         with dataset:
             self._annotate(dataset)
             yield dataset
@@ -209,6 +251,9 @@ class RasterSink:
         if self.content == "class":
             nothing = dict.fromkeys((0, NODATA), (0, 0, 0, 0))
             dataset.write_colormap(1, nothing | {info.id: (*info.color, 255) for info in self.schema.classes})
+            return
+        if self.content == "instance":
+            dataset.set_band_description(1, "instance")
             return
         names = {info.id: info.name for info in self.schema.classes}
         dataset.scales = (self._encoding.scale,) * dataset.count
@@ -264,9 +309,12 @@ def _remove_parts(temporary: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def _windows(box: GeoBox) -> Iterator[Window]:
-    for row in range(0, box.height, _STEP):
-        for col in range(0, box.width, _STEP):
+def _windows(box: GeoBox, inside: tuple[float, float, float, float] | None = None) -> Iterator[Window]:
+    """Yield the windows that a grid is worked in, those that touch (row, col, row, col)."""
+    top, left, bottom, right = inside or (0, 0, box.height, box.width)
+    first_row, first_col = (int(max(0, edge) // _STEP * _STEP) for edge in (top, left))
+    for row in range(first_row, min(box.height, math.ceil(bottom)), _STEP):
+        for col in range(first_col, min(box.width, math.ceil(right)), _STEP):
             yield Window(row, col, _STEP, _STEP).intersection(box.window)
 
 

@@ -48,6 +48,9 @@ COLUMNS = {
 }
 """Attributes of a feature, in order, with their pandas dtypes; the geometry comes last."""
 
+INSTANCE = "instance"
+"""Attribute of the features of a numbered layer, before the geometry."""
+
 DEVIATION = "deviation_px"
 """Key in ``attrs`` of a table of features: pixels by which edges are off, where they could not follow."""
 
@@ -122,7 +125,8 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
 
 def no_features(schema: LayerSchema) -> GeoDataFrame:
     """Return a layer without features, with all its columns."""
-    return _frame(([],) * len(COLUMNS), np.empty(0, object), schema.crs)
+    table = _frame(([],) * len(COLUMNS), np.empty(0, object), schema.crs)
+    return table.assign(**{INSTANCE: np.empty(0, np.int64)}) if schema.numbered else table
 
 
 def _choose(

@@ -17,7 +17,7 @@ import shapely
 from geoseg.errors import UnwritableOutput
 from geoseg.files import telling_full_disks
 from geoseg.values import LayerSchema
-from geoseg.vector.features import COLUMNS
+from geoseg.vector.features import COLUMNS, INSTANCE
 from geoseg.vector.shaper import FeatureSink
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class SortedSink(AbstractContextManager["SortedSink"]):
         import geopandas
         import pandas
 
-        last = -1
+        last, count = -1, 0
         rows = database.execute(_SELECT)
         while True:
             with self._telling():
@@ -117,6 +117,9 @@ class SortedSink(AbstractContextManager["SortedSink"]):
             number = np.arange(len(table))
             table["id"] = number + np.maximum.accumulate(np.maximum(table["id"] - number, last + 1))
             last = int(table["id"].iloc[-1])
+            if self._schema.numbered:
+                table[INSTANCE] = count + 1 + number
+                count += len(table)
             geometry = shapely.from_wkb(np.array(shapes, object))
             self._sink.write(geopandas.GeoDataFrame(table, geometry=geometry, crs=self._schema.crs))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 import shapely
 import torch
 import yaml
@@ -309,10 +310,18 @@ def test_a_mask_rcnn_learns_objects_and_predicts_them(town, tmp_path, capsys):
     assert 12 <= card.instances.largest_m <= 40
     found = tmp_path / "found.gpkg"
     command = ["predict", scene, "--model", str(out), "--out", str(found), "--quiet"]
-    assert run([*command, "--threshold", "0.1"]) == 0
-    assert "confidence" in gpd.read_file(found, layer="objects")
+    numbers = tmp_path / "numbers.tif"
+    assert run([*command, "--threshold", "0.1", "--raster", str(numbers)]) == 0
+    layer = gpd.read_file(found, layer="objects")
+    assert layer["instance"].tolist() == list(range(1, len(layer) + 1))
+    with rasterio.open(numbers) as dataset:
+        assert dataset.dtypes == ("uint32",)
+        drawn = dataset.read(1)
+    largest = layer.loc[layer["area_m2"].idxmax()]
+    assert (drawn == largest["instance"]).sum() == pytest.approx(largest["area_m2"] / 0.25, rel=0.2)
+    assert set(np.unique(drawn).tolist()) <= {0, *layer["instance"]}
     for wrong, words in (
-        (["--raster", str(tmp_path / "a.tif")], "gives no probability"),
+        (["--raster", str(tmp_path / "a.tif"), "--raster-content", "probability"], "give instance or class"),
         (["--tta"], "have no mean"),
         (["--split", "touching"], "tells objects apart itself"),
         (["--overlap", "4"], "16 or more"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +73,28 @@ def test_probabilities_come_back_within_half_a_step(tmp_path, scene):
         assert dataset.crs == rasterio.crs.CRS.from_epsg(32633)
         assert tuple(dataset.transform)[:6] == NORTH_UP
         assert dataset.tags()["model"] == "test"
+
+
+@pytest.mark.parametrize("content", ["instance", "class"])
+def test_outlines_are_drawn_in_batches_beside_nodata(tmp_path, content):
+    valid = np.ones((1100, 130), bool)
+    valid[40:60, 30:50] = False
+    scene = open_scene(make_scene(tmp_path / "scene.tif", size=valid.shape, validity="nodata", valid=valid))
+    boxes = [(2, 3, 40, 50), (40, 3, 60, 50), (0, 1000, 130, 1050), (125, 1090, 130, 1100)]
+    expected = np.where(valid, 0, 255 if content == "class" else 2**32 - 1)
+    with RasterSink(
+        tmp_path / "out.tif", scene.geobox, scene=scene, schema=SCHEMA, rule=TWO, content=content
+    ) as sink:
+        for number, (left, top, right, bottom) in enumerate(boxes, 1):
+            sink.draw([shapely.box(left, top, right, bottom)], [number])
+            part = expected[top:bottom, left:right]
+            part[valid[top:bottom, left:right]] = number
+        sink.fill_background(shapely.box(0, 0, 130, 1095))
+    expected[1095:] = expected[50, 40]
+    with rasterio.open(tmp_path / "out.tif") as dataset:
+        assert dataset.nodata == expected[50, 40]
+        assert dataset.dtypes == ("uint8" if content == "class" else "uint32",)
+        np.testing.assert_array_equal(dataset.read(1), expected)
 
 
 def test_float_probabilities(tmp_path, scene):

@@ -14,7 +14,7 @@ import shapely
 from geoseg.errors import UnwritableOutput
 from geoseg.files import replacing
 from geoseg.values import LayerSchema
-from geoseg.vector.features import COLUMNS
+from geoseg.vector.features import COLUMNS, INSTANCE
 from geoseg.vector.place import cut_and_rounded
 from geoseg.vector.reproject import WGS84
 
@@ -69,11 +69,12 @@ def _check_crs(place: Path, schema: LayerSchema) -> None:
 
 def _lines(features: GeoDataFrame) -> Iterator[str]:
     """Return each feature as one line of JSON."""
-    columns = [features[name].tolist() for name in COLUMNS]
+    names = [name for name in (*COLUMNS, INSTANCE) if name in features]
+    columns = [features[name].tolist() for name in names]
     geometries = shapely.to_geojson(cut_and_rounded(features.geometry.to_numpy(copy=True)))
     for geometry, *values in zip(geometries, *columns, strict=True):
         properties = json.dumps(
-            {name: _plain(value) for name, value in zip(COLUMNS, values, strict=True)}, ensure_ascii=False
+            {name: _plain(value) for name, value in zip(names, values, strict=True)}, ensure_ascii=False
         )
         yield f'{{"type": "Feature", "id": {values[0]}, "properties": {properties}, "geometry": {geometry}}}'
 

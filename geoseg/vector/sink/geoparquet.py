@@ -13,7 +13,7 @@ import shapely
 
 from geoseg.files import replacing
 from geoseg.values import LayerSchema
-from geoseg.vector.features import COLUMNS
+from geoseg.vector.features import COLUMNS, INSTANCE
 
 if TYPE_CHECKING:
     import pyarrow
@@ -30,7 +30,7 @@ def write_geoparquet(
     from pyarrow import parquet
 
     bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
-    columns = arrow_schema()
+    columns = arrow_schema(numbered=schema.numbered)
 
     def append(features: GeoDataFrame) -> None:
         writer.write_table(_table(features, columns))
@@ -48,11 +48,12 @@ def write_geoparquet(
         writer.add_key_value_metadata({**metadata, "geo": json.dumps(geo)})
 
 
-def arrow_schema() -> pyarrow.Schema:
-    """Return the columns of a layer of features: its attributes and WKB."""
+def arrow_schema(*, numbered: bool = False) -> pyarrow.Schema:
+    """Return the columns of a layer of features, see `LayerSchema`: its attributes and WKB."""
     import pyarrow
 
     fields = [(name, pyarrow.type_for_alias(_TYPES[dtype])) for name, dtype in COLUMNS.items()]
+    fields += [(INSTANCE, pyarrow.int64())] * numbered
     return pyarrow.schema([*fields, ("geometry", pyarrow.binary())])
 
 
@@ -60,8 +61,8 @@ def _table(features: GeoDataFrame, schema: pyarrow.Schema) -> pyarrow.Table:
     import pyarrow
 
     columns = [
-        pyarrow.array(features[name].to_numpy(), field.type, from_pandas=True)
-        for name, field in zip(COLUMNS, schema, strict=False)
+        pyarrow.array(features[field.name].to_numpy(), field.type, from_pandas=True)
+        for field in list(schema)[:-1]
     ]
     geometry = pyarrow.array(shapely.to_wkb(features.geometry.to_numpy()), pyarrow.binary())
     return pyarrow.Table.from_arrays([*columns, geometry], schema=schema)
