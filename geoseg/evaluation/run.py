@@ -87,6 +87,11 @@ def evaluate(
     if options.coco:
         need_coco()
     inputs = open_inputs(sources, options)
+    scores = getattr(inputs.prediction, "scores", None)
+    if options.coco and scores is None:
+        raise InvalidOption(
+            f"--coco: {sources.prediction} has no attribute 'confidence' with a number for each polygon"
+        )
     lattice = make_lattice(inputs.grid, options)
     tally = walk(inputs, lattice.block, lattice.band, step=step, on_step=on_step)
     if not known_blocks(tally):

@@ -93,17 +93,19 @@ def publish(
     on_event(Noted("measuring on the places held out"))
     network = architectures.load(best)
     architectures.round_to_half(network)
-    pixels = calibrate_pixels(network, recipe, split)
+    finds = isinstance(network, MaskRCNN)  # its scores are of objects, not of pixels
+    pixels = None if finds else calibrate_pixels(network, recipe, split)
     architectures.round_to_half(network)
     reading, scores = measure(network, recipe, split)
-    rule, objects = reading.rule, calibrate_objects(network, recipe, split, reading, _smallest(recipe))
+    rule, smallest = reading.rule, _smallest(recipe)
+    objects = None if finds else calibrate_objects(network, recipe, split, reading, smallest)
     head = Head(
         tuple(spec.info for spec in recipe.data.classes), rule.channels, rule_of(recipe)[1], rule.threshold
     )
     properties: dict[str, object] = {
         **_described(recipe, split, sampler, start, network),
         "geoseg:accuracy": [
-            *accuracy(scores, split.validation, rule, recipe.draws.resolution_m, _smallest(recipe)),
+            *accuracy(scores, split.validation, rule, recipe.draws.resolution_m, smallest),
             *calibration(pixels, objects),
         ],
         **_chosen(recipe, reading, objects),
@@ -148,10 +150,11 @@ def measure(network: torch.nn.Module, recipe: Recipe, split: Split) -> tuple[Rea
     resolution, smallest = recipe.draws.resolution_m, SMALLEST_PART * _smallest(recipe)
     readings = [Reading(rule)]
     if len(rule.channels) == 1:
-        apart = [None, *(SplitRule(gate, smallest / resolution**2) for gate in _GATES)]
+        finds = isinstance(network, MaskRCNN)  # tells objects apart itself
+        apart = [None, *(SplitRule(gate, smallest / resolution**2) for gate in _GATES if not finds)]
         readings = [
             Reading(ClassRule(rule.channels, value), split, confidence)
-            for value, split, confidence in product(_THRESHOLDS, apart, _CONFIDENCES)
+            for value, split, confidence in product(_THRESHOLDS, apart, _CONFIDENCES[: 1 if finds else None])
         ]
     found = {
         name: sweep(

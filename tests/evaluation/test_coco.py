@@ -97,7 +97,7 @@ def test_scores_are_read_from_any_format(suffix: str, tmp_path: Path) -> None:
     (score,) = evaluate(Sources(truth=str(truth), prediction=str(found)), options)[0].coco
     assert score.ap == score.ar == 1.0
     with pytest.raises(InvalidOption, match="no attribute 'confidence'"):
-        evaluate(Sources(truth=str(truth), prediction=str(truth)), options)
+        evaluate(Sources(truth=str(truth), prediction=str(truth)), options, on_step=pytest.fail)  # before
 
 
 def test_nothing_found_is_zero_and_scores_are_needed() -> None:
