@@ -26,6 +26,7 @@ _COMMANDS = {
     "vectorize": "Make polygons of a class map or of probabilities.",
     "regularize": "Give the polygons of a file straight walls.",
     "diff": "Tell what changed between two layers of polygons.",
+    "labels": "Read and write objects of other tools: COCO files, masks of their numbers.",
     "train": "Train a model on your own scenes and footprints.",
     "evaluate": "Measure a prediction or a model against the truth.",
     "review": "Check polygons by eye: a page that walks through them, and what was said.",
@@ -38,7 +39,7 @@ _COMMANDS = {
 _MODULES = {
     "run": "recipe",
     "plan": "predict",
-    **dict.fromkeys(("vectorize", "regularize", "diff"), "layers"),
+    **dict.fromkeys(("vectorize", "regularize", "diff", "labels"), "layers"),
 }
 """Where a command is that has no module of its name; `geoseg.cli.run` is the function below."""
 

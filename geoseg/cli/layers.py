@@ -1,4 +1,4 @@
-"""``geoseg vectorize``, ``regularize`` and ``diff``: layers of polygons without a model."""
+"""``geoseg vectorize``, ``regularize``, ``diff`` and ``labels``: layers of polygons without a model."""
 
 from __future__ import annotations
 
@@ -105,3 +105,51 @@ def diff_files(old: Path, new: Path, out: Path, options: DiffOptions, *, as_json
     display.summarize(report, [str(report)])
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))
+
+
+@click.group()
+@debug_option
+def labels() -> None:
+    """Read and write objects of other tools: COCO files, and masks whose values number them."""
+
+
+@labels.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@out_option("Polygons to train on: .gpkg, .fgb, .parquet, .geojson or .geojsonl.")
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="Folder of the images; default: that of SOURCE."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@debug_option
+def import_(source: Path, out: Path, images: Path | None, overwrite: bool) -> None:
+    """Make polygons of SOURCE, a COCO file (.json) or a raster of numbers of objects.
+
+    \b
+    Examples:
+      geoseg labels import annotations.json --images tiles --out labels.gpkg
+      geoseg labels import numbers.tif --out labels.gpkg
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    from geoseg.labels.coco import import_labels
+
+    count = import_labels(source, out, images=images, overwrite=overwrite)
+    click.echo(f"{count:,} objects, wrote {out}", err=True)
+
+
+@labels.command("export")
+@click.argument("layer", type=click.Path(path_type=Path))
+@click.option("--scene", required=True, type=click.Path(path_type=Path), help="Image below the polygons.")
+@out_option("A COCO file: .json.")
+@click.option("--class-attribute", help="Attribute with the class; all are of one if left out.")
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@debug_option
+def export(layer: Path, scene: Path, out: Path, class_attribute: str | None, overwrite: bool) -> None:
+    """Write the polygons of LAYER that lie on a scene as a COCO file.
+
+    \b
+    Example:
+      geoseg labels export buildings.gpkg --scene scene.tif --out annotations.json
+    """  # noqa: D301 (click reads the escape, as the letter that it stands for)
+    from geoseg.labels.coco import export_coco
+
+    count = export_coco(layer, scene, out, attribute=class_attribute, overwrite=overwrite)
+    click.echo(f"{count:,} objects, wrote {out}", err=True)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from geoseg.errors import InvalidOption, MissingExtra
 from geoseg.evaluation.objects import Objects
 from geoseg.evaluation.result import CocoScore
-from geoseg.values import ClassInfo, GeoBox
+from geoseg.labels.coco import runs_of
+from geoseg.values import ClassInfo, GeoBox, Window
 
 
 def need_coco() -> None:
@@ -117,7 +118,8 @@ def _annotation(number: int, info: ClassInfo, polygon: Any, grid: GeoBox) -> dic
     mask = np.zeros((rows, cols), np.uint8)
     moved = shapely.transform(polygon, lambda points: points - np.array([left, top]))
     rasterize([moved], out=mask)
-    runs = {"size": [grid.height, grid.width], "counts": _runs(mask, top, left, grid)}
+    counts = runs_of(mask, Window(top, left, rows, cols), grid.shape)
+    runs = {"size": [grid.height, grid.width], "counts": counts}
     return {
         "id": number,
         "image_id": 1,
@@ -125,18 +127,6 @@ def _annotation(number: int, info: ClassInfo, polygon: Any, grid: GeoBox) -> dic
         "area": float(mask.sum()),
         "segmentation": coding.frPyObjects(runs, grid.height, grid.width),
     }
-
-
-def _runs(mask: NDArray[np.uint8], top: int, left: int, grid: GeoBox) -> list[int]:
-    """Return how many pixels of the grid, column by column, are outside, inside, and so on."""
-    inside = np.argwhere(mask.T)
-    places = (inside[:, 0] + left) * grid.height + inside[:, 1] + top
-    if not len(places):
-        return [grid.height * grid.width]
-    begins = np.flatnonzero(np.diff(places, prepend=-2) > 1)
-    starts, ends = places[begins], places[np.append(begins[1:], len(places)) - 1] + 1
-    edges = np.append(np.stack([starts, ends], axis=1).ravel(), grid.height * grid.width)
-    return [int(run) for run in np.diff(edges, prepend=0)]
 
 
 def _mean(values: NDArray[np.float64]) -> float:
