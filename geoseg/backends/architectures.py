@@ -44,7 +44,7 @@ ARCHITECTURES: Mapping[str, type[torch.nn.Module]] = {
 
 _ARGUMENTS = {
     "activation", "anchors", "aux_params", "channels", "classes", "decoder_aspp_dropout",
-    "decoder_aspp_separable", "hidden", "ratios",
+    "decoder_aspp_separable", "hidden", "normalized", "ratios",
     "decoder_atrous_rates", "decoder_attention_type", "decoder_channels", "decoder_dropout",
     "decoder_interpolation", "decoder_merge_policy", "decoder_pab_channels", "decoder_pyramid_channels",
     "decoder_segmentation_channels", "decoder_use_batchnorm", "decoder_use_norm", "encoder_depth",

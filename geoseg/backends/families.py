@@ -46,6 +46,11 @@ FAMILIES: Mapping[str, Family] = {
 
 INSTANCE_FAMILIES: Mapping[str, Family] = {
     "maskrcnn": Family("MaskRCNN", "tf_efficientnet_lite0", {"channels": 128, "hidden": 256}),
+    # Those of torchvision; its weights are not at hand.
+    "maskrcnn_resnet50_fpn": Family("MaskRCNN", "resnet50", {"channels": 256, "hidden": 1024}),
+    "maskrcnn_resnet50_fpn_v2": Family(
+        "MaskRCNN", "resnet50", {"channels": 256, "hidden": 1024, "normalized": True}
+    ),
 }
 """Families that find objects in place of classes of pixels; likewise."""
 
@@ -95,11 +100,15 @@ def find_family(arch: str) -> Family:
     InvalidOption
         If there is none; the nearest name is given.
     """
-    name = arch.lower().translate(str.maketrans("", "", "-_ ")).replace("plus", "+")
     known = {**FAMILIES, **INSTANCE_FAMILIES}
-    if name not in known:
-        raise InvalidOption(f"{arch}: no such architecture; {suggest(name, known)}")
-    return known[name]
+    found = next((name for name in known if _bare(name) == _bare(arch)), None)
+    if found is None:
+        raise InvalidOption(f"{arch}: no such architecture; {suggest(_bare(arch), known)}")
+    return known[found]
+
+
+def _bare(name: str) -> str:
+    return name.lower().translate(str.maketrans("", "", "-_ ")).replace("plus", "+")
 
 
 def find_encoder(name: str) -> str:

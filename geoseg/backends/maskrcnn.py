@@ -7,7 +7,7 @@ https://arxiv.org/abs/1612.03144.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from segmentation_models_pytorch.encoders import get_encoder
 from torch import nn
 from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
@@ -43,10 +43,12 @@ LEVELS = ("0", "1", "2", "3")
 class Pyramid(nn.Module):
     """Features of an encoder at strides 4 to 64, all with as many channels."""
 
-    def __init__(self, encoder_name: str, bands: int, channels: int) -> None:
+    def __init__(
+        self, encoder_name: str, bands: int, channels: int, norm: Callable[..., nn.Module] | None = None
+    ) -> None:
         super().__init__()
         self.encoder = get_encoder(encoder_name, bands, depth=5, weights=None)
-        self.fpn = FeaturePyramidNetwork(self.encoder.out_channels[-4:], channels, LastLevelMaxPool())
+        self.fpn = FeaturePyramidNetwork(self.encoder.out_channels[-4:], channels, LastLevelMaxPool(), norm)
         self.out_channels = channels
 
     def forward(self, picture: torch.Tensor) -> OrderedDict[str, torch.Tensor]:
@@ -82,9 +84,11 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]  # torchvision is not
         Of the layers that tell classes; torchvision's models have 1024.
     anchors, ratios : sequence of float
         Sides of the regions that are looked at on each of five levels, in pixels; their heights to widths.
+    normalized : bool
+        Deeper heads with batch norms, as of torchvision's ``maskrcnn_resnet50_fpn_v2``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the keys of config.json)
         self,
         encoder_name: str,
         in_channels: int = 3,
@@ -94,16 +98,21 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]  # torchvision is not
         hidden: int = 1024,
         anchors: Sequence[float] = ANCHORS,
         ratios: Sequence[float] = RATIOS,
+        *,
+        normalized: bool = False,
     ) -> None:
+        norm = nn.BatchNorm2d if normalized else None
+        shape, widths = (channels, BOX_SIDE, BOX_SIDE), (channels,) * 4
+        deep = FastRCNNConvFCHead(shape, widths, (hidden,), norm) if normalized else None
         generator = AnchorGenerator(tuple((side,) for side in anchors), (tuple(ratios),) * len(anchors))
         outputs = max(2, classes)
         super().__init__(
-            Pyramid(encoder_name, in_channels, channels),
+            Pyramid(encoder_name, in_channels, channels, norm),
             rpn_anchor_generator=generator,
-            rpn_head=RPNHead(channels, len(ratios)),
-            box_head=TwoMLPHead(channels * 49, hidden),
+            rpn_head=RPNHead(channels, len(ratios), 2 if normalized else 1),
+            box_head=deep or TwoMLPHead(channels * BOX_SIDE**2, hidden),
             box_predictor=FastRCNNPredictor(hidden, outputs),
-            mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
+            mask_head=MaskRCNNHeads(channels, widths, 1, norm),
             mask_predictor=MaskRCNNPredictor(channels, channels, outputs),
             num_classes=None,
         )

@@ -118,3 +118,25 @@ def test_enlarging_does_not_shift_the_borders(arch):
         for layer in build({"_model_class": FAMILIES[arch].model_class, "encoder_name": "resnet18"}).modules()
         if isinstance(layer, torch.nn.Upsample)
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"])
+def test_the_mask_rcnns_of_torchvision_are_known_by_name(name: str) -> None:
+    from torchvision.models import detection
+
+    family = find_family(name)
+    config = {"_model_class": family.model_class, "encoder_name": family.encoder, "in_channels": 3}
+    with torch.device("meta"):
+        ours = build({**config, "classes": 91, **family.details}).state_dict()
+        theirs = getattr(detection, name)(weights=None, weights_backbone=None).state_dict()
+    same = [
+        {
+            key: value.shape
+            for key, value in tensors.items()
+            if "backbone.body" not in key and "encoder" not in key
+        }
+        for tensors in (ours, theirs)
+    ]
+    assert same[0] == same[1]
+    assert len(same[0]) > 40

@@ -318,7 +318,7 @@ def test_a_mask_rcnn_learns_objects_and_predicts_them(town, tmp_path, capsys):
         assert dataset.dtypes == ("uint32",)
         drawn = dataset.read(1)
     largest = layer.loc[layer["area_m2"].idxmax()]
-    assert (drawn == largest["instance"]).sum() == pytest.approx(largest["area_m2"] / 0.25, rel=0.2)
+    assert (drawn == largest["instance"]).sum() == pytest.approx(largest["area_m2"], rel=0.2)
     assert set(np.unique(drawn).tolist()) <= {0, *layer["instance"]}
     for wrong, words in (
         (["--raster", str(tmp_path / "a.tif"), "--raster-content", "probability"], "give instance or class"),
