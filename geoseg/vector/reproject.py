@@ -101,18 +101,9 @@ WGS84 = "OGC:CRS84"
 def layer_crs(
     given: str | None, scene: str | None, *, degrees: bool = False, mercator: bool = False
 ) -> str | None:
-    """Return the CRS that polygons are to be put into; None for the scene's own.
+    """Return the CRS that polygons are to be put into, by what the user gave; None for the scene's own.
 
-    Parameters
-    ----------
-    given : str or None
-        What the user asked for.
-    scene : str or None
-        CRS of the scene.
-    degrees : bool
-        Whether the format wants longitudes and latitudes of WGS 84 (GeoJSON).
-    mercator : bool
-        Whether it wants Web Mercator (PMTiles).
+    Formats may want longitudes and latitudes of WGS 84 (`degrees`: GeoJSON) or Web Mercator (PMTiles).
 
     Raises
     ------
