@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.runs import bright_model, heed_interrupts
 
 COUNTING = """
-from geoseg.prediction import tasks
+from geoseg.prediction.tasks import Probabilities
 
 def count(plain):
     def counted(plan, block, *rest):
@@ -27,8 +27,8 @@ def count(plain):
 
     return counted
 
-if tasks.infer_pixels.__name__ != "counted":  # it is loaded more than once
-    tasks.infer_pixels = count(tasks.infer_pixels)
+if Probabilities.infer.__name__ != "counted":  # it is loaded more than once
+    Probabilities.infer = staticmethod(count(Probabilities.infer))
 """
 """What a worker loads before anything else, to note each block that it infers."""
 
@@ -67,7 +67,7 @@ class Preload:
     @property
     def counts(self) -> Counter[str]:
         """How often each block was inferred."""
-        return Counter(self.log.read_text().splitlines() if self.log.exists() else [])
+        return Counter(self.log.read_text().splitlines())
 
     @property
     def environment(self) -> dict[str, str]:
