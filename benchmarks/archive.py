@@ -151,7 +151,9 @@ def batch(folder: str, model: str, workers: int) -> dict[str, Any]:
     with cluster(workers, processes=True) as client:
         done = run(folder, "scenes", model, client, watch)
     first, last = (next(one for one in seen if one[1] >= share * seen[-1][1]) for share in (0.2, 0.8))
-    return {"done": done, "steady_ms": 1e3 * (last[0] - first[0]) / max(last[1] - first[1], 1)}
+    if last[1] == first[1]:  # too few to tell
+        return {"done": done}
+    return {"done": done, "steady_ms": 1e3 * (last[0] - first[0]) / (last[1] - first[1])}
 
 
 def shares(folder: str, model: str) -> dict[str, Any]:
