@@ -23,7 +23,7 @@ from geoseg.prediction.decide import decide
 from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import EmptyGround, area_of_interest
+from geoseg.prediction.reading import area_of_interest, certainly_empty
 from geoseg.prediction.report import Remarks
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.view import grid_resolution
@@ -256,12 +256,11 @@ def _timed(predictor: Model, tiles: NDArray[Any], size: BatchSize) -> float:
 
 def empty_tiles(plan: Plan, coverage: Coverage | None) -> int:
     """Return how many tiles certainly need no inference: no data, or outside the area asked for."""
-    ground = EmptyGround(plan, coverage)
     if plan.aoi is None and coverage is None:
         return 0
 
     def empty(window: Window) -> bool:
-        if ground(window):
+        if certainly_empty(plan, coverage, window):
             return True
         # An area may touch a tile and still hold no centre of a pixel of it.
         one_tile = window.height <= plan.tiles.rows.size and window.width <= plan.tiles.cols.size

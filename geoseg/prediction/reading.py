@@ -63,25 +63,22 @@ class PlanReader:
         return read_patch(self.plan.scene, window, self.plan.grid, self.plan.bands)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class EmptyGround:
-    """Answers whether a window of the working grid certainly holds no pixel that is valid and asked for."""
+def certainly_empty(plan: Plan, coverage: Coverage | None, window: Window) -> bool:
+    """Whether a window of the working grid certainly holds no pixel that is valid and asked for.
 
-    plan: Plan
-    coverage: Coverage | None
-    """What is known of the scene."""
+    Parameters
+    ----------
+    coverage : Coverage or None
+        What is known of the scene; None: nothing.
+    """
+    if plan.aoi is not None:
+        import shapely
 
-    def __call__(self, window: Window) -> bool:
-        """Whether it is certain; False says nothing."""
-        if self.plan.aoi is not None:
-            import shapely
+        from geoseg.vectorfiles.aoi import touches
 
-            from geoseg.vectorfiles.aoi import touches
-
-            box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-            if not touches(self.plan.aoi, box):
-                return True
-        return self.coverage is not None and self.coverage.empty(window, self.plan.grid)
+        if not touches(plan.aoi, shapely.box(window.col, window.row, window.col_stop, window.row_stop)):
+            return True
+    return coverage is not None and coverage.empty(window, plan.grid)
 
 
 def read_block(plan: Plan, block: BlockIndex, read: Reader) -> BlockPixels:

@@ -1,6 +1,6 @@
 """How the tasks of a block hang together, written once for any scheduler.
 
-Nothing is submitted for empty ground (`geoseg.prediction.reading.EmptyGround`): the result of a block
+Nothing is submitted for empty ground (`geoseg.prediction.reading.certainly_empty`): the result of a block
 far from all data is ready at once, and a block beside data has only the tasks that its neighbours need.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -25,7 +25,7 @@ from geoseg.prediction.blocks import (
 )
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import BlockPixels, EmptyGround, Reader, read_block
+from geoseg.prediction.reading import BlockPixels, Reader, certainly_empty, read_block
 from geoseg.prediction.tasks import Answers, task_of
 from geoseg.values import Window
 
@@ -81,7 +81,7 @@ class Wiring:
         self._plan = work.plan
         self._tiles = work.plan.tiles
         self._task = task_of(work.plan)
-        self._empty = EmptyGround(work.plan, work.coverage)
+        self._empty = partial(certainly_empty, work.plan, work.coverage)
         self._run = work.run[:16]
         self._nodes = shared or (work, work.plan)
         self._submit = submit

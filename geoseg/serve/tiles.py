@@ -17,7 +17,7 @@ from geoseg.grid import Tile
 from geoseg.prediction.blocks import cut, prepare
 from geoseg.prediction.decide import Decision
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import EmptyGround
+from geoseg.prediction.reading import certainly_empty
 from geoseg.values import Patch
 
 
@@ -189,13 +189,12 @@ def tile_bytes(plan: Plan) -> int:
 def infer_tiles(decision: Decision, tiles: Sequence[Tile], batch: BatchSize) -> list[Inferred]:
     """Read and infer tiles; each has the values that it has in a run of the plan."""
     work, plan = decision.work, decision.plan
-    empty = EmptyGround(plan, work.coverage)
     predictor = work.load()
     results: list[Inferred] = [Inferred()] * len(tiles)
     patches: dict[int, Patch] = {}
     for number, tile in enumerate(tiles):
         inside = tile.window.intersection(plan.tiles.window)
-        if empty(inside):
+        if certainly_empty(plan, work.coverage, inside):
             continue
         try:
             patch = work.read(inside)

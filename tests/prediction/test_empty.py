@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from geoseg.backends.base import ReferencePredictor
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import EmptyGround, area_of_interest
+from geoseg.prediction.reading import area_of_interest, certainly_empty
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.schedulers import run_on_cluster, run_on_threads
 from geoseg.prediction.wiring import Work
@@ -106,7 +106,7 @@ def test_what_is_outside_the_area_of_interest_is_known(
     area = shapely.affinity.rotate(box, angle)
     plan = dataclasses.replace(make_test_plan((150, 150)), aoi=area)
     window = Window(row, col, side, side)
-    if EmptyGround(plan, None)(window):
+    if certainly_empty(plan, None, window):
         assert not area_of_interest(plan, window).any()
     else:
         assert shapely.box(col, row, col + side, row + side).intersects(area)
