@@ -136,7 +136,7 @@ def loop(folder: str, model: str) -> dict[str, Any]:
 
     began = time.perf_counter()
     for number, scene in enumerate(sorted(Path(folder, "scenes").iterdir())):
-        geoseg.predict(scene, model=model, out=Path(folder, f"loop-{number}.parquet"))
+        geoseg.predict(scene, model=model, out=Path(folder, f"loop-{number}.parquet"), overwrite=True)
     return {"done": time.perf_counter() - began}
 
 
