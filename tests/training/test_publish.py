@@ -8,6 +8,7 @@ from geoseg.backends.architectures import load
 from geoseg.backends.select import load_predictor
 from geoseg.errors import InvalidModel
 from geoseg.models.bundle import CARD, CONFIG, INT8, ONNX, WEIGHTS, load_folder
+from geoseg.training import calibrate
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.description import accuracy
@@ -58,9 +59,7 @@ def test_a_bundle_is_complete_and_says_what_was_measured(parts):
     assert reading.min_confidence == (card.min_confidence or 0)
     again = accuracy(scores, parts.split.validation, reading.rule, parts.recipe.draws.resolution_m, 2.25)
     figures = [figure.model_dump(exclude_none=True) for figure in bundle.document.properties.accuracy]
-    assert figures[: len(again)] == again
-    (calibrated,) = figures[len(again) :]
-    assert calibrated["metric"] == "expected calibration error, pixels"
+    assert figures == again, "hardly trained: no row on calibration"
     assert all(np.isfinite(figure["value"]) for figure in figures)
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 96)).astype(np.float32)
     first, *others = (
@@ -104,6 +103,17 @@ def test_a_network_that_cannot_be_quantized_is_published_without(recipe, monkeyp
     bundle = publish(parts.recipe, parts.split, parts.sampler, parts.start, parts.best, on_event=said.append)
     assert not set(INT8) & set(bundle.files)
     assert "INT8 is not shipped: OpenVINO cannot run it: shapes differ" in [event.text for event in said]
+
+
+def test_logits_are_scaled_by_what_was_fitted_and_the_card_says_so(parts, monkeypatch):
+    monkeypatch.setattr(calibrate, "fit_logistic", lambda _: (0.5, -0.25))
+    bundle = parts.publish()
+    (row,) = [row for row in bundle.document.properties.accuracy if "calibration" in row.metric]
+    assert "sigmoid(0.5 x + -0.25)" in row.how
+    image = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    before, after = load(parts.best).eval(), load(bundle.path).eval()
+    with torch.inference_mode():
+        assert torch.allclose(after(image), before(image) * 0.5 - 0.25, atol=0.01)
 
 
 def test_without_objects_in_any_place_the_threshold_is_one_half(recipe):
