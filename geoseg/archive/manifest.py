@@ -76,7 +76,7 @@ class Result:
     item: str | None = None
     listed_in: str = ""
     bands: tuple[int, ...] | None = None
-    """See `geoseg.archive.entries.Entry`."""
+    """`datetime` to `bands`: see `geoseg.archive.entries.Entry`."""
 
     @classmethod
     def of(cls, entry: Entry) -> Self:

@@ -53,11 +53,12 @@ def calibrate_pixels(network: torch.nn.Module, recipe: Recipe, split: Split) -> 
     `fit`), or the network has no convolution at its end; it is left as it is.
     """
     rule, activation = rule_of(recipe)
-    if rule.channels != (1,):
+    if len(rule.channels) > 1:
         return None
     counts = []
     for grounds in split.validation.values():
-        found = pixel_counts(answers(network, grounds, recipe.draws.resolution_m, activation))
+        answered = answers(network, grounds, recipe.draws.resolution_m, activation)
+        found = pixel_counts(answered, rule.channels[0])
         if (found.sum(axis=0) > 0).all():
             counts.append(found)
     if not counts:
@@ -76,12 +77,12 @@ def calibrate_objects(
     None: of several classes, or where right or wrong ones are fewer than `FEWEST`.
     """
     resolution, (_, activation) = recipe.draws.resolution_m, rule_of(recipe)
-    if reading.rule.channels != (1,):
+    if len(reading.rule.channels) > 1:
         return None
     places = []
     for grounds in split.validation.values():
         found = list(answers(network, grounds, resolution, activation))
-        if any((answer.labels == 1).any() for answer in found):
+        if any((answer.labels == reading.rule.channels[0]).any() for answer in found):
             mean, counts = object_counts(found, reading, resolution, min_area_m2)
             places += [(mean, counts)] * bool(len(mean))
     if not places or (sum(counts.sum(axis=0) for _, counts in places) < FEWEST).any():
@@ -105,8 +106,8 @@ def fit(places: Sequence[tuple[Floats, Floats]]) -> Fitted | None:
     return Fitted(slope, intercept, error, len(places))
 
 
-def pixel_counts(found: Iterable[Answer]) -> Floats:
-    """Count known pixels by their 16-bit probability, those that are not of the class and those that are.
+def pixel_counts(found: Iterable[Answer], class_id: int) -> Floats:
+    """Count known pixels by their 16-bit probability, those that are not of a class and those that are.
 
     Returns
     -------
@@ -115,7 +116,7 @@ def pixel_counts(found: Iterable[Answer]) -> Floats:
     counts = np.zeros((CERTAIN + 1, 2))
     for answer in found:
         known = answer.labels != IGNORE
-        right = answer.labels[known] == 1
+        right = answer.labels[known] == class_id
         both = np.bincount(answer.values[0][known].astype(np.int64) * 2 + right, minlength=2 * (CERTAIN + 1))
         counts += both.reshape(-1, 2)
     return counts
@@ -132,11 +133,12 @@ def object_counts(
     counts : ndarray of float64, shape (n, 2)
         (1, 0) where it is wrong, (0, 1) where it is right.
     """
+    (class_id,) = reading.rule.channels
     mean: list[float] = []
     right: list[bool] = []
     for answer in found:
         pieces = objects_of(answer, reading, resolution_m, min_area_m2)
-        truth = outlines(answer.labels == 1)
+        truth = outlines(answer.labels == class_id)
         matched = match_objects(np.array([piece.polygon for piece in pieces], object), truth, 0.5).predicted
         mean += [piece.evidence.confidence for piece in pieces]
         right += np.isin(np.arange(len(pieces)), matched).tolist()

@@ -55,8 +55,8 @@ def answer(values, labels):
 
 
 def test_pixels_are_counted_by_probability_and_unknown_ones_are_not():
-    labels = np.array([[0, 1, 1, IGNORE]], np.uint8)
-    counts = pixel_counts([answer([[0.0, 0.0, 1.0, 1.0]], labels)] * 2)
+    labels = np.array([[0, 7, 7, IGNORE]], np.uint8)
+    counts = pixel_counts([answer([[0.0, 0.0, 1.0, 1.0]], labels)] * 2, 7)
     assert counts[0].tolist() == [2, 2]
     assert counts[CERTAIN].tolist() == [0, 2]
     assert counts.sum() == 6
@@ -64,10 +64,10 @@ def test_pixels_are_counted_by_probability_and_unknown_ones_are_not():
 
 def test_a_polygon_is_right_where_it_meets_a_true_one():
     values, labels = np.zeros((40, 60)), np.zeros((40, 60), np.uint8)
-    values[5:20, 5:20], labels[5:20, 5:21] = 0.9, 1
+    values[5:20, 5:20], labels[5:20, 5:21] = 0.9, 7
     values[5:20, 30:50] = 0.6
     values[30:32, 30:32] = 0.9
-    mean, counts = object_counts([answer(values, labels)], Reading(ClassRule((1,), 0.5)), 1.0, 10)
+    mean, counts = object_counts([answer(values, labels)], Reading(ClassRule((7,), 0.5)), 1.0, 10)
     assert mean.round(2).tolist() == [0.9, 0.6]
     assert counts.tolist() == [[0, 1], [1, 0]]
 
