@@ -22,7 +22,7 @@ from geoseg.files import replacing
 from geoseg.vector.place import place
 from geoseg.vector.reproject import WGS84
 
-PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
+PROCESSING = "https://stac-extensions.github.io/processing/v1.1.0/schema.json"
 
 MEDIA = {
     ".parquet": "application/vnd.apache.parquet",

@@ -27,7 +27,7 @@ from geoseg.models.own_fields import (
     TrainingStatistics,
 )
 
-MLM_SCHEMA = "https://crim-ca.github.io/mlm-extension/v1.4.0/schema.json"
+MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 """The version of the extension that geoseg writes; any 1.x is read."""
 
 VERSION = 1

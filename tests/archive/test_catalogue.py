@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft7Validator, ValidationError
+from pystac.validation.local_validator import get_local_schema_cache
+from referencing import Registry, Resource
 
 from geoseg.archive.manifest import Manifest
 from geoseg.archive.merge import merge
@@ -43,29 +46,36 @@ def archive(tmp_path: Path) -> Path:
     return folder
 
 
-def check(document: dict) -> None:
-    """Validate against the schemas of STAC 1.1, which pystac brings along."""
-    import pystac
-    from pystac.validation.stac_validator import JsonSchemaSTACValidator
+@pytest.fixture(scope="module")
+def schemas() -> Registry:
+    """Return the schemas of STAC 1.1, which pystac brings along, and of extensions."""
+    found = get_local_schema_cache()
+    site = "https://stac-extensions.github.io"
+    for path in (Path(__file__).parent / "schemas").glob("*.json"):
+        found[f"{site}/{path.stem.replace('-v', '/v')}/schema.json"] = json.loads(path.read_text())
+    found[f"{site}/classification/v1.1.0/schema.json"] = found[f"{site}/classification/v2.0.0/schema.json"]
+    return Registry().with_resources((uri, Resource.from_contents(schema)) for uri, schema in found.items())
 
-    validator = JsonSchemaSTACValidator()
-    kind = (
-        pystac.STACObjectType.COLLECTION if document["type"] == "Collection" else pystac.STACObjectType.ITEM
-    )
-    assert validator.validate_core(document, kind, "1.1.0") is not None
+
+def check(document: dict, schemas: Registry) -> None:
+    """Validate against the schemas of STAC 1.1 and of all extensions that are named."""
+    kind = {"Feature": "item", "Collection": "collection"}[document["type"]]
+    core = f"https://schemas.stacspec.org/v1.1.0/{kind}-spec/json-schema/{kind}.json"
+    for uri in (core, *document.get("stac_extensions", [])):
+        Draft7Validator(schemas.contents(uri), registry=schemas).validate(document)
 
 
-def test_the_catalogue_is_valid_and_says_what_was_made_of_what(archive: Path) -> None:
+def test_the_catalogue_is_valid_and_says_what_was_made_of_what(archive: Path, schemas: Registry) -> None:
     merged = merge(archive, MergeOptions(merge=True), str(bright_model()))
     root = json.loads((merged.catalogue / "collection.json").read_text())
-    check(root)
+    check(root, schemas)
     import pystac
 
     read = pystac.Collection.from_file(merged.catalogue / "collection.json")
     items = {item.id: item for item in read.get_items()}
     assert sorted(items) == ["deep/s80", "s0", "s40"]
     for item in items.values():
-        check(json.loads(Path(item.get_self_href()).read_text()))
+        check(json.loads(Path(item.get_self_href()).read_text()), schemas)
         for asset in item.assets.values():
             assert Path(asset.get_absolute_href()).exists()
         assert "created" not in item.properties
@@ -83,12 +93,25 @@ def test_the_catalogue_is_valid_and_says_what_was_made_of_what(archive: Path) ->
     assert items["s0"].geometry["type"] == "Polygon"
 
 
-def test_the_model_is_described_by_mlm(archive: Path) -> None:
+def test_the_model_is_described_by_mlm(archive: Path, schemas: Registry) -> None:
     merged = merge(archive, MergeOptions(merge=True), str(bright_model()))
     card = json.loads((merged.catalogue / "model.json").read_text())
-    check(card)
+    check(card, schemas)
     from stac_model.schema import MLModelProperties
 
     MLModelProperties.model_validate(card["properties"])
     merged = merge(archive, MergeOptions(merge=True), "buildings")  # not the model that it was
     assert not (merged.catalogue / "model.json").exists()
+
+
+def test_the_shipped_card_is_valid_and_each_extension_finds_what_is_wrong(schemas: Registry) -> None:
+    text = (find_model("buildings").path / "model.json").read_text()
+    check(json.loads(text), schemas)
+    for right, wrong in (
+        ("mlm:framework", "mlm:frame"),
+        ('"file:size": ', '"file:size": -'),
+        ('"color_hint": "', '"color_hint": "#'),
+    ):
+        assert right in text
+        with pytest.raises(ValidationError):
+            check(json.loads(text.replace(right, wrong)), schemas)
