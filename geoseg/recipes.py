@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from geoseg.archive.options import NOT_FOR_MANY, BatchOptions, MergeOptions, SelectOptions
 from geoseg.errors import InvalidOption, UnwritableOutput, suggest
-from geoseg.evaluation.options import NOT_FOR_RUNS, EvaluateOptions
+from geoseg.evaluation import NOT_FOR_RUNS, EvaluateOptions
 from geoseg.files import replacing
 from geoseg.options import Options, explain, path_text
 from geoseg.prediction.options import PredictOptions

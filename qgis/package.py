@@ -94,7 +94,7 @@ def described() -> list[dict[str, Any]]:
     """Return the algorithms and their parameters, made from the options of the commands."""
     from geoseg.archive.options import BatchOptions, MergeOptions, SelectOptions
     from geoseg.cli import cli
-    from geoseg.evaluation.options import EvaluateOptions
+    from geoseg.evaluation import EvaluateOptions
     from geoseg.prediction.classraster import VectorizeOptions
     from geoseg.prediction.options import PredictOptions
     from geoseg.vector.diff import DiffOptions

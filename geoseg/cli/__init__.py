@@ -38,7 +38,8 @@ _COMMANDS = {
 
 _MODULES = {
     "run": "recipe",
-    "plan": "predict",
+    **dict.fromkeys(("predict", "plan", "info"), "scene"),
+    **dict.fromkeys(("review", "serve"), "browser"),
     **dict.fromkeys(("vectorize", "regularize", "diff", "labels"), "layers"),
 }
 """Where a command is that has no module of its name; `geoseg.cli.run` is the function below."""

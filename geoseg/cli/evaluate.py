@@ -1,9 +1,11 @@
-"""``geoseg evaluate``: a prediction, or a model, against the truth."""
+"""``geoseg evaluate``: a prediction, or a model, against the truth, and the figures as tables."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +15,15 @@ import click
 from geoseg.cli.events import events, progress_option, steps
 from geoseg.cli.options import debug_option, options_of
 from geoseg.errors import InvalidOption
-from geoseg.evaluation.options import NOT_FOR_RUNS, EvaluateOptions
+from geoseg.evaluation import NOT_FOR_RUNS, EvaluateOptions
 from geoseg.options import flag
 from geoseg.prediction.options import AUTO, PredictOptions
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from geoseg.evaluation.inputs import Sources
+    from geoseg.evaluation.result import Evaluation, Figure
     from geoseg.models.bundle import Bundle
     from geoseg.prediction.report import Event
 
@@ -86,24 +91,30 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
 ) -> int:
     """Do what the command does; `given` names the options that were given, not left to their defaults."""
     lines = events(quiet=quiet)
-    from geoseg.cli.evaluation_display import summarize
+    from geoseg.evaluation.inputs import Sources, tile_layers
     from geoseg.evaluation.run import evaluate as compare
 
     chosen = EvaluateOptions(**{name: options.pop(name) for name in EvaluateOptions.model_fields})
     _check(given, prediction, probability, scene)
     _check_report(report, overwrite)
-    bundle = _card_to_write(prediction, options["model"]) if write else None
+    predict = PredictOptions(**options)
+    bundle = _card_to_write(prediction, predict.model) if write else None
     code = 0
     with contextlib.ExitStack() as stack:
         if prediction is None:
             assert scene is not None
-            sources, code = _run_model(stack, (truth, scene), chosen, PredictOptions(**options), quiet)
+            sources, code = _run_model(stack, (truth, scene), chosen, predict, quiet)
         else:
-            sources = _files(truth, prediction, probability, scene, options["threshold"])
+            sources = Sources(
+                truth=truth,
+                prediction=prediction,
+                probability=probability,
+                scene=scene,
+                threshold=None if predict.threshold == AUTO else predict.threshold,
+            )
         with steps("comparing", quiet=quiet) as display:
             evaluation, inputs = compare(sources, chosen, lambda done, total: display(done / total))
         if report is not None:
-            from geoseg.evaluation.inputs import tile_layers
             from geoseg.evaluation.report import write_report
 
             tiles = [tile_layers(inputs, worst.window) for worst in evaluation.worst]
@@ -158,28 +169,6 @@ def _check_report(report: Path | None, overwrite: bool) -> None:
     check_writable(report, overwrite=overwrite)
 
 
-def _files(
-    truth: str,
-    prediction: str,
-    probability: str | None,
-    scene: str | None,
-    threshold: str,
-) -> Sources:
-    from geoseg.evaluation.inputs import Sources
-
-    try:
-        level = None if threshold == AUTO else float(threshold)
-    except ValueError:
-        raise InvalidOption(f"--threshold must be a number or auto, not {threshold!r}") from None
-    return Sources(
-        truth=truth,
-        prediction=prediction,
-        probability=probability,
-        scene=scene,
-        threshold=level,
-    )
-
-
 def _run_model(
     stack: contextlib.ExitStack,
     places: tuple[str, str],
@@ -200,3 +189,163 @@ def _run_model(
 
         sources, report = stack.enter_context(predicted(truth, scene, predict, options, show))
     return sources, report.exit_code
+
+
+_UNDEFINED = "–"
+_WIDTH = 132
+"""Columns where stderr is no terminal: tables in a log keep their lines whole."""
+
+
+def summarize(evaluation: Evaluation, report: Path | None) -> None:
+    """Print the figures."""
+    from rich.console import Console
+
+    width = None if sys.stderr.isatty() else _WIDTH
+    console = Console(stderr=True, highlight=False, width=width)
+    for line in headline(evaluation):
+        console.print(line, markup=False, soft_wrap=True)
+    for table in tables(evaluation):
+        console.print(table)
+    for note in evaluation.notes:
+        console.print(f"note       {note}", markup=False, soft_wrap=True)
+    if report is not None:
+        console.print(f"wrote      {report}", markup=False, soft_wrap=True)
+
+
+def headline(evaluation: Evaluation) -> list[str]:
+    """Return what was compared and the figures over all classes, one fact a line."""
+    pixels, grid, spacing = evaluation.pixels, evaluation.grid, evaluation.resolution_m
+    size = "" if spacing is None else f" of {spacing[0]:.3g} × {spacing[1]:.3g} m"
+    total = pixels.known_pixels + pixels.unknown_pixels
+    resampling = evaluation.resampling
+    blocks = f"{resampling.blocks} blocks of {resampling.side_m:g} {'px' if spacing is None else 'm'}"
+    intervals = (
+        f"95 % from {resampling.replicates} resamples of {blocks}"
+        if resampling.replicates
+        else f"none: {blocks} are too few"
+    )
+    return [
+        f"truth      {evaluation.truth}",
+        f"prediction {evaluation.prediction}",
+        f"grid       {grid.width} × {grid.height} px{size}; {pixels.known_pixels / total:.1%} known",
+        f"intervals  {intervals}",
+        f"accuracy   {_show(pixels.accuracy)}   mean IoU {_show(pixels.mean_iou)}",
+    ]
+
+
+def tables(evaluation: Evaluation) -> list[Table]:
+    """Return the figures by class."""
+    made = [_pixel_table(evaluation), _object_table(evaluation), _size_table(evaluation)]
+    made.append(_outline_table(evaluation))
+    if evaluation.confidence:
+        made.append(_confidence_table(evaluation))
+    if evaluation.coco:
+        made.append(_coco_table(evaluation))
+    return made
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left", overflow="fold")
+    return table
+
+
+def _pixel_table(evaluation: Evaluation) -> Table:
+    table = _table("Pixels", "class", "IoU", "F1", "precision", "recall")
+    for score in evaluation.pixels.classes:
+        figures = (score.iou, score.f1, score.precision, score.recall)
+        table.add_row(_name(score), *map(_show, figures))
+    return table
+
+
+def _object_table(evaluation: Evaluation) -> Table:
+    table = _table(
+        "Objects at IoU 0.5",
+        "class", "F1", "precision", "recall", "F1 0.5:0.95",
+        "true", "predicted", "split", "merged", "false/km²",
+    )  # fmt: skip
+    for score in evaluation.objects:
+        figures = (score.f1, score.precision, score.recall, score.mean_f1)
+        counts = (score.truth, score.predicted, score.split, score.merged)
+        table.add_row(
+            _name(score),
+            *map(_show, figures),
+            *(f"{count:,}" for count in counts),
+            _number(score.false_per_km2.value, ".0f"),
+        )
+    return table
+
+
+def _size_table(evaluation: Evaluation) -> Table:
+    table = _table("Objects by size", "class", "m²", "true", "predicted", "F1", "precision", "recall")
+    for score in evaluation.objects:
+        for size in score.sizes:
+            reach = (
+                f"{size.low_m2:g}–{size.high_m2:g}" if math.isfinite(size.high_m2) else f"{size.low_m2:g}+"
+            )
+            ratios = (_number(value, ".3f") for value in (size.f1, size.precision, size.recall))
+            table.add_row(_name(score), reach, f"{size.truth:,}", f"{size.predicted:,}", *ratios)
+    return table
+
+
+def _outline_table(evaluation: Evaluation) -> Table:
+    unit = "px" if evaluation.resolution_m is None else "m"
+    table = _table("Outlines", "class", "boundary IoU", "band", "distance", "95th percentile", "pairs")
+    for score in evaluation.outlines:
+        rows, cols = score.width_px
+        pixels = f"{rows} px" if rows == cols else f"{rows} × {cols} px"
+        band = f"{score.width_m:g} m, {pixels}" if math.isfinite(score.width_m) else pixels
+        table.add_row(
+            _name(score),
+            _show(score.boundary_iou),
+            band,
+            f"{_show(score.mean_m, '.2f')} {unit}",
+            f"{_number(score.p95_m.value, '.2f')} {unit}",
+            f"{score.pairs:,}",
+        )
+    return table
+
+
+def _confidence_table(evaluation: Evaluation) -> Table:
+    table = _table("Confidence", "class", "calibration error", "Brier", "best threshold", "its IoU", "used")
+    for score in evaluation.confidence:
+        table.add_row(
+            _name(score),
+            _show(score.calibration_error),
+            _number(score.brier, ".3f"),
+            _number(score.best.threshold, ".3f"),
+            _number(score.best.iou, ".3f"),
+            _number(score.used, ".3g"),
+        )
+    return table
+
+
+def _coco_table(evaluation: Evaluation) -> Table:
+    sizes = ("small", "medium", "large")
+    table = _table("COCO", "class", "AP", "AP50", "AP75", *sizes, "AR", *sizes)
+    for score in evaluation.coco:
+        figures = (score.ap, score.ap50, score.ap75, *score.ap_by_size, score.ar, *score.ar_by_size)
+        table.add_row(_name(score), *(_number(value, ".3f") for value in figures))
+    return table
+
+
+def _name(score: Any) -> str:
+    from rich.markup import escape
+
+    return escape(str(score.info.name))
+
+
+def _show(figure: Figure, digits: str = ".3f") -> str:
+    if not math.isfinite(figure.value):
+        return _UNDEFINED
+    if not math.isfinite(figure.low):
+        return format(figure.value, digits)
+    return f"{figure.value:{digits}} ({figure.low:{digits}}–{figure.high:{digits}})"
+
+
+def _number(value: float, digits: str) -> str:
+    return format(value, digits) if math.isfinite(value) else _UNDEFINED

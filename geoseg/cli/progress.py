@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from geoseg.prediction.report import Planned
-
 if TYPE_CHECKING:
-    from geoseg.prediction.report import Event, Progress, RunReport
+    from geoseg.prediction.report import Event, Planned, Progress, RunReport
 
 LINE_SECONDS = 10.0
 """Where stderr is no terminal: a line of progress this often."""
@@ -106,6 +104,8 @@ class ProgressDisplay(Display):
 
     def __call__(self, event: Event) -> None:
         """Show an event of the run."""
+        from geoseg.prediction.report import Planned
+
         if isinstance(event, Planned):
             self._resumable = event.resumable
             self._begin(event)

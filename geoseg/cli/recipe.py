@@ -69,7 +69,7 @@ def _write_example(name: str, *, overwrite: bool, quiet: bool) -> int:
 
 
 def _predict(recipe: Any, *, overwrite: bool, **told: Any) -> int:
-    from geoseg.cli.predict import predict_file
+    from geoseg.cli.scene import predict_file
 
     options = recipe.predict.model_copy(update={"overwrite": True}) if overwrite else recipe.predict
     return predict_file(recipe.scene, recipe.out, options, **told)
@@ -77,7 +77,7 @@ def _predict(recipe: Any, *, overwrite: bool, **told: Any) -> int:
 
 def _evaluate(recipe: Any, **told: Any) -> int:
     from geoseg.cli.evaluate import evaluate_files
-    from geoseg.evaluation.options import NOT_FOR_RUNS
+    from geoseg.evaluation import NOT_FOR_RUNS
 
     places = recipe.model_dump(include={"prediction", "probability", "scene", "report", "write"})
     options = recipe.evaluate.model_dump() | recipe.predict.model_dump(exclude=set(NOT_FOR_RUNS))
@@ -104,7 +104,7 @@ def _batch(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:
 
 def _diff(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:
     from geoseg.cli.layers import diff_files
-    from geoseg.cli.predict import predict_file
+    from geoseg.cli.scene import predict_file
     from geoseg.labels.polygons import is_vector
 
     replacing = {"overwrite": True} if overwrite else {}

@@ -1,20 +1,25 @@
-"""``geoseg train``: from scenes with footprints, or a recipe, to a model."""
+"""``geoseg train``: from scenes with footprints, or a recipe, to a model, and what is seen meanwhile."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from geoseg.cli.events import events, progress_option
 from geoseg.cli.options import debug_option, options_of, quiet_option
+from geoseg.cli.progress import LINE_SECONDS, Display, duration
 from geoseg.training.defaults import recipe_of
 from geoseg.training.options import TrainOptions
 
 if TYPE_CHECKING:
+    from geoseg.models.bundle import Bundle
     from geoseg.training.recipe import Recipe
+    from geoseg.training.watch import Event, Stepped, Validated
 
 _FILE = click.Path(path_type=Path)
 
@@ -64,7 +69,6 @@ def train(
 
 def train_by(checked: Recipe, *, resume: bool, overwrite: bool, as_json: bool, quiet: bool) -> int:
     """Train what a recipe says and return the exit code."""
-    from geoseg.cli.training_progress import TrainingDisplay
     from geoseg.training import require_packages
 
     require_packages()
@@ -84,3 +88,104 @@ def train_by(checked: Recipe, *, resume: bool, overwrite: bool, as_json: bool, q
         }
         click.echo(json.dumps(summary | {"accuracy": [figure.model_dump() for figure in figures]}))
     return 0
+
+
+class TrainingDisplay(Display):
+    """How far a training is, and what it has reached."""
+
+    def __init__(self, recipe: Recipe, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self._recipe = recipe
+        self._task: Any = None
+        self._first: Stepped | None = None
+        self._iou = ""
+        self._running = False
+
+    def __enter__(self) -> Self:
+        if not self._quiet:
+            click.echo(f"geoseg: reading data for {self._recipe.name}", err=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if isinstance(error, KeyboardInterrupt) and self._running and not self._quiet:
+            click.echo("geoseg: the same command goes on from the last checkpoint", err=True)
+
+    def __call__(self, event: Event) -> None:
+        """Show an event of the run."""
+        from geoseg.training.watch import Began, Noted, Validated
+
+        if self._quiet:
+            return
+        if isinstance(event, Began):
+            self._running = True
+            for note in event.notes:
+                click.echo(f"geoseg: {note}", err=True)
+            if event.step:
+                click.echo(f"geoseg: resuming after step {event.step}", err=True)
+            self._begin()
+        elif isinstance(event, Noted):
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
+            click.echo(f"geoseg: {event.text}", err=True)
+        elif isinstance(event, Validated):
+            self._validated(event)
+        else:
+            self._stepped(event)
+
+    def summarize(self, bundle: Bundle) -> None:
+        """Print what was reached, one fact a line."""
+        for figure in bundle.document.properties.accuracy:
+            click.echo(f"{figure.metric:<28}{figure.value:<8g} {figure.where}", err=True)
+        if len(bundle.card.channels) == 1:
+            click.echo(f"{'threshold':<28}{bundle.card.threshold:g}", err=True)
+        click.echo(f"wrote      {bundle.path}", err=True)
+        click.echo(f"run        {self._recipe.run_folder}", err=True)
+
+    def _begin(self) -> None:
+        if not self._live:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task(self._recipe.name, total=1.0, figures="")
+        self._bar.start()
+
+    def _stepped(self, event: Stepped) -> None:
+        self._first = self._first or event
+        figures = f"step {event.step}, loss {event.loss:.3f}{self._iou}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=event.share, figures=figures)
+        elif time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            click.echo(f"geoseg: {event.share:.0%}, {figures}{self._left(event)}", err=True)
+
+    def _left(self, event: Stepped) -> str:
+        assert self._first is not None
+        share = event.share - self._first.share
+        if share <= 0:
+            return ""
+        return f", about {duration((event.seconds - self._first.seconds) * (1 - event.share) / share)} left"
+
+    def _validated(self, event: Validated) -> None:
+        mean = sum(event.iou.values()) / len(event.iou) if event.iou else float("nan")
+        self._iou = f", IoU {mean:.3f}"
+        star = " (best)" if event.merit >= event.best else ""
+        places = ", ".join(f"{name} {value:.3f}" for name, value in event.iou.items())
+        text = f"geoseg: step {event.step}: IoU {mean:.3f}{star}: {places}"
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, soft_wrap=True)
+        else:
+            click.echo(text, err=True)

@@ -12,6 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
+from geoseg.evaluation import DEFAULT_RESOLUTION_M, EvaluateOptions
 from geoseg.evaluation.layers import (
     Layer,
     Sources,
@@ -21,12 +22,12 @@ from geoseg.evaluation.layers import (
     probabilities,
     truth_layer,
 )
-from geoseg.evaluation.options import DEFAULT_RESOLUTION_M, EvaluateOptions
 from geoseg.evaluation.probabilities import ProbabilityMap
 from geoseg.labels.masks import read_nearest
 from geoseg.labels.places import box_of
 from geoseg.labels.polygons import Polygons, read_polygons
 from geoseg.raster.scene import open_scene, read_validity
+from geoseg.raster.stretch import rgb_bands
 from geoseg.values import ClassInfo, GeoBox, Window
 from geoseg.vectorfiles.aoi import aoi_mask, read_aoi
 from geoseg.vectorfiles.crs import without_crs
@@ -52,8 +53,8 @@ class Compared:
     levels: NDArray[np.uint8] | None = None
     """uint8, shape (bands, rows, cols), or None. Probabilities in steps of 1/250."""
     scene: NDArray[np.uint8] | None = None
-    """uint8, shape (3, rows, cols), or None. Red, green, blue; None without a scene, or where it was not
-    asked for."""
+    """uint8, shape (3, rows, cols), or (1, rows, cols) where it is grey, or None. Red, green, blue; None
+    without a scene, or where it was not asked for."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -258,13 +259,11 @@ def tile_layers(inputs: Inputs, window: Window) -> Compared:
 
 
 def _scene_rgb(inputs: Inputs, window: Window) -> NDArray[np.uint8] | None:
-    """Return the scene over a window for people to look at, uint8, shape (3, rows, cols)."""
+    """Return the scene over a window for people to look at, uint8, shape (1 or 3, rows, cols)."""
     if inputs.scene is None:
         return None
     pixels, valid = read_nearest(inputs.scene, inputs.grid, box_of(window), window.shape)
-    by_color = {band.color: i for i, band in enumerate(inputs.scene.bands)}
-    order = [by_color.get(name, min(i, len(pixels) - 1)) for i, name in enumerate(("red", "green", "blue"))]
-    shown = pixels[order]
+    shown = pixels[list(rgb_bands([band.color for band in inputs.scene.bands], range(len(pixels))))]
     if shown.dtype != np.uint8 and valid.any():  # between its 2nd and 98th percentile
         values = shown.astype(np.float64)
         low, high = np.percentile(values[:, valid], [2, 98])

@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.evaluation.options import EvaluateOptions
+from geoseg.evaluation import EvaluateOptions
 from geoseg.evaluation.probabilities import ProbabilityMap, holds_probabilities, probability_map
 from geoseg.labels.classes import UNKNOWN, ClassTable, Ids, text_of
 from geoseg.labels.footprints import burn

@@ -15,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
+from geoseg.evaluation import EvaluateOptions
 from geoseg.evaluation.coco import coco_score, need_coco
 from geoseg.evaluation.figures import (
     REPLICATES,
@@ -28,7 +29,6 @@ from geoseg.evaluation.figures import (
 from geoseg.evaluation.inputs import Inputs, Sources, open_inputs
 from geoseg.evaluation.layers import PolygonLayer
 from geoseg.evaluation.objects import Comparison, Objects, compare, known_parts
-from geoseg.evaluation.options import EvaluateOptions
 from geoseg.evaluation.result import Evaluation, Resampling, WorstTile
 from geoseg.evaluation.stream import STEP, TileErrors, walk
 from geoseg.metrics.bootstrap import FEWEST_BLOCKS

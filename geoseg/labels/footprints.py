@@ -102,7 +102,8 @@ class Footprints:
     def burn(self, box: Box, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """Return labels of pixels that part the box evenly: a pixel is what its centre lies in.
 
-        Gaps take every pixel that they touch, so that two polygons are never connected.
+        Gaps take every pixel that they touch: where a pixel's diagonal is no longer than the gap is wide, two
+        polygons are never connected. Coarser ones may meet at a corner, where polygons lie further apart.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Pixels that stand for a whole scene, and the limits that map its values to 0 … 255."""
+"""A scene for people to look at: its red, green and blue, and the limits that map its values to 0 … 255."""
 
 from __future__ import annotations
 
@@ -9,6 +9,33 @@ from numpy.typing import NDArray
 
 from geoseg.raster.scene import SceneInfo, read_patch
 from geoseg.values import Patch, Window
+
+
+def rgb_bands(colors: Sequence[str], bands: Sequence[int]) -> tuple[int, ...]:
+    """Return the bands to show as red, green and blue, or the one to show as grey.
+
+    Those that are named so; else the first three; of fewer than three the first alone.
+
+    Parameters
+    ----------
+    colors : sequence of str
+        What each band shows, as `geoseg.raster.describe.Band.color` or a model has it.
+    bands : sequence of int
+        Their numbers.
+
+    Examples
+    --------
+    >>> rgb_bands(["blue", "green", "red", "nir"], [1, 2, 3, 4])
+    (3, 2, 1)
+    >>> rgb_bands(["gray", "undefined", "undefined", "undefined"], [1, 2, 3, 4])
+    (1, 2, 3)
+    >>> rgb_bands(["gray", "undefined"], [1, 2])
+    (1,)
+    """
+    named = dict(zip(reversed(colors), reversed(bands), strict=True))
+    if named.keys() >= {"red", "green", "blue"}:
+        return named["red"], named["green"], named["blue"]
+    return tuple(bands[:3] if len(bands) > 2 else bands[:1])
 
 
 def sample(scene: SceneInfo, bands: Sequence[int], *, budget: int = 1 << 22) -> Iterator[Patch]:

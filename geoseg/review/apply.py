@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
+from geoseg.errors import InvalidOption
 from geoseg.files import check_not_read
 from geoseg.labels.classes import text_of
 from geoseg.labels.verdicts import RIGHT, WRONG, Verdicts, read_verdicts
+from geoseg.review import ReviewOptions
 from geoseg.review.choice import Precision, Stratum, precision
-from geoseg.review.options import ReviewOptions
 from geoseg.vector.sink.stream import check_stream_path, wkb_field, write_layer
 from geoseg.vectorfiles.layers import LayerBatches, open_layer
 
@@ -63,15 +64,17 @@ def apply_verdicts(
     out : Path
         Another layer, with all attributes and ``verdict``.
     options : ReviewOptions
-        Its ``layer`` and ``overwrite``.
+        Its ``layer`` and ``overwrite``; what else is given is refused.
     on_step : callable
         Called with the share that is done, where it is known.
 
     Raises
     ------
     GeosegError
-        If a file cannot be read or written, or the verdicts are on another layer.
+        If a file cannot be read or written, an option has no effect, or the verdicts are on another layer.
     """
+    if options.changed:
+        raise InvalidOption(f"--{min(options.changed)} is for making a page; leave it out with --apply")
     said = read_verdicts(verdicts)
     check_stream_path(out, overwrite=options.overwrite)
     check_not_read(out, path, verdicts)

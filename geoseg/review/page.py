@@ -19,9 +19,9 @@ from geoseg.files import check_not_read, check_writable, replacing
 from geoseg.labels.classes import text_of
 from geoseg.labels.verdicts import keys_of
 from geoseg.raster.scene import close_scene, open_scene, read_patch
-from geoseg.raster.stretch import apply_stretch, stretch_to_bytes
+from geoseg.raster.stretch import apply_stretch, rgb_bands, stretch_to_bytes
+from geoseg.review import ReviewOptions
 from geoseg.review.choice import Evidence, agreement, draw_sample
-from geoseg.review.options import ReviewOptions
 from geoseg.values import GeoBox, Window
 from geoseg.vector.samples import Floats, Index
 from geoseg.vectorfiles.crs import extents, place_in_pixels
@@ -227,7 +227,7 @@ def _items(
     features: _Features, scene: SceneInfo, chosen: Index, facts: Sequence[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Yield what the page holds of each polygon."""
-    bands = _rgb(scene)
+    bands = rgb_bands([band.color for band in scene.bands], [band.index for band in scene.bands])
     limits = stretch_to_bytes(scene, bands)
     tree = shapely.STRtree(features.placed)
     texts = {
@@ -257,16 +257,6 @@ def _items(
             item["geometry"] = json.loads(shapely.to_geojson(rounded))
             item["place"] = shapely.get_coordinates(features.points[i])[0].round(7).tolist()
         yield item
-
-
-def _rgb(scene: SceneInfo) -> list[int]:
-    """Return the bands that are shown: by colour, else the first."""
-    by_color = {band.color: band.index for band in scene.bands}
-    indices = [band.index for band in scene.bands]
-    return [
-        by_color.get(name, indices[min(i, len(indices) - 1)])
-        for i, name in enumerate(("red", "green", "blue"))
-    ]
 
 
 def _view(polygon: shapely.Geometry, box: GeoBox) -> tuple[GeoBox, Window]:

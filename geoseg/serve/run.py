@@ -22,10 +22,10 @@ from geoseg.prediction.decide import Decision
 from geoseg.prediction.memory import memory_limit, memory_use
 from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.session import Session
+from geoseg.serve import ServeOptions
 from geoseg.serve.app import Map, make_app
 from geoseg.serve.jobs import Jobs
 from geoseg.serve.layers import Layer, layers_of, open_served
-from geoseg.serve.options import ServeOptions
 from geoseg.serve.scenes import LiveScene, drawing_bytes
 from geoseg.serve.tiles import ModelTiles, tile_bytes
 

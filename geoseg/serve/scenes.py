@@ -25,7 +25,7 @@ from geoseg.raster.environment import environment
 from geoseg.raster.handles import Stamp, stamp
 from geoseg.raster.opening import reading
 from geoseg.raster.scene import opened_scene
-from geoseg.raster.stretch import apply_stretch, stretch_to_bytes
+from geoseg.raster.stretch import apply_stretch, rgb_bands, stretch_to_bytes
 from geoseg.serve.mercator import SIDE, MapTile, Place, bounds_in_degrees
 from geoseg.serve.tiles import Inferred
 from geoseg.values import ClassRule, ProbabilityBlock, Window
@@ -233,13 +233,8 @@ class LiveScene:
     @cached_property
     def picture(self) -> tuple[tuple[int, ...], Any]:
         """The bands that imagery shows as red, green and blue (or one as grey), and their stretch."""
-        plan = self.plan
-        named = dict(zip(plan.inputs.bands, plan.bands, strict=True))
-        wanted = [named[color] for color in ("red", "green", "blue") if color in named]
-        bands = (
-            tuple(wanted) if len(wanted) == 3 else plan.bands[:3] if len(plan.bands) > 2 else plan.bands[:1]
-        )
-        return bands, stretch_to_bytes(plan.scene, bands)
+        bands = rgb_bands(self.plan.inputs.bands, self.plan.bands)
+        return bands, stretch_to_bytes(self.plan.scene, bands)
 
     def imagery(self, tile: MapTile) -> bytes:
         """Return a tile of the scene's imagery as PNG, transparent where there is no data.

@@ -24,7 +24,7 @@ from geoseg.archive.preview import Preview, ScenePreview
 from geoseg.archive.run import check_shards, run_batch
 from geoseg.archive.selection import ELSEWHERE, GONE, why_do
 from geoseg.cli import cli, run
-from geoseg.cli.batch_display import BatchDisplay, preview_lines
+from geoseg.cli.batch import BatchDisplay, preview_lines
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.options import named_as_in_python
 from geoseg.prediction.options import PredictOptions

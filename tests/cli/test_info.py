@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from geoseg.cli.info import info
+from geoseg.cli.scene import info
 from geoseg.errors import UnreadableScene
 from geoseg.testing import make_scene
 

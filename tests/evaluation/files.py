@@ -10,8 +10,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.evaluation import EvaluateOptions
 from geoseg.evaluation.inputs import Sources
-from geoseg.evaluation.options import EvaluateOptions
 from geoseg.evaluation.result import Evaluation
 from geoseg.evaluation.run import evaluate
 from geoseg.testing import NORTH_UP, make_scene

@@ -14,10 +14,10 @@ import rasterio.features
 import shapely
 
 from geoseg.errors import InvalidOption, MissingExtra
+from geoseg.evaluation import EvaluateOptions
 from geoseg.evaluation.coco import coco_score
 from geoseg.evaluation.inputs import Sources
 from geoseg.evaluation.objects import Objects, known_parts
-from geoseg.evaluation.options import EvaluateOptions
 from geoseg.evaluation.run import evaluate, predicted
 from geoseg.prediction.options import PredictOptions
 from geoseg.values import ClassInfo, GeoBox

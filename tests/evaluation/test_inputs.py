@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import GeosegError, InvalidOption
+from geoseg.evaluation import EvaluateOptions
 from geoseg.evaluation.inputs import Sources, open_inputs, tile_layers
-from geoseg.evaluation.options import EvaluateOptions
 from geoseg.options import parse_pairs
 from geoseg.raster.encoding import Encoding, facts_of
 from geoseg.testing import make_scene

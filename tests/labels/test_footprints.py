@@ -69,7 +69,7 @@ def test_unknown_polygons_win_and_are_no_objects():
 
 
 @settings(max_examples=40)
-@given(st.floats(0.05, 0.6), st.floats(-0.3, 0.45), st.floats(0, 3), st.floats(-0.4, 0.4))
+@given(st.floats(0.05, 0.35), st.floats(-0.3, 0.45), st.floats(0, 3), st.floats(-0.4, 0.4))
 def test_near_houses_are_never_connected(resolution, apart, shift, lean):
     one = shapely.Polygon([(0, 0), (9, 0), (9 + lean, 10), (0, 10)])
     two = shapely.Polygon([(9 + apart, shift), (20, shift), (20, 12), (9 + apart + lean, 12)])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import geoseg
 from geoseg.errors import GeosegError, InvalidOption
-from geoseg.evaluation.options import EvaluateOptions
+from geoseg.evaluation import EvaluateOptions
 from geoseg.options import flag
 from geoseg.prediction.options import PredictOptions, parse_memory
 

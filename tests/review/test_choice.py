@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
+from geoseg.review import ReviewOptions
 from geoseg.review.choice import Evidence, Stratum, Z, agreement, draw_sample, precision
-from geoseg.review.options import ReviewOptions
 
 SQUARE = shapely.box(0, 0, 10, 10)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -10,12 +12,19 @@ import geopandas
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import shapely
+from PIL import Image
+from rasterio.enums import ColorInterp
 
 from geoseg.cli import run
+from geoseg.evaluation import EvaluateOptions
+from geoseg.evaluation.inputs import Sources, open_inputs, tile_layers
 from geoseg.labels.verdicts import read_verdicts
+from geoseg.raster.scene import open_scene
 from geoseg.review.apply import precision_of
 from geoseg.testing import make_scene
+from geoseg.values import Window
 from tests.runs import picture
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -69,11 +78,6 @@ def test_the_page_holds_all_and_the_most_doubtful_first(layer, capfd):
 
 
 def test_the_outline_lies_on_the_house(layer):
-    import base64
-    import io
-
-    from PIL import Image
-
     item = content(page(layer))["items"][0]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(item["picture"].partition(",")[2]))))
     assert pixels.shape[1::-1] == tuple(item["size"])
@@ -82,6 +86,42 @@ def test_the_outline_lies_on_the_house(layer):
     right, bottom = corners.max(axis=0).astype(int)
     assert pixels[top + 2 : bottom - 2, left + 2 : right - 2].min() > 150
     assert pixels[top:bottom, right + 3 : right + 6].max() < 100
+
+
+@pytest.mark.parametrize(
+    ("colors", "shown"),
+    [
+        (("red", "green", "blue", "undefined"), (40, 90, 140)),
+        (("blue", "green", "red", "undefined"), (140, 90, 40)),
+        (("gray", "undefined", "undefined", "undefined"), (40, 90, 140)),
+        (("gray",), (40, 40, 40)),
+        (("gray", "undefined"), (40, 40, 40)),
+    ],
+)
+def test_page_report_and_map_show_the_same_colours(layer, colors, shown):
+    """Of four bands, a gray one, and bands that are named in another order."""
+    from types import SimpleNamespace
+
+    from geoseg.serve.scenes import LiveScene
+
+    scene = layer.with_name("scene.tif")
+    values = np.array([40, 90, 140, 190][: len(colors)], np.uint8)
+    pixels = np.broadcast_to(values[:, None, None], (len(values), 160, 160))
+    make_scene(scene, pixels=pixels, transform=(PIXEL, 0, WEST, 0, -PIXEL, NORTH))
+    with rasterio.open(scene, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp[name] for name in colors]
+    info = open_scene(str(scene))
+    assert [band.color for band in info.bands] == list(colors)
+
+    picture = Image.open(io.BytesIO(base64.b64decode(content(page(layer))["items"][0]["picture"][23:])))
+    assert np.abs(np.array(picture.getpixel((0, 0))) - shown).max() <= 2  # a JPEG
+    sources = Sources(truth=str(layer), prediction=str(layer), scene=str(scene))
+    compared = tile_layers(open_inputs(sources, EvaluateOptions()), Window(0, 0, 8, 8)).scene
+    assert np.broadcast_to(compared[:, 0, 0], 3).tolist() == list(shown)
+    plan = SimpleNamespace(inputs=SimpleNamespace(bands=colors), bands=range(1, len(colors) + 1), scene=info)
+    bands, limits = LiveScene("scene", str(scene), SimpleNamespace(plan=plan)).picture
+    assert limits is None
+    assert np.broadcast_to(values[np.array(bands) - 1], 3).tolist() == list(shown)
 
 
 def verdicts(layer, *rows):
@@ -168,6 +208,13 @@ def test_what_no_page_can_be_made_of_gets_one_line(layer, capfd, tmp_path):
         ([str(layer), "--out", str(tmp_path / "r.html")], "takes --scene"),
         ([str(layer), *page_of[:3], str(tmp_path / "r.gpkg")], "its name must end in .html"),
         ([str(tmp_path / "none.gpkg"), *page_of], "none.gpkg"),
+        ([str(layer), *page_of, "--sample", "9", "--count", "3"], "whatever --count says"),
+        ([str(layer), *page_of, "--seed", "9"], "--seed is for --sample N"),
+        (
+            [str(layer), "--apply", "v.csv", "--out", "c.gpkg", "--sample", "9"],
+            "--sample is for making a page",
+        ),
+        ([str(layer), "--apply", "v.csv", "--out", "c.gpkg", "--older", "o.gpkg"], "--older is for making a"),
     ]:
         assert run(["review", *arguments]) == 2
         (line,) = capfd.readouterr().err.splitlines()

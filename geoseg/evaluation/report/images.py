@@ -63,10 +63,11 @@ def difference(
 
 
 def scene_picture(scene: NDArray[np.uint8]) -> str:
-    """Return a scene of shape (3, rows, cols) as a JPEG in a data URI, averaged where it is large."""
+    """Return a scene of shape (3 or 1, rows, cols) as a JPEG in a data URI, averaged where it is large."""
     from PIL import Image
 
-    image = Image.fromarray(np.ascontiguousarray(np.moveaxis(scene, 0, 2)))
+    colors = np.broadcast_to(scene, (3, *scene.shape[1:]))
+    image = Image.fromarray(np.ascontiguousarray(np.moveaxis(colors, 0, 2)))
     size = _shown(image.height, image.width)
     if size != image.size:
         image = image.resize(size, Image.Resampling.BOX)
