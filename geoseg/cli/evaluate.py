@@ -96,7 +96,8 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
 
     chosen = EvaluateOptions(**{name: options.pop(name) for name in EvaluateOptions.model_fields})
     _check(given, prediction, probability, scene)
-    _check_report(report, overwrite)
+    if report is not None:
+        _check_report(report, overwrite)
     predict = PredictOptions(**options)
     bundle = _card_to_write(prediction, predict.model) if write else None
     code = 0
@@ -159,9 +160,7 @@ def _card_to_write(prediction: str | None, model: str) -> Bundle:
     return find_amendable(model)
 
 
-def _check_report(report: Path | None, overwrite: bool) -> None:
-    if report is None:
-        return
+def _check_report(report: Path, overwrite: bool) -> None:
     from geoseg.files import check_writable
 
     if report.suffix.lower() not in {".html", ".htm"}:
