@@ -20,7 +20,7 @@ from geoseg.models.bundle import find_model
 
 IMPORTS = """
 import json, openvino, rasterio, pyogrio, geopandas, shapely, dask.threaded
-import geoseg.prediction.session, geoseg.raster.scene, geoseg.vector.sink, geoseg.vector.join
+import geoseg.prediction.session, geoseg.raster.scene, geoseg.vector.sink, geoseg.vector.pieces
 from geoseg.prediction.report import peak_memory
 print(json.dumps({"peak_memory_bytes": peak_memory()}))
 """

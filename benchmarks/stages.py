@@ -33,7 +33,7 @@ STAGES = {
     "prepare and add": "geoseg.prediction.blocks:infer_pixels",
     "blend": "geoseg.prediction.blocks:blend_block",
     "trace": "geoseg.prediction.blocks:finish_block",
-    "join": "geoseg.vector.join:Joiner.add",
+    "join": "geoseg.vector.pieces:Joiner.add",
     "shape": "geoseg.vector.features:finish",
     "write": "geoseg.vector.sink:VectorSink.write",
 }

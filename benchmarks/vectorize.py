@@ -29,8 +29,7 @@ from geoseg.prediction.blocks import crop
 from geoseg.testing import NORTH_UP
 from geoseg.values import CERTAIN, ClassInfo, ClassRule, GeoBox, LayerSchema, ProbabilityBlock, Window
 from geoseg.vector.features import finish
-from geoseg.vector.join import Joiner
-from geoseg.vector.pieces import Piece
+from geoseg.vector.pieces import Joiner, Piece
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.trace import trace
 

@@ -20,8 +20,7 @@ from geoseg.prediction.wiring import Work
 from geoseg.raster.coverage import Coverage
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, ClassRule, GeoBox, Patch, Window
-from geoseg.vector.join import Joiner
-from geoseg.vector.pieces import Piece
+from geoseg.vector.pieces import Joiner, Piece
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.split import SplitRule
 

@@ -203,7 +203,7 @@ class Parts:
         self._writer, self._groups, self._bounds = None, 0, []
 
     def _geo(self) -> dict[str, Any]:
-        from geoseg.vector.sink.geoparquet import geo_metadata
+        from geoseg.vector.sink.direct import geo_metadata
 
         corners = None
         if self._bounds:

@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from geoseg.errors import InvalidOption, UnreadableScene
 from geoseg.values import GeoBox
 from geoseg.vector.features import COLUMNS
-from geoseg.vector.keys import place_keys
-from geoseg.vector.measure import measure
-from geoseg.vector.place import repaired
+from geoseg.vector.place import measure, place_keys, repaired
 from geoseg.vector.reproject import reproject
-from geoseg.vector.sink.geoparquet import arrow_schema
+from geoseg.vector.sink.direct import arrow_schema
 from geoseg.vectorfiles.binary import Verbatim
 
 BATCH = 20_000

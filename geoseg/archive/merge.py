@@ -31,7 +31,8 @@ from geoseg.archive.unite import Uniter, kept_as_they_are
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.files import replacing, telling_full_disks
 from geoseg.models.bundle import CARD, find_model
-from geoseg.vector.reproject import layer_crs, reproject
+from geoseg.vector.reproject import reproject
+from geoseg.vector.sink import layer_crs
 
 DATASET = "merged"
 """Folder of the dataset in that of the archive; the catalogue is in `CATALOGUE`."""

@@ -203,7 +203,7 @@ def _zooms(report: RunReport, path: str) -> str:
     """Return the zooms of vector tiles."""
     if not path.lower().endswith(".pmtiles"):
         return ""
-    from geoseg.vector.sink.tiles import zoom_levels
+    from geoseg.vector.sink.ogr import zoom_levels
 
     smallest, largest = zoom_levels(report.plan.shape_rules.metres_per_pixel)
     return f" (zoom {smallest} to {largest})"

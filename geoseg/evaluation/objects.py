@@ -14,7 +14,7 @@ from geoseg.metrics import ObjectMatch, held_twice, match_pairs, overlaps
 from geoseg.metrics.objects import outline_distances
 from geoseg.raster.describe import resolution_at
 from geoseg.values import GeoBox
-from geoseg.vector.measure import measure
+from geoseg.vector.place import measure
 from geoseg.vectorfiles.layers import polygons_of
 
 Polygons = NDArray[np.object_]

@@ -150,7 +150,7 @@ class Tracer:
     classes: int
 
     def __post_init__(self) -> None:
-        from geoseg.vector.join import Joiner
+        from geoseg.vector.pieces import Joiner
 
         self.joiner = Joiner(self.grid.shape)
         self._rule = ClassRule(tuple(range(1, self.classes + 1)), 0.5)

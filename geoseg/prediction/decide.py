@@ -218,15 +218,13 @@ def value_warnings(scene: SceneInfo, view: View, card: ModelCard) -> tuple[str, 
 def _look(scene: SceneInfo, card: ModelCard, options: PredictOptions, out: Path | None = None) -> View:
     """Choose bands, working grid and CRS; read the area of interest and the range of values."""
     from geoseg.raster.stretch import estimate_stretch
-    from geoseg.vector.reproject import layer_crs
-    from geoseg.vector.sink import in_degrees, in_mercator
+    from geoseg.vector.sink import layer_crs
     from geoseg.vectorfiles.aoi import bbox_aoi, read_aoi
 
     check_resolution(scene, card)
     bands = choose_bands(scene, card.inputs.bands, options.bands)
     grid = working_grid(scene.geobox, scene.resolution, card.resolution_m)
-    degrees, mercator = (out is not None and wants(out) for wants in (in_degrees, in_mercator))
-    crs = layer_crs(options.crs, scene.geobox.crs, degrees=degrees, mercator=mercator)
+    crs = layer_crs(options.crs, scene.geobox.crs, out)
     aoi = None
     if options.aoi is not None:
         budget = default_budget(memory_limit()) if options.max_memory == "auto" else options.max_memory

@@ -243,9 +243,8 @@ def feed_sinks(
         Knows how many polygons were written, and their area.
     tally : Tally
     """
-    from geoseg.vector.frontier import Frontier
     from geoseg.vector.islands import without_islands
-    from geoseg.vector.shaper import Shaper
+    from geoseg.vector.shaper import Frontier, Shaper
 
     started = time.monotonic()
     merger, tally, pixels = task_of(plan).merger(plan), Tally(), 0

@@ -33,9 +33,8 @@ from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import BlockPixels
 from geoseg.values import CERTAIN, HALF, Window
 from geoseg.vector.features import INSTANCE
-from geoseg.vector.join import Joiner
 from geoseg.vector.objects import Seen, TileObjects
-from geoseg.vector.pieces import Piece
+from geoseg.vector.pieces import Joiner, Piece
 from geoseg.vector.samples import Floats
 from geoseg.vector.unite import Uniter
 

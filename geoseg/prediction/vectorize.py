@@ -68,12 +68,10 @@ def vectorize(
     GeosegError
         For every foreseeable failure.
     """
-    from geoseg.vector.frontier import Frontier
-    from geoseg.vector.join import Joiner
     from geoseg.vector.order import SortedSink
-    from geoseg.vector.reproject import layer_crs
-    from geoseg.vector.shaper import Shaper
-    from geoseg.vector.sink import VectorSink, check_vector_path, in_degrees, in_mercator
+    from geoseg.vector.pieces import Joiner
+    from geoseg.vector.shaper import Frontier, Shaper
+    from geoseg.vector.sink import VectorSink, check_vector_path, layer_crs
 
     started = time.monotonic()
     check_vector_path(out, overwrite=options.overwrite)
@@ -91,8 +89,7 @@ def vectorize(
         )
         islands = island_rule(rules, len(source.classes))
         tiles, threads = _blocks(source, islands, options.max_memory)
-        wanted = layer_crs(options.crs, grid.crs, degrees=in_degrees(out), mercator=in_mercator(out))
-        crs = wanted or grid.crs
+        crs = layer_crs(options.crs, grid.crs, out) or grid.crs
         facts = {"geoseg_raster": scene.uri, "geoseg_options": json.dumps(options.model_dump(mode="json"))}
         schema = LayerSchema(out.stem, crs, source.classes, facts, rules.metres_per_pixel)
         joiner = Joiner(grid.shape)

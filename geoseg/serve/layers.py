@@ -26,8 +26,8 @@ from geoseg.serve.mercator import (
     to_degrees,
 )
 from geoseg.values import GeoBox
+from geoseg.vector.sink.ogr import EXTENT
 from geoseg.vector.sink.stream import write_layer
-from geoseg.vector.sink.tiles import EXTENT
 from geoseg.vectorfiles.binary import Verbatim, ogr_layers
 from geoseg.vectorfiles.formats import FLATGEOBUF, GEOPACKAGE, check_vector_file
 from geoseg.vectorfiles.layers import open_layer

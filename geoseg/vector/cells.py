@@ -31,8 +31,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.vector.changes import Changes
-from geoseg.vector.samples import Floats, Index, Labels, Samples
+from geoseg.vector.samples import Changes, Floats, Index, Labels, Samples
 
 Byte = TypeVar("Byte", np.int8, np.uint8)
 

@@ -18,8 +18,8 @@ from geoseg.files import check_not_read
 from geoseg.options import Metavar, Options
 from geoseg.values import ClassInfo
 from geoseg.vector.samples import Floats, Index
+from geoseg.vector.sink.ogr import layer_style
 from geoseg.vector.sink.stream import check_stream_path, wkb_field, write_layer
-from geoseg.vector.style import layer_style
 from geoseg.vectorfiles.crs import without_crs
 from geoseg.vectorfiles.layers import read_layer, repair
 

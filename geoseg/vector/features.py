@@ -10,11 +10,9 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.values import GeoBox, LayerSchema
-from geoseg.vector.keys import place_keys
-from geoseg.vector.measure import measure
 from geoseg.vector.overlaps import choose_outlines, remove_overlaps
 from geoseg.vector.pieces import Piece
-from geoseg.vector.place import DECIMALS, place
+from geoseg.vector.place import DECIMALS, measure, place, place_keys
 from geoseg.vector.reproject import WGS84
 from geoseg.vector.samples import Index
 from geoseg.vector.shape import (
@@ -109,7 +107,7 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
     GeoDataFrame
         One polygon a row (for GeoJSON one feature, of several parts where it had to be divided), rings as
         OGC and RFC 7946 want them (shells counter-clockwise), with the columns of `COLUMNS`: ``id`` is
-        the key of its place (see `geoseg.vector.keys`), ``confidence``
+        the key of its place (see `geoseg.vector.place`), ``confidence``
         by the mean probability, areas and lengths are geodesic (NaN without a CRS).
 
     Raises

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from geoseg.values import Window
 from geoseg.vector.cells import Cells
+from geoseg.vector.pieces import seam_key
 from geoseg.vector.rings import cycles
 from geoseg.vector.samples import BELOW, RIGHT, Index, Samples
 
@@ -157,7 +158,7 @@ def seam_keys(samples: Samples, cell: Index, side: Index, *, begins: bool) -> In
     line = np.where(upright, samples.col + col + (side == 1), samples.row + row + (side == 2))
     along = np.where(upright, samples.row + row, samples.col + col)
     before = (side == 1) | (side == 2)  # the region lies above or to the left
-    return np.asarray(2 * _key(line, upright, along) + (before != begins), np.int64)
+    return np.asarray(2 * seam_key(line, upright, along) + (before != begins), np.int64)
 
 
 def find_contacts(
@@ -186,7 +187,7 @@ def find_contacts(
         first = _run_starts(labels, _cuts_along(samples, at, upright=bool(upright)))
         offset, line = (samples.row, samples.col + at) if upright else (samples.col, samples.row + at)
         # The last sample begins the next region's stretch too: tell the two apart.
-        key = _key(line, upright, 2 * (first + offset) + (first == len(labels) - 1))
+        key = seam_key(line, upright, 2 * (first + offset) + (first == len(labels) - 1))
         there = np.full(len(first), at)
         found.append(np.stack((key, first, there) if upright else (key, there, first)))
     key, row, col = np.concatenate([np.empty((3, 0), np.int64), *found], axis=1)
@@ -204,19 +205,3 @@ def _run_starts(labels: NDArray[np.int16], cut: NDArray[np.bool_]) -> Index:
     begins = labels > 0
     begins[1:] &= (labels[1:] != labels[:-1]) | cut[:-1]
     return np.flatnonzero(begins)
-
-
-def seam_place(key: int) -> tuple[float, float]:
-    """Return the middle (col, row) of the grid edge that a key names.
-
-    >>> seam_place(int(_key(7, 1, np.array([3]))[0]))
-    (7.5, 4.0)
-    """
-    line, along = key >> 32, (key & 0xFFFFFFFF) - 2
-    place = (line >> 1) + 0.5, along + 1.0
-    return place if line & 1 else place[::-1]
-
-
-def _key(line: Index | int, upright: Index | int, along: Index) -> Index:
-    """Pack a line of samples and a place on it (from -2) into one integer."""
-    return ((2 * np.asarray(line, np.int64) + upright) << 32) + along + 2

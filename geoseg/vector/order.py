@@ -43,7 +43,7 @@ _SELECT = f"SELECT {_NAMES}, wkb FROM features ORDER BY key, first_pixel, part"
 class SortedSink(AbstractContextManager["SortedSink"]):
     """Writes features by their ids, and gives each an id of its own.
 
-    Features in one cell of `geoseg.vector.keys` go by their first pixels; the second gets the next id. They
+    Features in one cell of `geoseg.vector.place` go by their first pixels; the second gets the next id. They
     wait in a database, so that memory does not grow with the layer.
 
     Parameters

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geoseg.vector.choice import OCTAGONAL, choose_walls
 from geoseg.vector.directions import main_directions, sample_rings
-from geoseg.vector.distances import corners_within, deviations
+from geoseg.vector.overlaps import corners_within, deviations
 from geoseg.vector.rings import build_polygons
 from geoseg.vector.samples import Floats, Index
 from geoseg.vector.walls import ring_walls

@@ -98,55 +98,6 @@ WGS84 = "OGC:CRS84"
 """Longitude and latitude, as GeoJSON has them."""
 
 
-def layer_crs(
-    given: str | None, scene: str | None, *, degrees: bool = False, mercator: bool = False
-) -> str | None:
-    """Return the CRS that polygons are to be put into, by what the user gave; None for the scene's own.
-
-    Formats may want longitudes and latitudes of WGS 84 (`degrees`: GeoJSON) or Web Mercator (PMTiles).
-
-    Raises
-    ------
-    InvalidOption
-        If it is not a horizontal CRS of two axes that polygons of the scene can be put into, or not
-        the one that the format wants.
-
-    Examples
-    --------
-    >>> layer_crs("EPSG:4326", "EPSG:32633", degrees=True)
-    'OGC:CRS84'
-    """
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
-
-    if given is None:
-        wanted = WGS84 if degrees else WEB_MERCATOR if mercator else None
-        return wanted if scene is not None else None
-    try:
-        crs = CRS.from_user_input(given)
-    except CRSError:
-        raise InvalidOption(f"--crs {given}: not a CRS that PROJ knows, such as EPSG:4326") from None
-    if scene is None:
-        raise InvalidOption(
-            f"--crs {given}: the scene has no CRS, so its polygons cannot be put into another"
-        )
-    if not (crs.is_geographic or crs.is_projected) or len(crs.axis_info) != 2:
-        flat = horizontal(crs).to_authority() if crs.is_geographic or crs.is_projected else None
-        instead = ":".join(flat or ("EPSG", "4326"))
-        raise InvalidOption(f"--crs {given}: is a {crs.type_name}; give a horizontal CRS, such as {instead}")
-    if mercator and not crs.equals(CRS(WEB_MERCATOR), ignore_axis_order=True):
-        raise InvalidOption(
-            f"--crs {given}: PMTiles is in Web Mercator ({WEB_MERCATOR}); leave --crs out, or write .gpkg"
-        )
-    if not degrees:
-        return WEB_MERCATOR if mercator else crs.to_wkt()
-    if not crs.equals(CRS(WGS84), ignore_axis_order=True):
-        raise InvalidOption(
-            f"--crs {given}: GeoJSON is in longitude and latitude of WGS 84; leave --crs out, or write .gpkg"
-        )
-    return WGS84
-
-
 def horizontal(crs: CRS) -> CRS:
     """Return a CRS without heights.
 

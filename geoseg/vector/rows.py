@@ -13,10 +13,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.vector.arcs import Arcs, assemble, cut_arcs, pairs
-from geoseg.vector.distances import corners_within, distances
+from geoseg.vector.overlaps import corners_within, distances
 from geoseg.vector.regularize import Bounds, Regularized, fit_straight
-from geoseg.vector.rings import build_lines, components
+from geoseg.vector.rings import Arcs, assemble, build_lines, components, cut_arcs, pairs
 from geoseg.vector.samples import Floats, Index
 
 SHORTEST = 3.0

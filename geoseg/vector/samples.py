@@ -1,8 +1,11 @@
-"""The class labels and probabilities at the pixel centres that a region is traced from.
+"""The class labels and probabilities at the pixel centres that a region is traced from; where they change.
 
 Outlines run between pixel centres. Four neighbouring centres are the corners of a *cell*; a cell
 belongs to the region of its upper left pixel, so the line through the centres of a region's first
 row is the seam to the region above.
+
+Most of a region is flat. A few passes over its labels, a byte a pixel, find the places where they
+change; whatever follows looks at those alone.
 """
 
 from __future__ import annotations
@@ -26,6 +29,12 @@ Labels = NDArray[np.signedinteger[Any]]
 
 RIGHT, BELOW = 1, 2
 """Bits of `Samples.cuts`."""
+
+_BAND = 1 << 18
+"""Pixels that are looked at in one go for changes of labels."""
+
+_WORD = 8
+"""Flags that are looked at together."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -190,3 +199,97 @@ def _strongest(values: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], NDArray[n
         np.copyto(winner, channel, where=values[channel] > best)
         np.maximum(best, values[channel], out=best)
     return winner, best
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Changes:
+    """Flat indices of samples and cells where labels change or objects are cut apart."""
+
+    across: Index
+    """int64, shape (n,). Samples whose right neighbour has another label or is cut off, and the last sample
+    of every row; increasing."""
+    cells: Index
+    """int64, shape (m,). Cells with corners of different labels, or a cut between two corners, increasing."""
+
+
+def find_changes(samples: Samples) -> Changes:
+    """Find where labels change, and cuts."""
+    rows, stride = samples.labels.shape
+    # A few rows at a time, so that flags stay in the processor's cache.
+    step = max(1, _BAND // stride)
+    across, cells = [], []
+    for row in range(0, rows, step):
+        found = _in_band(samples.labels[row : row + step + 1], step)
+        across.append(found[0] + row * stride)
+        cells.append(found[1] + row * stride)
+    changes = Changes(np.concatenate(across), np.concatenate(cells))
+    return changes if samples.cuts is None else _with_cuts(changes, samples.cuts)
+
+
+def _with_cuts(changes: Changes, cuts: NDArray[np.uint8]) -> Changes:
+    """Add the samples and the cells on both sides of cuts."""
+    rows, stride = cuts.shape
+    marked = where(cuts.ravel() > 0)
+    right, below = (marked[cuts.ravel().take(marked) & bit > 0] for bit in (RIGHT, BELOW))
+    cells = np.concatenate([right, right - stride, below, below - 1])
+    row, col = np.divmod(cells, stride)
+    cells = cells[(row >= 0) & (row < rows - 1) & (col < stride - 1)]
+    return Changes(_with(changes.across, right), _with(changes.cells, np.sort(cells)))
+
+
+def _with(one: Index, other: Index) -> Index:
+    """Unite indices that increase; a stable sort merges them, which is quicker than `numpy.union1d`."""
+    both = np.sort(np.concatenate([one, other]), kind="stable")
+    return both[np.diff(both, prepend=-1) > 0]
+
+
+def _in_band(labels: Labels, own: int) -> tuple[Index, Index]:
+    """Return the changes in a band of `own` rows, or less at the end, and the row after it."""
+    flat, stride = labels.ravel(), labels.shape[1]
+    across = np.empty(len(flat), bool)
+    np.not_equal(flat[1:], flat[:-1], out=across[:-1])
+    across[stride - 1 :: stride] = False
+    # Round a cell labels change twice or more, so three of its sides tell.
+    cells = flat[stride:] != flat[:-stride]
+    cells |= across[:-stride]
+    cells |= across[stride:]
+    cells[stride - 1 :: stride] = False
+    across[stride - 1 :: stride] = True
+    return where(across[: own * stride]), where(cells)
+
+
+def where(flags: NDArray[np.bool_]) -> Index:
+    """Return the indices of the few flags that are set; quicker than `numpy.flatnonzero` for these.
+
+    Parameters
+    ----------
+    flags : ndarray of bool, shape (n,)
+        Contiguous.
+    """
+    whole = len(flags) // _WORD * _WORD
+    words = flags[:whole].view(np.uint64)
+    used = np.flatnonzero(words != 0)
+    place = np.flatnonzero(words.take(used).view(bool))
+    found = (used * _WORD).take(place // _WORD) + place % _WORD
+    rest = np.flatnonzero(flags[whole:])
+    return np.append(found, whole + rest) if len(rest) else found
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Runs:
+    """Samples of one class, side by side in a row; from upper left to lower right."""
+
+    row: Index
+    first: Index
+    last: Index
+    """`row`, `first`, `last`: int64, shape (n,). Local row, first and last column."""
+
+
+def find_runs(samples: Samples, changes: Changes) -> Runs:
+    """Find the runs of equal class labels in every row of samples."""
+    last = changes.across
+    first = np.append(0, last[:-1] + 1)
+    of_class = samples.labels.ravel().take(first) > 0
+    first, last = first[of_class], last[of_class]
+    row, col = samples.places(first)
+    return Runs(row, col, col + (last - first))

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from geoseg.grid import TileGrid, classify
 from geoseg.values import CERTAIN, ClassRule, ProbabilityBlock, Window
-from geoseg.vector.changes import where
 from geoseg.vector.rings import components
-from geoseg.vector.samples import Cuts, Index
+from geoseg.vector.samples import Cuts, Index, where
 
 _SMOOTHING = 2
 """Pixels beyond a window that its cuts depend on: squares are smoothed with those next to them."""

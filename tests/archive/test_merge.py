@@ -25,7 +25,7 @@ from geoseg.cli import run
 from geoseg.errors import GeosegError
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.session import predict_scene
-from geoseg.vector.keys import place_keys
+from geoseg.vector.place import place_keys
 from tests.archive.merging import EXACT, archive_of, crop, land_model, put, world
 from tests.runs import REPOSITORY, bright_model
 

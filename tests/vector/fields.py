@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.values import ClassRule, ProbabilityBlock, Window
-from geoseg.vector.join import Joiner
-from geoseg.vector.pieces import Piece
+from geoseg.vector.pieces import Joiner, Piece
 from geoseg.vector.samples import Cuts
 from geoseg.vector.trace import Outline, trace
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from geoseg.errors import UnwritableOutput
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
-from geoseg.vector import keys, order
+from geoseg.vector import order, place
 from geoseg.vector.features import features_of
-from geoseg.vector.keys import hilbert_keys, place_keys
 from geoseg.vector.pieces import Evidence, Piece
+from geoseg.vector.place import hilbert_keys, place_keys
 from geoseg.vector.shape import ShapeRules, find_near, shape
 from tests.vector.test_overlaps import Sink
 
@@ -94,7 +94,7 @@ def test_a_layer_without_features_needs_no_folder(tmp_path: Path) -> None:
 @given(st.integers(1, 6))
 def test_the_curve_visits_every_cell_and_moves_by_one(bits: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keys, "ORDER", bits)
+        patch.setattr(place, "ORDER", bits)
         cells = np.indices((1 << bits, 1 << bits)).reshape(2, -1).T
         found = hilbert_keys(cells)
     assert sorted(found) == list(range(len(cells)))

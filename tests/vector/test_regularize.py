@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from geoseg.values import CERTAIN, ClassRule, ProbabilityBlock, Window
-from geoseg.vector.distances import deviations
+from geoseg.vector.overlaps import deviations
 from geoseg.vector.regularize import BLURRED, Regularized, regularize
 from geoseg.vector.trace import trace
 

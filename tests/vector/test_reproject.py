@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +17,11 @@ from geoseg.errors import InvalidOption
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector import reproject as module
 from geoseg.vector.features import DEVIATION, finish
-from geoseg.vector.measure import measure
 from geoseg.vector.pieces import Evidence, Piece
-from geoseg.vector.reproject import TOLERANCE, WGS84, layer_crs, reproject
+from geoseg.vector.place import cut_and_rounded, measure
+from geoseg.vector.reproject import TOLERANCE, WGS84, reproject
 from geoseg.vector.shape import ShapeRules
-from geoseg.vector.sink.geojson import cut_and_rounded
+from geoseg.vector.sink import layer_crs
 
 EARTH = Geod(ellps="WGS84")
 POLAR = ["EPSG:3031", "EPSG:3995", "EPSG:3413", "EPSG:3412", "EPSG:32661", "EPSG:5042"]
@@ -285,20 +286,20 @@ def test_a_polygon_in_two_rows_has_its_area_once() -> None:
     ],
 )
 def test_what_is_no_horizontal_crs_is_refused(crs: str, reason: str) -> None:
-    for degrees in (False, True):
+    for out in (None, Path("a.geojson")):
         with pytest.raises(InvalidOption, match="--crs") as caught:
-            layer_crs(crs, "EPSG:32633", degrees=degrees)
+            layer_crs(crs, "EPSG:32633", out)
         assert reason in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
 def test_geojson_is_in_longitude_and_latitude_only() -> None:
     for crs in (None, "EPSG:4326", "OGC:CRS84", "WGS84"):
-        assert layer_crs(crs, "EPSG:32633", degrees=True) == WGS84
+        assert layer_crs(crs, "EPSG:32633", Path("a.geojson")) == WGS84
     for crs in ("EPSG:32633", "EPSG:4258", "EPSG:3857"):
         with pytest.raises(InvalidOption, match=f"--crs {crs}: GeoJSON is in longitude and latitude"):
-            layer_crs(crs, "EPSG:32633", degrees=True)
-    assert layer_crs(None, None, degrees=True) is None
+            layer_crs(crs, "EPSG:32633", Path("a.geojson"))
+    assert layer_crs(None, None, Path("a.geojson")) is None
     with pytest.raises(InvalidOption, match="has no CRS"):
         layer_crs("EPSG:4326", None)
 

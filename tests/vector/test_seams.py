@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from geoseg.grid import classify
 from geoseg.testing import assert_same_polygons
 from geoseg.values import Window
-from geoseg.vector.join import Joiner
-from geoseg.vector.pieces import NO_PIXEL, Evidence, Piece
+from geoseg.vector.pieces import NO_PIXEL, Evidence, Joiner, Piece
 from geoseg.vector.trace import Outline, trace
 from tests.vector.fields import Field, building, corners, cuts, fields, streamed, whole
 

@@ -16,8 +16,8 @@ from geoseg.errors import InvalidOption
 from geoseg.testing import assert_same_polygons
 from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema, Transform
 from geoseg.vector.features import COLUMNS, finish, no_features
-from geoseg.vector.measure import measure
 from geoseg.vector.pieces import Calibration, Evidence, Piece
+from geoseg.vector.place import measure
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.simplify import simplify_shared
 from tests.vector.fields import Field, building, fields, whole

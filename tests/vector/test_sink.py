@@ -29,12 +29,10 @@ from geoseg.testing import assert_same_polygons
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector.features import COLUMNS, finish
 from geoseg.vector.pieces import Evidence, Piece
-from geoseg.vector.reproject import WGS84, layer_crs
+from geoseg.vector.reproject import WGS84
 from geoseg.vector.shape import ShapeRules
-from geoseg.vector.sink import FORMATS, VectorSink, check_vector_path, in_degrees
-from geoseg.vector.sink.ogr import NAMES
-from geoseg.vector.sink.tiles import zoom_levels
-from geoseg.vector.style import layer_style
+from geoseg.vector.sink import FORMATS, VectorSink, check_vector_path, layer_crs
+from geoseg.vector.sink.ogr import NAMES, layer_style, zoom_levels
 from geoseg.vectorfiles.layers import read_layer
 
 CLASSES = (ClassInfo(1, "building", (228, 87, 46)), ClassInfo(2, "wood & <water>", (1, 2, 3)))
@@ -52,7 +50,7 @@ def schema(crs: str | None = "EPSG:32633") -> LayerSchema:
 
 def crs_of(suffix: str) -> str:
     """Return the CRS that features for a format come in."""
-    return WGS84 if in_degrees(Path("out" + suffix)) else "EPSG:32633"
+    return layer_crs(None, "EPSG:32633", Path("out" + suffix)) or "EPSG:32633"
 
 
 @functools.cache
@@ -421,8 +419,8 @@ def test_tiles_need_a_crs_and_take_no_other(tmp_path: Path) -> None:
     with pytest.raises(UnwritableOutput, match="no CRS"):
         write(tmp_path / "out.pmtiles", schema(None), features(None))
     with pytest.raises(InvalidOption, match="Web Mercator"):
-        layer_crs("EPSG:32633", "EPSG:32633", mercator=True)
-    assert layer_crs(None, "EPSG:32633", mercator=True) == "EPSG:3857"
+        layer_crs("EPSG:32633", "EPSG:32633", Path("out.pmtiles"))
+    assert layer_crs(None, "EPSG:32633", Path("out.pmtiles")) == "EPSG:3857"
     assert list(tmp_path.iterdir()) == []
 
 

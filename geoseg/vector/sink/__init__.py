@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from geoseg.errors import UnwritableOutput
-from geoseg.files import check_writable
+from geoseg.errors import GeosegError, InvalidOption, UnwritableOutput
+from geoseg.files import check_writable, telling_full_disks
 from geoseg.values import LayerSchema
-from geoseg.vector.sink.errors import telling
-from geoseg.vector.sink.geojson import write_geojson, write_geojson_lines
-from geoseg.vector.sink.geoparquet import write_geoparquet
-from geoseg.vector.sink.ogr import BESIDE, write_flatgeobuf, write_geopackage, write_shapefile
-from geoseg.vector.sink.tiles import write_pmtiles
+from geoseg.vector.reproject import WEB_MERCATOR, WGS84, horizontal
+from geoseg.vector.sink.direct import write_geojson, write_geojson_lines, write_geoparquet
+from geoseg.vector.sink.ogr import BESIDE, write_flatgeobuf, write_geopackage, write_pmtiles, write_shapefile
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["FORMATS", "VectorSink", "check_vector_path", "in_degrees", "in_mercator", "written_beside"]
+
+__all__ = ["FORMATS", "VectorSink", "check_vector_path", "layer_crs", "written_beside"]
 
 Append = Callable[["GeoDataFrame"], None]
 
@@ -34,6 +35,9 @@ FORMATS: Mapping[str, Callable[..., AbstractContextManager[Append]]] = {
     ".pmtiles": write_pmtiles,
 }
 """What writes each format, by suffix: called with path, schema, metadata (read last) and overwrite."""
+
+ONLY_CRS = {".geojson": WGS84, ".geojsonl": WGS84, ".pmtiles": WEB_MERCATOR}
+"""The only CRS that a format holds, by suffix."""
 
 _BY_GDAL = {".gpkg", ".fgb", ".shp"}
 
@@ -134,23 +138,66 @@ def written_beside(path: Path) -> tuple[Path, ...]:
     return tuple(map(path.with_suffix, BESIDE)) if _suffix(path) == ".shp" else ()
 
 
-def in_mercator(path: Path) -> bool:
-    """Tell whether the format holds nothing but Web Mercator (vector tiles).
+def layer_crs(given: str | None, scene: str | None, out: Path | None = None) -> str | None:
+    """Return the CRS that polygons are to be put into, by what the user gave; None for the scene's own.
 
-    >>> in_mercator(Path("out.pmtiles")), in_mercator(Path("out.gpkg"))
-    (True, False)
+    Where `out` is written, GeoJSON wants longitudes and latitudes of WGS 84, PMTiles Web Mercator.
+
+    Raises
+    ------
+    InvalidOption
+        If it is not a horizontal CRS of two axes that polygons of the scene can be put into, or not
+        the one that the format wants.
+
+    Examples
+    --------
+    >>> layer_crs("EPSG:4326", "EPSG:32633", Path("out.geojson"))
+    'OGC:CRS84'
     """
-    return _suffix(path) == ".pmtiles"
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
 
-
-def in_degrees(path: Path) -> bool:
-    """Tell whether the format holds nothing but longitudes and latitudes (RFC 7946).
-
-    >>> in_degrees(Path("out.geojson")), in_degrees(Path("out.gpkg"))
-    (True, False)
-    """
-    return _suffix(path) in {".geojson", ".geojsonl"}
+    only = None if out is None else ONLY_CRS.get(_suffix(out))
+    if given is None:
+        return only if scene is not None else None
+    try:
+        crs = CRS.from_user_input(given)
+    except CRSError:
+        raise InvalidOption(f"--crs {given}: not a CRS that PROJ knows, such as EPSG:4326") from None
+    if scene is None:
+        raise InvalidOption(
+            f"--crs {given}: the scene has no CRS, so its polygons cannot be put into another"
+        )
+    if not (crs.is_geographic or crs.is_projected) or len(crs.axis_info) != 2:
+        flat = horizontal(crs).to_authority() if crs.is_geographic or crs.is_projected else None
+        instead = ":".join(flat or ("EPSG", "4326"))
+        raise InvalidOption(f"--crs {given}: is a {crs.type_name}; give a horizontal CRS, such as {instead}")
+    if only is not None and not crs.equals(CRS(only), ignore_axis_order=True):
+        format_is = (
+            "GeoJSON is in longitude and latitude of WGS 84"
+            if only == WGS84
+            else f"PMTiles is in Web Mercator ({WEB_MERCATOR})"
+        )
+        raise InvalidOption(f"--crs {given}: {format_is}; leave --crs out, or write .gpkg")
+    return only or crs.to_wkt()
 
 
 def _suffix(path: Path) -> str:
     return path.suffix.lower()
+
+
+@contextlib.contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """Turn the errors of the libraries that write into `UnwritableOutput`."""
+    import pyogrio.errors as ogr
+    from pyproj.exceptions import CRSError
+
+    ogr_errors = (ogr.CRSError, ogr.DataLayerError, ogr.DataSourceError, ogr.FeatureError, ogr.FieldError)
+    try:
+        with telling_full_disks(path):
+            yield
+    except GeosegError:
+        raise
+    except (*ogr_errors, CRSError, sqlite3.Error, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UnwritableOutput(f"{path}: cannot be written ({reason})") from error

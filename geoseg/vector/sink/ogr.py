@@ -1,29 +1,32 @@
-"""What GDAL writes: GeoPackage, FlatGeobuf and Shapefile, in batches.
+"""What GDAL writes: GeoPackage, FlatGeobuf, Shapefile and PMTiles, in batches.
 
 A GeoPackage has a spatial index, layer metadata, and a style that QGIS applies by itself. The index of
-a FlatGeobuf file wants all features at once, so they wait in a GeoPackage. A Shapefile is five files that
-appear together; names have ten characters.
+a FlatGeobuf file, and tiles of all zooms, want all features at once, so they wait in a GeoPackage. A
+Shapefile is five files that appear together; names have ten characters.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape, quoteattr
 
-from geoseg.errors import silenced
+from geoseg.errors import UnwritableOutput, silenced
 from geoseg.files import check_writable, replacing, scratch_beside, telling_full_disks
-from geoseg.values import LayerSchema
+from geoseg.values import ClassInfo, LayerSchema
 from geoseg.vector.features import no_features
-from geoseg.vector.style import layer_style
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
+
 
 UNDEFINED_CARTESIAN = -1
 """The GeoPackage spec's ``srs_id`` of coordinates in no known CRS."""
@@ -40,7 +43,7 @@ STALE = (".prj", ".qix", ".sbn", ".sbx", ".qmd")
 BESIDE = (".shx", ".dbf", ".cpg", *STALE)
 """Files beside a Shapefile that are replaced or removed with it."""
 BATCH = 10_000
-"""Features that are copied into a FlatGeobuf file at a time."""
+"""Features that are copied from a waiting GeoPackage at a time."""
 
 # The table that QGIS itself makes to keep styles in a GeoPackage.
 _STYLES = """
@@ -195,3 +198,115 @@ def _metadata_document(metadata: Mapping[str, str]) -> str:
     lines = [f"    <MDI key={quoteattr(key)}>{escape(str(value))}</MDI>" for key, value in items.items()]
     body = "\n".join(lines)
     return f"<GDALMultiDomainMetadata>\n  <Metadata>\n{body}\n  </Metadata>\n</GDALMultiDomainMetadata>\n"
+
+
+FILL_OPACITY = 90
+"""Of 255: the imagery stays visible under the polygons."""
+
+
+def layer_style(classes: Sequence[ClassInfo], attribute: str = "class_name") -> str:
+    """Return a QML document: a single symbol for one class, else categories by an attribute.
+
+    Parameters
+    ----------
+    classes : sequence of ClassInfo
+    attribute : str
+        Holds the names of the classes.
+    """
+    document = ET.Element("qgis", version="3.28.0", styleCategories="Symbology")
+    if len(classes) == 1:
+        renderer = ET.SubElement(document, "renderer-v2", type="singleSymbol", enableorderby="0")
+    else:
+        renderer = ET.SubElement(
+            document, "renderer-v2", type="categorizedSymbol", attr=attribute, enableorderby="0"
+        )
+        categories = ET.SubElement(renderer, "categories")
+        for number, info in enumerate(classes):
+            ET.SubElement(
+                categories,
+                "category",
+                type="string",
+                value=info.name,
+                label=info.name,
+                symbol=str(number),
+                render="true",
+            )
+    symbols = ET.SubElement(renderer, "symbols")
+    for number, info in enumerate(classes):
+        _add_symbol(symbols, str(number), info.color)
+    ET.SubElement(document, "layerGeometryType").text = "2"
+    ET.indent(document)
+    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + ET.tostring(
+        document, encoding="unicode"
+    )
+
+
+def _add_symbol(symbols: ET.Element, name: str, color: tuple[int, int, int]) -> None:
+    symbol = ET.SubElement(symbols, "symbol", name=name, type="fill", alpha="1", clip_to_extent="1")
+    layer = ET.SubElement(
+        symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"}
+    )
+    options = ET.SubElement(layer, "Option", type="Map")
+    red, green, blue = color
+    values = {
+        "color": f"{red},{green},{blue},{FILL_OPACITY}",
+        "style": "solid",
+        "outline_color": f"{red},{green},{blue},255",
+        "outline_style": "solid",
+        "outline_width": "0.4",
+        "outline_width_unit": "MM",
+        "joinstyle": "miter",
+    }
+    for key, value in values.items():
+        ET.SubElement(options, "Option", name=key, value=value, type="QString")
+
+
+EQUATOR = 40_075_016.7
+"""Metres around the Earth in Web Mercator."""
+
+EXTENT = 4096
+"""Steps along a side of a tile."""
+
+LEVELS = 6
+"""Zoom levels that are written."""
+
+
+def zoom_levels(resolution_m: float | None) -> tuple[int, int]:
+    """Return the smallest and the largest zoom: there a step of a tile is at most half a pixel.
+
+    >>> zoom_levels(0.3)
+    (11, 16)
+    """
+    step = (resolution_m or 1.0) / 2
+    largest = min(22, max(0, math.ceil(math.log2(EQUATOR / EXTENT / step))))
+    return max(0, largest - LEVELS + 1), largest
+
+
+@contextlib.contextmanager
+def write_pmtiles(
+    place: Path, schema: LayerSchema, metadata: Mapping[str, str], *, overwrite: bool
+) -> Iterator[Callable[[GeoDataFrame], None]]:
+    """Write vector tiles; features wait in a GeoPackage, as tiles of all zooms are made of them."""
+    import pyogrio
+
+    if schema.crs is None:
+        raise UnwritableOutput(f"{place}: tiles lie on the Earth, and the scene has no CRS; write .gpkg")
+    with (
+        tempfile.TemporaryDirectory(dir=place.parent, prefix=".geoseg-") as folder,
+        replacing(place, overwrite=overwrite) as path,
+    ):
+        waiting, complete = Path(folder) / "features.gpkg", Path(folder) / "features.pmtiles"
+        yield begin_geopackage(waiting, schema)
+        smallest, largest = zoom_levels(schema.resolution_m)
+        with pyogrio.open_arrow(waiting, layer=schema.name, batch_size=BATCH) as (_, stream):
+            pyogrio.write_arrow(
+                stream,
+                complete,
+                driver="PMTiles",
+                layer=schema.name,
+                geometry_name="geom",
+                geometry_type="Polygon",
+                crs=schema.crs,
+                dataset_options={"MINZOOM": str(smallest), "MAXZOOM": str(largest), "NAME": schema.name},
+            )
+        complete.rename(path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from geoseg.errors import UnwritableOutput, silenced
 from geoseg.files import check_writable, replacing
 from geoseg.vector.place import DECIMALS
-from geoseg.vector.sink.errors import telling
+from geoseg.vector.sink import telling
 from geoseg.vector.sink.ogr import add_style, remove_times
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from geoseg.values import ClassRule, ProbabilityBlock, Window
-from geoseg.vector import changes
-from geoseg.vector.changes import find_changes, where
-from geoseg.vector.samples import INVALID, Samples, take_samples
+from geoseg.vector import samples, trace
+from geoseg.vector.samples import INVALID, Samples, find_changes, find_runs, take_samples, where
 
 SHAPES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
 LABELS = arrays(np.int8, SHAPES, elements=st.integers(INVALID, 2))
@@ -32,7 +31,7 @@ def test_set_flags_are_those_that_numpy_finds(flags: NDArray[np.bool_]) -> None:
 
 @given(LABELS, st.integers(1, 40))
 def test_changes_are_found_whatever_the_band(labels: NDArray[np.int8], band: int) -> None:
-    with mock.patch.object(changes, "_BAND", band):
+    with mock.patch.object(samples, "_BAND", band):
         found = find_changes(samples_of(labels))
     across = np.ones(labels.shape, bool)
     across[:, :-1] = labels[:, 1:] != labels[:, :-1]
@@ -46,19 +45,19 @@ def test_changes_are_found_whatever_the_band(labels: NDArray[np.int8], band: int
 
 @given(LABELS, st.integers(1, 40))
 def test_runs_are_summed_whatever_the_batch(labels: NDArray[np.int8], batch: int) -> None:
-    samples = samples_of(labels)
-    runs = changes.find_runs(samples, find_changes(samples))
+    taken = samples_of(labels)
+    runs = find_runs(taken, find_changes(taken))
     covered = np.zeros(labels.shape, int)
     expected = []
     for row, first, last in zip(runs.row, runs.first, runs.last, strict=True):
         assert len(set(labels[row, first : last + 1].tolist())) == 1
         covered[row, first : last + 1] += 1
-        expected.append(int(samples.strongest[row, first : last + 1].sum()))
+        expected.append(int(taken.strongest[row, first : last + 1].sum()))
     assert (covered == (labels > 0)).all()
     if expected:
-        with mock.patch.object(changes, "_BATCH", batch):
-            start, length = runs.row * samples.stride + runs.first, runs.last - runs.first + 1
-            assert changes._sum_runs(samples.strongest, start, length).tolist() == expected
+        with mock.patch.object(trace, "_BATCH", batch):
+            start, length = runs.row * taken.stride + runs.first, runs.last - runs.first + 1
+            assert trace._sum_runs(taken.strongest, start, length).tolist() == expected
 
 
 @given(
