@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.backends.base import Predictor, quantize
 from geoseg.values import Transform
 
 ValidityKind = Literal["none", "nodata", "nan", "mask", "msk", "alpha"]
@@ -217,3 +219,51 @@ def _outlines(polygons: Any) -> list[tuple[int, bytes]]:
         shapely.transform([geometry for _, geometry in pairs], lambda xy: xy + 0.0)
     )
     return [(int(label), shapely.to_wkb(g)) for (label, _), g in zip(pairs, geometries, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class PointwisePredictor:
+    """A model of pure numpy that looks at single pixels: tiling cannot change its result.
+
+    Channel k is band k (modulo the number of bands) clipped to 0 … 1.
+    """
+
+    channels: int = 1
+    name: str = "pointwise numpy"
+    device: str = "cpu"
+    normalizes: bool = False
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """Map the bands to probabilities."""
+        return quantize(batch[:, np.arange(self.channels) % batch.shape[1]])
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePredictor:
+    """A model of pure numpy that exposes mistakes in tiling and blending.
+
+    Its result depends on the pixel, on its place in the tile and on the whole tile's content, and
+    differs between overlapping tiles: a wrong weight, offset or missing tile shows.
+    """
+
+    channels: int = 1
+    name: str = "reference numpy"
+    device: str = "cpu"
+    normalizes: bool = False
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """Map each tile on its own, so that batches cannot change the result."""
+        return np.stack([self._tile(tile) for tile in batch])
+
+    def _tile(self, tile: NDArray[np.float32]) -> NDArray[np.uint16]:
+        rows, cols = np.indices(tile.shape[1:], dtype=np.float64)
+        place = 0.37 * rows / tile.shape[1] + 0.23 * cols / tile.shape[2]
+        content = tile.astype(np.float64).mean()
+        waves = [
+            0.5 + 0.5 * np.sin(3 * tile[k % len(tile)].astype(np.float64) + 5 * place + 7 * content + k)
+            for k in range(self.channels)
+        ]
+        return quantize(np.stack(waves).astype(np.float32))
+
+
+_conforming: tuple[type[Predictor], ...] = (PointwisePredictor, ReferencePredictor)

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.backends.base import Predictor
-from geoseg.backends.hardware import cpu_features, cuda_available, usable_cores
-from geoseg.backends.precision import PRECISIONS
+from geoseg.backends.hardware import PRECISIONS, cpu_features, cuda_available, usable_cores
 from geoseg.backends.select import Backend, backends_of, load_predictor
 from geoseg.errors import BackendUnavailable, GeosegError, InvalidModel, MissingExtra
 from geoseg.models.bundle import INT8, Bundle
@@ -191,7 +190,7 @@ def advise(speeds: Mapping[str, float], taken: str, reason: str) -> str:
     taken : str
         The precision that the rule takes.
     reason : str
-        Why, see `geoseg.backends.precision.by_rule`.
+        Why, see `geoseg.backends.hardware.by_rule`.
 
     Examples
     --------

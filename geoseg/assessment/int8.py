@@ -15,8 +15,7 @@ from geoseg.backends import regions
 from geoseg.backends.base import Predictor
 from geoseg.backends.base import quantize as to_integers
 from geoseg.backends.detector import NetworkDetector
-from geoseg.backends.hardware import cpu_features
-from geoseg.backends.precision import LOSS_LIMIT, Precision
+from geoseg.backends.hardware import LOSS_LIMIT, Precision, cpu_features
 from geoseg.backends.quantize import TILES, quantize
 from geoseg.grid import classify
 from geoseg.metrics import Confusion, confusion

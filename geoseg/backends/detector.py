@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.backends.base import Detection, Detector
-from geoseg.backends.precision import Precision
+from geoseg.backends.hardware import Precision
 from geoseg.backends.regions import detect
 from geoseg.errors import InvalidModel
 from geoseg.models.bundle import BOXES, INT8_PARTS, MASKS, ONNX
@@ -37,7 +37,7 @@ class NetworkDetector:
     threads : int, optional
         CPU threads; None: the runtime's own choice.
     precision : str
-        Of the dense layers; see `geoseg.backends.precision`. Boxes are float32 in any case.
+        Of the dense layers; see `geoseg.backends.hardware`. Boxes are float32 in any case.
 
     Attributes
     ----------

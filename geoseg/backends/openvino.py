@@ -20,8 +20,7 @@ from openvino.preprocess import PrePostProcessor
 
 from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor, to_network
 from geoseg.backends.compiled import CompiledCache
-from geoseg.backends.hardware import cpu_features
-from geoseg.backends.precision import Precision
+from geoseg.backends.hardware import Precision, cpu_features
 from geoseg.errors import InvalidModel
 from geoseg.models.inputs import InputSpec
 from geoseg.values import CERTAIN
@@ -39,7 +38,7 @@ class OpenVinoPredictor:
     activation : str
         Applied to the first output, in float32.
     precision : str
-        What layers are computed in that the file does not fix; see `geoseg.backends.precision`. INT8:
+        What layers are computed in that the file does not fix; see `geoseg.backends.hardware`. INT8:
         layers that were not quantized take bf16 where the CPU computes in it, else float32.
     threads : int, optional
         CPU threads; None: all that the process may use.

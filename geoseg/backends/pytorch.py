@@ -16,8 +16,15 @@ from numpy.typing import NDArray
 
 from geoseg.backends import architectures
 from geoseg.backends.base import NOT_A_NUMBER, Activation, Predictor
-from geoseg.backends.gather import Forward, Gatherer
-from geoseg.backends.gpu_runner import LANES, GpuRunner, find_device, out_of_memory, telling_full_gpus
+from geoseg.backends.gpu_runner import (
+    LANES,
+    Forward,
+    Gatherer,
+    GpuRunner,
+    find_device,
+    out_of_memory,
+    telling_full_gpus,
+)
 from geoseg.errors import InvalidModel, OutOfDeviceMemory
 from geoseg.models.inputs import InputSpec
 from geoseg.values import CERTAIN

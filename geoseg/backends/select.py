@@ -3,7 +3,7 @@
 The rule for ``auto``: a folder with PyTorch weights on a machine with an NVIDIA GPU runs there; all
 else runs on the CPU, in OpenVINO if the model has an ONNX file or IR, and in PyTorch if it has only
 PyTorch weights. An ONNX file that OpenVINO cannot read falls back to ONNX Runtime. The precision
-follows from that (see `geoseg.backends.precision`).
+follows from that (see `geoseg.backends.hardware`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, cast, get_args
 
 from geoseg.backends.base import FLIPS, Detector, FlippingPredictor, Predictor
-from geoseg.backends.hardware import FEATURES, cpu_features, cuda_available, has_nvidia_driver, has_torch
-from geoseg.backends.precision import AS_ASKED, USES, Choice, choose_precision
+from geoseg.backends.hardware import (
+    AS_ASKED,
+    FEATURES,
+    USES,
+    Choice,
+    choose_precision,
+    cpu_features,
+    cuda_available,
+    has_nvidia_driver,
+    has_torch,
+)
 from geoseg.errors import BackendUnavailable, InvalidModel, MissingExtra
 from geoseg.models.bundle import INT8, IR, ONNX, WEIGHTS, Bundle, find_model
 

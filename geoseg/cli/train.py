@@ -18,8 +18,8 @@ from geoseg.training.options import TrainOptions
 
 if TYPE_CHECKING:
     from geoseg.models.bundle import Bundle
+    from geoseg.training.folder import Event, Stepped, Validated
     from geoseg.training.recipe import Recipe
-    from geoseg.training.watch import Event, Stepped, Validated
 
 _FILE = click.Path(path_type=Path)
 
@@ -115,7 +115,7 @@ class TrainingDisplay(Display):
 
     def __call__(self, event: Event) -> None:
         """Show an event of the run."""
-        from geoseg.training.watch import Began, Noted, Validated
+        from geoseg.training.folder import Began, Noted, Validated
 
         if self._quiet:
             return

@@ -22,8 +22,7 @@ from geoseg.evaluation.layers import (
     probabilities,
     truth_layer,
 )
-from geoseg.evaluation.probabilities import ProbabilityMap
-from geoseg.labels.masks import read_nearest
+from geoseg.labels.masks import ProbabilityMap, read_nearest
 from geoseg.labels.places import box_of
 from geoseg.labels.polygons import Polygons, read_polygons
 from geoseg.raster.scene import open_scene, read_validity

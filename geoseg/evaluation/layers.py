@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
 from geoseg.evaluation import EvaluateOptions
-from geoseg.evaluation.probabilities import ProbabilityMap, holds_probabilities, probability_map
 from geoseg.labels.classes import UNKNOWN, ClassTable, Ids, text_of
 from geoseg.labels.footprints import burn
-from geoseg.labels.masks import Mask, check_placeable, open_labels, open_mask
+from geoseg.labels.masks import (
+    Mask,
+    ProbabilityMap,
+    check_placeable,
+    holds_probabilities,
+    open_labels,
+    open_mask,
+    probability_map,
+)
 from geoseg.labels.places import box_of
 from geoseg.labels.polygons import Polygons, is_vector, read_polygons
 from geoseg.options import parse_classes, parse_pairs

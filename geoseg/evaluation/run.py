@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
 from geoseg.evaluation import EvaluateOptions
-from geoseg.evaluation.coco import coco_score, need_coco
 from geoseg.evaluation.figures import (
+    FEWEST_BLOCKS,
     REPLICATES,
     confidence_score,
     known_blocks,
@@ -28,10 +28,9 @@ from geoseg.evaluation.figures import (
 )
 from geoseg.evaluation.inputs import Inputs, Sources, open_inputs
 from geoseg.evaluation.layers import PolygonLayer
-from geoseg.evaluation.objects import Comparison, Objects, compare, known_parts
+from geoseg.evaluation.objects import Comparison, Objects, coco_score, compare, known_parts, need_coco
 from geoseg.evaluation.result import Evaluation, Resampling, WorstTile
 from geoseg.evaluation.stream import STEP, TileErrors, walk
-from geoseg.metrics.bootstrap import FEWEST_BLOCKS
 from geoseg.raster.describe import ground_resolution
 from geoseg.values import CERTAIN, GeoBox
 

@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
-from geoseg.evaluation.report.images import scene_picture
+from geoseg.evaluation.report.page import scene_picture
 from geoseg.files import check_not_read, check_writable, replacing
 from geoseg.labels.classes import text_of
 from geoseg.labels.verdicts import keys_of

@@ -18,11 +18,11 @@ from lightning.pytorch.callbacks import WeightAveraging
 from geoseg.backends.base import Activation
 from geoseg.grid import classify
 from geoseg.training.data.ground import Ground
+from geoseg.training.folder import Event, Picture, Stepped, Validated, append_row, draw_sheet, keep_rows
 from geoseg.training.network import save_weights
 from geoseg.training.recipe import Optimization
 from geoseg.training.task import SegmentationTask
 from geoseg.training.validate import Answer, Score, answers, merit, score, total
-from geoseg.training.watch import Event, Picture, Stepped, Validated, append_row, draw_sheet, keep_rows
 from geoseg.values import ClassRule
 
 _MOST_PICTURES = 8

@@ -13,10 +13,10 @@ from geoseg.training.calibrate import Fitted
 from geoseg.training.data.ground import Ground
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.scenes import SceneGround
+from geoseg.training.folder import read_rows
 from geoseg.training.network import Start
 from geoseg.training.recipe import Recipe
 from geoseg.training.validate import Score, total
-from geoseg.training.watch import read_rows
 from geoseg.values import ClassRule
 
 _CURVE_POINTS = 60

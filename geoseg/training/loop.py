@@ -9,31 +9,43 @@ there are several), ``training.csv``, ``validation.csv``, ``tensorboard/``,
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from geoseg.backends import architectures
 from geoseg.backends.base import Activation
 from geoseg.backends.maskrcnn import MaskRCNN
 from geoseg.errors import BackendUnavailable, GeosegError
+from geoseg.files import replacing
 from geoseg.training.callbacks import Averaging, CycleEnds, Schedule, Validation, Watch
 from geoseg.training.data.read import Split
 from geoseg.training.data.sampler import Sampler
-from geoseg.training.folder import CHECKPOINT, CheckpointFiles, claim, last_validation, steps_done, writing
+from geoseg.training.folder import (
+    CHECKPOINT,
+    Began,
+    Event,
+    claim,
+    ignore,
+    is_first_process,
+    last_validation,
+    steps_done,
+    writing,
+)
 from geoseg.training.instances import InstanceTask
-from geoseg.training.losses import make_loss
 from geoseg.training.network import Start, depthwise_in_float32, mean_weights, save_weights
 from geoseg.training.recipe import Optimization, Recipe
-from geoseg.training.task import Numbered, SegmentationTask
-from geoseg.training.watch import Began, Event, ignore, is_first_process
+from geoseg.training.task import Numbered, SegmentationTask, make_loss
 from geoseg.values import ClassRule
 
 _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
@@ -197,6 +209,17 @@ def _try_mean(trainer: lightning.Trainer, task: SegmentationTask, averaging: Ave
     for network in (task.network, averaging.network):  # Lightning swaps them to validate
         network.load_state_dict(mean)
     trainer.validate(task, _Nothing(), verbose=False)
+
+
+class CheckpointFiles(TorchCheckpointIO):  # type: ignore[misc]  # lightning is not followed
+    """Writes checkpoints so that a kill in the middle leaves the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint beside its place, then rename it."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with replacing(Path(path)) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
 
 @contextlib.contextmanager

@@ -37,13 +37,13 @@ from geoseg.training.calibrate import Fitted, calibrate_objects, calibrate_pixel
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.sampler import Sampler, validation_tiles
 from geoseg.training.description import accuracy, calibration, hyperparameters, training_data
+from geoseg.training.folder import Event, Noted, ignore
 from geoseg.training.instances import boxes_of, sizes_of
 from geoseg.training.loop import rule_of
 from geoseg.training.network import Start
 from geoseg.training.recipe import Recipe
 from geoseg.training.task import normalize
 from geoseg.training.validate import CONTEXT, Reading, Score, answers, best_reading, sweep
-from geoseg.training.watch import Event, Noted, ignore
 from geoseg.values import ClassRule, Patch, Window
 from geoseg.vector.pieces import Calibration
 from geoseg.vector.split import SplitRule

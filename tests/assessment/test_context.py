@@ -18,13 +18,14 @@ from geoseg.assessment.reach import (
     module_depends,
 )
 from geoseg.backends.architectures import build, save
-from geoseg.backends.base import PointwisePredictor, ReferencePredictor, quantize
+from geoseg.backends.base import quantize
 from geoseg.backends.export import export_onnx
 from geoseg.backends.families import FAMILIES, make_config
 from geoseg.backends.networks import AdaptivePool
 from geoseg.errors import InvalidOption
 from geoseg.models.bundle import find_model, save_bundle
 from geoseg.models.card_json import amended, make_document
+from geoseg.testing import PointwisePredictor, ReferencePredictor
 from geoseg.values import Patch
 from tests.backends.conftest import SIGMOID, SPEC, TILE
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.assessment.int8 import LabelledTile, compare_precisions
-from geoseg.backends.base import PointwisePredictor
+from geoseg.testing import PointwisePredictor
 from geoseg.values import CERTAIN, ClassRule
 
 RULE = ClassRule((1,), 0.5)

@@ -198,7 +198,7 @@ def test_what_pytorch_says_of_full_memory_shrinks_the_batch(
 ) -> None:
     import torch
 
-    from geoseg.backends.gather import Forward
+    from geoseg.backends.gpu_runner import Forward
     from geoseg.backends.pytorch import CpuRunner
 
     chosen = ("--backend", "pytorch", "--device", "cpu", "--batch", "8")

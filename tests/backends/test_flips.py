@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.backends import select
-from geoseg.backends.base import (
-    FLIPS,
-    BatchSize,
-    FlippingPredictor,
-    PointwisePredictor,
-    Predictor,
-    ReferencePredictor,
-    predict_batches,
-)
+from geoseg.backends.base import FLIPS, BatchSize, FlippingPredictor, Predictor, predict_batches
 from geoseg.models.bundle import Bundle
+from geoseg.testing import PointwisePredictor, ReferencePredictor
 from geoseg.values import CERTAIN
 from tests.plans import ArrayReader, make_test_plan, run_to_arrays
 

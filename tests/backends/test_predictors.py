@@ -1,7 +1,10 @@
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 from geoseg.assessment.compare import EXACT, compare_backends
 from geoseg.backends import openvino, pytorch, select
 from geoseg.backends.base import Predictor
+from geoseg.backends.gpu_runner import Gatherer
 from geoseg.errors import BackendUnavailable, InvalidModel, OutOfDeviceMemory
 from geoseg.models.bundle import INT8, ONNX, WEIGHTS, Bundle, find_model, save_bundle
 from geoseg.values import CERTAIN
@@ -276,3 +280,54 @@ assert heavy & set(sys.modules) == {{"openvino"}}, heavy & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+class Device:
+    """Stands for one that is busy with its first pass until it is let go on."""
+
+    def __init__(self, most: int = 99) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.passes: list[int] = []
+        self.most = most
+
+    def __call__(self, batch: NDArray[Any]) -> tuple[NDArray[np.uint16], bool]:
+        self.passes.append(len(batch))
+        if len(self.passes) == 1:
+            self.begun.set()
+            assert self.go_on.wait(60)
+        if len(batch) > self.most:
+            raise RuntimeError("out of memory")
+        return batch[:, :1].astype(np.uint16) + 1, bool((batch == 9).any())
+
+    def gathers(self, batches: list[NDArray[Any]]) -> list[Any]:
+        """Return what callers in threads get of whom all but the first come while the device is busy."""
+        gatherer = Gatherer(self, most=16, passes=1)
+        with ThreadPoolExecutor(len(batches)) as pool:
+            answers = [pool.submit(gatherer, batches[0])]
+            assert self.begun.wait(60)
+            answers += [pool.submit(gatherer, batch) for batch in batches[1:]]
+            while len(gatherer._waiting) < len(batches) - 1:
+                time.sleep(0.001)
+            self.go_on.set()
+            return [answer.exception() or answer.result() for answer in answers]
+
+
+def test_tiles_of_several_scenes_fill_a_pass() -> None:
+    batches = [np.full((4, 3, 8, 8), number, np.uint8) for number in range(9)]
+    batches[8] = np.full((4, 3, 16, 16), 8, np.uint8)
+    device = Device()
+    for number, (values, broken) in enumerate(device.gathers(batches)):
+        np.testing.assert_array_equal(values, batches[number][:, :1] + 1)
+        assert not broken
+    assert sorted(device.passes) == [4, 4, 12, 16]
+
+
+def test_whoever_shares_a_pass_has_their_own_error() -> None:
+    batches = [np.full((size, 1, 8, 8), value, np.uint8) for size, value in ((1, 1), (4, 9), (4, 2), (5, 3))]
+    device = Device(most=4)
+    _, broken, whole, large = device.gathers(batches)
+    assert broken[1]
+    assert not whole[1]
+    assert str(large) == "out of memory"
+    assert device.passes[:2] == [1, 13]
+    assert sorted(device.passes[2:]) == [4, 4, 5]

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from geoseg.assessment import int8 as module
 from geoseg.assessment.int8 import LabelledTile, ship_int8
 from geoseg.backends import select
-from geoseg.backends.hardware import cpu_features
+from geoseg.backends.hardware import LOSS_LIMIT, cpu_features
 from geoseg.backends.openvino import OpenVinoPredictor
-from geoseg.backends.precision import LOSS_LIMIT
 from geoseg.backends.quantize import quantize
 from geoseg.errors import InvalidModel, InvalidOption, MissingExtra
 from geoseg.models.bundle import INT8, ONNX, WEIGHTS, Bundle, save_bundle

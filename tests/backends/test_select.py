@@ -14,8 +14,15 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from geoseg.backends import hardware, select
-from geoseg.backends.hardware import FEATURES, features_of, read_flags
-from geoseg.backends.precision import LOSS_LIMIT, by_rule, choose_precision, int8_objection
+from geoseg.backends.hardware import (
+    FEATURES,
+    LOSS_LIMIT,
+    by_rule,
+    choose_precision,
+    features_of,
+    int8_objection,
+    read_flags,
+)
 from geoseg.errors import BackendUnavailable, InvalidModel, MissingExtra
 from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, Bundle, save_bundle
 from geoseg.models.card_json import make_document

@@ -15,9 +15,8 @@ import shapely
 
 from geoseg.errors import InvalidOption, MissingExtra
 from geoseg.evaluation import EvaluateOptions
-from geoseg.evaluation.coco import coco_score
 from geoseg.evaluation.inputs import Sources
-from geoseg.evaluation.objects import Objects, known_parts
+from geoseg.evaluation.objects import Objects, coco_score, known_parts
 from geoseg.evaluation.run import evaluate, predicted
 from geoseg.prediction.options import PredictOptions
 from geoseg.values import ClassInfo, GeoBox
@@ -109,7 +108,7 @@ def test_nothing_found_is_zero_and_scores_are_needed() -> None:
 
 
 def test_a_package_that_is_not_installed_is_told_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoseg.evaluation.coco.find_spec", lambda _: None)
+    monkeypatch.setattr("geoseg.evaluation.objects.find_spec", lambda _: None)
     options = EvaluateOptions(coco=True)
     words = r"^--coco needs geoseg\[coco\]"
     with pytest.raises(MissingExtra, match=words):

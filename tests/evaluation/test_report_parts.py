@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geoseg.evaluation.report import charts as words
-from geoseg.evaluation.report import images
+from geoseg.evaluation.report import page
 from geoseg.evaluation.report.plots import (
     FIFTHS,
     Scale,
@@ -194,14 +194,14 @@ def test_each_pixel_is_what_it_is(
     tile: tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]],
 ) -> None:
     truth, prediction, known = tile
-    result = images.difference(truth, prediction, known)
+    result = page.difference(truth, prediction, known)
     for true, said, sure, kind in zip(truth.flat, prediction.flat, known.flat, result.flat, strict=True):
         if not sure:
-            assert kind == images.UNKNOWN
+            assert kind == page.UNKNOWN
         elif true == said:
-            assert kind == (images.HIT if true else images.RIGHT)
+            assert kind == (page.HIT if true else page.RIGHT)
         else:
-            expected = images.CONFUSED if true and said else images.MISSED if true else images.FALSE
+            expected = page.CONFUSED if true and said else page.MISSED if true else page.FALSE
             assert kind == expected
 
 
@@ -210,17 +210,17 @@ def test_pictures_of_small_tiles_show_every_pixel_in_its_color(
     tile: tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]],
 ) -> None:
     truth, prediction, known = tile
-    shown = colors_of(images.class_picture(truth, known, COLORS))
+    shown = colors_of(page.class_picture(truth, known, COLORS))
     assert shown.shape[:2] == truth.shape
     assert ((shown[..., 3] == 0) == (known & (truth == 0))).all()
     for label, color in COLORS.items():
         assert (shown[known & (truth == label)][:, :3] == color).all()
-    shown = colors_of(images.difference_picture(truth, prediction, known))
-    kinds = images.difference(truth, prediction, known)
-    assert ((shown[..., 3] == 0) == (kinds == images.RIGHT)).all()
-    for kind in (images.HIT, images.MISSED, images.FALSE, images.CONFUSED):
-        assert (shown[kinds == kind][:, :3] == images.DIFFERENCE_COLORS[kind]).all()
-    hatching = {images.DIFFERENCE_COLORS[images.UNKNOWN], images.DIFFERENCE_COLORS[images.UNKNOWN_LINE]}
+    shown = colors_of(page.difference_picture(truth, prediction, known))
+    kinds = page.difference(truth, prediction, known)
+    assert ((shown[..., 3] == 0) == (kinds == page.RIGHT)).all()
+    for kind in (page.HIT, page.MISSED, page.FALSE, page.CONFUSED):
+        assert (shown[kinds == kind][:, :3] == page.DIFFERENCE_COLORS[kind]).all()
+    hatching = {page.DIFFERENCE_COLORS[page.UNKNOWN], page.DIFFERENCE_COLORS[page.UNKNOWN_LINE]}
     assert {tuple(color[:3]) for color in shown[~known].tolist()} <= hatching
 
 
@@ -229,24 +229,24 @@ def test_the_four_pictures_of_a_tile_have_one_size(shape: tuple[int, int]) -> No
     classes, known = np.zeros(shape, np.uint8), np.ones(shape, bool)
     scene = np.full((3, *shape), 77, np.uint8)
     sizes = {
-        decoded(images.scene_picture(scene)).size,
-        decoded(images.class_picture(classes, known, COLORS)).size,
-        decoded(images.difference_picture(classes, classes, known)).size,
+        decoded(page.scene_picture(scene)).size,
+        decoded(page.class_picture(classes, known, COLORS)).size,
+        decoded(page.difference_picture(classes, classes, known)).size,
     }
     assert len(sizes) == 1
-    assert max(*sizes.pop()) <= images.LARGEST
+    assert max(*sizes.pop()) <= page.LARGEST
 
 
 def test_a_scene_keeps_its_colors() -> None:
     scene = np.empty((3, 900, 900), np.uint8)
     scene[0], scene[1], scene[2] = 200, 120, 40
-    shown = np.asarray(decoded(images.scene_picture(scene)), np.int16)
+    shown = np.asarray(decoded(page.scene_picture(scene)), np.int16)
     assert np.abs(shown - (200, 120, 40)).max() <= 3
 
 
 def test_difference_colors_differ_in_lightness_too() -> None:
     def lightness(kind: int) -> float:
-        red, green, blue = images.DIFFERENCE_COLORS[kind]
+        red, green, blue = page.DIFFERENCE_COLORS[kind]
         return 0.299 * red + 0.587 * green + 0.114 * blue
 
-    assert lightness(images.MISSED) + 60 < lightness(images.FALSE) + 20 < lightness(images.HIT) + 40
+    assert lightness(page.MISSED) + 60 < lightness(page.FALSE) + 20 < lightness(page.HIT) + 40

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoseg.metrics.bootstrap import percentile_interval, resample_weights, resampled_sums
+from geoseg.evaluation.figures import percentile_interval, resample_weights, resampled_sums
 
 
 @given(st.integers(1, 50), st.integers(1, 30), st.integers(0, 9))
@@ -29,7 +29,7 @@ def test_seeded(seed):
 def test_chunks_change_nothing(monkeypatch):
     counts = np.random.default_rng(1).random((12, 3))
     whole = resampled_sums(counts, 50, 3)
-    monkeypatch.setattr("geoseg.metrics.bootstrap._CHUNK", 12 * 7)
+    monkeypatch.setattr("geoseg.evaluation.figures._CHUNK", 12 * 7)
     assert np.allclose(resampled_sums(counts, 50, 3), whole, rtol=1e-12)
 
 

@@ -15,12 +15,12 @@ import pytest
 from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
-from geoseg.backends.base import ReferencePredictor
 from geoseg.errors import BackendUnavailable
 from geoseg.prediction.cluster import connect
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.schedulers import run_on_cluster, run_on_threads
 from geoseg.prediction.wiring import Work
+from geoseg.testing import ReferencePredictor
 from tests.plans import ArrayReader, Load, make_test_plan
 
 pytestmark = pytest.mark.slow

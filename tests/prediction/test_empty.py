@@ -13,14 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geoseg.backends.base import ReferencePredictor
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import area_of_interest, certainly_empty
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.schedulers import run_on_cluster, run_on_threads
 from geoseg.prediction.wiring import Work
 from geoseg.raster.coverage import Coverage, Level
-from geoseg.testing import assert_same_polygons
+from geoseg.testing import ReferencePredictor, assert_same_polygons
 from geoseg.values import Window
 from tests.plans import ArrayReader, Load, make_test_plan, run_to_arrays
 

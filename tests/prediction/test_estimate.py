@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geoseg.backends.base import ReferencePredictor
 from geoseg.grid import Axis, TileGrid
 from geoseg.prediction.estimate import (
     START_SECONDS,
@@ -18,6 +17,7 @@ from geoseg.prediction.estimate import (
     measure_pace,
     tile_count,
 )
+from geoseg.testing import ReferencePredictor
 from geoseg.values import Window
 from tests.plans import make_test_plan
 

@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geoseg.backends.base import PointwisePredictor, Predictor, ReferencePredictor
+from geoseg.backends.base import Predictor
 from geoseg.backends.footprint import NOTHING, Footprint
 from geoseg.backends.hardware import VISIBLE, visible_gpus
 from geoseg.grid import BlockIndex
@@ -47,7 +47,7 @@ from geoseg.prediction.resources import (
 )
 from geoseg.prediction.schedulers import Scheduler, run_on_cluster, run_on_threads
 from geoseg.prediction.wiring import Work, infer, read
-from geoseg.testing import make_scene
+from geoseg.testing import PointwisePredictor, ReferencePredictor, make_scene
 from geoseg.values import Patch, Window
 from tests.plans import ArrayReader, Load, make_test_plan
 from tests.runs import predict

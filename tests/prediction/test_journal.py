@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geoseg.backends.base import BatchSize, ReferencePredictor
+from geoseg.backends.base import BatchSize
 from geoseg.errors import UnwritableOutput
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import Inferred, infer_pixels
@@ -20,6 +20,7 @@ from geoseg.prediction.reading import read_block
 from geoseg.prediction.schedulers import run_on_threads
 from geoseg.prediction.tasks import pack_sums, unpack_sums
 from geoseg.prediction.wiring import Work
+from geoseg.testing import ReferencePredictor
 from tests.plans import ArrayReader, Load, make_test_plan
 
 SHAPE = (60, 75)

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geoseg.backends.base import PointwisePredictor, ReferencePredictor
 from geoseg.prediction.resources import Resources
+from geoseg.testing import PointwisePredictor, ReferencePredictor
 from geoseg.vector.split import SplitRule
 from tests.plans import ArrayReader, Outcome, make_test_plan, run_to_arrays
 from tests.strategies import tapers

@@ -13,9 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize, shapes
 
-from geoseg.backends.base import ReferencePredictor
 from geoseg.grid import classify
-from geoseg.testing import assert_same_polygons
+from geoseg.testing import ReferencePredictor, assert_same_polygons
 from tests.plans import Outcome, make_test_plan, run_to_arrays
 from tests.promises.test_1_seamless import picture
 from tests.vector.fields import corners
@@ -92,7 +91,7 @@ def test_evidence_is_that_of_the_whole_raster(shape: tuple[int, int], seed: int,
 
 @pytest.mark.parametrize("outline", ["smooth", "pixel"])
 def test_a_scene_that_is_all_building_is_its_own_outline(outline: Literal["smooth", "pixel"]) -> None:
-    from geoseg.backends.base import PointwisePredictor
+    from geoseg.testing import PointwisePredictor
     from tests.plans import ArrayReader
 
     plan = make_test_plan((70, 50), block=1, outline=outline)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geoseg.backends.base import PointwisePredictor
 from geoseg.prediction.resources import Resources
+from geoseg.testing import PointwisePredictor
 from tests.plans import ArrayReader, make_test_plan, run_to_arrays
 
 SHAPE = (150, 170)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoseg.backends.base import PointwisePredictor, ReferencePredictor
 from geoseg.prediction.decide import Decision
 from geoseg.prediction.report import Remarks
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.wiring import Work
 from geoseg.serve.scenes import OPACITY, LiveScene, raw_png, styled_png
 from geoseg.serve.tiles import Busy, ModelTiles, tile_bytes
+from geoseg.testing import PointwisePredictor, ReferencePredictor
 from geoseg.values import ProbabilityBlock, Window
 from tests.plans import ArrayReader, Load, make_test_plan, run_to_arrays
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
-from geoseg.training.losses import gaps, make_loss, outlines
+from geoseg.training.recipe import LOSSES
+from geoseg.training.task import gaps, make_loss, outlines
 
 pytestmark = pytest.mark.slow
 
@@ -120,3 +121,8 @@ def test_weights_change_what_an_error_there_costs(gap, outline):
         edge = sure(labels, 1, 8.0)
         edge[..., 8:24, 3] = 8.0
         assert weighted(edge, labels) < plain(edge, labels) * 0.5
+
+
+def test_the_recipe_knows_the_terms_of_a_loss() -> None:
+    for name in LOSSES:
+        assert callable(make_loss(name))

@@ -12,12 +12,12 @@ from geopandas import GeoDataFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoseg.backends.base import PointwisePredictor
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.schedulers import Scheduler
 from geoseg.prediction.session import feed_sinks
 from geoseg.prediction.wiring import Work
+from geoseg.testing import PointwisePredictor
 from geoseg.vector import shaper
 from geoseg.vector.overlaps import INTERIORS_MEET, choose_outlines, near_pairs, remove_overlaps
 from geoseg.vector.reproject import WGS84
