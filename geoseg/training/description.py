@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from geoseg.training.calibrate import Fitted
-from geoseg.training.data.ground import Ground
+from geoseg.training.data.ground import Ground, SceneGround
 from geoseg.training.data.holdout import Split
-from geoseg.training.data.scenes import SceneGround
 from geoseg.training.folder import read_rows
 from geoseg.training.network import Start
 from geoseg.training.recipe import Recipe

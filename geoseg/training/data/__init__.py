@@ -4,8 +4,7 @@
 
     spec.py      what a recipe says about data: DataSpec, ValidationSpec, Draws (pydantic, light to import)
     read.py      read_data(data, validation, draws, base) -> Split       every error before the first epoch
-    ground.py    Ground, mirrored windows; PictureGround, in memory
-    scenes.py    SceneGround, windows of a file; MaskLabels
+    ground.py    Ground, mirrored windows; PictureGround, in memory; SceneGround, windows of a file
     sampler.py   Sampler(grounds, draws).draw(rng) -> Sample;  validation_tiles(...) -> Iterator[Tile]
     chips.py     chips of an index or a folder     holdout.py  places, scenes and blocks
 

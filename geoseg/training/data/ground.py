@@ -1,4 +1,4 @@
-"""Ground with labels: what pictures in memory and scenes on disk have in common, and the former."""
+"""Ground with labels: pictures in memory, scenes on disk, and what they have in common."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from geoseg.labels.classes import IGNORE
 from geoseg.labels.footprints import Footprints
 from geoseg.labels.places import Box
 from geoseg.models.inputs import fill_invalid
+from geoseg.raster.describe import SceneInfo
 from geoseg.raster.pixels import resample, restore, taps
+from geoseg.raster.scene import read_patch
+from geoseg.raster.stretch import apply_stretch
 from geoseg.values import GeoBox, Window
 
 if TYPE_CHECKING:
@@ -244,3 +248,68 @@ class PictureGround(Ground):
             burnt = self.footprints.burn(native_box(window, shape, self.shape), window.shape)
             labels = np.where(labels == IGNORE, np.uint8(IGNORE), burnt)
         return pixels, labels
+
+
+SMEAR = 4
+"""Pixels of a file or its overviews that resampling and their making may mix into a pixel."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SceneGround(Ground):
+    """A scene on disk, or a block of one; every read opens the file anew."""
+
+    source: str
+    name: str
+    scene: SceneInfo
+    """From `geoseg.raster.scene.open_scene`."""
+    bands: tuple[int, ...]
+    """Bands to read, in the order of the samples."""
+    limits: tuple[tuple[float, float], ...] | None
+    """Stretch of each band; None: the scene is 8-bit."""
+    pixel_m: tuple[float, float]
+    labels: Labels
+    spots: NDArray[np.float64]
+    """float64, shape (n, 2). Points on objects, native pixels (col, row), within `region`."""
+    region: Window
+    known: Footprints | None = None
+    """Where labels are complete; None: everywhere."""
+    forbidden: Footprints | None = None
+    """What training must not see."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the whole scene."""
+        return self.scene.geobox.shape
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether there is ground in `region` that is held out or where labels are not complete."""
+        return self.known is not None or self.forbidden is not None
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether any object lies in `region`."""
+        return len(self.spots) > 0
+
+    def permits(self, boxes: NDArray[np.object_], scale: float) -> NDArray[np.bool_]:
+        """Say which boxes keep clear of what is forbidden and meet known ground."""
+        reach = SMEAR * max(1.0, scale)
+        left, top, right, bottom = shapely.bounds(boxes).T
+        grown = shapely.box(left - reach, top - reach, right + reach, bottom + reach)
+        fit = np.ones(len(boxes), bool) if self.forbidden is None else ~self.forbidden.touched(grown)
+        return fit if self.known is None else fit & self.known.touched(boxes)
+
+    def read(self, window: Window, shape: tuple[int, int]) -> Arrays:
+        """Read pixels (resampled, stretched, filled as in prediction) and labels."""
+        box = self.scene.geobox
+        grid = box if shape == box.shape else box.resized(*shape)
+        patch = read_patch(self.scene, window, grid, self.bands)
+        native = native_box(window, shape, self.shape)
+        labels = self.labels.burn(native, window.shape)
+        if self.known is not None:
+            labels[self.known.burn(native, window.shape) == 0] = IGNORE
+        labels[~patch.valid] = IGNORE
+        pixels = patch.pixels if self.limits is None else apply_stretch(patch.pixels, self.limits)
+        return to_bytes(pixels, patch.valid), labels

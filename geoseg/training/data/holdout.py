@@ -19,8 +19,7 @@ import shapely
 from geoseg.errors import InvalidOption, suggest
 from geoseg.labels.footprints import Footprints
 from geoseg.labels.places import box_of, outline_in_degrees, outline_on
-from geoseg.training.data.ground import Ground, Located, within
-from geoseg.training.data.scenes import SceneGround
+from geoseg.training.data.ground import Ground, Located, SceneGround, within
 from geoseg.training.data.spec import Blocks, ValidationSpec
 from geoseg.values import Window
 

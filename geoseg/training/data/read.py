@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption, suggest
 from geoseg.labels.classes import ClassTable
 from geoseg.labels.footprints import Footprints
-from geoseg.labels.masks import open_mask
+from geoseg.labels.masks import Mask, check_placeable, open_mask
+from geoseg.labels.places import Box, carry, check_overlap
 from geoseg.labels.polygons import is_vector, need_polygons, read_labelled, read_polygons
 from geoseg.labels.verdicts import read_verdicts
 from geoseg.prediction.view import choose_bands
@@ -20,11 +24,11 @@ from geoseg.raster.drivers import remote_uri
 from geoseg.raster.scene import open_scene
 from geoseg.raster.stretch import stretch_to_bytes
 from geoseg.training.data.chips import read_chips
-from geoseg.training.data.ground import MOST_MIRRORED, Ground, Labels, Located, within
+from geoseg.training.data.ground import MOST_MIRRORED, Ground, Labels, Located, SceneGround, within
 from geoseg.training.data.holdout import Split, hold_out
 from geoseg.training.data.sampler import permitted
-from geoseg.training.data.scenes import MaskLabels, SceneGround
 from geoseg.training.data.spec import DataSpec, Draws, SceneSpec, ValidationSpec
+from geoseg.values import GeoBox, Window
 
 __all__ = ["Split", "read_data"]
 
@@ -189,3 +193,56 @@ def _check_room(ground: Ground, draws: Draws) -> None:
             f"{ground.name}: what is held out or not labelled leaves no room for {size} in "
             f"{min(ground.shape) * ground.gsd_m:.0f} m; hold out less, give larger blocks or a smaller crop"
         )
+
+
+_CELL = 32
+"""Side in pixels of the squares of a mask that are looked at for objects."""
+
+_STRIP = 1 << 22
+"""Pixels of a mask that are held at a time while it is looked through."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MaskLabels:
+    """A mask as the truth over a scene."""
+
+    mask: Mask
+    """Class ids by value."""
+    scene: GeoBox
+    """Native pixels of the scene."""
+    spots: NDArray[np.float64]
+    """float64, shape (n, 2). Centres of squares of the mask with objects, native pixels of the scene (col,
+    row)."""
+
+    @classmethod
+    def over(cls, mask: Mask, scene: GeoBox, name: str) -> MaskLabels:
+        """Look a mask through, once, in strips.
+
+        Raises
+        ------
+        InvalidOption
+            If it has a CRS and the scene has none, or the other way round, and another size; or a
+            value that stands for no class; or if they do not meet.
+        """
+        check_placeable(mask.geobox, scene, mask.name, name)
+        if mask.geobox.crs is not None and scene.crs is not None:
+            check_overlap(mask.name, mask.geobox, scene, name)
+        found = [carry(cells, mask.geobox, scene) for cells in _objects(mask)]
+        spots = np.concatenate([np.empty((0, 2)), *found])
+        inside = ((spots >= 0) & (spots < (scene.width, scene.height))).all(axis=1)
+        return cls(mask, scene, spots[inside])
+
+    def burn(self, box: Box, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return the mask's classes under the centres of pixels that part the box; `IGNORE` beyond it."""
+        return self.mask.over(self.scene, box, shape).astype(np.uint8)  # UNKNOWN becomes IGNORE
+
+
+def _objects(mask: Mask) -> Iterator[NDArray[np.float64]]:
+    """Yield centres (col, row) of cells with objects, strip by strip."""
+    height, width = mask.geobox.shape
+    rows = max(1, _STRIP // (width * _CELL)) * _CELL
+    for top in range(0, height, rows):
+        labels = mask.read(Window(top, 0, min(rows, height - top), width))
+        row, col = np.nonzero(labels > 0)
+        cells = np.unique(np.column_stack([col // _CELL, row // _CELL]), axis=0)
+        yield np.asarray((cells + 0.5) * _CELL + (0, top), np.float64)

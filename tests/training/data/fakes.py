@@ -18,8 +18,7 @@ from PIL import Image
 from geoseg.labels.footprints import Footprints
 from geoseg.raster.scene import open_scene
 from geoseg.testing import make_scene
-from geoseg.training.data.ground import PictureGround
-from geoseg.training.data.scenes import SceneGround
+from geoseg.training.data.ground import PictureGround, SceneGround
 from geoseg.values import GeoBox
 
 UTM = "EPSG:32633"

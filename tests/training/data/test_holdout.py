@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
 from geoseg.testing import make_scene
-from geoseg.training.data.ground import Located
+from geoseg.training.data.ground import Located, SceneGround
 from geoseg.training.data.holdout import _clear_scene, cells, hold_out
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler, permits, permitted
-from geoseg.training.data.scenes import SceneGround
 from geoseg.training.data.spec import (
     Blocks,
     ChipsSpec,

@@ -14,8 +14,7 @@ from geoseg.labels.masks import open_mask
 from geoseg.labels.polygons import read_polygons
 from geoseg.raster.scene import open_scene
 from geoseg.testing import make_scene
-from geoseg.training.data.read import read_data
-from geoseg.training.data.scenes import MaskLabels
+from geoseg.training.data.read import MaskLabels, read_data
 from geoseg.training.data.spec import ChipsSpec, ClassSpec, DataSpec, Draws, Place, SceneSpec, ValidationSpec
 from geoseg.values import Window
 from tests.training.data.fakes import UTM, write, write_chips, write_polygons
