@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +14,7 @@ import click
 from geoseg.archive.options import NOT_FOR_MANY, BatchOptions, MergeOptions, SelectOptions
 from geoseg.cli.events import EventLines, events, progress_option
 from geoseg.cli.options import debug_option, options_of, quiet_option
-from geoseg.cli.progress import LINE_SECONDS, Display, duration
+from geoseg.cli.progress import Display, duration
 from geoseg.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
@@ -163,34 +162,18 @@ STATES = ("done", "partial", "running", "pending", "failed", "quarantined")
 class BatchDisplay(Display):
     """How far a run over an archive is; call it with what it tells."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        super().__init__(quiet=quiet)
-        self._begun = False
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        from geoseg.archive.cluster import KEPT
-
-        super().__exit__(kind, error, trace)
-        if isinstance(error, KeyboardInterrupt) and self._begun and not self._quiet:
-            click.echo(f"geoseg: {KEPT}", err=True)
-
     def __call__(self, told: Progressed | Looked | Noted) -> None:
         """Show how far the run is, and what each worker does."""
-        from geoseg.archive.cluster import Noted
+        from geoseg.archive.cluster import KEPT, Noted
         from geoseg.archive.facts import Looked
 
         if isinstance(told, Noted):
-            if not self._quiet:
-                click.echo(f"geoseg: {told.text}", err=True)
+            self._say(told.text)
             return
-        self._begun = not isinstance(told, Looked)
+        self.kept = "" if isinstance(told, Looked) else KEPT
         if self._live:
             self._show(lines_of(told))
-        elif not self._quiet and time.monotonic() - self._last_line >= LINE_SECONDS:
-            self._last_line = time.monotonic()
-            click.echo(f"geoseg: {lines_of(told)[0]}", err=True)
+        self._say_at_times(lines_of(told)[0])
 
     def _show(self, lines: list[str]) -> None:
         from rich.console import Console

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("layer_file", type=click.Path(path_type=Path), metavar="LAYER")
-@click.option("--scene", "-s", metavar="SCENE", help="What the polygons are of: their picture.")
+@click.option("--scene", "-s", metavar="SCENE", help="Imagery to show below the polygons.")
 @click.option(
     "--apply",
     "verdicts",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Verdicts that a page has exported, CSV or GeoJSON: leave out of LAYER what was found wrong.",
+    help="Verdicts saved from a page, CSV or GeoJSON: write LAYER without the polygons found wrong.",
 )
-@out_option("The page, .html; with --apply the layer: .gpkg, .fgb, .parquet, .geojson or .geojsonl.")
+@out_option("Page to write, .html; with --apply the layer: .gpkg, .fgb, .parquet, .geojson or .geojsonl.")
 @options_of(ReviewOptions)
 @json_option
 @progress_option
@@ -45,10 +45,10 @@ def review(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Make a page that walks through the polygons of LAYER: right, wrong, unsure, or to be redrawn.
+    """Make a page to check the polygons of LAYER by eye, or apply the verdicts of one.
 
-    The page needs no network and keeps what was said in the browser; it exports a file for --apply, and for
-    geoseg train --verdicts.
+    The page needs no network. It keeps the verdicts in the browser until you save them as a file: for
+    --apply, and for geoseg train --verdicts.
 
     \b
     Examples:
@@ -57,7 +57,7 @@ def review(
       geoseg review buildings.gpkg --apply buildings.review.csv --out checked.gpkg
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
     if (scene is None) == (verdicts is None):
-        raise click.UsageError("takes --scene to make a page, or --apply to use what one has exported")
+        raise click.UsageError("give --scene to make a page, or --apply to use the verdicts of one")
     chosen = ReviewOptions(**options)
     report: Any
     with steps("applying" if verdicts else "making pictures", quiet=quiet) as display:
@@ -85,9 +85,9 @@ _ELSEWHERE |= {"scheduler", "resume", "overwrite", "crs", "max_object"}
 @quiet_option
 @debug_option
 def serve(scenes: tuple[str, ...], quiet: bool, **options: Any) -> None:
-    """Show SCENE… on a map in the browser, with predictions computed where one looks.
+    """Show SCENE… on a map in the browser, with live predictions of what is in view.
 
-    Only this machine can reach it, and only the scenes and layers that are named here. Needs geoseg[serve].
+    Only this machine can reach the map, which shows only the scenes and layers named here. Needs geoseg[serve].
 
     \b
     Examples:

@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     "--prediction", "-p", metavar="FILE", help="Polygons, a class map or probabilities to evaluate."
 )
 @click.option(
-    "--probability", metavar="FILE.tif", help="Probabilities that belong to predicted polygons or classes."
+    "--probability", metavar="FILE.tif", help="Probabilities of a prediction that is polygons or a class map."
 )
-@click.option("--scene", "-s", metavar="SCENE", help="What is predicted: its grid, its nodata, its picture.")
+@click.option("--scene", "-s", metavar="SCENE", help="Scene that was predicted: its grid is compared on.")
 @options_of(EvaluateOptions)
 @options_of(PredictOptions, without=NOT_FOR_RUNS)
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
     metavar="FILE.html",
-    help="Also write a page with figures, plots and the worst tiles.",
+    help="Write a page with figures, plots and the worst tiles.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a report that exists.")
 @click.option(
     "--write",
     is_flag=True,
-    help="Write figures and best threshold into the card of --model, a folder of your own.",
+    help="Write the figures and the best threshold into the card of --model, a folder of yours.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON on stdout.")
 @progress_option
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 def evaluate(ctx: click.Context, /, truth: str, **options: Any) -> int:
     """Compare a prediction with TRUTH: pixels, objects, outlines, confidence.
 
-    TRUTH is a vector file (polygons) or a raster of class ids. With --prediction that file is
-    evaluated; without, a model is run over --scene first, with the options of geoseg predict.
+    TRUTH is a vector file of polygons or a raster of class ids. Give the --prediction to evaluate; or give
+    the --scene, and a model is run over it first, with the options of geoseg predict.
 
     \b
     Examples:

@@ -29,7 +29,7 @@ progress_option = click.option(
     show_default=True,
     expose_value=False,
     callback=_remember,
-    help="How progress is shown: a bar or lines for people, or a line of JSON an event, on stderr.",
+    help="Progress on stderr: a bar or lines for people (auto), or a line of JSON an event.",
 )
 
 

@@ -110,7 +110,7 @@ def diff_files(old: Path, new: Path, out: Path, options: DiffOptions, *, as_json
 @click.group()
 @debug_option
 def labels() -> None:
-    """Read and write objects of other tools: COCO files, and masks whose values number them."""
+    """Exchange labels with other tools: COCO files, rasters of numbered objects."""
 
 
 @labels.command("import")
@@ -122,7 +122,7 @@ def labels() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @debug_option
 def import_(source: Path, out: Path, images: Path | None, overwrite: bool) -> None:
-    """Make polygons of SOURCE, a COCO file (.json) or a raster of numbers of objects.
+    """Make polygons of SOURCE: a COCO file (.json), or a raster whose values number the objects.
 
     \b
     Examples:
@@ -139,7 +139,7 @@ def import_(source: Path, out: Path, images: Path | None, overwrite: bool) -> No
 @click.argument("layer", type=click.Path(path_type=Path))
 @click.option("--scene", required=True, type=click.Path(path_type=Path), help="Image below the polygons.")
 @out_option("A COCO file: .json.")
-@click.option("--class-attribute", help="Attribute with the class; all are of one if left out.")
+@click.option("--class-attribute", help="Attribute that holds the class; without it all are of one.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @debug_option
 def export(layer: Path, scene: Path, out: Path, class_attribute: str | None, overwrite: bool) -> None:

@@ -48,14 +48,14 @@ def show(model: str, as_json: bool) -> None:
 @models.command()
 @click.argument("model", metavar="NAME|FOLDER|FILE.onnx")
 @click.option("--scene", metavar="FILE", help="Imagery to measure the smallest overlap on.")
-@click.option("--write", is_flag=True, help="Write what was measured into the card of a folder.")
+@click.option("--write", is_flag=True, help="Write what was measured into the card of a model folder.")
 def check(model: str, scene: str | None, write: bool) -> None:
-    """Check a model's card and files, that all backends agree, which precision is fast, how far it looks.
+    """Check a model: its card and files, its backends, its speed, its context.
 
-    OpenVINO's speed here is measured in each precision; where another one than the rule's is faster, the
-    option to type is named.
-    The effective receptive field is measured, and with --scene the smallest overlap at which tiles leave
-    no trace. Exits with code 2 if anything is wrong.
+    All backends must give the same result. The speed of OpenVINO is measured in each precision; where
+    another one than the rule's is faster here, the option to type is named. The effective receptive field
+    is measured, and with --scene the smallest overlap at which tiles leave no trace. Exits with code 2 if
+    anything is wrong.
     """
     from geoseg.models.bundle import CARD, amend_card, find_amendable, find_model
 

@@ -23,10 +23,14 @@ PATIENCE = 2.0
 class Display:
     """Something live on a terminal, lines now and then elsewhere, nothing when quiet; ends with its block."""
 
+    kept = ""
+    """What is told of an interruption, once there is something that stays."""
+
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._live = sys.stderr.isatty() and not quiet
         self._bar: Any = None
+        self._task: Any = None
         self._start = self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -35,8 +39,40 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end_bar()
+        if isinstance(error, KeyboardInterrupt) and self.kept:
+            self._say(self.kept)
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            click.echo(f"geoseg: {text}", err=True)
+
+    def _say_at_times(self, text: str) -> None:
+        """Print how far the work is, where there is no terminal and the last line is some time ago."""
+        now = time.monotonic()
+        if not self._live and now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            self._say(text)
+
+    def _begin_bar(self, title: str, total: float, *columns: str, **fields: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            *map(TextColumn, columns),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task(title, total=total, **fields)
+        self._bar.start()
+
+    def _end_bar(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
 
 
 class StepDisplay(Display):
@@ -48,28 +84,16 @@ class StepDisplay(Display):
 
     def __call__(self, done: float) -> None:
         """Show the share that is done, 0 … 1."""
-        now = time.monotonic()
-        if self._bar is None and self._live and now - self._start > PATIENCE:
-            self._begin()
+        if self._bar is None and self._live and time.monotonic() - self._start > PATIENCE:
+            self._begin_bar(self._title, 1.0)
         if self._bar is not None:
             self._bar.update(self._task, completed=done)
-        elif not (self._live or self._quiet) and now - self._last_line >= LINE_SECONDS:
-            self._last_line = now
-            click.echo(f"geoseg: {self._title}: {done:.0%}", err=True)
+        self._say_at_times(f"{self._title}: {done:.0%}")
 
     def summarize(self, _outcome: object, lines: Sequence[str]) -> None:
         """Print what was done, one fact a line."""
         for line in () if self._quiet else lines:
             click.echo(line, err=True)
-
-    def _begin(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(self._title, total=1.0)
-        self._bar.start()
 
 
 class StatusDisplay(Display):
@@ -90,67 +114,36 @@ class StatusDisplay(Display):
 class ProgressDisplay(Display):
     """How far a run is, and what it has done."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        super().__init__(quiet=quiet)
-        self._task: Any = None
-        self._resumable = False
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        if isinstance(error, KeyboardInterrupt) and self._resumable and not self._quiet:
-            click.echo("geoseg: what was inferred is kept; the same command goes on from there", err=True)
-
     def __call__(self, event: Event) -> None:
         """Show an event of the run."""
         from geoseg.prediction.report import Planned
 
         if isinstance(event, Planned):
-            self._resumable = event.resumable
             self._begin(event)
         else:
             self._update(event)
 
     def _begin(self, planned: Planned) -> None:
-        if self._quiet:
-            return
         plan, done = planned.plan, planned.blocks_known
+        if planned.resumable:
+            self.kept = "what was inferred is kept; the same command resumes there"
         if done:
-            click.echo(f"geoseg: going on where the last run stopped ({done} blocks are done)", err=True)
+            self._say(f"resuming where the last run stopped ({done} blocks are done)")
         for warning in planned.remarks.warnings:
-            click.echo(f"geoseg: warning: {plan.scene.name}: {warning}", err=True)
-        if not self._live:
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} blocks"),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        rows, cols = plan.tiles.block_shape
-        self._task = self._bar.add_task(plan.scene.name, total=rows * cols, speed="")
-        self._bar.start()
+            self._say(f"warning: {plan.scene.name}: {warning}")
+        if self._live:
+            rows, cols = plan.tiles.block_shape
+            columns = "{task.completed}/{task.total} blocks", "{task.fields[speed]}"
+            self._begin_bar(plan.scene.name, rows * cols, *columns, speed="")
 
     def _update(self, progress: Progress) -> None:
-        speed = progress.pixels / 1e6 / max(progress.seconds, 1e-9)
+        speed = f"{progress.pixels / 1e6 / max(progress.seconds, 1e-9):.1f} MPix/s"
         if self._bar is not None:
-            self._bar.update(self._task, completed=progress.blocks, speed=f"{speed:.1f} MPix/s")
-        elif not self._quiet and time.monotonic() - self._last_line >= LINE_SECONDS:
-            self._last_line = time.monotonic()
-            left = progress.seconds * (progress.pixels_total / max(progress.pixels, 1) - 1)
-            click.echo(
-                f"geoseg: {progress.blocks}/{progress.blocks_total} blocks, {speed:.1f} MPix/s, "
-                f"about {duration(left)} left",
-                err=True,
-            )
+            self._bar.update(self._task, completed=progress.blocks, speed=speed)
+        left = progress.seconds * (progress.pixels_total / max(progress.pixels, 1) - 1)
+        self._say_at_times(
+            f"{progress.blocks}/{progress.blocks_total} blocks, {speed}, about {duration(left)} left"
+        )
 
     def summarize(self, report: RunReport) -> None:
         """Print what was done, one fact a line."""

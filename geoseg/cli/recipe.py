@@ -19,9 +19,9 @@ from geoseg.cli.options import debug_option, json_option, quiet_option
     "changes",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change what the recipe says, such as predict.min_area=20; may be repeated.",
+    help="Change a key of the recipe, such as predict.min_area=20. Repeat for several.",
 )
-@click.option("--example", metavar="NAME", help="Write a recipe to begin with, NAME.yaml, and what it needs.")
+@click.option("--example", metavar="NAME", help="Write an example, NAME.yaml, with the files that it needs.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @json_option
 @progress_option
@@ -30,9 +30,9 @@ from geoseg.cli.options import debug_option, json_option, quiet_option
 def run(
     recipe: Path | None, changes: tuple[str, ...], example: str | None, *, quiet: bool, **told: bool
 ) -> int:
-    """Do what RECIPE.yaml says: its kind is that of a command, its keys are the options of it.
+    """Run RECIPE.yaml: its kind names a command, its keys are the options of that command.
 
-    What it says, all taken together, is saved beside the result as NAME.recipe.yaml.
+    The whole recipe, with all changes, is saved beside the result as NAME.recipe.yaml.
 
     \b
     Examples:

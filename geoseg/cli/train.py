@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from geoseg.cli.events import events, progress_option
 from geoseg.cli.options import debug_option, options_of, quiet_option
-from geoseg.cli.progress import LINE_SECONDS, Display, duration
+from geoseg.cli.progress import Display, duration
 from geoseg.training.defaults import recipe_of
 from geoseg.training.options import TrainOptions
 
@@ -96,41 +94,30 @@ class TrainingDisplay(Display):
     def __init__(self, recipe: Recipe, *, quiet: bool) -> None:
         super().__init__(quiet=quiet)
         self._recipe = recipe
-        self._task: Any = None
         self._first: Stepped | None = None
         self._iou = ""
-        self._running = False
 
     def __enter__(self) -> Self:
-        if not self._quiet:
-            click.echo(f"geoseg: reading data for {self._recipe.name}", err=True)
+        self._say(f"reading data for {self._recipe.name}")
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        if isinstance(error, KeyboardInterrupt) and self._running and not self._quiet:
-            click.echo("geoseg: the same command goes on from the last checkpoint", err=True)
 
     def __call__(self, event: Event) -> None:
         """Show an event of the run."""
         from geoseg.training.folder import Began, Noted, Validated
 
-        if self._quiet:
-            return
         if isinstance(event, Began):
-            self._running = True
+            self.kept = "the same command resumes at the last checkpoint"
             for note in event.notes:
-                click.echo(f"geoseg: {note}", err=True)
+                self._say(note)
             if event.step:
-                click.echo(f"geoseg: resuming after step {event.step}", err=True)
-            self._begin()
+                self._say(f"resuming after step {event.step}")
+            if self._live:
+                self._begin_bar(
+                    self._recipe.name, 1.0, "{task.percentage:>3.0f}%", "{task.fields[figures]}", figures=""
+                )
         elif isinstance(event, Noted):
-            if self._bar is not None:
-                self._bar.stop()
-                self._bar = None
-            click.echo(f"geoseg: {event.text}", err=True)
+            self._end_bar()
+            self._say(event.text)
         elif isinstance(event, Validated):
             self._validated(event)
         else:
@@ -145,32 +132,12 @@ class TrainingDisplay(Display):
         click.echo(f"wrote      {bundle.path}", err=True)
         click.echo(f"run        {self._recipe.run_folder}", err=True)
 
-    def _begin(self) -> None:
-        if not self._live:
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._bar.add_task(self._recipe.name, total=1.0, figures="")
-        self._bar.start()
-
     def _stepped(self, event: Stepped) -> None:
         self._first = self._first or event
         figures = f"step {event.step}, loss {event.loss:.3f}{self._iou}"
         if self._bar is not None:
             self._bar.update(self._task, completed=event.share, figures=figures)
-        elif time.monotonic() - self._last_line >= LINE_SECONDS:
-            self._last_line = time.monotonic()
-            click.echo(f"geoseg: {event.share:.0%}, {figures}{self._left(event)}", err=True)
+        self._say_at_times(f"{event.share:.0%}, {figures}{self._left(event)}")
 
     def _left(self, event: Stepped) -> str:
         assert self._first is not None
@@ -184,8 +151,8 @@ class TrainingDisplay(Display):
         self._iou = f", IoU {mean:.3f}"
         star = " (best)" if event.merit >= event.best else ""
         places = ", ".join(f"{name} {value:.3f}" for name, value in event.iou.items())
-        text = f"geoseg: step {event.step}: IoU {mean:.3f}{star}: {places}"
+        text = f"step {event.step}: IoU {mean:.3f}{star}: {places}"
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False, soft_wrap=True)
+            self._bar.console.print(f"geoseg: {text}", highlight=False, soft_wrap=True)
         else:
-            click.echo(text, err=True)
+            self._say(text)

@@ -26,7 +26,7 @@ class EvaluateOptions(Options):
     """
 
     class_attribute: Annotated[str | None, Metavar("COLUMN")] = None
-    """Column of a vector truth that holds the class, as id or name."""
+    """Attribute of a vector truth that holds the class, as id or name."""
 
     truth_layer: Annotated[str | None, Metavar("NAME")] = None
     """Layer of a vector truth, where several hold polygons."""
@@ -35,37 +35,37 @@ class EvaluateOptions(Options):
     """Layer of a vector prediction, where several hold polygons."""
 
     ignore_layer: Annotated[str | None, Metavar("NAME")] = None
-    """Layer of a vector truth inside whose polygons nothing is known."""
+    """Layer of a vector truth with areas where nothing is known."""
 
     truth_values: Annotated[str | None, Metavar("255=1,127=ignore…")] = None
-    """What values of the truth mean: a class (id or name), background or ignore."""
+    """What the values of a raster truth mean: a class (id or name), background or ignore."""
 
     prediction_values: Annotated[str | None, Metavar("VALUE=CLASS,…")] = None
-    """The same for a prediction that is a class map."""
+    """The same for the values of a predicted class map."""
 
     classes: Annotated[str | None, Metavar("1=house,2=road…")] = None
-    """Ids and names of the classes, where no file tells them."""
+    """Ids and names of the classes, where no file names them."""
 
     labelled_area: Annotated[str | None, BeforeValidator(path_text), Metavar("FILE")] = None
-    """Polygons inside which the truth is complete; outside, nothing is compared."""
+    """Polygons inside which the truth is complete; nothing outside is compared."""
 
     labelled_area_layer: Annotated[str | None, Metavar("NAME")] = None
     """Layer of --labelled-area, where several hold polygons."""
 
     resolution: Annotated[Positive | None, Metavar("M")] = None
-    """Pixel size in metres where two vector files are compared; 0.3 unless given."""
+    """Pixel size in metres at which two vector files are compared.  [default: 0.3]"""
 
     coco: bool = False
-    """Average precision and recall as COCO has them, by the confidence of predicted polygons."""
+    """Add the average precision and recall of COCO, by the confidence of predicted polygons."""
 
     boundary: Annotated[Positive, Metavar("M")] = 1.0
-    """Width in metres of the band of boundary IoU."""
+    """Width of the band of boundary IoU, in metres."""
 
     blocks: Annotated[Positive, Metavar("M")] = 100.0
-    """Side in metres of the blocks that intervals come from."""
+    """Side of the blocks that are resampled for the intervals, in metres."""
 
     seed: Annotated[int, Field(ge=0), Metavar("N")] = 0
-    """Of the resampling of blocks."""
+    """Seed of the resampling."""
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

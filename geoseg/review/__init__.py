@@ -22,17 +22,17 @@ class ReviewOptions(Options):
     """
 
     count: Annotated[_Count, Metavar("N")] = 300
-    """Polygons on the page, the most doubtful first: of low confidence, at the edge, of odd shape."""
+    """Polygons on the page, the most doubtful first: low confidence, at the edge, odd shape."""
 
     older: Annotated[Path | None, Metavar("FILE")] = None
-    """An older layer: what disagrees with it is doubtful too."""
+    """Older layer: polygons that differ from it are doubtful too."""
 
     sample: Annotated[_Count | None, Metavar("N")] = None
-    """Polygons drawn at random, stratified by size, in place of the most doubtful: this alone states how
-    many of all are right."""
+    """Draw so many at random, stratified by size, in place of the most doubtful. Only this tells how many of
+    all polygons are right."""
 
     seed: Annotated[int, Field(ge=0), Metavar("S")] = 0
-    """Which random sample."""
+    """Seed of the random sample."""
 
     layer: Annotated[str | None, Metavar("NAME")] = None
     """Layer to read, where there are several."""

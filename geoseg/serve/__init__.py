@@ -20,10 +20,10 @@ class ServeOptions(Options):
     """
 
     layer: Annotated[tuple[Path, ...], Metavar("FILE")] = ()
-    """Polygons to show, all layers of a file in any format that geoseg reads; can be given several times."""
+    """Vector file to show, with all its layers. Repeat for several."""
 
     port: Annotated[Annotated[int, Field(ge=0, le=65535)], Metavar("N")] = 8765
-    """Where the page is, on this machine alone; 0: any that is free."""
+    """Port of the page, on this machine only; 0 takes a free one."""
 
     read_only: bool = False
-    """Leave out "map this view", so that nothing is run or written."""
+    """Without "map this view": nothing is run or written."""

@@ -112,26 +112,26 @@ class TrainOptions(Options):
     """
 
     scene: Annotated[Texts, Metavar("FILE")] = ()
-    """A scene to train on; may be repeated."""
+    """Scene to train on. Repeat for several."""
 
     labels: Annotated[Paths, Metavar("FILE")] = ()
-    """Polygons or mask of each --scene, in their order."""
+    """Labels of each --scene, polygons or a mask, in the same order."""
 
     chips: Annotated[Paths, Metavar("FOLDER|CSV")] = ()
-    """Chips: images/ and masks/, or an index.csv."""
+    """Chips to train on: a folder with images/ and masks/, or an index.csv."""
 
     verdicts: Annotated[Paths, Metavar("FILE")] = ()
-    """What geoseg review has exported of each --labels, in their order: polygons found right are objects,
-    those found wrong background, and nothing else is known."""
+    """Verdicts of geoseg review on each --labels, in the same order: polygons found right are objects,
+    polygons found wrong are background, nothing else is known."""
 
     class_attribute: Annotated[str | None, Metavar("NAME")] = None
-    """Attribute of the polygons that holds their class."""
+    """Attribute of the labels that holds the class."""
 
     class_: Annotated[tuple[ClassName, ...], BeforeValidator(_several), Metavar("NAME")] = ()
-    """A class; by default all, or building."""
+    """Class to learn. Repeat for several.  [default: all of --class-attribute, else building]"""
 
     labelled_area: Annotated[Path | None, Metavar("FILE")] = None
-    """Areas within which the labels are complete."""
+    """Polygons inside which the labels are complete; outside, nothing is known."""
 
     labels_layer: Annotated[str | None, Metavar("NAME")] = None
     """Layer of --labels, where several hold polygons."""
@@ -140,29 +140,29 @@ class TrainOptions(Options):
     """Layer of --labelled-area, where several hold polygons."""
 
     bands: Annotated[NamedBands | None, BeforeValidator(parse_named_bands), Metavar("NAMES")] = None
-    """Bands that the model takes, by name; with their numbers in the scenes where colours do not tell:
+    """Bands of the model, by name. Add their numbers in the scenes where colours do not tell:
     red=4,green=3,blue=2.  [default: red,green,blue]"""
 
     chip_pixel: Annotated[Positive | None, Metavar("METRES")] = None
     """Ground size of a pixel of --chips that are not georeferenced."""
 
     hold_out: Annotated[Texts, Metavar("NAME")] = ()
-    """A scene, or pattern of chips, to validate on; by default a fifth of every scene, in squares."""
+    """Scene, or name pattern of chips, to keep for validation.  [default: a fifth of each scene, in squares]"""
 
     resolution: Annotated[Positive | None, Metavar("METRES")] = None
     """Ground size of a pixel that the model works at.  [default: that of --start or of the scenes]"""
 
     start: Annotated[Texts, Metavar("MODEL")] = ()
-    """Start from this model (name or folder): fine-tune it. Repeated: from the mean of their weights."""
+    """Model to fine-tune, a name or a folder. Repeat to start from the mean of several."""
 
     arch: Annotated[Arch | None, Metavar("NAME")] = None
     """unet, unet++, fcn, pspnet, deeplabv3, deeplabv3+, hrnet, fpn or segformer; maskrcnn finds objects."""
 
     encoder: Annotated[Encoder | None, Metavar("NAME")] = None
-    """Any encoder of timm; by default one that suits --arch."""
+    """Encoder, by its name in timm.  [default: one that suits --arch]"""
 
     weights: Annotated[Literal["imagenet"] | None, Metavar("imagenet")] = None
-    """First weights of the encoder."""
+    """Weights that the encoder starts from."""
 
     loss: Annotated[LossName | None, Metavar("TERMS")] = None
     """Terms joined by +: ce (or bce), dice, focal, lovasz.  [default: ce+dice]"""
@@ -180,16 +180,16 @@ class TrainOptions(Options):
     """Steps of the schedule.  [default: 2000]"""
 
     minutes: Annotated[Positive | None, Metavar("N")] = None
-    """End the schedule after this training time."""
+    """Stop after this training time."""
 
     device: Annotated[Device | None, Metavar("auto|cpu|cuda")] = None
-    """auto: all GPUs, else the CPU; cpu; cuda."""
+    """Where to train; auto takes all GPUs, else the CPU."""
 
     crop: Annotated[Crop | None, Metavar("PX")] = None
     """Side of a sample in pixels.  [default: 256]"""
 
     seed: Annotated[Seed | None, Metavar("N")] = None
-    """Fixes all chance.  [default: 0]"""
+    """Seed of all that is random.  [default: 0]"""
 
     name: Annotated[ModelName | None, Metavar("NAME")] = None
     """Name of the model.  [default: that of its folder]"""

@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_and_gives_the_same(
         process.communicate()
         assert not out.exists()
     done = subprocess.run(command(scene, out), capture_output=True, text=True, check=True)
-    assert "going on where the last run stopped" in done.stderr
+    assert "resuming where the last run stopped" in done.stderr
     assert features(out) == undisturbed
     assert [path for path in tmp_path.iterdir() if not path.name.endswith(".gpkg")] == []
 

@@ -205,7 +205,7 @@ def test_what_no_page_can_be_made_of_gets_one_line(layer, capfd, tmp_path):
     page_of = ["--scene", str(tmp_path / "scene.tif"), "--out", str(tmp_path / "r.html")]
     for arguments, words in [
         ([str(far), *page_of], "no polygon lies on"),
-        ([str(layer), "--out", str(tmp_path / "r.html")], "takes --scene"),
+        ([str(layer), "--out", str(tmp_path / "r.html")], "give --scene to make a page"),
         ([str(layer), *page_of[:3], str(tmp_path / "r.gpkg")], "its name must end in .html"),
         ([str(tmp_path / "none.gpkg"), *page_of], "none.gpkg"),
         ([str(layer), *page_of, "--sample", "9", "--count", "3"], "whatever --count says"),
