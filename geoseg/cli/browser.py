@@ -87,7 +87,7 @@ _ELSEWHERE |= {"scheduler", "resume", "overwrite", "crs", "max_object"}
 def serve(scenes: tuple[str, ...], quiet: bool, **options: Any) -> None:
     """Show SCENE… on a map in the browser, with live predictions of what is in view.
 
-    Only this machine can reach the map, which shows only the scenes and layers named here. Needs geoseg[serve].
+    Only this machine can reach the map, and it shows only what is named here. Needs geoseg[serve].
 
     \b
     Examples:

@@ -147,7 +147,7 @@ class TrainOptions(Options):
     """Ground size of a pixel of --chips that are not georeferenced."""
 
     hold_out: Annotated[Texts, Metavar("NAME")] = ()
-    """Scene, or name pattern of chips, to keep for validation.  [default: a fifth of each scene, in squares]"""
+    """Scene, or name pattern of chips, to validate on.  [default: a fifth of each scene, in squares]"""
 
     resolution: Annotated[Positive | None, Metavar("METRES")] = None
     """Ground size of a pixel that the model works at.  [default: that of --start or of the scenes]"""
