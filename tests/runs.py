@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from geoseg.cli import run
 from geoseg.errors import InvalidOption
+from geoseg.models.own_fields import Instances
 from geoseg.prediction.options import PredictOptions
 from geoseg.testing import make_model
 
@@ -39,11 +40,61 @@ COLUMNS = [
     "touches_nodata",
 ]
 
+HOW = Instances(
+    labels=(3, 7),
+    anchors=(8.0, 16.0, 32.0, 64.0, 128.0),
+    proposals=200,
+    objects=20,
+    least_score=0.2,
+    largest_m=8.0,
+)
+"""How `object_model` finds objects."""
+
 
 @cache
 def bright_model(bands: int = 3) -> Path:
     """A model that calls bright pixels buildings; made once."""
     return make_model(Path(mkdtemp()) / "bright", bands=bands)
+
+
+@cache
+def object_model() -> Path:
+    """A Mask R-CNN of random weights, which finds boxes of two classes everywhere; made once."""
+    import torch
+
+    from geoseg.backends import architectures
+    from geoseg.backends.maskrcnn import MaskRCNN, export_parts
+    from geoseg.models.bundle import save_bundle
+    from geoseg.models.card import Head
+    from geoseg.models.card_json import make_document
+    from geoseg.models.inputs import InputSpec
+    from geoseg.values import ClassInfo
+
+    folder = Path(mkdtemp())
+    config: dict[str, object] = {
+        "_model_class": "MaskRCNN", "encoder_name": "tu-test_efficientnet", "in_channels": 4, "classes": 3,
+        "channels": 32, "hidden": 64, "anchors": list(HOW.anchors),
+    }  # fmt: skip
+    torch.manual_seed(3)
+    network = architectures.build(config)
+    assert isinstance(network, MaskRCNN)
+    with torch.no_grad():
+        network.roi_heads.box_predictor.cls_score.weight *= 30
+        network.roi_heads.mask_predictor.mask_fcn_logits.weight *= 30
+        network.roi_heads.mask_predictor.mask_fcn_logits.bias += 4
+    architectures.round_to_half(network)
+    architectures.save(network, config, folder)
+    files = export_parts(network, folder, 4, folder / "model.safetensors")
+    document = make_document(
+        "objects",
+        InputSpec(("red", "green", "blue", "nir"), "uint8", 1 / 255, (0.5,) * 4, (0.5,) * 4),
+        Head((ClassInfo(3, "a", (1, 2, 3)), ClassInfo(7, "b", (4, 5, 6))), (0, 3, 7), "softmax", 0.3),
+        tile=64,
+        overlap=16,
+        extra={"geoseg:instances": HOW.model_dump(mode="json")},
+    )
+    files |= {name: folder / name for name in ("model.safetensors", "config.json")}
+    return save_bundle(folder / "model", document, files).path
 
 
 def picture(

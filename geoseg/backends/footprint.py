@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geoseg.backends.regions import BOXES_TOGETHER, MASKS_TOGETHER
 from geoseg.errors import UnwritableOutput
 from geoseg.files import cache_folder, replacing
 from geoseg.models.bundle import IR, ONNX, Bundle
@@ -22,9 +23,8 @@ PROBE = 256
 UNKNOWN_ACTIVATIONS = 800
 """Bytes for each pixel where they cannot be counted: a U-Net with a ResNet-50 has fewer."""
 
-
-REGIONS = 300_000_000
-"""Bytes of regions cut out of the features of a tile, and of masks, of models that find objects."""
+BOX, MASK = 150_000, 2_200_000
+"""Bytes that the heads of a Mask R-CNN of 256 channels take for a region, and for a mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Footprint:
     """Bytes of the backend's libraries, its threads and the weights."""
     pixel: float = 0.0
     """Bytes for each pixel of a tile in a forward pass."""
+    tile: int = 0
+    """Bytes for each tile in a forward pass, whatever its size."""
     requests: int | None = None
     """Tiles that are in a forward pass at a time; None: one for each thread that asks."""
 
@@ -85,9 +87,13 @@ def footprint(bundle: Bundle, predictor: Predictor, requests: int) -> Footprint:
     weights = sum([path.stat().st_size for path in bundle.files.values()])
     pixel = rule.share and rule.share * _activations(bundle)
     fixed = rule.fixed + int(rule.weights * weights)
-    if bundle.card.instances is not None:
-        fixed += REGIONS
-    return Footprint(fixed, pixel, requests if backend == "openvino" else None)
+    how, tile = bundle.card.instances, 0
+    if how is not None and backend != "cuda":
+        boxes, masks = (
+            (how.proposals, how.objects) if backend == "pytorch" else (BOXES_TOGETHER, MASKS_TOGETHER)
+        )
+        tile = BOX * boxes + MASK * masks
+    return Footprint(fixed, pixel, tile, requests if backend == "openvino" else None)
 
 
 def _activations(bundle: Bundle) -> float:

@@ -75,7 +75,8 @@ def memory_use(plan: Plan, resources: Resources) -> dict[str, int]:
     return {
         "libraries": LIBRARIES + separate * (CLUSTER_LIBRARIES + workers * WORKER_LIBRARIES),
         # The process that shares out the work has loaded the model too, to plan with.
-        "model": separate * network.fixed + inferring * int(network.fixed + busy * network.pixel * tile),
+        "model": separate * network.fixed
+        + inferring * int(network.fixed + busy * (network.pixel * tile + network.tile)),
         "blocks at work": threads * _at_work(plan, extent, resources),
         "blocks in flight": min(resources.in_flight, blocks)
         * _waiting(plan, extent, read=separate and resources.gpu),

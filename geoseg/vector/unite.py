@@ -201,19 +201,17 @@ def compare(ours: Sequence[_View], theirs: Sequence[_View], shared: Window) -> N
     way to an object that holds most of it.
     """
     found, inside = [], []
-    for i, one in enumerate(ours):
-        for j, two in enumerate(theirs):
-            both = one.seen.window.intersection(two.seen.window).intersection(shared)
-            if one.seen.label != two.seen.label or not both.height * both.width:
-                continue
-            common = int(np.count_nonzero(part_of(one.seen, both) & part_of(two.seen, both)))
-            if not common:
-                continue
-            sizes = [_size(each.seen, shared) for each in (one, two)]
-            found.append((common / (sum(sizes) - common), -i, -j))
-            for cut, other, size in ((one, two, sizes[0]), (two, one, sizes[1])):
-                if not cut.whole and other.whole and common >= INSIDE * size and 2 * size >= cut.area:
-                    inside.append(cut)
+    for i, j in _near(ours, theirs, shared):
+        one, two = ours[i], theirs[j]
+        both = one.seen.window.intersection(two.seen.window).intersection(shared)
+        common = int(np.count_nonzero(part_of(one.seen, both) & part_of(two.seen, both)))
+        if not common:
+            continue
+        sizes = [_size(each.seen, shared) for each in (one, two)]
+        found.append((common / (sum(sizes) - common), -i, -j))
+        for cut, other, size in ((one, two, sizes[0]), (two, one, sizes[1])):
+            if not cut.whole and other.whole and common >= INSIDE * size and 2 * size >= cut.area:
+                inside.append(cut)
     matched = set[int]()
     for share, i, j in sorted(found, reverse=True):
         one, two = ours[-i], theirs[-j]
@@ -229,6 +227,15 @@ def compare(ours: Sequence[_View], theirs: Sequence[_View], shared: Window) -> N
             two.parts.append(one)
     for cut in inside:
         cut.gives_way |= id(cut) not in matched
+
+
+def _near(ours: Sequence[_View], theirs: Sequence[_View], shared: Window) -> list[list[int]]:
+    """Return the pairs of views of one class whose windows overlap within what both tiles see."""
+    one, two = (_boxes([view.seen for view in views]) for views in (ours, theirs))
+    low = np.maximum(np.maximum(one[:, None, :2], two[:, :2]), (shared.col, shared.row))
+    high = np.minimum(np.minimum(one[:, None, 2:], two[:, 2:]), (shared.col_stop, shared.row_stop))
+    labels = [np.array([view.seen.label for view in views]) for views in (ours, theirs)]
+    return np.argwhere((low < high).all(axis=2) & (labels[0][:, None] == labels[1])).tolist()
 
 
 def _size(seen: Seen, window: Window) -> int:

@@ -8,56 +8,33 @@ from typing import Literal
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from geoseg.assessment.int8 import LabelledTile, ship_int8_parts
 from geoseg.backends import architectures
 from geoseg.backends.base import Detection
-from geoseg.backends.detector import NetworkDetector
-from geoseg.backends.maskrcnn import MaskRCNN, TorchDetector, export_parts
+from geoseg.backends.detector import INPUTS, NetworkDetector
+from geoseg.backends.maskrcnn import MaskRCNN, TorchDetector
 from geoseg.backends.regions import paste
 from geoseg.errors import BackendUnavailable, InvalidModel
-from geoseg.models.bundle import BOXES, ONNX, WEIGHTS
+from geoseg.models.bundle import BOXES, ONNX, load_folder
 from geoseg.models.card import Head
-from geoseg.models.own_fields import Instances
 from geoseg.values import ClassInfo
+from tests.runs import HOW, object_model
 
 pytestmark = pytest.mark.slow
-
-HOW = Instances(
-    labels=(3, 7),
-    anchors=(8.0, 16.0, 32.0, 64.0, 128.0),
-    proposals=200,
-    objects=20,
-    least_score=0.2,
-    largest_m=9.0,
-)
-CONFIG: dict[str, object] = {
-    "_model_class": "MaskRCNN",
-    "encoder_name": "tu-tf_efficientnet_lite0",
-    "in_channels": 4,
-    "classes": 3,
-    "channels": 32,
-    "hidden": 64,
-    "anchors": list(HOW.anchors),
-}
 
 
 @pytest.fixture(scope="module")
 def network() -> MaskRCNN:
-    torch.manual_seed(3)
-    made = architectures.build(CONFIG)
-    architectures.round_to_half(made)
+    made = architectures.load(object_model())
     assert isinstance(made, MaskRCNN)
     return made
 
 
 @pytest.fixture(scope="module")
-def files(network: MaskRCNN, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("maskrcnn")
-    architectures.save(network, CONFIG, folder)
-    return export_parts(network, folder, 4, folder / "model.safetensors")
+def files() -> dict[str, Path]:
+    return dict(load_folder(object_model()).files)
 
 
 def whole(found: Detection, size: int) -> NDArray[np.bool_]:
@@ -94,8 +71,8 @@ def test_what_scores_too_little_is_not_masked_and_the_rest_stays(files: dict[str
 
 
 def test_all_three_networks_are_quantized_and_compared(files: dict[str, Path], tmp_path: Path) -> None:
-    parts = {name: shutil.copy(path, tmp_path / name) for name, path in files.items()}
-    shutil.copy(files[ONNX].with_name(WEIGHTS), tmp_path)
+    copies = {name: Path(shutil.copy(path, tmp_path / name)) for name, path in files.items()}
+    parts = {name: copies[name] for name in INPUTS}
     tiles = np.random.default_rng(5).normal(size=(2, 4, 64, 64)).astype(np.float32)
     head = Head((ClassInfo(3, "a", (1, 2, 3)), ClassInfo(7, "b", (1, 2, 3))), (0, 3, 7), "softmax", 0.1)
     truth = np.full((64, 64), 3, np.uint8)

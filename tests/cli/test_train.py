@@ -311,7 +311,14 @@ def test_a_mask_rcnn_learns_objects_and_predicts_them(town, tmp_path, capsys):
     found = tmp_path / "found.gpkg"
     command = ["predict", scene, "--model", str(out), "--out", str(found), "--quiet"]
     numbers = tmp_path / "numbers.tif"
-    assert run([*command, "--threshold", "0.1", "--raster", str(numbers)]) == 0
+    options = ["--threshold", "0.1", "--raster", str(numbers), "--json"]
+    assert run([*command, *options]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert run(["plan", scene, "--model", str(out), *options]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["plan_digest"] == done["plan_digest"]
+    assert planned["tiles"]["to_infer"] == done["tiles"]["inferred"] > 0
+    assert planned["memory_bytes"]["total"] > 10**8 < planned["predicted_seconds"] * 10**9
     layer = gpd.read_file(found, layer="objects")
     assert layer["instance"].tolist() == list(range(1, len(layer) + 1))
     with rasterio.open(numbers) as dataset:

@@ -33,7 +33,7 @@ plans = st.builds(
 )
 resources = st.builds(
     lambda threads, batch, workers, fixed, pixel: Resources(
-        threads, (workers or 1) * threads + 1, batch, workers, network=Footprint(fixed, pixel, 4)
+        threads, (workers or 1) * threads + 1, batch, workers, network=Footprint(fixed, pixel, requests=4)
     ),
     st.integers(1, 8),
     st.integers(1, 64),
@@ -182,7 +182,7 @@ def test_a_batch_divides_a_block_evenly(plan: Plan, machine: Resources, budget: 
 @pytest.mark.parametrize("cores", [1, 2, 4, 6, 8, 12, 16])
 def test_all_cores_of_a_machine_are_given_tiles(side: int, cores: int) -> None:
     plan = make_test_plan((side, side), tile=608, overlap=64)
-    network = Footprint(115 * 10**6, 157.0, cores)  # the default model's
+    network = Footprint(115 * 10**6, 157.0, requests=cores)  # the default model's
 
     def chosen(memory: int | str, **more: int) -> tuple[Plan, Resources]:
         options = PredictOptions(max_memory=memory, **more)  # type: ignore[arg-type]

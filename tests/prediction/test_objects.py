@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from geoseg.backends.base import BatchSize, Detection
+from geoseg.errors import OutOfDeviceMemory
 from geoseg.grid import BlockIndex
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.reading import read_block
@@ -47,6 +48,29 @@ class Seer:
             Detection(1, 0.6 + number / 100, whole, np.uint8(255) * mask.astype(np.uint8))
             for number, mask in masks
             if mask.any()
+        ]
+
+
+@dataclass(frozen=True)
+class Cramped(Seer):
+    """Has memory for two tiles at a time."""
+
+    def __call__(self, batch: NDArray[np.float32]) -> list[list[Detection]]:
+        if len(batch) > 2:
+            raise OutOfDeviceMemory("full")
+        return super().__call__(batch)
+
+
+@dataclass(frozen=True)
+class Reader(Seer):
+    """Finds every object perfectly: a pixel is the number of the one that it is part of."""
+
+    def _tile(self, bits: NDArray[np.int64]) -> list[Detection]:
+        return [
+            Detection(1, 0.9, Window(*(part.start for part in box), *mask.shape), np.uint8(255) * mask)
+            for number, box in enumerate(ndimage.find_objects(bits), 1)
+            if box is not None
+            for mask in [bits[box] == number]
         ]
 
 
@@ -112,13 +136,18 @@ def run(
     threads: int = 2,
     coverage: Coverage | None = None,
 ) -> list[Piece]:
-    work = Work(plan, reader(masks, valid), Load(Seer()), batch, coverage=coverage)  # type: ignore[arg-type]
-    merger, pieces = task_of(plan).merger(plan), []
+    pieces = merged(Work(plan, reader(masks, valid), Load(Seer()), batch, coverage=coverage), threads)  # type: ignore[arg-type]
+    return sorted(pieces, key=lambda piece: piece.evidence.first_pixel)
+
+
+def merged(work: Work, threads: int) -> list[Piece]:
+    plan, batch = work.plan, work.batch
+    merger, pieces = task_of(plan).merger(plan), list[Piece]()
     with Scheduler() as scheduler, scheduler.results(work, Resources(threads, threads + 1, batch)) as stream:
         for result in stream:
             pieces += merger.add(result.pieces)
     merger.finish()
-    return sorted(pieces, key=lambda piece: piece.evidence.first_pixel)
+    return pieces
 
 
 def outlines(masks: list[Mask]) -> list[shapely.Polygon]:
@@ -192,3 +221,39 @@ def test_the_journal_gives_back_what_was_found(data: st.DataObject) -> None:
                 np.testing.assert_array_equal(seen.valid, known.valid)
     with pytest.raises(ValueError, match="another block"):
         unpack_objects(pack_objects(found), plan.tiles, BlockIndex(9, 9))
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_changes_nothing() -> None:
+    masks = [np.zeros((60, 60), bool) for _ in range(3)]
+    masks[0][3:30, 5:20] = masks[1][33:50, 5:50] = masks[2][50:60, 20:40] = True
+    plan = object_plan((60, 60), tile=24, overlap=12, block=4)
+    (block,) = plan.tiles.blocks()
+    pixels, batch = read_block(plan, block, reader(masks, np.ones((60, 60), bool))), BatchSize(8)
+    whole = pack_objects(infer_objects(plan, block, pixels, Seer(), BatchSize(8)))
+    halved = infer_objects(plan, block, pixels, Cramped(), batch)
+    assert halved.tally.shrunk_batch == batch.value == 2
+    for name, values in pack_objects(halved).items():
+        np.testing.assert_array_equal(values, whole[name])
+
+
+@pytest.mark.slow
+def test_of_5000_objects_none_is_doubled_cut_or_missed() -> None:
+    """On 8192 x 8192 pixels; ten are longer than a tile, some lie in a hole of another."""
+    side, count, rng = 8192, 5000, np.random.default_rng(1)
+    numbers, number = np.zeros((1, side, side), np.uint16), 0
+    while number < count:
+        height, width = rng.integers(6, 90, 2) if number % 500 else (rng.integers(300, 1500), 40)
+        row, col = rng.integers(0, side - height), rng.integers(0, side - width)
+        spot = numbers[0, row : row + height, col : col + width]
+        if not spot.any():
+            number += 1
+            spot[:] = number
+            if number % 3 == 0 and min(height, width) > 12:
+                number += 1
+                spot[4:-4, 4:-4] = number
+    plan = object_plan((side, side), tile=512, overlap=128, block=4)
+    scene = ArrayReader(numbers, np.ones((side, side), bool))  # type: ignore[arg-type]
+    pieces = merged(Work(plan, scene, Load(Reader()), 4), 2)  # type: ignore[arg-type]
+    assert len(pieces) == number
+    found = {int(numbers.flat[piece.evidence.first_pixel]): piece.polygon.area for piece in pieces}
+    assert [found.get(one) for one in range(1, number + 1)] == np.bincount(numbers.flat)[1:].tolist()

@@ -21,7 +21,7 @@ import rasterio
 
 from geoseg.prediction.memory import ADDRESSES
 from geoseg.testing import make_scene
-from tests.runs import REPOSITORY, bright_model
+from tests.runs import REPOSITORY, bright_model, object_model
 
 pytestmark = pytest.mark.slow  # processes of their own
 
@@ -70,10 +70,10 @@ def predict_within(
     )
 
 
-def waves(path: Path, height: int, width: int) -> Path:
+def waves(path: Path, height: int, width: int, bands: int = 3) -> Path:
     rows, cols = np.indices((height, width), dtype=np.float32)
     values = np.sin(rows / 37) * np.cos(cols / 53) + np.sin((rows + cols) / 161)
-    pixels = np.broadcast_to(np.clip(128 + 60 * values, 0, 255).astype(np.uint8), (3, height, width))
+    pixels = np.broadcast_to(np.clip(128 + 60 * values, 0, 255).astype(np.uint8), (bands, height, width))
     return make_scene(path, pixels=pixels, block=256, compress="deflate")
 
 
@@ -91,7 +91,7 @@ def sparse_strip(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["small", "large", "strip", "sample", "workers"])
+@pytest.mark.parametrize("kind", ["small", "large", "strip", "sample", "workers", "objects"])
 def test_a_run_finishes_within_a_limit_or_names_one_that_does(group: Path, tmp_path: Path, kind: str) -> None:
     match kind:
         case "sample":  # with the model that ships
@@ -101,6 +101,9 @@ def test_a_run_finishes_within_a_limit_or_names_one_that_does(group: Path, tmp_p
         case "workers":  # the limit is for all of them
             scene = waves(tmp_path / "scene.tif", 1500, 1200)
             options = ("--model", str(bright_model()), "--tile", "256", "--workers", "2")
+        case "objects":
+            scene = waves(tmp_path / "scene.tif", 700, 900, bands=4)
+            options = ("--model", str(object_model()), "--tile", "256")
         case _:
             size = {"small": (300, 400), "large": (3500, 3000)}
             path = tmp_path / "scene.tif"

@@ -15,7 +15,7 @@ import pyogrio
 import pytest
 
 from geoseg.testing import make_scene
-from tests.runs import bright_model, heed_interrupts, least_memory, predict
+from tests.runs import bright_model, heed_interrupts, least_memory, object_model, predict
 
 pytestmark = pytest.mark.slow  # processes of their own
 
@@ -29,8 +29,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_scene(tmp_path_factory.mktemp("scene") / "scene.tif", pixels=pixels, block=256)
 
 
-def command(scene: Path, out: Path) -> list[str]:
-    model = str(bright_model())
+def command(scene: Path, out: Path, model: Path | None = None) -> list[str]:
+    model = str(model or bright_model())
     return [
         sys.executable, "-m", "geoseg", "predict", str(scene), "--out", str(out), "--model", model, "--json",
         "--max-memory", least_memory(scene, model=model, batch=1), "--batch", "1",
@@ -38,10 +38,10 @@ def command(scene: Path, out: Path) -> list[str]:
 
 
 def start_and_wait_for_records(
-    scene: Path, out: Path, records: int, *arguments: str
+    scene: Path, out: Path, records: int, *arguments: str, model: Path | None = None
 ) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [*command(scene, out), *arguments],
+        [*command(scene, out, model), *arguments],
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -81,6 +81,23 @@ def test_a_killed_run_goes_on_and_gives_the_same(
     assert "resuming where the last run stopped" in done.stderr
     assert features(out) == undisturbed
     assert [path for path in tmp_path.iterdir() if not path.name.endswith(".gpkg")] == []
+
+
+def test_a_killed_run_that_finds_objects_gives_the_same_file(tmp_path: Path) -> None:
+    rows, cols = np.indices((240, 240))
+    bands = [rows * cols % 251, rows // 9 * 9 % 256, (rows + cols) % 240, rows % 200]
+    pixels = np.stack(bands).astype(np.uint8)
+    scene = make_scene(tmp_path / "scene.tif", pixels=pixels, block=256)
+    whole, out = tmp_path / "whole.geojsonl", tmp_path / "out.geojsonl"
+    subprocess.run(command(scene, whole, object_model()), capture_output=True, check=True)
+    process = start_and_wait_for_records(scene, out, 3, model=object_model())
+    process.kill()
+    process.communicate()
+    assert not out.exists()
+    done = subprocess.run(command(scene, out, object_model()), capture_output=True, text=True, check=True)
+    assert "going on where the last run stopped" in done.stderr
+    assert json.loads(done.stdout)["features"] > 20
+    assert out.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
