@@ -73,7 +73,7 @@ class MaskRCNN(TorchvisionMaskRCNN):  # type: ignore[misc]  # torchvision is not
     Parameters
     ----------
     encoder_name : str
-        See `geoseg.backends.networks.EncoderNetwork`.
+        See `geoseg.backends.architectures.EncoderNetwork`.
     in_channels, classes : int
         Bands; 1 for one class, else as many as there are with the background.
     encoder_weights : None

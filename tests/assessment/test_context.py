@@ -19,9 +19,8 @@ from geoseg.assessment.reach import (
 )
 from geoseg.backends.architectures import build, save
 from geoseg.backends.base import quantize
-from geoseg.backends.export import export_onnx
+from geoseg.backends.export import AdaptivePool, export_onnx
 from geoseg.backends.families import FAMILIES, make_config
-from geoseg.backends.networks import AdaptivePool
 from geoseg.errors import InvalidOption
 from geoseg.models.bundle import find_model, save_bundle
 from geoseg.models.card_json import amended, make_document

@@ -7,9 +7,8 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 
-from geoseg.backends.architectures import build
+from geoseg.backends.architectures import FCN, HRNet, build
 from geoseg.backends.families import FAMILIES, encoder_names, find_encoder, find_family, make_config
-from geoseg.backends.networks import FCN, HRNet
 from geoseg.errors import GeosegError, InvalidModel, InvalidOption
 
 pytestmark = pytest.mark.slow
