@@ -263,17 +263,17 @@ def _section_at(section: type[BaseModel], path: Sequence[int | str]) -> type[Bas
     """Return the class that checks what lies at a path below `section`."""
     for part in path:
         if isinstance(part, str) and part in section.model_fields:
-            inner = _model_in(section.model_fields[part].annotation)
+            inner = section_in(section.model_fields[part].annotation)
             if inner is None:
                 return None
             section = inner
     return section
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def section_in(annotation: Any) -> type[BaseModel] | None:
     """Return the section within a field's type: itself, or the item of a tuple or of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (tuple, Union, UnionType, Annotated):
-        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+        return next((found for part in get_args(annotation) if (found := section_in(part))), None)
     return None

@@ -15,7 +15,7 @@ import pytest
 import shapely
 
 from geoseg.cli import run
-from geoseg.cli.progress import _memory
+from geoseg.cli.progress import summary
 from geoseg.metrics.objects import match_objects
 from geoseg.prediction.blocks import Tally
 from geoseg.prediction.report import Remarks, RunReport
@@ -146,11 +146,12 @@ def test_cli_py_runs_the_same_command_line() -> None:
 
 
 def test_the_memory_of_other_processes_is_not_taken_for_this_ones() -> None:
-    report = RunReport(make_test_plan((40, 40)), Remarks(), 0, None, Tally(), (), planned_memory=10**9)
-    assert _memory(report, 2 * 10**8) == "memory     200 MB at most (planned: 1,000 MB)"
-    assert _memory(replace(report, alone=False), 2 * 10**8) == (
-        "memory     200 MB at most in this process (with those of its workers here, planned: 1,000 MB)"
+    report = RunReport(
+        make_test_plan((40, 40)), Remarks(), 0, None, Tally(), (), planned_memory=10**9, peak_memory=2 * 10**8
     )
+    assert "memory     200 MB at most (planned: 1,000 MB)" in summary(report)
+    told = "memory     200 MB at most in this process (with those of its workers here, planned: 1,000 MB)"
+    assert told in summary(replace(report, alone=False))
 
 
 @pytest.mark.parametrize("command", [["predict", "--out", "o.gpkg"], ["plan"]])

@@ -21,11 +21,11 @@ LEAST = {"out": "model", "data": {"chips": [{"index": "index.csv"}]}, "validatio
 
 def keys_below(section, path=()):
     """Yield the path of every section of a recipe, and the keys that it has there."""
-    from geoseg.training.recipe import _model_in
+    from geoseg.training.recipe import section_in
 
     yield path, sorted(section.model_fields)
     for name, field in section.model_fields.items():
-        inner = _model_in(field.annotation)
+        inner = section_in(field.annotation)
         if inner is not None:
             many = "tuple" in str(field.annotation)
             yield from keys_below(inner, (*path, name, 0) if many else (*path, name))
@@ -216,10 +216,10 @@ def test_digest_tells_runs_apart_and_leaves_out_what_changes_no_step(recipe_dict
 
 def keys_of(section, prefix=""):
     """Yield each key of a recipe with its default, as the documentation writes them."""
-    from geoseg.training.recipe import _model_in
+    from geoseg.training.recipe import section_in
 
     for name, field in section.model_fields.items():
-        inner, many = _model_in(field.annotation), "tuple[" in str(field.annotation)
+        inner, many = section_in(field.annotation), "tuple[" in str(field.annotation)
         if inner is None or many:
             value = field.get_default(call_default_factory=True)
             plain = to_jsonable_python(value, fallback=str)

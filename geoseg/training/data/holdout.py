@@ -57,7 +57,7 @@ def hold_out(grounds: Sequence[Located], spec: ValidationSpec) -> Split:
     held = [one for found in validation.values() for one in found]
     guard_m = spec.blocks.guard_m if spec.blocks else 0.0
     chips, notes = _clear_chips([one for one in rest if one not in scenes], held)
-    training = chips + [_clear_scene(one, held, guard_m) for one in scenes]
+    training = chips + [clear_scene(one, held, guard_m) for one in scenes]
     return Split(
         tuple(one.ground for one in training),
         {name: tuple(one.ground for one in found) for name, found in validation.items()},
@@ -148,7 +148,7 @@ def _clear_chips(chips: list[Located], held: Sequence[Located]) -> tuple[list[Lo
     return [one for one in chips if id(one) not in gone], [f"{note} {dropped[0].ground.name}"]
 
 
-def _clear_scene(one: Located, held: Sequence[Located], guard_m: float) -> Located:
+def clear_scene(one: Located, held: Sequence[Located], guard_m: float) -> Located:
     """Forbid a scene's training windows the held-out ground that lies on it."""
     ground = one.ground
     assert isinstance(ground, SceneGround)

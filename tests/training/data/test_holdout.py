@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from geoseg.errors import InvalidOption
 from geoseg.testing import make_scene
 from geoseg.training.data.ground import Located, SceneGround
-from geoseg.training.data.holdout import _clear_scene, cells, hold_out
+from geoseg.training.data.holdout import clear_scene, cells, hold_out
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler, permits, permitted
 from geoseg.training.data.spec import (
@@ -194,7 +194,7 @@ def test_windows_that_only_touch_a_block_are_refused_with_what_resampling_mixes_
     whole = ground(path, np.zeros((3, SIZE, SIZE), np.uint8))
     block = replace(whole, name="block", region=Window(101, 101, 99, 99))
     located = Located(whole, whole.scene.uri, whole.scene.geobox)
-    training = _clear_scene(located, [replace(located, ground=block)], 0.0).ground
+    training = clear_scene(located, [replace(located, ground=block)], 0.0).ground
     image = np.zeros((3, SIZE, SIZE), np.uint8)
     image[:, 101:200, 101:200] = 255
     make_scene(path, pixels=image, overviews=overviews)
