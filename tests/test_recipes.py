@@ -131,7 +131,7 @@ def test_other_bad_input(recipe, capfd, tmp_path):
     recipe.write_text(report)
     assert "predict.raster is not for an evaluation" in refused(capfd, recipe)
     recipe.write_text(report.replace("raster: x.tif", "tile: 64") + "prediction: b.gpkg\n")
-    assert "--tile is for running a model" in refused(capfd, recipe)
+    assert "leave out --tile" in refused(capfd, recipe)
     batch = "kind: batch\nsources: a.tif\nout: b\n"
     recipe.write_text(batch + "predict: {bbox: [1, 2, 3, 4]}\n")
     assert "predict.bbox is for one scene; give select.bbox" in refused(capfd, recipe)

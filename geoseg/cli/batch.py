@@ -72,7 +72,7 @@ def batch(
     """Segment the scenes of an archive and write a file of polygons for each.
 
     SOURCE is a folder, a pattern in quotes, a raster, a list of rasters (text, CSV, an index of footprints)
-    or a STAC file; of the last three also a URL. The same command goes on where it was stopped, and does
+    or a STAC file; of the last three also a URL. The same command resumes where it was stopped, and does
     nothing twice. With --raster FOLDER, a raster of each scene goes there.
 
     \b

@@ -145,18 +145,20 @@ def _check(
         if scene is None:
             raise InvalidOption("give the --prediction to evaluate, or the --scene to run a model over")
         if probability is not None:
-            raise InvalidOption("--probability belongs to a --prediction; a model makes its own")
+            raise InvalidOption(
+                "a model makes its own probabilities; leave out --probability, or give a --prediction"
+            )
         return
     for name in PredictOptions.model_fields:
         if name in given and name not in NOT_FOR_RUNS | {"threshold"}:
-            raise InvalidOption(f"{flag(name)} is for running a model; with --prediction nothing is run")
+            raise InvalidOption(f"with --prediction no model is run; leave out {flag(name)}")
 
 
 def _card_to_write(prediction: str | None, model: str) -> Bundle:
     from geoseg.models.bundle import find_amendable
 
     if prediction is not None:
-        raise InvalidOption("--write is for a model that is run; with --prediction nothing is run")
+        raise InvalidOption("with --prediction no model is run; leave out --write")
     return find_amendable(model)
 
 

@@ -124,7 +124,7 @@ def open_source(
     if is_vector(path):
         return read_polygons(path, layer=layer, option=option, columns=columns, without=without)
     if layer is not None:
-        raise InvalidOption(f"{path}: is a raster, which has no {option} {layer}")
+        raise InvalidOption(f"{path}: is a raster, which has no layers; leave out {option} {layer}")
     return open_labels(path)
 
 
@@ -147,7 +147,7 @@ def find_classes(
     if options.class_attribute is not None:
         if not isinstance(truth, Polygons):
             raise InvalidOption(
-                f"{truth.name}: is a raster, which has no --class-attribute {options.class_attribute}"
+                f"{truth.name}: is a raster, which has no attributes; leave out --class-attribute"
             )
         values = truth.values(options.class_attribute)
         if options.classes is None:
@@ -196,7 +196,7 @@ def truth_layer(
     pairs = parse_pairs(options.truth_values, "--truth-values")
     if not isinstance(truth, Polygons):
         if options.ignore_layer is not None:
-            raise InvalidOption(f"{truth.name}: is a raster, which has no --ignore-layer")
+            raise InvalidOption(f"{truth.name}: is a raster, which has no layers; leave out --ignore-layer")
         mask = open_mask(path, table, pairs or None, "--truth-values")
         return _class_map(mask, truth, grid, "--truth-values", notes)
     notes += truth.notes
@@ -247,9 +247,11 @@ def prediction_layer(
         mask = open_mask(sources.prediction, table, pairs, "--prediction-values")
         return _class_map(mask, prediction, grid, "--prediction-values", notes)
     if pairs:
-        raise InvalidOption(f"--prediction-values is for a class map, and {prediction.name} is none")
+        raise InvalidOption(f"{prediction.name}: is no class map; leave out --prediction-values")
     if sources.threshold is not None and sources.probability is None:
-        raise InvalidOption(f"--threshold is for probabilities, and {prediction.name} holds polygons")
+        raise InvalidOption(
+            f"{prediction.name}: holds polygons, and a threshold is for probabilities; leave out --threshold"
+        )
     notes += prediction.notes
     labels = _prediction_labels(prediction, table)
     placed, index = on_grid(prediction, grid)

@@ -267,8 +267,8 @@ def _of_numbers(source: Path) -> Iterator[Labelled]:
     whole = len(scene.bands) == 1 and np.dtype(scene.bands[0].dtype).kind in "iu"
     if not whole or box.crs is None or box.height * box.width > _LARGEST:
         raise InvalidOption(
-            f"{source}: is no mask of numbers of objects: one band of whole numbers with a CRS, "
-            f"{_LARGEST >> 20} million pixels at most; nor a COCO file, which ends in .json"
+            f"{source}: is neither a COCO file (.json) nor a raster whose values number objects: "
+            f"one band of whole numbers with a CRS, {_LARGEST >> 20} million pixels at most"
         )
     patch = read_patch(scene, box.window, box, (1,))
     values = patch.pixels[0].astype(np.int32)
@@ -278,7 +278,7 @@ def _of_numbers(source: Path) -> Iterator[Labelled]:
     if len(parts) == 1 and len(*parts.values()) > 1:
         raise InvalidOption(
             f"{source}: has one value in {len(*parts.values())} places, so its values number no objects; "
-            "a mask of classes goes to geoseg train as it is"
+            "if they are classes, give the raster to geoseg train as it is"
         )
     for number in sorted(parts):
         outline = shapely.union_all(parts[number])

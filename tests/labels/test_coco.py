@@ -100,7 +100,7 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
     return {
         **{name: (folder / f"{name}.json", words) for name, (_, words) in texts.items()},
         "mask": (mask, "one value in 2 places, so its values number no objects"),
-        "picture": (make_scene(folder / "picture.tif"), "is no mask of numbers of objects"),
+        "picture": (make_scene(folder / "picture.tif"), "is neither a COCO file"),
     }
 
 

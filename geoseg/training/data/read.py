@@ -125,7 +125,7 @@ def _labels(
     path = base / spec.labels
     if not is_vector(path):
         if spec.verdicts is not None:
-            raise InvalidOption(f"{path}: verdicts are on polygons, and this is a mask")
+            raise InvalidOption(f"{path}: is a mask, and verdicts are on polygons; leave out the verdicts")
         mask = open_mask(path, table, spec.mask_values, "mask_values", zero=True)
         return MaskLabels.over(mask, scene.geobox, scene.name), []
     said = None if spec.verdicts is None else read_verdicts(base / spec.verdicts)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from geoseg.errors import InvalidOption
 from geoseg.testing import make_scene
 from geoseg.training.data.ground import Located, SceneGround
-from geoseg.training.data.holdout import clear_scene, cells, hold_out
+from geoseg.training.data.holdout import cells, clear_scene, hold_out
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler, permits, permitted
 from geoseg.training.data.spec import (
