@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from geoseg.evaluation.inputs import Sources
     from geoseg.evaluation.result import Evaluation, Figure
     from geoseg.models.bundle import Bundle
-    from geoseg.prediction.report import Event
 
 
 @click.command()
@@ -98,20 +97,19 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
     _check(given, prediction, probability, scene)
     if report is not None:
         _check_report(report, overwrite)
-    predict = PredictOptions(**options)
-    bundle = _card_to_write(prediction, predict.model) if write else None
+    bundle = _card_to_write(prediction, options["model"]) if write else None
     code = 0
     with contextlib.ExitStack() as stack:
         if prediction is None:
             assert scene is not None
-            sources, code = _run_model(stack, (truth, scene), chosen, predict, quiet)
+            sources, code = _run_model(stack, (truth, scene), chosen, PredictOptions(**options), quiet)
         else:
             sources = Sources(
                 truth=truth,
                 prediction=prediction,
                 probability=probability,
                 scene=scene,
-                threshold=None if predict.threshold == AUTO else predict.threshold,
+                threshold=_level(options["threshold"]),
             )
         with steps("comparing", quiet=quiet) as display:
             evaluation, inputs = compare(sources, chosen, lambda done, total: display(done / total))
@@ -145,9 +143,7 @@ def _check(
         if scene is None:
             raise InvalidOption("give the --prediction to evaluate, or the --scene to run a model over")
         if probability is not None:
-            raise InvalidOption(
-                "a model makes its own probabilities; leave out --probability, or give a --prediction"
-            )
+            raise InvalidOption("a model makes its own probabilities; leave out --probability")
         return
     for name in PredictOptions.model_fields:
         if name in given and name not in NOT_FOR_RUNS | {"threshold"}:
@@ -170,6 +166,13 @@ def _check_report(report: Path, overwrite: bool) -> None:
     check_writable(report, overwrite=overwrite)
 
 
+def _level(threshold: Any) -> float | None:
+    try:
+        return None if threshold == AUTO else float(threshold)
+    except ValueError:
+        raise InvalidOption(f"--threshold must be a number or auto, not {threshold!r}") from None
+
+
 def _run_model(
     stack: contextlib.ExitStack,
     places: tuple[str, str],
@@ -184,11 +187,7 @@ def _run_model(
     truth, scene = places
     open_truth(truth, options)  # a wrong name is told before the model has run
     with events(quiet=quiet) or ProgressDisplay(quiet=quiet) as display:
-
-        def show(event: Event) -> None:
-            display(event)
-
-        sources, report = stack.enter_context(predicted(truth, scene, predict, options, show))
+        sources, report = stack.enter_context(predicted(truth, scene, predict, options, display))
     return sources, report.exit_code
 
 
@@ -236,8 +235,7 @@ def headline(evaluation: Evaluation) -> list[str]:
 
 def tables(evaluation: Evaluation) -> list[Table]:
     """Return the figures by class."""
-    made = [_pixel_table(evaluation), _object_table(evaluation), _size_table(evaluation)]
-    made.append(_outline_table(evaluation))
+    made = [part(evaluation) for part in (_pixel_table, _object_table, _size_table, _outline_table)]
     if evaluation.confidence:
         made.append(_confidence_table(evaluation))
     if evaluation.coco:
@@ -285,9 +283,8 @@ def _size_table(evaluation: Evaluation) -> Table:
     table = _table("Objects by size", "class", "m²", "true", "predicted", "F1", "precision", "recall")
     for score in evaluation.objects:
         for size in score.sizes:
-            reach = (
-                f"{size.low_m2:g}–{size.high_m2:g}" if math.isfinite(size.high_m2) else f"{size.low_m2:g}+"
-            )
+            high = f"–{size.high_m2:g}" if math.isfinite(size.high_m2) else "+"
+            reach = f"{size.low_m2:g}{high}"
             ratios = (_number(value, ".3f") for value in (size.f1, size.precision, size.recall))
             table.add_row(_name(score), reach, f"{size.truth:,}", f"{size.predicted:,}", *ratios)
     return table

@@ -223,7 +223,7 @@ def test_a_threshold_is_heeded_or_refused(
     assert result["pixels"]["classes"][0]["predicted_pixels"] == result["pixels"]["known_pixels"]
     code, _, err = evaluate(capfd, truth, "--prediction", truth, "--threshold", "0.3")
     assert (code, err.count("\n")) == (2, 1)
-    assert "--threshold is for probabilities" in err
+    assert "leave out --threshold" in err
 
 
 def test_a_mask_whose_zero_is_nodata_is_noted(
