@@ -9,6 +9,8 @@ simplified instead. Both sides get the same arc, and an object that does not fit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -30,6 +32,9 @@ STAIRS = 2.0
 NEAR, LONG, PULL = 1.5, 20.0, 0.02
 """What places nodes: the distance in pixels at which a wall counts little, the length from which on it counts
 no more, and the weight of where a node was traced, as a share of that of its walls."""
+
+COARSER = (0.25, 0.5, 0.75, 1.0)
+"""Tolerances of outer walls that are not straight, as shares of the largest deviation."""
 
 PLAINEST = 3
 """How plain a polygon becomes before its row is given up: outer walls are simplified first, then all, then
@@ -113,7 +118,28 @@ def shape_rows(
         given_up = row[left[~good & (plain[left] == PLAINEST)]]
         plain[left[~good]] += 1
         left = left[waiting & ~np.isin(row[left], given_up)]
+    if max_deviation is not None and not shapely.is_missing(built).all():
+        built = _fewer(built, accepted, row, bounds)
     return Regularized(built, accepted, np.where(accepted, deviation, 0.0))
+
+
+def _fewer(
+    polygons: NDArray[np.object_], straight: NDArray[np.bool_], row: Index, bounds: Bounds
+) -> NDArray[np.object_]:
+    """Simplify the outer walls of polygons that are not straight as far as their bounds allow."""
+    known = np.flatnonzero(~shapely.is_missing(polygons))
+    some, row, rings = polygons[known], row[known], shapely.get_num_interior_rings(polygons[known]) + 1
+    for share in COARSER:
+        arcs = cut_arcs(some, np.full(int(rings.sum()), None, object))
+        loose = ~arcs.shared & ~straight[known[arcs.part]]
+        made = assemble(arcs, _simplify(arcs, arcs.points, np.where(loose, share * bounds.max_deviation, 0)))
+        made = np.where(bounds.check(made, known)[0], made, some)
+        for crossed in _crossed(made, row):
+            made[crossed] = some[crossed]
+        some = made
+    result = polygons.copy()
+    result[known] = some
+    return result
 
 
 def _draw(
@@ -248,10 +274,16 @@ def _simplify(arcs: Arcs, places: Floats, tolerance: Floats) -> NDArray[np.objec
     )
 
 
-def _clean(polygons: NDArray[np.object_], row: Index) -> NDArray[np.object_]:
-    """Resolve what polygons of one row overlap, as where walls that meet at a sharp angle change sides."""
+def _crossed(polygons: NDArray[np.object_], row: Index) -> Iterator[Index]:
+    """Yield which polygons are those of a row in which some overlap."""
     order = np.argsort(row, kind="stable")
     for some in np.split(order, np.flatnonzero(np.diff(row[order])) + 1):
         if not (shapely.is_valid(polygons[some]).all() and shapely.coverage_is_valid(polygons[some])):
-            polygons[some] = shapely.coverage_clean(polygons[some])  # type: ignore[attr-defined]
+            yield some
+
+
+def _clean(polygons: NDArray[np.object_], row: Index) -> NDArray[np.object_]:
+    """Resolve what polygons of one row overlap, as where walls that meet at a sharp angle change sides."""
+    for some in _crossed(polygons, row):
+        polygons[some] = shapely.coverage_clean(polygons[some])  # type: ignore[attr-defined]
     return polygons

@@ -61,7 +61,13 @@ def test_what_does_not_fit_leaves_its_row_straight() -> None:
     done = shape_rows(traced, rows, tolerance=0.5, max_deviation=1.5, known=known)
     assert done.accepted.tolist() == [False, True, True, True]
     assert shapely.coverage_is_valid(done.polygons)
-    assert max(map(corners, done.polygons[1:])) <= 5
+    assert max(map(corners, done.polygons)) <= 5
+
+
+def test_rows_that_no_outline_fits_have_none() -> None:
+    _, traced = row_of_houses(20, 2, 1)
+    done = shape_rows(traced, np.zeros(2, np.int64), tolerance=9.0, max_deviation=0.01)
+    assert shapely.is_missing(done.polygons).all()
 
 
 def test_steps_of_a_cut_become_a_line_without_straight_walls() -> None:
