@@ -29,7 +29,7 @@ from geoseg.prediction.report import peak_memory
 from geoseg.prediction.session import predict_scene
 
 STAGES = {
-    "read": "geoseg.prediction.reading:PlanReader.__call__",
+    "read": "geoseg.prediction.wiring:PlanReader.__call__",
     "prepare and add": "geoseg.prediction.blocks:infer_pixels",
     "blend": "geoseg.prediction.blocks:blend_block",
     "trace": "geoseg.prediction.blocks:finish_block",

@@ -20,7 +20,7 @@ from geoseg.prediction.wiring import Work
 from geoseg.raster.coverage import Coverage
 from geoseg.raster.describe import Band, SceneInfo
 from geoseg.values import ClassInfo, ClassRule, GeoBox, Patch, Window
-from geoseg.vector.pieces import Joiner, Piece
+from geoseg.vector.pieces import Joiner, Piece, Pieces
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.split import SplitRule
 
@@ -137,6 +137,7 @@ def run_to_arrays(
     failures = inferred = skipped = 0
     with Scheduler() as scheduler, scheduler.results(work, resources) as stream:
         for result in stream:
+            assert isinstance(result.pieces, Pieces)
             pieces += joiner.add(result.pieces)
             assert result.raster is not None
             rows, cols = result.raster.window.within(plan.tiles.window)

@@ -17,10 +17,10 @@ from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
 from geoseg.backends.select import PredictorRecipe, choose_backend
 from geoseg.errors import GeosegError, InvalidOption, MissingExtra
 from geoseg.models.bundle import Bundle
+from geoseg.prediction.budget import MOST_THREADS
 from geoseg.prediction.cluster import connect, offers_gpu
-from geoseg.prediction.memory import memory_limit
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.resources import MOST_THREADS, Machine, Resources
+from geoseg.prediction.resources import Machine, Resources, memory_limit
 
 WORKER_MEMORY = 1_500_000_000
 """Bytes for a worker: where there are fewer for each core, not every core gets one."""
@@ -93,7 +93,7 @@ def _started(options: PredictOptions, bundle: Bundle, dashboard: bool) -> Iterat
         workers, spare = options.workers or max(1, len(gpus)), 1
     else:
         workers, spare = options.workers or _workers(machine.cores), 0
-    threads = min(machine.cores_each(workers) + spare, MOST_THREADS)
+    threads = min(max(1, machine.cores // workers) + spare, MOST_THREADS)
     resources = Resources(threads, 0, 0, workers, device=device, gpus=gpus)
     with connect(resources, allowed_failures=FAILURES, dashboard=dashboard) as found:
         yield found

@@ -30,10 +30,10 @@ from geoseg.errors import (
     UnwritableOutput,
 )
 from geoseg.files import replacing
+from geoseg.prediction.budget import GPU_BATCH
 from geoseg.prediction.decide import Model
 from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.report import Event, Planned, RunReport
-from geoseg.prediction.resources import GPU_BATCH
 from geoseg.prediction.session import Session
 from geoseg.raster.opening import unpack_on
 

@@ -21,7 +21,6 @@ from geoseg.backends.base import BatchSize, Model, Predictor, predict_batches
 from geoseg.grid import BlockIndex, Share, Tile, TileGrid, accumulate, blend, split
 from geoseg.prediction.options import Limits
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import BlockPixels, Failure, assemble
 from geoseg.values import Patch, ProbabilityBlock, Window
 from geoseg.vector.islands import sieve
 from geoseg.vector.objects import TileObjects
@@ -32,6 +31,25 @@ from geoseg.vector.trace import trace
 
 class Stopped(Exception):
     """The run was stopped from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A tile that could not be read: its window in the working grid, and why."""
+
+    window: Window
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BlockPixels:
+    """What was read of a block."""
+
+    patch: Patch
+    """Of the extent of the block's tiles."""
+    kept: NDArray[np.bool_]
+    """bool, shape of the extent. Pixels that are valid and in the area of interest."""
+    failures: tuple[Failure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +91,6 @@ class Inferred:
     shares: Mapping[BlockIndex, Share]
     tally: Tally
 
-    @property
-    def block(self) -> BlockIndex:
-        """The block whose tiles these are."""
-        return next(iter(self.shares.values())).giver
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BlockResult:
@@ -93,8 +106,8 @@ class BlockResult:
 
     block: BlockIndex
     pieces: Pieces | tuple[TileObjects, ...]
-    raster: ProbabilityBlock | None
-    tally: Tally
+    raster: ProbabilityBlock | None = None
+    tally: Tally = Tally()
 
 
 def infer_pixels(
@@ -110,7 +123,7 @@ def infer_pixels(
     Parameters
     ----------
     pixels : BlockPixels
-        From `geoseg.prediction.reading.read_block`.
+        From `geoseg.prediction.wiring.read_block`.
     batch : BatchSize
         Tiles in one forward pass; shrinks where the device's memory asks for it.
     stopped : callable, optional
@@ -282,6 +295,20 @@ def _empty_core(plan: Plan, block: BlockIndex) -> ProbabilityBlock:
     core = plan.tiles.core(block)
     values = np.broadcast_to(np.uint16(0), (len(plan.rule.channels), *core.shape))
     return ProbabilityBlock(core, values, np.broadcast_to(np.False_, core.shape))
+
+
+def assemble(extent: Window, parts: Sequence[tuple[Window, Patch]]) -> Patch:
+    """Put patches in their places within `extent`; the rest is 0 and invalid."""
+    if len(parts) == 1 and parts[0][0] == extent:
+        return parts[0][1]
+    like = parts[0][1].pixels if parts else np.zeros((1, 0, 0), np.uint8)
+    pixels = np.zeros((len(like), *extent.shape), like.dtype)
+    valid = np.zeros(extent.shape, bool)
+    for window, patch in parts:
+        rows, cols = window.within(extent)
+        pixels[:, rows, cols] = patch.pixels
+        valid[rows, cols] = patch.valid
+    return Patch(pixels, valid)
 
 
 def crop(block: ProbabilityBlock, window: Window) -> ProbabilityBlock:

@@ -12,7 +12,8 @@ from typing import Any
 
 from geoseg.backends.hardware import VISIBLE
 from geoseg.errors import BackendUnavailable, InvalidOption
-from geoseg.prediction.resources import FEWEST_THREADS, Resources
+from geoseg.prediction.budget import FEWEST_THREADS
+from geoseg.prediction.resources import Resources
 
 SCHEDULER_SECONDS, WORKER_SECONDS = 10, 60
 """How long to wait for the answer of a scheduler, and for the first worker of a cluster."""

@@ -16,15 +16,13 @@ from geoseg.errors import UnreadableScene
 from geoseg.models.statistics import unlike_training
 from geoseg.prediction.blocks import stretched
 from geoseg.prediction.budget import default_budget, fit_run
-from geoseg.prediction.journal import kept_sides, records_beside
-from geoseg.prediction.memory import LIBRARIES, memory_limit
+from geoseg.prediction.journal import kept_sides
 from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.plan import Plan, make_plan
-from geoseg.prediction.reading import PlanReader
 from geoseg.prediction.report import Remarks
-from geoseg.prediction.resources import Machine, Resources
+from geoseg.prediction.resources import LIBRARIES, Machine, Resources, memory_limit
 from geoseg.prediction.view import View, check_resolution, choose_bands, needs_stretch, working_grid
-from geoseg.prediction.wiring import Work
+from geoseg.prediction.wiring import PlanReader, Work
 from geoseg.values import Patch, Window
 
 if TYPE_CHECKING:
@@ -82,7 +80,7 @@ class Model:
             self.bundle,
             backend=options.backend,
             device=options.device,
-            threads=self.machine.cores_each(options.workers) if options.workers else self.cores,
+            threads=max(1, self.machine.cores // options.workers) if options.workers else self.cores,
             precision=options.precision,
             flips=options.tta,
             threshold=self.bundle.card.threshold if options.threshold == AUTO else options.threshold,
@@ -91,7 +89,7 @@ class Model:
     @cached_property
     def network(self) -> Footprint:
         """What it takes in memory, in each process."""
-        cores = self.machine.cores_each(self.options.workers or 1)
+        cores = max(1, self.machine.cores // (self.options.workers or 1))
         return footprint(self.bundle, self.recipe.load(), cores)
 
 
@@ -156,10 +154,8 @@ def _decide(scene: SceneInfo, options: PredictOptions, model: Model, out: Path |
     shares = predictor.device == "cuda" and model.cores is None  # one process of several has one GPU
     gpus = visible_gpus(os.environ, gpu_count()) if shares else ()
     machine = Machine(model.machine.cores, gpus, memory_limit(), BLOCK_CACHE)
-    kept = records_beside(out) if out is not None and options.resume else {}
-
     plan = make_plan(scene, card, options, view, predictor.name)
-    known = kept_sides(kept, plan)
+    known = kept_sides(out, plan) if out is not None and options.resume else ()
     plan, resources = fit_run(plan, options, predictor.device, model.network, machine, known)
     warnings = (*scene.warnings, *check_resolution(scene, card), *unlike)
     reason = recipe.reason + (f"; on {len(resources.gpus)} GPUs" if len(resources.gpus) > 1 else "")

@@ -20,13 +20,12 @@ from geoseg.backends.base import BatchSize, Model, predict_batches
 from geoseg.grid import TileGrid
 from geoseg.prediction.blocks import prepare
 from geoseg.prediction.decide import decide
-from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import area_of_interest, certainly_empty
 from geoseg.prediction.report import Remarks
-from geoseg.prediction.resources import Resources
+from geoseg.prediction.resources import Resources, memory_use
 from geoseg.prediction.view import grid_resolution
+from geoseg.prediction.wiring import area_of_interest, certainly_empty
 from geoseg.values import Patch, Window
 
 if TYPE_CHECKING:

@@ -139,25 +139,24 @@ class Journal:
         return self.folder / f"{block.row}_{block.col}-{self.digest[:16]}.npz"
 
 
-def records_beside(out: Path) -> Counter[str]:
-    """Return how many blocks interrupted runs left beside an output, by the start of their digest."""
-    folder = Journal.beside(out, "").folder
-    return Counter([path.stem.rpartition("-")[2] for path in folder.glob("*.npz")])
-
-
-def kept_sides(records: Mapping[str, int], plan: Plan) -> tuple[int, ...]:
-    """Return the sizes of blocks that records of a plan have, in tiles a side, the one with most first.
+def kept_sides(out: Path, plan: Plan) -> tuple[int, ...]:
+    """Return the sizes of blocks that interrupted runs left beside an output, the one with most first.
 
     The size of blocks is the only part of a plan that follows from the memory; a run that is resumed
     under another budget keeps it where it can.
 
     Parameters
     ----------
-    records : mapping of str to int
-        See `records_beside`.
     plan : Plan
         With blocks of any size.
+
+    Returns
+    -------
+    tuple of int
+        In tiles a side.
     """
+    folder = Journal.beside(out, "").folder
+    records = Counter([path.stem.rpartition("-")[2] for path in folder.glob("*.npz")])
     if not records:
         return ()
     sides = range(1, max(1, BLOCK_PIXELS // plan.tiles.rows.stride) + 1)

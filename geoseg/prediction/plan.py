@@ -21,7 +21,7 @@ from geoseg.models.inputs import InputSpec
 from geoseg.prediction.options import AUTO, Limits, PredictOptions
 from geoseg.prediction.view import View, grid_resolution, shape_rules, smallest_object_m2, split_rule
 from geoseg.values import ClassInfo, ClassRule, GeoBox, LayerSchema
-from geoseg.vector.islands import IslandRule, island_rule
+from geoseg.vector.islands import IslandRule, island_rule, without_islands
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.split import SplitRule
 from geoseg.vector.unite import EDGE
@@ -126,6 +126,12 @@ class Plan:
     def islands(self) -> IslandRule | None:
         """What is too small for a layer of several classes; None: nothing, or there is one class."""
         return island_rule(self.shape_rules, len(self.classes) if self.task == "semantic" else 1)
+
+    @property
+    def layer(self) -> tuple[TileGrid, GeoBox, ShapeRules, LayerSchema]:
+        """Its blocks, their grid, how polygons are shaped (small islands are gone by then), its columns."""
+        rules = without_islands(self.shape_rules, self.islands)
+        return self.tiles, self.grid, replace(rules, within=self.aoi), self.schema
 
     @functools.cached_property
     def schema(self) -> LayerSchema:

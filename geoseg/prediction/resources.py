@@ -1,30 +1,62 @@
-"""How fast to run: threads, processes, batches, GPUs. Nothing here changes a result. Pure."""
+"""How fast a run goes: threads, processes, batches, GPUs; how much memory that takes, and how much there is.
+
+Every figure that is not the size of an array in `geoseg.prediction` (blocks, reading), `geoseg.grid`,
+`geoseg.raster.scene` or `geoseg.vector` was measured as the peak resident size of runs, and rounded up.
+The sum is meant to be a ceiling: at least what a run takes, and not much more.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from geoseg.backends.footprint import NOTHING, Footprint
-from geoseg.prediction.options import AUTO, PredictOptions
+from geoseg.grid import Axis
+from geoseg.prediction.plan import Plan
+from geoseg.raster.describe import choose_overview, pixel_bytes
+from geoseg.raster.handles import useful_cache
 
-BATCH_PIXELS = 3 << 19
-"""Pixels of a batch on the CPU: enough that its end, where the engine runs dry, comes seldom."""
+LIBRARIES = 210_000_000
+"""The interpreter and what a prediction imports, without a backend."""
 
-GPU_BATCH = 16
-"""Tiles of a batch on a GPU."""
+CLUSTER_LIBRARIES = 50_000_000
+"""What dask.distributed and its scheduler add to the process that starts a local cluster."""
 
-MOST_THREADS = 8
-"""Threads of a run in one process: one more than cores, as most wait for the backend, which has threads of
-its own. To read, cut, blend and trace, a thread takes a second for 25 megapixels; more than these are in
-each other's way, and a large machine takes several processes better."""
+WORKER_LIBRARIES = 150_000_000
+"""A worker's interpreter, dask.distributed and what is imported to read, infer and trace: it writes
+nothing, and what that imports is the larger part of `LIBRARIES`."""
 
-FEWEST_THREADS = 3
-"""Threads that keep a backend busy for most of the time, and blocks that a process infers on a GPU at once:
-as many as batches are under way to it and back."""
+WRITING = 109_000_000
+"""Shaping a batch of polygons and writing it: vertices, a table, the format's own buffers."""
 
-TILES_A_GPU = 2000
-"""Tiles that are worth another GPU: about what one does while another's process starts, for which ten
-seconds are assumed."""
+RASTER = 60_000_000
+"""Writing a raster, its cache aside: buffers of the compressing threads, overviews."""
+
+STRIP = 1 << 24
+"""Pixels of each band that `geoseg.raster.scene` holds at a time while it reads."""
+
+OUTLINE = 16
+"""Bytes that tracing takes for outlines, for each pixel of a block: of a city, one in fifteen."""
+
+SPLITTING = 28
+"""Bytes that splitting takes for each pixel of a block, all of it one building; of a dense town, 17."""
+
+PART = 360
+"""Bytes of polygons that wait at the lower seam for what they are part of or near to, for each column of the
+grid: in a dense town a feature of 5 kB every 20 columns."""
+
+VIEWS = 4
+"""Bytes of what tiles see of objects, for each pixel of a tile: a mask and its validity, everywhere twice."""
+
+ADDRESSES = 15 * 10**8
+"""Address space that libraries and stacks of threads reserve and never use, measured (up to 1.25 GB) and
+rounded up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,64 +106,152 @@ class Machine:
     cache: int = 0
     """Bytes that GDAL may keep, in each process."""
 
-    def cores_each(self, workers: int) -> int:
-        """Return the cores that each of so many worker processes can have, at least 1."""
-        return max(1, self.cores // workers)
+
+def memory_use(plan: Plan, resources: Resources) -> dict[str, int]:
+    """Return the bytes that a run takes at its peak, by what for, over all of its processes on this machine.
+
+    What runs on the workers of somebody's cluster is counted as one process with the threads of
+    `resources`: there the result is what the run takes here and on one worker.
+    """
+    separate = not resources.alone
+    workers, blocks = resources.workers or 1, math.prod(plan.tiles.block_shape)
+    inferring, threads = min(workers, blocks), min(workers * resources.threads, blocks)
+    tiles, network = plan.tiles, resources.network
+    extent = largest_side(tiles.rows, tiles.block) * largest_side(tiles.cols, tiles.block)
+    busy = min(resources.threads * (resources.batch if network.requests else 1), network.requests or 1 << 30)
+    tile = tiles.rows.size * tiles.cols.size
+    read, written = _read_cache(plan), plan.wants_raster * resources.cache
+    return {
+        "libraries": LIBRARIES + separate * (CLUSTER_LIBRARIES + workers * WORKER_LIBRARIES),
+        # The process that shares out the work has loaded the model too, to plan with.
+        "model": separate * network.fixed
+        + inferring * int(network.fixed + busy * (network.pixel * tile + network.tile)),
+        "blocks at work": threads * _at_work(plan, extent, resources),
+        "blocks in flight": min(resources.in_flight, blocks)
+        * _waiting(plan, extent, read=separate and resources.gpu),
+        "strips between blocks": _between_rows(plan),
+        "polygons": WRITING + PART * plan.grid.width,
+        # GDAL's caches: of the only process, or of each that reads and that which writes.
+        "file cache": (inferring * read + written if separate else max(read, written))
+        + plan.wants_raster * RASTER,
+    }
 
 
-def choose_resources(
-    options: PredictOptions, tile: int, device: str, machine: Machine, network: Footprint = NOTHING
-) -> Resources:
-    """Choose from the machine what the options leave open.
+def largest_side(axis: Axis, block: int) -> int:
+    """Return the pixels along an axis that the tiles of a block cover, at most.
+
+    Examples
+    --------
+    >>> largest_side(Axis(950, 64, 16), block=2)
+    112
+    """
+    tiles = max([len(axis.block_tiles(block, number)) for number in (0, axis.blocks(block) - 1)])
+    return min(axis.n, (tiles - 1) * axis.stride + axis.size)
+
+
+def _read_size(plan: Plan) -> int:
+    """Return the bytes of a pixel in all bands that are read."""
+    chosen = [band.read_dtype for band in plan.scene.bands if band.index in plan.bands]
+    return sum([np.dtype(dtype).itemsize for dtype in chosen])
+
+
+def _at_work(plan: Plan, extent: int, resources: Resources) -> int:
+    """Return the bytes of a block while it is read and inferred, blended, or traced: the most of them."""
+    channels, bands, tile = len(plan.rule.channels), len(plan.bands), plan.tiles.rows.size**2
+    size, (_, (height, width)) = _read_size(plan), choose_overview(plan.scene, plan.grid)
+    shrink = max(1.0, height * width / (plan.grid.height * plan.grid.width))
+    # Stored values, masks and validity of the strip that is being read, and what it is averaged to.
+    source = min(extent * shrink, float(STRIP))
+    reading = source * (size + 4) + (source / shrink) * 4 * bands * (plan.grid != plan.scene.geobox)
+    # The running sums, and their copies for the block itself and its neighbours.
+    summing = extent * (8 * channels + 1)
+    batch = min(resources.batch, (plan.tiles.block + 1) ** 2)
+    # Normalized tiles and their probabilities in float32; filling the invalid pixels of one.
+    each = 8 * bands + 10 * channels
+    if resources.gpu and size == bands and plan.stretch is None:
+        # Bytes go there and 16 bits come back, through page-locked memory both ways.
+        each = 3 * bands + 6 * channels
+    inferring = int(extent * (size + 3) + max(reading, summing + tile * (batch * each + 56)))
+    blending = extent * (6 * channels + 3)  # sums, probabilities, validity
+    # Labels, their borders, outlines.
+    tracing = extent * (2 * channels + 12 + 10 * (channels > 1) + OUTLINE)
+    splitting = extent * (2 * channels + 1 + SPLITTING) * (plan.split is not None)
+    return max(inferring, blending, splitting, tracing)
+
+
+def _waiting(plan: Plan, extent: int, *, read: bool) -> int:
+    """Return the bytes of a block that has been inferred, and of its result; or has been read ahead."""
+    channels = len(plan.rule.channels)
+    if plan.task == "instance":
+        tiles, largest = plan.tiles, (plan.tiles.block + 1) ** 2
+        return VIEWS * tiles.rows.size * tiles.cols.size * largest
+    inferred = 4 * channels + 1 + plan.wants_raster * (2 * channels + 1)
+    return extent * max(inferred, read * (_read_size(plan) + 2))
+
+
+def _between_rows(plan: Plan) -> int:
+    """Return the bytes of strips and margins that wait for the next row of blocks, and of weights."""
+    channels, tiles = len(plan.rule.channels), plan.tiles
+    if plan.task == "instance":  # two rows of tiles are compared
+        across = len(tiles.cols) * tiles.cols.size
+        return VIEWS * across * tiles.rows.size * 2
+    a_column = tiles.rows.overlap * (4 * channels + 1) + tiles.halo * (2 * channels + 1)
+    weights = sum([2 * len(axis) * axis.size + 32 * axis.n for axis in {tiles.rows, tiles.cols}])
+    return plan.grid.width * a_column + weights
+
+
+def _read_cache(plan: Plan) -> int:
+    """Return the bytes of GDAL's cache: it fills while the scene stays open, with all of a small one."""
+    scene, (_, (height, width)) = plan.scene, choose_overview(plan.scene, plan.grid)
+    pixel, grid, tiles = pixel_bytes(scene), plan.grid, plan.tiles
+    rows = largest_side(tiles.rows, tiles.block) * height // grid.height + 4
+    cols = largest_side(tiles.cols, tiles.block) * width // grid.width + 4
+    useful = useful_cache(scene.block_shape, width, (rows, cols), pixel)
+    return min(useful, height * width * pixel)
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Return the bytes that this process may have at most, None where nothing says so.
+
+    The least of the machine's memory, the limits of the control groups (version 1 and 2) that the
+    process is in and of those above them, and its own limits ``RLIMIT_AS`` (less `ADDRESSES`) and
+    ``RLIMIT_DATA``.
 
     Parameters
     ----------
-    tile : int
-        Side of a tile in pixels.
-    device : str
-        Where the model runs, as the predictor names it.
-    machine : Machine
-        Its GPUs are those that `choose_gpus` says.
-    network : Footprint
-        What the model takes in each process.
-
-    Examples
-    --------
-    >>> chosen = choose_resources(PredictOptions(), 512, "cpu", Machine(cores=4))
-    >>> chosen.threads, chosen.in_flight, chosen.batch
-    (5, 6, 6)
+    root : Path
+        Where ``proc`` and ``sys`` are.
     """
-    usual = GPU_BATCH if device.startswith("cuda") else max(1, BATCH_PIXELS // tile**2)
-    batch = usual if options.batch == AUTO else options.batch
-    workers, gpus = options.workers, machine.gpus
-    if workers is None:  # a process for each of several GPUs; one GPU needs none
-        gpus = gpus if len(gpus) > 1 else ()
-        workers, cores = len(gpus) or None, machine.cores_each(max(1, len(gpus)))
-        threads = min(cores + 1, MOST_THREADS)
-    else:
-        gpus, threads = gpus[:workers], min(machine.cores_each(workers), MOST_THREADS)
-    in_flight = (workers or 1) * threads + 1
-    return Resources(
-        threads, in_flight, batch, workers, options.scheduler, device, gpus, network, machine.cache
-    )
+    limits = list(_control_groups(root))
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        if pages > 0 and size > 0:
+            limits.append(pages * size)
+    with contextlib.suppress(ImportError):  # nor these
+        import resource
+
+        for kind, unused in ((resource.RLIMIT_AS, ADDRESSES), (resource.RLIMIT_DATA, 0)):
+            soft, _ = resource.getrlimit(kind)
+            if soft != resource.RLIM_INFINITY:
+                limits.append(max(0, soft - unused))
+    return min(limits, default=None)
 
 
-def choose_gpus(options: PredictOptions, found: tuple[str, ...], device: str, tiles: int) -> tuple[str, ...]:
-    """Return the GPUs that the processes of a run share out.
-
-    All that were found where none of them was named (``--device auto`` or ``cuda``); one for each
-    `TILES_A_GPU` tiles where the number of processes was not asked for either. None on a CPU, on one GPU
-    that was named, and for a cluster that runs already: its workers have theirs.
-
-    Examples
-    --------
-    >>> choose_gpus(PredictOptions(), ("0", "1"), "cuda", tiles=2 * TILES_A_GPU)
-    ('0', '1')
-    >>> choose_gpus(PredictOptions(), ("0", "1"), "cuda", tiles=10)
-    ('0',)
-    >>> choose_gpus(PredictOptions(), ("0", "1"), "cuda:1", tiles=2 * TILES_A_GPU)
-    ()
-    """
-    if device != "cuda" or options.scheduler is not None:
-        return ()
-    return found if options.workers else found[: max(1, tiles // TILES_A_GPU)]
+def _control_groups(root: Path) -> Iterator[int]:
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, place = line.split(":", 2)
+        if number == "0":
+            folder, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            folder, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # In a container the path is often that outside of it: then only the topmost file is there.
+        inside = Path(place.lstrip("/"))
+        for group in (inside, *inside.parents):
+            with contextlib.suppress(OSError, ValueError):  # ValueError: "max", no limit
+                yield int((folder / group / name).read_text(encoding="ascii"))

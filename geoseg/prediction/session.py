@@ -10,25 +10,29 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from geoseg.errors import InvalidOption, UnwritableOutput
 from geoseg.files import check_writable
+from geoseg.grid import TileGrid
 from geoseg.prediction.blocks import BlockResult, Tally
 from geoseg.prediction.decide import Decision, Model, decide
 from geoseg.prediction.journal import Journal
-from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import AUTO, PredictOptions
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.report import Event, Planned, Progress, RunReport, peak_memory
+from geoseg.prediction.resources import memory_use
 from geoseg.prediction.schedulers import Scheduler
-from geoseg.prediction.tasks import DrawingSink, task_of
-from geoseg.values import ProbabilityBlock
+from geoseg.prediction.tasks import TASKS, DrawingSink, Merger
+from geoseg.values import GeoBox, LayerSchema, ProbabilityBlock
 
 if TYPE_CHECKING:
     from geoseg.raster.sink import RasterSink
+    from geoseg.vector.shape import ShapeRules
     from geoseg.vector.shaper import FeatureSink, Shaper
 
 SHARED = ("model", "backend", "device", "precision", "tta", "workers", "scheduler")
@@ -44,11 +48,6 @@ class BlockSink(Protocol):
 
 def ignore(_event: Event) -> None:
     """Do nothing with an event."""
-
-
-def in_place(path: Path) -> Path:
-    """Return the path: an output is written where it is to be."""
-    return path
 
 
 class Session(contextlib.AbstractContextManager["Session"]):
@@ -80,25 +79,19 @@ class Session(contextlib.AbstractContextManager["Session"]):
         """Decide the run of a scene, see `geoseg.prediction.decide.decide`."""
         return decide(source, self._options_of(options), self._model, out)
 
-    def results(
-        self, decision: Decision, journal: Journal | None = None
-    ) -> contextlib.AbstractContextManager[Iterator[BlockResult]]:
-        """Begin the work that was decided and yield the iterator of block results."""
-        return self._scheduler.results(replace(decision.work, journal=journal), decision.resources)
-
     def predict(
         self,
         source: str | os.PathLike[str],
         out: Path,
         options: PredictOptions | None = None,
         on_event: Callable[[Event], None] = ignore,
-        staging: Callable[[Path], Path] = in_place,
+        staging: Callable[[Path], Path] | None = None,
     ) -> RunReport:
         """Predict one scene and write its polygons, see `predict_scene`.
 
         Parameters
         ----------
-        staging : callable
+        staging : callable, optional
             Says where the file of an output is written, for others to move into its place; the journal
             lies beside that place all the same, and stays until then.
         """
@@ -109,10 +102,11 @@ class Session(contextlib.AbstractContextManager["Session"]):
         started = time.monotonic()
         options = self._options_of(options)
         check_outputs(source, out, options)
-        decision = self.decide(source, options, out)
+        decision = decide(source, options, self._model, out)
         plan = decision.plan
+        staged = staging or Path
         # Of many scenes, one that is a single block begins again: it costs less than a record of it.
-        single = staging is not in_place and plan.tiles.block_shape == (1, 1)
+        single = staging is not None and plan.tiles.block_shape == (1, 1)
         journal = Journal.beside(out, plan.digest) if options.resume and not single else None
         known = journal.begin() if journal else 0
         with contextlib.ExitStack() as stack:
@@ -122,14 +116,18 @@ class Session(contextlib.AbstractContextManager["Session"]):
                 stack.enter_context(journal.telling_what_is_kept())
             on_event(Planned(plan, decision.remarks, known, resumable=journal is not None))
             # Inference begins while what writes is loaded and the output is opened.
-            stream = stack.enter_context(self.results(decision, journal))
+            work = replace(decision.work, journal=journal)
+            stream = stack.enter_context(self._scheduler.results(work, decision.resources))
             _load_writers()
-            vector = stack.enter_context(VectorSink(staging(out), plan.schema, overwrite=options.overwrite))
-            raster = stack.enter_context(_raster_sink(plan, options, staging))
-            folder = staging(out).absolute().parent if journal is None else journal.folder
+            vector = stack.enter_context(VectorSink(staged(out), plan.schema, overwrite=options.overwrite))
+            raster = None
+            if options.raster is not None:
+                raster = stack.enter_context(_raster_sink(plan, options, staged(options.raster)))
+            folder = staged(out).absolute().parent if journal is None else journal.folder
             drawn = DrawingSink(plan, vector, raster) if raster and plan.task == "instance" else None
             with SortedSink(drawn or vector, plan.schema, folder) as ordered:
-                shaper, tally = feed_sinks(plan, stream, ordered, raster, on_event)
+                merger = TASKS[plan.task].merger(plan)
+                shaper, tally = feed_sinks(plan.layer, merger, stream, ordered, raster, on_event)
             if drawn is not None:
                 drawn.finish()
             report = RunReport(
@@ -145,7 +143,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
                 deviation_px=shaper.deviation_px,
             )
             vector.set_metadata(layer_metadata(report))
-        if journal is not None and staging is in_place:
+        if journal is not None and staging is None:
             journal.remove()
         return replace(report, seconds=time.monotonic() - started, peak_memory=peak_memory())
 
@@ -229,13 +227,21 @@ def check_outputs(source: str | os.PathLike[str], out: Path | None, options: Pre
 
 
 def feed_sinks(
-    plan: Plan,
+    layer: tuple[TileGrid, GeoBox, ShapeRules, LayerSchema],
+    merger: Merger,
     stream: Iterable[BlockResult],
     vector: FeatureSink,
-    raster: BlockSink | None,
+    raster: BlockSink | None = None,
     on_event: Callable[[Event], None] = ignore,
 ) -> tuple[Shaper, Tally]:
-    """Feed the sinks with the results of all blocks of a plan as they come in.
+    """Feed the sinks with the results of all blocks of a layer as they come in.
+
+    Parameters
+    ----------
+    layer : tuple of TileGrid, GeoBox, ShapeRules and LayerSchema
+        The blocks, the grid that they lie on, how polygons are shaped, and the layer that they are for.
+    merger : Merger
+        Makes polygons of what blocks hand on.
 
     Returns
     -------
@@ -243,15 +249,13 @@ def feed_sinks(
         Knows how many polygons were written, and their area.
     tally : Tally
     """
-    from geoseg.vector.islands import without_islands
     from geoseg.vector.shaper import Frontier, Shaper
 
     started = time.monotonic()
-    merger, tally, pixels = task_of(plan).merger(plan), Tally(), 0
-    frontier = Frontier(plan.tiles, merger.open_boxes)
-    rules = replace(without_islands(plan.shape_rules, plan.islands), within=plan.aoi)
-    shaper = Shaper(plan.grid, rules, plan.schema, vector, frontier)
-    blocks_total, pixels_total = math.prod(plan.tiles.block_shape), math.prod(plan.grid.shape)
+    tiles, tally, pixels = layer[0], Tally(), 0
+    frontier = Frontier(tiles, merger.open_boxes)
+    shaper = Shaper(*layer[1:], vector, frontier)
+    blocks_total, pixels_total = math.prod(tiles.block_shape), math.prod(tiles.window.shape)
     for number, result in enumerate(stream, 1):
         pieces = merger.add(result.pieces)
         frontier.pass_region(result.block)
@@ -259,7 +263,7 @@ def feed_sinks(
         if raster is not None and result.raster is not None:
             raster.write(result.raster)
         tally += result.tally
-        pixels += math.prod(plan.tiles.core(result.block).shape)
+        pixels += math.prod(tiles.core(result.block).shape)
         on_event(Progress(number, blocks_total, pixels, pixels_total, time.monotonic() - started))
     merger.finish()
     shaper.flush()
@@ -274,18 +278,14 @@ def layer_metadata(report: RunReport) -> dict[str, str]:
     return metadata
 
 
-def _raster_sink(
-    plan: Plan, options: PredictOptions, staging: Callable[[Path], Path]
-) -> contextlib.AbstractContextManager[RasterSink | None]:
-    if options.raster is None:
-        return contextlib.nullcontext()
+def _raster_sink(plan: Plan, options: PredictOptions, path: Path) -> RasterSink:
     from geoseg.raster.sink import RasterSink
 
     drawn, content = plan.task == "instance", options.raster_content
     if content == AUTO:
         content = "instance" if drawn else "probability"
     return RasterSink(
-        staging(options.raster),
+        path,
         plan.scene.geobox if drawn else plan.grid,
         scene=plan.scene,
         schema=plan.schema,
@@ -303,15 +303,8 @@ def _load_writers() -> None:
     In a thread of its own because extension modules forget a Ctrl-C that arrives while they are
     imported. What fails here fails again, and is told, where it is used.
     """
-
-    def load() -> None:
-        with contextlib.suppress(Exception):
-            import pyogrio  # noqa: F401
-
-    writers = threading.Thread(target=load, daemon=True)
-    with short_turns(0.0005):  # the first tiles are not to wait for the interpreter
-        writers.start()
-        writers.join()
+    with short_turns(0.0005), ThreadPoolExecutor(1) as pool:  # the first tiles are not to wait
+        pool.submit(import_module, "pyogrio")
 
 
 _one_at_a_time = threading.Lock()

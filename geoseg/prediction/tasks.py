@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from geoseg.backends.base import BatchSize, Detection, Detector
 from geoseg.grid import BlockIndex, Share, Tile, TileGrid, share_window
 from geoseg.prediction.blocks import (
+    BlockPixels,
     BlockResult,
     Inferred,
     Tally,
@@ -30,7 +31,6 @@ from geoseg.prediction.blocks import (
 )
 from geoseg.prediction.journal import Record
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import BlockPixels
 from geoseg.values import CERTAIN, HALF, Window
 from geoseg.vector.features import INSTANCE
 from geoseg.vector.objects import Seen, TileObjects
@@ -110,7 +110,7 @@ def pack_sums(inferred: Inferred) -> dict[str, NDArray[Any]]:
         "inferred": inferred.tally.inferred,
         "skipped": inferred.tally.skipped,
         "takers": list(shares),
-        "channels": len(shares[inferred.block].sums),
+        "channels": len(next(iter(shares.values())).sums),
     }
     arrays: dict[str, NDArray[Any]] = {"facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)}
     for number, share in enumerate(shares.values()):
@@ -328,8 +328,4 @@ class Objects:
 
 
 TASKS: Mapping[str, Task] = {"semantic": Probabilities(), "instance": Objects()}
-
-
-def task_of(plan: Plan) -> Task:
-    """Return what the model of a plan needs of its own."""
-    return TASKS[plan.task]
+"""What the model of a plan needs of its own, by `Plan.task`."""

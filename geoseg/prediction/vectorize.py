@@ -18,8 +18,11 @@ from geoseg.errors import InvalidOption
 from geoseg.files import check_not_read
 from geoseg.grid import Axis, BlockIndex, TileGrid
 from geoseg.labels.masks import open_labels
+from geoseg.prediction.blocks import BlockResult
 from geoseg.prediction.classraster import ClassRaster, VectorizeOptions, inspect_raster
-from geoseg.prediction.memory import LIBRARIES, OUTLINE, PART, WRITING
+from geoseg.prediction.report import Event, Progress
+from geoseg.prediction.resources import LIBRARIES, OUTLINE, PART, WRITING
+from geoseg.prediction.session import feed_sinks
 from geoseg.prediction.view import PART_MARGIN, shape_rules
 from geoseg.raster.environment import BLOCK_CACHE
 from geoseg.raster.scene import close_scene
@@ -70,8 +73,11 @@ def vectorize(
     """
     from geoseg.vector.order import SortedSink
     from geoseg.vector.pieces import Joiner
-    from geoseg.vector.shaper import Frontier, Shaper
     from geoseg.vector.sink import VectorSink, check_vector_path, layer_crs
+
+    def told(event: Event) -> None:
+        if isinstance(event, Progress):
+            on_step(0.25 + 0.75 * event.blocks / event.blocks_total)
 
     started = time.monotonic()
     check_vector_path(out, overwrite=options.overwrite)
@@ -92,21 +98,13 @@ def vectorize(
         crs = layer_crs(options.crs, grid.crs, out) or grid.crs
         facts = {"geoseg_raster": scene.uri, "geoseg_options": json.dumps(options.model_dump(mode="json"))}
         schema = LayerSchema(out.stem, crs, source.classes, facts, rules.metres_per_pixel)
-        joiner = Joiner(grid.shape)
-        frontier = Frontier(tiles, joiner.open_boxes)
         with (
             VectorSink(out, schema, overwrite=options.overwrite) as sink,
             SortedSink(sink, schema, out.absolute().parent) as ordered,
         ):
-            shaper = Shaper(grid, without_islands(rules, islands), schema, ordered, frontier)
-            count = math.prod(tiles.block_shape)
-            for number, (index, pieces) in enumerate(_traced(source, tiles, islands, threads), 1):
-                complete = joiner.add(pieces)
-                frontier.pass_region(index)
-                shaper.add(complete)
-                on_step(0.25 + 0.75 * number / count)
-            joiner.finish()
-            shaper.flush()
+            layer = (tiles, grid, without_islands(rules, islands), schema)
+            stream = _traced(source, tiles, islands, threads)
+            shaper, _ = feed_sinks(layer, Joiner(grid.shape), stream, ordered, on_event=told)
     finally:
         close_scene(scene)
     names = tuple(info.name for info in source.classes)
@@ -117,7 +115,7 @@ def vectorize(
 
 def _traced(
     source: ClassRaster, tiles: TileGrid, islands: IslandRule | None, threads: int
-) -> Iterator[tuple[BlockIndex, Pieces]]:
+) -> Iterator[BlockResult]:
     """Trace blocks on threads, a bounded number ahead; yield them in order."""
     waiting: deque[tuple[BlockIndex, Future[Pieces]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -126,9 +124,9 @@ def _traced(
                 waiting.append((index, pool.submit(source.trace, tiles, index, islands)))
                 if len(waiting) > threads:
                     first, traced = waiting.popleft()
-                    yield first, traced.result()
+                    yield BlockResult(first, traced.result())
             for first, traced in waiting:
-                yield first, traced.result()
+                yield BlockResult(first, traced.result())
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -1,23 +1,32 @@
-"""How the tasks of a block hang together, written once for any scheduler.
+"""What a block's tiles need of the scene, and how the tasks of a block hang together in any scheduler.
 
-Nothing is submitted for empty ground (`geoseg.prediction.reading.certainly_empty`): the result of a block
-far from all data is ready at once, and a block beside data has only the tasks that its neighbours need.
+A block is read in as few windows as it takes. Nothing is submitted for empty ground (`certainly_empty`): the
+result of a block far from all data is ready at once, and a block beside data has only the tasks that its
+neighbours need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import pairwise
 from operator import attrgetter
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
 
 from geoseg.backends.base import BatchSize, Model
+from geoseg.errors import UnreadableScene
 from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import (
+    BlockPixels,
     BlockResult,
+    Failure,
     Stopped,
+    assemble,
     blend_block,
     finish_block,
     share_margin,
@@ -25,12 +34,17 @@ from geoseg.prediction.blocks import (
 )
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import BlockPixels, Reader, certainly_empty, read_block
-from geoseg.prediction.tasks import Answers, task_of
-from geoseg.values import Window
+from geoseg.prediction.tasks import TASKS, Answers
+from geoseg.values import Patch, Window
 
 if TYPE_CHECKING:
     from geoseg.raster.coverage import Coverage
+
+WASTE = 0.1
+"""Share of a window's pixels that may be read without need, to read it in one go."""
+
+Reader = Callable[[Window], Patch]
+"""Reads a window of the working grid; the window lies inside the grid."""
 
 Submit = Callable[..., Any]
 """``submit(function, *arguments, key=…)`` returns a node that other nodes take as an argument."""
@@ -51,7 +65,7 @@ class Work:
     """Where inferred blocks are kept."""
     coverage: Coverage | None = None
     """What is known of the scene's empty ground; None: nothing."""
-    run: str = field(default_factory=lambda: uuid4().hex, compare=False)
+    run: str = field(default_factory=partial(token_hex, 16), compare=False)
     """Names this run: what a process learns of the device's memory holds for no other."""
 
 
@@ -80,7 +94,7 @@ class Wiring:
     ) -> None:
         self._plan = work.plan
         self._tiles = work.plan.tiles
-        self._task = task_of(work.plan)
+        self._task = TASKS[work.plan.task]
         self._empty = partial(certainly_empty, work.plan, work.coverage)
         self._run = work.run[:16]
         self._nodes = shared or (work, work.plan)
@@ -132,10 +146,107 @@ class Wiring:
         return [self.waiting.pop(key) for key in keys if key in self.waiting]
 
 
+@dataclass(frozen=True, slots=True)
+class PlanReader:
+    """Reads windows of a plan's working grid; opens the scene itself on whichever worker it runs."""
+
+    plan: Plan
+
+    def __call__(self, window: Window) -> Patch:
+        """Read pixels and validity.
+
+        Raises
+        ------
+        UnreadableScene
+            If the scene is broken in there.
+        """
+        from geoseg.raster.scene import read_patch
+
+        return read_patch(self.plan.scene, window, self.plan.grid, self.plan.bands)
+
+
+def certainly_empty(plan: Plan, coverage: Coverage | None, window: Window) -> bool:
+    """Whether a window of the working grid certainly holds no pixel that is valid and asked for.
+
+    Parameters
+    ----------
+    coverage : Coverage or None
+        What is known of the scene; None: nothing.
+    """
+    if plan.aoi is not None:
+        import shapely
+
+        from geoseg.vectorfiles.aoi import touches
+
+        if not touches(plan.aoi, shapely.box(window.col, window.row, window.col_stop, window.row_stop)):
+            return True
+    return coverage is not None and coverage.empty(window, plan.grid)
+
+
+def read_block(plan: Plan, block: BlockIndex, read: Reader) -> BlockPixels:
+    """Read a block in one go; where that fails, tile by tile, so that one bad spot costs one tile.
+
+    Tiles without a pixel in the area of interest are not read: there the extent may come out invalid.
+    """
+    extent = plan.tiles.extent(block)
+    wanted = area_of_interest(plan, extent)
+    inside = [tile.window.intersection(extent) for tile in plan.tiles.tiles(block)]
+    windows = [window for window in inside if wanted[window.within(extent)].any()]
+    failures = []
+    try:
+        parts = [(window, read(window)) for window in windows_to_read(windows)]
+    except UnreadableScene:
+        parts = []
+        for window in windows:
+            try:
+                parts.append((window, read(window)))
+            except UnreadableScene as error:
+                failures.append(Failure(window, str(error)))
+    patch = assemble(extent, parts)
+    # The model sees what lies around the area of interest; nothing of it is kept.
+    return BlockPixels(patch, patch.valid & wanted, tuple(failures))
+
+
+def area_of_interest(plan: Plan, window: Window) -> NDArray[np.bool_]:
+    """Return which pixels of a window are asked for."""
+    if plan.aoi is None:
+        return np.ones(window.shape, bool)
+    from geoseg.vectorfiles.aoi import aoi_mask
+
+    return aoi_mask(plan.aoi, window)
+
+
+def windows_to_read(tiles: Sequence[Window]) -> list[Window]:
+    """Return windows that together cover some tiles and overlap nowhere.
+
+    One around them all, unless more than `WASTE` of it would be for nothing; then strips of rows,
+    each as wide as the tiles in it.
+
+    Examples
+    --------
+    >>> windows_to_read([Window(0, 0, 64, 64), Window(0, 48, 64, 64)])
+    [Window(row=0, col=0, height=64, width=112)]
+    >>> windows_to_read([Window(0, 0, 64, 64), Window(64, 640, 64, 64)])
+    [Window(row=0, col=0, height=64, width=64), Window(row=64, col=640, height=64, width=64)]
+    """
+    if not tiles:
+        return []
+    strips, used = [], 0
+    for top, bottom in pairwise(sorted({edge for tile in tiles for edge in (tile.row, tile.row_stop)})):
+        if beside := [tile for tile in tiles if tile.row < bottom and tile.row_stop > top]:
+            box = Window.around(*beside)
+            strips.append(Window(top, box.col, bottom - top, box.width))
+            used += (bottom - top) * box.width
+    whole = Window.around(*tiles)
+    return [whole] if used >= (1 - WASTE) * whole.height * whole.width else strips
+
+
 def read(work: Work, block: BlockIndex) -> BlockPixels | Answers:
     """Read a block, or take what was inferred of it from the journal."""
     known = (
-        None if work.journal is None else work.journal.load(work.plan.tiles, block, task_of(work.plan).unpack)
+        None
+        if work.journal is None
+        else work.journal.load(work.plan.tiles, block, TASKS[work.plan.task].unpack)
     )
     return known or read_block(work.plan, block, work.read)
 
@@ -159,7 +270,7 @@ def infer(
     pixels = read(work, block) if given is None else given
     if not isinstance(pixels, BlockPixels):
         return pixels
-    task = task_of(work.plan)
+    task = TASKS[work.plan.task]
     batch = _batch_size(work.run, work.batch)
     answers: Answers = task.infer(work.plan, block, pixels, work.load(), batch, stopped)
     tally = answers.tally
@@ -171,7 +282,7 @@ def infer(
 
 def finish(plan: Plan, block: BlockIndex, answers: Answers) -> BlockResult:
     """Return the result of a block that shares nothing with its neighbours."""
-    return task_of(plan).finish(plan, block, answers)
+    return TASKS[plan.task].finish(plan, block, answers)
 
 
 @lru_cache(maxsize=8)

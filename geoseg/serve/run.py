@@ -19,8 +19,8 @@ from geoseg.errors import InvalidOption
 from geoseg.files import scratch_beside
 from geoseg.prediction.budget import MEGABYTE, default_budget
 from geoseg.prediction.decide import Decision
-from geoseg.prediction.memory import memory_limit, memory_use
 from geoseg.prediction.options import AUTO, PredictOptions
+from geoseg.prediction.resources import memory_limit, memory_use
 from geoseg.prediction.session import Session
 from geoseg.serve import ServeOptions
 from geoseg.serve.app import Map, make_app

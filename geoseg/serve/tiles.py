@@ -17,7 +17,7 @@ from geoseg.grid import Tile
 from geoseg.prediction.blocks import cut, prepare
 from geoseg.prediction.decide import Decision
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import certainly_empty
+from geoseg.prediction.wiring import certainly_empty
 from geoseg.values import Patch
 
 

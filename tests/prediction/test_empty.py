@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import area_of_interest, certainly_empty
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.schedulers import run_on_cluster, run_on_threads
-from geoseg.prediction.wiring import Work
+from geoseg.prediction.wiring import Work, area_of_interest, certainly_empty
 from geoseg.raster.coverage import Coverage, Level
 from geoseg.testing import ReferencePredictor, assert_same_polygons
 from geoseg.values import Window

@@ -30,21 +30,12 @@ from geoseg.backends.footprint import NOTHING, Footprint
 from geoseg.backends.hardware import VISIBLE, visible_gpus
 from geoseg.grid import BlockIndex
 from geoseg.prediction import schedulers
-from geoseg.prediction.blocks import BlockResult, Inferred
-from geoseg.prediction.budget import fit_run
+from geoseg.prediction.blocks import BlockPixels, BlockResult, Inferred
+from geoseg.prediction.budget import FEWEST_THREADS, TILES_A_GPU, choose_gpus, choose_resources, fit_run
 from geoseg.prediction.cluster import offers_gpu
 from geoseg.prediction.journal import Journal
-from geoseg.prediction.memory import memory_use
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.reading import BlockPixels
-from geoseg.prediction.resources import (
-    FEWEST_THREADS,
-    TILES_A_GPU,
-    Machine,
-    Resources,
-    choose_gpus,
-    choose_resources,
-)
+from geoseg.prediction.resources import Machine, Resources, memory_use
 from geoseg.prediction.schedulers import Scheduler, run_on_cluster, run_on_threads
 from geoseg.prediction.wiring import Work, infer, read
 from geoseg.testing import PointwisePredictor, ReferencePredictor, make_scene
@@ -356,7 +347,7 @@ def test_a_whole_run_on_two_gpus_is_that_on_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("geoseg.prediction.budget.BLOCK_PIXELS", 100)  # several blocks
-    monkeypatch.setattr("geoseg.prediction.resources.TILES_A_GPU", 4)
+    monkeypatch.setattr("geoseg.prediction.budget.TILES_A_GPU", 4)
     monkeypatch.setattr("geoseg.prediction.decide.footprint", lambda *_, **__: NOTHING)
     outcomes = []
     for count in (1, 2):

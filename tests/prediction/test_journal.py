@@ -16,10 +16,9 @@ from geoseg.grid import BlockIndex
 from geoseg.prediction.blocks import Inferred, infer_pixels
 from geoseg.prediction.journal import Journal
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import read_block
 from geoseg.prediction.schedulers import run_on_threads
 from geoseg.prediction.tasks import pack_sums, unpack_sums
-from geoseg.prediction.wiring import Work
+from geoseg.prediction.wiring import Work, read_block
 from geoseg.testing import ReferencePredictor
 from tests.plans import ArrayReader, Load, make_test_plan
 

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from geoseg.backends.footprint import Footprint
 from geoseg.errors import InvalidOption
 from geoseg.grid import TileGrid
-from geoseg.prediction.budget import default_budget, fit_memory, fit_run
-from geoseg.prediction.journal import Journal, kept_sides, records_beside
-from geoseg.prediction.memory import largest_side, memory_limit, memory_use
+from geoseg.prediction.budget import FEWEST_THREADS, TILES_A_GPU, default_budget, fit_memory, fit_run
+from geoseg.prediction.journal import Journal, kept_sides
 from geoseg.prediction.options import PredictOptions, parse_memory
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.resources import FEWEST_THREADS, TILES_A_GPU, Machine, Resources
+from geoseg.prediction.resources import Machine, Resources, largest_side, memory_limit, memory_use
 from tests.plans import make_test_plan
 
 sides = st.integers(1, 200_000)
@@ -130,12 +129,12 @@ def test_the_blocks_of_an_interrupted_run_are_kept_under_another_budget(tmp_path
     plan, out = make_test_plan((5000, 5000), tile=512, overlap=64), tmp_path / "out.gpkg"
     machine = Resources(2, 3, 4)
     old = plan.with_blocks(1)
-    assert kept_sides(records_beside(out), plan) == ()
+    assert kept_sides(out, plan) == ()
     journal = Journal.beside(out, old.digest)
     journal.begin()
     (journal.folder / f"0_0-{old.digest[:16]}.npz").touch()
     (journal.folder / f"0_0-{'f' * 16}.npz").touch()
-    known = kept_sides(records_beside(out), plan)
+    known = kept_sides(out, plan)
     assert known == (1,)
     assert fit(plan, machine, 2 * 10**9)[0].tiles.block > 1
     assert fit(plan, machine, 2 * 10**9, known=known)[0].digest == old.digest

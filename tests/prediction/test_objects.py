@@ -17,11 +17,10 @@ from geoseg.backends.base import BatchSize, Detection
 from geoseg.errors import OutOfDeviceMemory
 from geoseg.grid import BlockIndex
 from geoseg.prediction.plan import Plan
-from geoseg.prediction.reading import read_block
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.schedulers import Scheduler
-from geoseg.prediction.tasks import infer_objects, pack_objects, task_of, unpack_objects
-from geoseg.prediction.wiring import Work
+from geoseg.prediction.tasks import TASKS, infer_objects, pack_objects, unpack_objects
+from geoseg.prediction.wiring import Work, read_block
 from geoseg.raster.coverage import Coverage
 from geoseg.values import Window
 from geoseg.vector.pieces import Piece
@@ -142,7 +141,7 @@ def run(
 
 def merged(work: Work, threads: int) -> list[Piece]:
     plan, batch = work.plan, work.batch
-    merger, pieces = task_of(plan).merger(plan), list[Piece]()
+    merger, pieces = TASKS[plan.task].merger(plan), list[Piece]()
     with Scheduler() as scheduler, scheduler.results(work, Resources(threads, threads + 1, batch)) as stream:
         for result in stream:
             pieces += merger.add(result.pieces)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from geoseg.prediction.memory import ADDRESSES
+from geoseg.prediction.resources import ADDRESSES
 from geoseg.testing import make_scene
 from tests.runs import REPOSITORY, bright_model, object_model
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import UnreadableScene
-from geoseg.prediction.reading import PlanReader
+from geoseg.prediction.wiring import PlanReader
 from geoseg.raster import environment, handles, opening
 from geoseg.raster.environment import BLOCK_CACHE
 from geoseg.raster.handles import KEPT, LARGEST_CACHE, close_kept, kept_open, useful_cache

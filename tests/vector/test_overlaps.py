@@ -16,6 +16,7 @@ from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.schedulers import Scheduler
 from geoseg.prediction.session import feed_sinks
+from geoseg.prediction.tasks import TASKS
 from geoseg.prediction.wiring import Work
 from geoseg.testing import PointwisePredictor
 from geoseg.vector import shaper
@@ -48,7 +49,7 @@ def run(plan: Plan, seed: int, vertices: int) -> GeoDataFrame:
     with pytest.MonkeyPatch.context() as patch, Scheduler() as scheduler:
         patch.setattr(shaper, "VERTICES", vertices)
         with scheduler.results(work, Resources(threads=2, in_flight=3, batch=3)) as stream:
-            feed_sinks(plan, stream, sink, None)
+            feed_sinks(plan.layer, TASKS[plan.task].merger(plan), stream, sink)
     if not sink.tables:
         return GeoDataFrame({"id": [], "geometry": []})
     return pandas.concat(sink.tables).sort_index()
