@@ -21,7 +21,7 @@ from geoseg.grid import classify
 from geoseg.metrics import Confusion, confusion
 from geoseg.models.bundle import BOXES, INT8, INT8_PARTS, MASKS, ONNX
 from geoseg.models.card import Head
-from geoseg.models.own_fields import Instances
+from geoseg.models.document import Instances
 from geoseg.values import ClassRule
 
 _REGIONS = 8

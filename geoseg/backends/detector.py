@@ -16,8 +16,8 @@ from geoseg.backends.hardware import Precision
 from geoseg.backends.regions import detect
 from geoseg.errors import InvalidModel
 from geoseg.models.bundle import BOXES, INT8_PARTS, MASKS, ONNX
+from geoseg.models.document import Instances
 from geoseg.models.onnx_card import one_line, open_session
-from geoseg.models.own_fields import Instances
 
 Network = Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]
 """An array to a network's answers."""

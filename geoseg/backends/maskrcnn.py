@@ -33,7 +33,7 @@ from geoseg.backends.gpu_runner import find_device, out_of_memory, telling_full_
 from geoseg.backends.regions import BOX_SIDE, MASK_SIDE, paint, paste
 from geoseg.errors import OutOfDeviceMemory
 from geoseg.models.bundle import BOXES, MASKS, ONNX
-from geoseg.models.own_fields import Instances
+from geoseg.models.document import Instances
 
 ANCHORS = (32.0, 64.0, 128.0, 256.0, 512.0)
 RATIOS = (0.5, 1.0, 2.0)

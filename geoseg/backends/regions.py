@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from geoseg.backends.base import NOT_A_NUMBER, Detection, sigmoid, softmax
 from geoseg.errors import InvalidModel
-from geoseg.models.own_fields import Instances
+from geoseg.models.document import Instances
 from geoseg.values import HALF, Window
 
 Floats = NDArray[np.float32]

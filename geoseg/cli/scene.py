@@ -16,7 +16,7 @@ from geoseg.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
     from geoseg.prediction.estimate import Estimate
-    from geoseg.raster.scene import SceneInfo
+    from geoseg.raster.describe import SceneInfo
     from geoseg.values import GeoBox
 
 
@@ -96,7 +96,7 @@ def crs_name(facts: dict[str, str | None] | None) -> str:
 
 
 def _valid_percent(scene: SceneInfo) -> float:
-    from geoseg.raster.stretch import sample
+    from geoseg.raster.scene import sample
 
     if not scene.validity:
         return 100.0

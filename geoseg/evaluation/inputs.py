@@ -25,8 +25,8 @@ from geoseg.evaluation.layers import (
 from geoseg.labels.masks import ProbabilityMap, read_nearest
 from geoseg.labels.places import box_of
 from geoseg.labels.polygons import Polygons, read_polygons
+from geoseg.raster.pixels import rgb_bands
 from geoseg.raster.scene import open_scene, read_validity
-from geoseg.raster.stretch import rgb_bands
 from geoseg.values import ClassInfo, GeoBox, Window
 from geoseg.vectorfiles.aoi import aoi_mask, read_aoi
 from geoseg.vectorfiles.crs import without_crs

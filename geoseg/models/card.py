@@ -5,11 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from geoseg.models.document import Activation, CardDocument, CardProperties, ModelTask
+from geoseg.models.document import (
+    Activation,
+    CardDocument,
+    CardProperties,
+    Confidence,
+    Instances,
+    ModelTask,
+    Split,
+)
 from geoseg.models.inputs import InputSpec
-from geoseg.models.own_fields import Confidence, Instances, Split, TrainingStatistics
+from geoseg.models.statistics import TrainingStatistics
 from geoseg.values import ClassInfo, ClassRule
 
 _PALETTE = ("e4572e", "4c9f70", "2e86ab", "f3a712", "a23b72", "6c757d", "8d6a4f", "17bebb")
@@ -101,31 +110,20 @@ def card_of(document: CardDocument, checksums: Mapping[str, str]) -> ModelCard:
     properties, spec, head = document.properties, _inputs(document), _head(document)
     fixed_tile = properties.inputs[0].input.shape[2] > 0
     any_tile = properties.depends_on_extent is False and not fixed_tile
-    return ModelCard(
-        name=properties.name,
-        digest=_digest(properties, spec, head, checksums, any_tile=any_tile),
-        inputs=spec,
-        classes=head.classes,
-        channels=head.channels,
-        activation=head.activation,
-        threshold=head.threshold,
-        tile=properties.tile,
-        overlap=properties.overlap,
-        fixed_tile=fixed_tile,
-        any_tile=any_tile,
-        resolution_m=properties.resolution_m,
-        resolution_range=properties.resolution_range,
-        smallest_overlap=properties.smallest_overlap,
-        trained_on=properties.training_statistics,
-        min_area_m2=properties.min_area_m2,
-        man_made=bool(properties.man_made),
-        max_deviation_m=properties.max_deviation_m,
-        min_confidence=properties.min_confidence,
-        confidence=properties.confidence,
-        split=properties.split,
-        task="semantic" if properties.instances is None else "instance",
-        instances=properties.instances,
-    )
+    told = CardProperties.model_fields.keys() & {field.name for field in fields(ModelCard)}
+    values: dict[str, Any] = {name: getattr(properties, name) for name in told}
+    values |= {
+        "digest": _digest(properties, spec, head, checksums, any_tile=any_tile),
+        "inputs": spec,
+        "classes": head.classes,
+        "channels": head.channels,
+        "fixed_tile": fixed_tile,
+        "any_tile": any_tile,
+        "trained_on": properties.training_statistics,
+        "man_made": bool(properties.man_made),
+        "task": "semantic" if properties.instances is None else "instance",
+    }
+    return ModelCard(**values)
 
 
 def _digest(

@@ -1,8 +1,7 @@
 """The JSON of a model's card, ``model.json``: a STAC Item with the MLM extension.
 
-Fields of geoseg's own carry the prefix ``geoseg:`` and exist only where MLM 1.x has none; what they
-hold is in `geoseg.models.own_fields`. The classes mirror the JSON and check it; `geoseg.models.card`
-turns them into what other rooms read.
+Fields of geoseg's own carry the prefix ``geoseg:`` and exist only where MLM 1.x has none. The classes mirror
+the JSON and check it; `geoseg.models.card` turns them into what other rooms read.
 
 See https://github.com/stac-extensions/mlm and docs/models.md.
 """
@@ -14,18 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from geoseg.models.own_fields import (
-    Accuracy,
-    Confidence,
-    Instances,
-    Int8Loss,
-    Number,
-    Positive,
-    Split,
-    Text,
-    TrainingData,
-    TrainingStatistics,
-)
+from geoseg.models.statistics import TrainingStatistics
 
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 """The version of the extension that geoseg writes; any 1.x is read."""
@@ -38,6 +26,9 @@ MODEL_NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,98}[A-Za-z0-9]"
 
 _MLM = re.compile(r"https://[\w./-]*/mlm(-extension)?/v(\d+)\.\d+\.\d+\S*/schema\.json")
 
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Radius = Annotated[int, Field(ge=0)]
 ModelTask = Literal["semantic", "instance"]
 Activation = Literal["sigmoid", "softmax", "probability"]
@@ -48,6 +39,80 @@ class _Part(BaseModel):
     """A piece of the card; keys of other STAC extensions are kept and ignored."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+
+class _OwnPart(BaseModel):
+    """A piece of the card that geoseg defines: an unknown key is a typing error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TrainingData(_OwnPart):
+    """One source that the model was trained on."""
+
+    name: Text
+    licence: Text
+    url: str | None = None
+    note: str | None = None
+
+
+class Accuracy(_OwnPart):
+    """One measured figure: what, how much, on which data, how."""
+
+    metric: Text
+    value: Number
+    where: Text
+    how: Text
+
+
+class Int8Loss(_OwnPart):
+    """What the INT8 file loses against float32: IoU points (per cent), on which data, how measured."""
+
+    value: Number
+    where: Text
+    how: Text
+
+
+GATE = 0.1
+"""By how much the probability between two objects lies below the top of either, unless a card says it."""
+
+
+class Split(_OwnPart):
+    """When parts of an object are objects of their own, see `geoseg.vector.split`.
+
+    The probability between two parts lies `gate` below the top of either, and both measure
+    `smallest_m2`; seen from within `margin_m`.
+    """
+
+    gate: Annotated[float, Field(gt=0, lt=1)] = GATE
+    smallest_m2: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    margin_m: Positive
+
+
+class Confidence(_OwnPart):
+    """How likely an object is right, from its mean probability, see `geoseg.vector.pieces.Calibration`."""
+
+    slope: Positive
+    intercept: Number
+
+
+class Instances(_OwnPart):
+    """How a Mask R-CNN finds objects, see `geoseg.backends.regions`.
+
+    ``labels`` are the class ids of its channels after the background, ``anchors`` the sides in pixels of the
+    regions that it looks at on each level, ``ratios`` their heights to widths; ``largest_m`` is the size of
+    the largest object that it was trained on.
+    """
+
+    labels: Annotated[tuple[Annotated[int, Field(ge=1, le=255)], ...], Field(min_length=1)]
+    anchors: tuple[Positive, Positive, Positive, Positive, Positive]
+    ratios: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=9)] = (0.5, 1.0, 2.0)
+    proposals: Annotated[int, Field(ge=1, le=5000)] = 1000
+    proposal_iou: Annotated[float, Field(gt=0, le=1)] = 0.7
+    objects: Annotated[int, Field(ge=1, le=5000)] = 100
+    box_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
+    least_score: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    largest_m: Positive
 
 
 class Band(_Part):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-
-from geoseg.models.own_fields import TrainingStatistics
+from pydantic import BaseModel, Field, FiniteFloat, model_validator
 
 BINS = 15
 """Bins of a histogram; odd, so that equal bands fall into the middle of their differences'."""
@@ -29,6 +29,44 @@ FEW_VALUES = 1 << 17
 
 _FLOOR = 1e-3
 """Share that a bin is given at least: what was not met in training is rare, not impossible."""
+
+
+Shares = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=3, max_length=255)]
+
+
+class TrainingStatistics(BaseModel, frozen=True, extra="forbid", strict=True):
+    """Values that the model was trained on, one entry a band.
+
+    ``p1`` and ``p99`` are percentiles. ``histograms`` are shares in equal bins that sum to 1, values outside
+    counted in the outermost: of each band over ``range``, then of the difference of each band to the one
+    before it over a quarter of that range either way.
+    """
+
+    range: tuple[FiniteFloat, FiniteFloat]
+    mean: tuple[FiniteFloat, ...]
+    stddev: tuple[Annotated[FiniteFloat, Field(ge=0)], ...]
+    p1: tuple[FiniteFloat, ...]
+    p99: tuple[FiniteFloat, ...]
+    histograms: tuple[Shares, ...]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        bands = len(self.mean)
+        if not bands == len(self.stddev) == len(self.p1) == len(self.p99):
+            raise ValueError("mean, stddev, p1 and p99 must have one entry a band")
+        if len(self.histograms) != 2 * bands - 1 or len({len(row) for row in self.histograms}) != 1:
+            raise ValueError(f"histograms: must be {2 * bands - 1} of one length")
+        if not self.range[0] < self.range[1]:
+            raise ValueError("range: must be [low, high]")
+        return self
+
+    def as_property(self) -> dict[str, object]:
+        """Return the JSON of the card's field, rounded."""
+        short = {
+            name: [float(f"{value:.5g}") for value in getattr(self, name)]
+            for name in ("range", "mean", "stddev", "p1", "p99")
+        }
+        return {**short, "histograms": [[round(share, 5) for share in row] for row in self.histograms]}
 
 
 def value_statistics(

@@ -207,7 +207,7 @@ def stretched(patch: Patch, limits: Sequence[Limits] | None) -> Patch:
     """Return a patch with its values mapped to the model's range, as it is where none are to be."""
     if limits is None:
         return patch
-    from geoseg.raster.stretch import apply_stretch
+    from geoseg.raster.pixels import apply_stretch
 
     return replace(patch, pixels=apply_stretch(patch.pixels, limits))
 

@@ -16,7 +16,7 @@ from geoseg.errors import InvalidOption
 from geoseg.grid import Axis, BlockIndex, TileGrid
 from geoseg.labels.classes import ClassTable
 from geoseg.models.card import class_color
-from geoseg.models.own_fields import GATE
+from geoseg.models.document import GATE
 from geoseg.options import Metavar, Options, parse_classes, parse_pairs
 from geoseg.prediction.options import AUTO, Auto, Count, Finite, Share, Size, layer_crs_text, parse_memory
 from geoseg.prediction.view import NOISE_PIXELS, SMALLEST_PART

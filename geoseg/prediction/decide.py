@@ -199,7 +199,7 @@ def value_warnings(scene: SceneInfo, view: View, card: ModelCard) -> tuple[str, 
     """
     if card.trained_on is None:
         return ()
-    from geoseg.raster.stretch import sample
+    from geoseg.raster.scene import sample
 
     try:
         known = []
@@ -213,7 +213,7 @@ def value_warnings(scene: SceneInfo, view: View, card: ModelCard) -> tuple[str, 
 
 def _look(scene: SceneInfo, card: ModelCard, options: PredictOptions, out: Path | None = None) -> View:
     """Choose bands, working grid and CRS; read the area of interest and the range of values."""
-    from geoseg.raster.stretch import estimate_stretch
+    from geoseg.raster.scene import estimate_stretch
     from geoseg.vector.sink import layer_crs
     from geoseg.vectorfiles.aoi import bbox_aoi, read_aoi
 

@@ -20,7 +20,7 @@ from geoseg.backends.footprint import NOTHING, Footprint
 from geoseg.grid import Axis
 from geoseg.prediction.plan import Plan
 from geoseg.raster.describe import choose_overview, pixel_bytes
-from geoseg.raster.handles import useful_cache
+from geoseg.raster.environment import useful_cache
 
 LIBRARIES = 210_000_000
 """The interpreter and what a prediction imports, without a backend."""

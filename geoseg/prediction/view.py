@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from geoseg.errors import InvalidOption
 from geoseg.models.card import ModelCard
+from geoseg.models.document import Split
 from geoseg.models.inputs import InputSpec
-from geoseg.models.own_fields import Split
 from geoseg.prediction.options import AUTO, Limits, PredictOptions
 from geoseg.values import GeoBox
 from geoseg.vector.pieces import PLAIN, Calibration

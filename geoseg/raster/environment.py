@@ -28,6 +28,13 @@ from geoseg.raster.drivers import is_remote
 BLOCK_CACHE = 64 << 20
 """Bytes that GDAL may keep of the blocks of open files; its default is 5 % of the machine's memory."""
 
+LARGEST_CACHE = 512 << 20
+"""Bytes above which a file of strips is rather unpacked again and again."""
+
+TILED_WINDOWS, STRIPED_WINDOWS = 6, 32
+"""Windows, with what else is in their blocks, that are kept at most of a file of tiles, and of one of
+strips: where windows are small, memory is scarce."""
+
 _CONFIGURATION = {
     "GDAL_VRT_ENABLE_PYTHON": "NO",  # code in a VRT is never run
     # Else the missing part of a truncated file is read as grey, zeros or whatever the memory held.
@@ -89,6 +96,41 @@ def _fit_cache() -> None:
         return
     # Of the process; an Env would undo it at its end.
     set_gdal_config("GDAL_CACHEMAX", max(_wanted, default=_callers[0]))
+
+
+def useful_cache(block: tuple[int, int], width: int, window: tuple[int, int], pixel: int) -> int:
+    """Return how many bytes GDAL should keep of a file, so that neighbouring windows unpack it once.
+
+    Windows come row by row, and threads begin a row before the last window of the row above is read: two
+    rows of windows are enough. A file of strips keeps two rows where they fit, else one, else what a file
+    of tiles keeps. A file of tiles keeps up to `TILED_WINDOWS` windows: less costs little there.
+
+    Parameters
+    ----------
+    block : tuple of int
+        Rows and columns of the file's blocks.
+    width : int
+        Columns of the file.
+    window : tuple of int
+        Rows and columns of a window, at most.
+    pixel : int
+        Bytes of a pixel, see `pixel_bytes`.
+
+    Returns
+    -------
+    int
+        At most `BLOCK_CACHE` for tiles, `LARGEST_CACHE` for strips.
+    """
+    height, across = block
+    rows, cols = window
+    one, two = (rows + 2 * height) * width * pixel, (2 * rows + 2 * height) * width * pixel
+    area = (rows + height) * min(cols + across, width) * pixel
+    if across >= width:
+        limit = min(STRIPED_WINDOWS * area, LARGEST_CACHE)
+        for needed in (two, one):
+            if needed <= limit:
+                return needed
+    return min(two, TILED_WINDOWS * area, BLOCK_CACHE)
 
 
 Result = TypeVar("Result")

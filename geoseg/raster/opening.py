@@ -1,16 +1,23 @@
-"""Opening datasets with GDAL, and how its exceptions become one line.
+"""Opening datasets with GDAL, keeping a few open in each process, and how its exceptions become one line.
 
 Only with what `geoseg.raster.source.resolve` has found to be safe.
+
+GDAL keeps the blocks that it has unpacked (or fetched) with the dataset that they came from, so windows that
+share blocks unpack them once only where they are read through the same dataset. A dataset serves one thread
+at a time, so reads of one scene wait for each other: what that costs is less than what several datasets
+would unpack again, and other scenes are not waited for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import rasterio
 from rasterio._err import CPLE_BaseError
@@ -20,13 +27,58 @@ from rasterio.vrt import WarpedVRT
 
 from geoseg.errors import UnreadableScene, silenced
 from geoseg.raster.drivers import is_remote, remote_uri
-from geoseg.raster.environment import BLOCK_CACHE, environment, explained, forget, persistently, remember
-from geoseg.raster.handles import Cache, close_kept, kept_open
+from geoseg.raster.environment import (
+    BLOCK_CACHE,
+    caching,
+    environment,
+    explained,
+    forget,
+    persistently,
+    remember,
+)
 
 Result = TypeVar("Result")
 
 MOST_THREADS = 4
 """Threads that unpack the blocks of a window of a GeoTIFF, few, as each takes memory."""
+
+Key = tuple[str, int | None, bool]
+"""Of a dataset: uri, overview, warped."""
+
+Enter = Callable[[contextlib.ExitStack], rasterio.DatasetReader]
+"""Opens a dataset and registers with the stack what closes it."""
+
+Cache = Callable[[rasterio.DatasetReader], int]
+"""Returns the bytes of a dataset's blocks that GDAL should keep."""
+
+KEPT = 4
+"""Datasets that stay open; a run needs one, or two where a stretch is measured on an overview."""
+
+
+Stamp = tuple[int, ...]
+"""What changes when a file is replaced or written to."""
+
+
+@dataclass(eq=False, slots=True)
+class _Handle:
+    """A dataset, or the place of one that is not open yet.
+
+    `_guard` protects `users` (threads that have it or wait for it) and `gone`, `lock` the rest.
+    """
+
+    lock: Any = field(default_factory=threading.RLock)
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    dataset: rasterio.DatasetReader | None = None
+    files: dict[str, Stamp | None] = field(default_factory=dict)
+    cache: int = 0
+    users: int = 0
+    gone: bool = False
+
+
+_guard = threading.RLock()
+_handles: OrderedDict[Key, _Handle] = OrderedDict()
+_of_the_parent: list[object] = []
+
 
 _threads = [os.environ.get("GDAL_NUM_THREADS", str(min(MOST_THREADS, os.cpu_count() or 1)))]
 
@@ -112,7 +164,7 @@ def opened(
     within : str or None
         For `uri` that is a mosaic of geoseg's own making: the raster that it shows.
     keep : callable, optional
-        Keep the dataset open for the next call, see `geoseg.raster.handles.kept_open`. The blocks of a
+        Keep the dataset open for the next call, see `kept_open`. The blocks of a
         GeoTIFF are then unpacked on up to four cores.
 
     Raises
@@ -160,8 +212,15 @@ def unpack_on(cores: int) -> None:
 
 
 def _after_fork() -> None:
-    """Unpack on one thread in a child: GDAL would wait for threads that only the parent has."""
+    """In a child open files anew, as the parent's share their positions with it, and unpack on one thread.
+
+    GDAL would wait for threads that only the parent has. The parent's files are not closed: another thread
+    of the parent may have been inside GDAL.
+    """
+    global _guard, _handles
     _threads[0] = "1"
+    _of_the_parent.append(_handles)
+    _guard, _handles = threading.RLock(), OrderedDict()
 
 
 if hasattr(os, "register_at_fork"):
@@ -189,3 +248,84 @@ def reason_of(error: BaseException) -> str:
     while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = inner
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def kept_open(key: Key, enter: Enter, cache: Cache | None = None) -> Iterator[rasterio.DatasetReader]:
+    """Give the dataset of `key` to this thread alone; open it if it is not, or if its files changed.
+
+    What fails with it closes it.
+
+    Parameters
+    ----------
+    enter : callable
+        Opens the dataset.
+    cache : callable, optional
+        Returns the bytes that GDAL should keep while the dataset is open.
+    """
+    handle = _take(key)
+    try:
+        if handle.dataset is None:
+            handle.dataset = enter(handle.stack)
+            names = () if is_remote(key[0]) else handle.dataset.files
+            handle.files = {name: stamp(name) for name in names}
+        if cache is not None and (size := cache(handle.dataset)) > handle.cache:
+            handle.stack.enter_context(caching(size))
+            handle.cache = size
+        yield handle.dataset
+    except BaseException:
+        _drop(key, handle)
+        raise
+    finally:
+        _leave(handle)
+
+
+def close_kept(uri: str) -> None:
+    """Close what is open of a file; what is in use, when it no longer is."""
+    with _guard:
+        for key in [key for key in _handles if key[0] == uri]:
+            _drop(key, _handles[key])
+
+
+def _take(key: Key) -> _Handle:
+    """Return the handle of a key with its lock held; close those that were not used for long."""
+    while True:
+        with _guard:
+            handle = _handles.setdefault(key, _Handle())
+            _handles.move_to_end(key)
+            handle.users += 1
+            for other in list(_handles)[:-KEPT]:
+                _drop(other, _handles[other])
+        handle.lock.acquire()
+        if not handle.gone and handle.files == {name: stamp(name) for name in handle.files}:
+            return handle
+        _drop(key, handle)
+        _leave(handle)
+
+
+def _leave(handle: _Handle) -> None:
+    with _guard:
+        handle.users -= 1
+        if handle.gone and not handle.users:
+            handle.stack.close()
+    handle.lock.release()
+
+
+def _drop(key: Key, handle: _Handle) -> None:
+    """Let nobody else have a dataset, and close it once nobody uses it."""
+    with _guard:
+        if handle.gone:
+            return
+        handle.gone = True
+        if _handles.get(key) is handle:
+            del _handles[key]
+        if not handle.users:
+            handle.stack.close()
+
+
+def stamp(name: str) -> Stamp | None:
+    """Return the state of a file; None for what is no file (yet, or any more)."""
+    with contextlib.suppress(OSError, ValueError):
+        found = os.stat(name)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return None

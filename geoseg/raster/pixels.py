@@ -1,4 +1,4 @@
-"""Pixels as arrays: which are data, and the same ground with another number of pixels. Pure numpy.
+"""Pixels as arrays: which are data, the same ground with another number of pixels, values for the eye. Pure.
 
 A pixel is invalid where
 
@@ -253,3 +253,53 @@ def _along_cols(source: NDArray[np.generic], taps: Taps) -> NDArray[np.generic]:
         term *= taps.weight[:, tap].astype(source.dtype)
         total += term
     return total
+
+
+def apply_stretch(pixels: NDArray[np.generic], limits: Sequence[tuple[float, float]]) -> NDArray[np.float32]:
+    """Map low … high of each band linearly to 0 … 255, beyond them to the nearer end.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (bands, rows, cols)
+        Any real dtype.
+    limits : sequence of (low, high)
+        One for each band. Where they are equal, values above are 255, others 0.
+
+    Returns
+    -------
+    ndarray of float32, shape (bands, rows, cols)
+    """
+    low, high = np.array(limits, np.float32).T[:, :, None, None]
+    stretched = pixels.astype(np.float32)
+    stretched -= low
+    stretched /= np.maximum(high - low, np.float32(1e-20))
+    np.clip(stretched, 0, 1, out=stretched)
+    stretched *= 255
+    return stretched
+
+
+def rgb_bands(colors: Sequence[str], bands: Sequence[int]) -> tuple[int, ...]:
+    """Return the bands to show as red, green and blue, or the one to show as grey.
+
+    Those that are named so; else the first three; of fewer than three the first alone.
+
+    Parameters
+    ----------
+    colors : sequence of str
+        What each band shows, as `geoseg.raster.describe.Band.color` or a model has it.
+    bands : sequence of int
+        Their numbers.
+
+    Examples
+    --------
+    >>> rgb_bands(["blue", "green", "red", "nir"], [1, 2, 3, 4])
+    (3, 2, 1)
+    >>> rgb_bands(["gray", "undefined", "undefined", "undefined"], [1, 2, 3, 4])
+    (1, 2, 3)
+    >>> rgb_bands(["gray", "undefined"], [1, 2])
+    (1,)
+    """
+    named = dict(zip(reversed(colors), reversed(bands), strict=True))
+    if named.keys() >= {"red", "green", "blue"}:
+        return named["red"], named["green"], named["blue"]
+    return tuple(bands[:3] if len(bands) > 2 else bands[:1])

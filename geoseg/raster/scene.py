@@ -1,10 +1,10 @@
-"""Scenes: open one, read windows of it with their validity."""
+"""Scenes: open one, read windows of it with their validity, sample its range of values."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -17,21 +17,11 @@ from numpy.typing import NDArray
 from geoseg import files
 from geoseg.raster.describe import Band, SceneInfo, check_readable, choose_overview, describe, pixel_bytes
 from geoseg.raster.drivers import is_remote
-from geoseg.raster.handles import close_kept, useful_cache
-from geoseg.raster.opening import Source, opened, reading
+from geoseg.raster.environment import useful_cache
+from geoseg.raster.opening import Source, close_kept, opened, reading
 from geoseg.raster.pixels import is_nodata, reach, resample, restore, stored_nodata, taps, validity
 from geoseg.raster.source import resolve
 from geoseg.values import GeoBox, Patch, Window
-
-__all__ = [
-    "Band",
-    "SceneInfo",
-    "close_scene",
-    "open_scene",
-    "opened_scene",
-    "read_patch",
-    "read_validity",
-]
 
 _STRIP = 1 << 24
 """Source pixels of each band that are held at a time while a window is shrunk."""
@@ -78,7 +68,7 @@ def read_patch(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[i
     """Read pixels and validity over a window of the working grid.
 
     A grid pixel has the same bits through whatever window it is read. Safe from any thread and
-    process; what was opened stays open, see `geoseg.raster.handles` and `close_scene`.
+    process; what was opened stays open, see `geoseg.raster.opening` and `close_scene`.
 
     Parameters
     ----------
@@ -269,3 +259,84 @@ def _validity(
         if other not in bands and absent.any():
             absent &= is_nodata(_stored(dataset, [other], frame), [values[other - 1]])
     return valid & ~absent
+
+
+def sample(scene: SceneInfo, bands: Sequence[int], *, budget: int = 1 << 22) -> Iterator[Patch]:
+    """Yield patches that stand for the whole scene, always the same ones.
+
+    The whole scene if it has at most `budget` pixels, else the finest overview that has, else windows
+    of 256 x 256 pixels spread evenly over the coarsest overview (or the scene), `budget` in all. Each lies
+    in as few blocks of the file as can be: of a scene behind a URL no others are fetched.
+    """
+    shapes = [(scene.geobox.height, scene.geobox.width), *scene.overviews]
+    small = [shape for shape in shapes if shape[0] * shape[1] <= budget]
+    height, width = small[0] if small else shapes[-1]
+    grid = scene.geobox.resized(height, width)
+    if small:
+        yield read_patch(scene, grid.window, grid, bands)
+        return
+    side = 256
+    for row, col in _lattice(height, width, side, budget // side**2):
+        top, left = _on_blocks(row, scene.block_shape[0], side), _on_blocks(col, scene.block_shape[1], side)
+        window = Window(top, left, side, side).intersection(grid.window)
+        yield read_patch(scene, window, grid, bands)
+
+
+def estimate_stretch(
+    scene: SceneInfo, bands: Sequence[int], percentiles: tuple[float, float] = (2, 98)
+) -> tuple[tuple[float, float], ...]:
+    """Return the limits (low, high) of each band: percentiles of its valid pixels.
+
+    They come from an overview or windows spread over the scene (`sample`), always
+    the same ones: estimate once for a scene, use the limits for all of it.
+
+    Raises
+    ------
+    UnreadableScene
+        If the scene cannot be read.
+    """
+    values = [patch.pixels[:, patch.valid] for patch in sample(scene, bands)]
+    known = np.concatenate(values, axis=1)
+    if not known.size:
+        known = _first_valid(scene, bands)
+    if not known.size:
+        return ((0.0, 255.0),) * len(bands)  # a scene without data: nothing will be mapped
+    limits = np.percentile(known, percentiles, axis=1)
+    return tuple((float(low), float(high)) for low, high in limits.T)
+
+
+def stretch_to_bytes(scene: SceneInfo, bands: Sequence[int]) -> tuple[tuple[float, float], ...] | None:
+    """Return the limits of `estimate_stretch`; None where all bands are 8-bit: they stay as they are."""
+    narrow = all(band.read_dtype == "uint8" for band in scene.bands if band.index in bands)
+    return None if narrow else estimate_stretch(scene, bands)
+
+
+def _first_valid(scene: SceneInfo, bands: Sequence[int], side: int = 2048) -> NDArray[np.generic]:
+    """Return the valid pixels of the first window that has any, for scenes that are nearly all nodata."""
+    box = scene.geobox
+    for row in range(0, box.height, side):
+        for col in range(0, box.width, side):
+            window = Window(row, col, side, side).intersection(box.window)
+            patch = read_patch(scene, window, box, bands)
+            if patch.valid.any():
+                return patch.pixels[:, patch.valid]
+    return np.empty((len(bands), 0))
+
+
+def _on_blocks(start: int, block: int, side: int) -> int:
+    """Move the start of a window to where it touches the fewest blocks along an axis."""
+    if block < side:
+        return start // block * block
+    first = (start + side // 2) // block * block
+    return min(max(start, first), first + block - side)
+
+
+def _lattice(height: int, width: int, side: int, count: int) -> Iterator[tuple[int, int]]:
+    down = min(-(-height // side), max(1, round((count * height / width) ** 0.5), -(-count * side // width)))
+    across = min(-(-width // side), max(1, count // down))
+    for i in range(down):
+        for j in range(across):
+            yield (
+                max(0, (2 * i + 1) * height // (2 * down) - side // 2),
+                max(0, (2 * j + 1) * width // (2 * across) - side // 2),
+            )

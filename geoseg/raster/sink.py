@@ -23,11 +23,12 @@ from rasterio.features import rasterize
 
 from geoseg import files
 from geoseg.errors import InvalidOption, UnwritableOutput, silenced
+from geoseg.raster.describe import SceneInfo
 from geoseg.raster.encoding import CLASS_ITEM, NODATA, Content, Encoding
 from geoseg.raster.environment import environment
 from geoseg.raster.opening import GDAL_ERRORS, opened, reason_of
 from geoseg.raster.pixels import taps
-from geoseg.raster.scene import SceneInfo, read_validity
+from geoseg.raster.scene import read_validity
 from geoseg.values import ClassRule, GeoBox, LayerSchema, ProbabilityBlock, Window
 
 _TILE = 512

@@ -18,8 +18,8 @@ from geoseg.evaluation.report.page import scene_picture
 from geoseg.files import check_not_read, check_writable, replacing
 from geoseg.labels.classes import text_of
 from geoseg.labels.verdicts import keys_of
-from geoseg.raster.scene import close_scene, open_scene, read_patch
-from geoseg.raster.stretch import apply_stretch, rgb_bands, stretch_to_bytes
+from geoseg.raster.pixels import apply_stretch, rgb_bands
+from geoseg.raster.scene import close_scene, open_scene, read_patch, stretch_to_bytes
 from geoseg.review import ReviewOptions
 from geoseg.review.choice import Evidence, agreement, draw_sample
 from geoseg.values import GeoBox, Window

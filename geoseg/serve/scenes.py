@@ -22,10 +22,9 @@ from geoseg.prediction.decide import Decision
 from geoseg.prediction.plan import Plan
 from geoseg.raster.encoding import Encoding
 from geoseg.raster.environment import environment
-from geoseg.raster.handles import Stamp, stamp
-from geoseg.raster.opening import reading
-from geoseg.raster.scene import opened_scene
-from geoseg.raster.stretch import apply_stretch, rgb_bands, stretch_to_bytes
+from geoseg.raster.opening import Stamp, reading, stamp
+from geoseg.raster.pixels import apply_stretch, rgb_bands
+from geoseg.raster.scene import opened_scene, stretch_to_bytes
 from geoseg.serve.mercator import SIDE, MapTile, Place, bounds_in_degrees
 from geoseg.serve.tiles import Inferred
 from geoseg.values import ClassRule, ProbabilityBlock, Window

@@ -14,13 +14,13 @@ from distributed import Client, LocalCluster
 from geoseg.errors import GeosegError
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.session import predict_scene, short_turns
-from geoseg.raster import handles
+from geoseg.raster import opening
 from geoseg.testing import make_scene
 from tests.runs import bright_model
 
 
 def kept() -> list[str]:
-    return [uri for uri, *_ in handles._handles]
+    return [uri for uri, *_ in opening._handles]
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from geoseg.errors import InvalidOption
 from geoseg.grid import TILE_MULTIPLE, Axis, choose_tile
 from geoseg.models.card import ModelCard
+from geoseg.models.document import Split
 from geoseg.models.inputs import InputSpec
-from geoseg.models.own_fields import Split
 from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.plan import make_plan
 from geoseg.prediction.view import View, check_resolution, choose_bands, needs_stretch, working_grid

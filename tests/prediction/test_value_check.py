@@ -14,8 +14,7 @@ from geoseg.models.bundle import find_model
 from geoseg.prediction.decide import SAMPLE_PIXELS, value_warnings
 from geoseg.prediction.view import View, choose_bands
 from geoseg.raster.describe import SceneInfo
-from geoseg.raster.scene import open_scene
-from geoseg.raster.stretch import estimate_stretch
+from geoseg.raster.scene import estimate_stretch, open_scene
 from geoseg.testing import make_scene
 from tests.runs import REPOSITORY, SHARED, bright_model
 
@@ -120,7 +119,7 @@ def test_nothing_is_read_where_the_card_is_silent(tmp_path: Path, monkeypatch: p
     def refuse(*_arguments: object, **_options: object) -> None:
         raise AssertionError("it was read")
 
-    monkeypatch.setattr("geoseg.raster.stretch.sample", refuse)
+    monkeypatch.setattr("geoseg.raster.scene.sample", refuse)
     assert value_warnings(*looked, find_model(str(bright_model())).card) == ()
 
 
@@ -130,21 +129,21 @@ def test_a_scene_that_cannot_be_read_is_left_to_the_run(monkeypatch: pytest.Monk
     def broken(*_arguments: object, **_options: object) -> None:
         raise UnreadableScene("scene.tif: broken in there")
 
-    monkeypatch.setattr("geoseg.raster.stretch.sample", broken)
+    monkeypatch.setattr("geoseg.raster.scene.sample", broken)
     assert value_warnings(*looked, find_model("buildings").card) == ()
 
 
 def test_little_of_a_large_scene_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    from geoseg.raster import stretch
+    from geoseg.raster import scene
 
     read = []
-    original = stretch.read_patch
+    original = scene.read_patch
 
     def counting(*arguments: object) -> object:
         patch = original(*arguments)  # type: ignore[arg-type]
         read.append(patch.valid.size)
         return patch
 
-    monkeypatch.setattr(stretch, "read_patch", counting)
+    monkeypatch.setattr(scene, "read_patch", counting)
     assert warnings(there(REAL / "banepa_nepal_drone_UNLABELLED_2048_3857.tif")) == ()
     assert 0 < sum(read) <= SAMPLE_PIXELS

@@ -13,7 +13,6 @@ from geopandas.testing import assert_geodataframe_equal
 from shapely.geometry import Polygon, box
 
 from geoseg.raster import scene as scene_module
-from geoseg.raster import stretch as stretch_module
 from geoseg.raster.describe import SceneInfo
 from geoseg.testing import NORTH_UP, make_scene
 from geoseg.values import GeoBox, Patch, Window
@@ -128,7 +127,7 @@ def test_what_a_stretch_looks_at_comes_on_top(
     server: Served, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Windows as far apart as those of a large scene: GDAL reads ahead where it seems to be asked for all.
-    monkeypatch.setitem(stretch_module.sample.__kwdefaults__, "budget", 1 << 20)
+    monkeypatch.setitem(scene_module.sample.__kwdefaults__, "budget", 1 << 20)
     side = 2560
     pixels = np.random.default_rng(1).integers(900, 3000, (3, side, side)).astype(np.uint16)
     pixels[:, 420:470, 520:590] = 3000
@@ -143,8 +142,8 @@ def test_what_a_stretch_looks_at_comes_on_top(
         return read(info, window, grid, bands)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stretch_module, "read_patch", watched)
-        list(stretch_module.sample(scene_module.open_scene(scene), [1, 2, 3]))
+        patch.setattr(scene_module, "read_patch", watched)
+        list(scene_module.sample(scene_module.open_scene(scene), [1, 2, 3]))
     assert len(seen) == 16
     options = (*bbox(AREA), *TILES)
     near = predict(capfd, scene, *options, folder=tmp_path, out="near.gpkg")

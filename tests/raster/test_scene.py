@@ -14,8 +14,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
 from geoseg.errors import UnreadableScene
-from geoseg.raster.scene import open_scene, read_patch, read_validity
-from geoseg.raster.stretch import sample
+from geoseg.raster.scene import open_scene, read_patch, read_validity, sample
 from geoseg.testing import NORTH_UP, make_scene
 from geoseg.values import Window
 

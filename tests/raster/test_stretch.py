@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from geoseg.raster.scene import open_scene
-from geoseg.raster.stretch import apply_stretch, estimate_stretch
+from geoseg.raster.pixels import apply_stretch
+from geoseg.raster.scene import estimate_stretch, open_scene
 from geoseg.testing import make_scene
 
 
@@ -22,7 +22,7 @@ def test_limits_are_percentiles_of_the_valid_pixels(tmp_path):
 
 def test_the_same_limits_every_time(tmp_path, monkeypatch):
     path = make_scene(tmp_path / "s.tif", size=(600, 900), dtype="uint16", validity="nodata")
-    monkeypatch.setattr("geoseg.raster.stretch.sample.__kwdefaults__", {"budget": 1 << 18})
+    monkeypatch.setattr("geoseg.raster.scene.sample.__kwdefaults__", {"budget": 1 << 18})
     assert estimate_stretch(open_scene(path), [1]) == estimate_stretch(open_scene(path), [1])
 
 
@@ -30,7 +30,7 @@ def test_a_scene_that_is_nearly_all_nodata(tmp_path, monkeypatch):
     pixels = np.full((1, 600, 900), 0, np.uint16)
     pixels[0, 0, 0], pixels[0, 599, 899] = 1000, 3000
     scene = open_scene(make_scene(tmp_path / "s.tif", pixels=pixels, valid=pixels[0] > 0, validity="nodata"))
-    monkeypatch.setattr("geoseg.raster.stretch.sample.__kwdefaults__", {"budget": 1 << 17})
+    monkeypatch.setattr("geoseg.raster.scene.sample.__kwdefaults__", {"budget": 1 << 17})
     assert estimate_stretch(scene, [1], (0, 100)) == ((1000, 3000),)
 
 

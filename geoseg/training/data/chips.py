@@ -18,8 +18,9 @@ from geoseg.labels.footprints import Footprints
 from geoseg.labels.masks import open_mask
 from geoseg.labels.polygons import Polygons, read_labelled
 from geoseg.prediction.view import choose_bands
-from geoseg.raster.scene import SceneInfo, open_scene, read_patch
-from geoseg.raster.stretch import apply_stretch, estimate_stretch
+from geoseg.raster.describe import SceneInfo
+from geoseg.raster.pixels import apply_stretch
+from geoseg.raster.scene import estimate_stretch, open_scene, read_patch
 from geoseg.training.data.ground import Located, PictureGround, to_bytes, within
 from geoseg.training.data.spec import ChipsSpec, DataSpec
 

@@ -16,9 +16,8 @@ from geoseg.labels.footprints import Footprints
 from geoseg.labels.places import Box
 from geoseg.models.inputs import fill_invalid
 from geoseg.raster.describe import SceneInfo
-from geoseg.raster.pixels import resample, restore, taps
+from geoseg.raster.pixels import apply_stretch, resample, restore, taps
 from geoseg.raster.scene import read_patch
-from geoseg.raster.stretch import apply_stretch
 from geoseg.values import GeoBox, Window
 
 if TYPE_CHECKING:

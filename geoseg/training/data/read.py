@@ -21,8 +21,7 @@ from geoseg.labels.verdicts import read_verdicts
 from geoseg.prediction.view import choose_bands
 from geoseg.raster.describe import SceneInfo
 from geoseg.raster.drivers import remote_uri
-from geoseg.raster.scene import open_scene
-from geoseg.raster.stretch import stretch_to_bytes
+from geoseg.raster.scene import open_scene, stretch_to_bytes
 from geoseg.training.data.chips import read_chips
 from geoseg.training.data.ground import MOST_MIRRORED, Ground, Labels, Located, SceneGround, within
 from geoseg.training.data.holdout import Split, hold_out

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from geoseg.errors import UnreadableScene
 from geoseg.prediction.wiring import PlanReader
-from geoseg.raster import environment, handles, opening
-from geoseg.raster.environment import BLOCK_CACHE
-from geoseg.raster.handles import KEPT, LARGEST_CACHE, close_kept, kept_open, useful_cache
+from geoseg.raster import environment, opening
+from geoseg.raster.environment import BLOCK_CACHE, LARGEST_CACHE, useful_cache
+from geoseg.raster.opening import KEPT, close_kept, kept_open
 from geoseg.raster.scene import close_scene, open_scene, read_patch
 from geoseg.testing import make_scene
 from geoseg.values import Patch, Window
@@ -73,7 +73,7 @@ def lent(uri: str, opened: list[Fake]) -> Iterator[Fake]:
 
 
 def close_all() -> None:
-    for uri, *_ in list(handles._handles):
+    for uri, *_ in list(opening._handles):
         close_kept(uri)
 
 
@@ -243,7 +243,7 @@ def test_a_damaged_block_costs_nothing_but_itself(tmp_path: Path, opens: list[st
 
 
 def _read_in_child(path: str, answers: multiprocessing.Queue[tuple[bool, bytes]]) -> None:
-    answers.put((not handles._handles, read(Path(path)).pixels.tobytes()))
+    answers.put((not opening._handles, read(Path(path)).pixels.tobytes()))
 
 
 @pytest.mark.slow
