@@ -215,13 +215,15 @@ def amend_card(bundle: Bundle, properties: Mapping[str, object]) -> None:
 
 
 def refuse_pickle(path: Path) -> None:
-    """Refuse a pickle, a torch archive or TorchScript by its first bytes, whatever its name.
+    """Refuse what is too large, and a pickle, a torch archive or TorchScript by its first bytes.
 
     Raises
     ------
     InvalidModel
         One line that says how to convert it.
     """
+    if path.stat().st_size > FILE_LIMIT:
+        raise InvalidModel(f"{path}: larger than {FILE_LIMIT >> 30} GiB")
     with path.open("rb") as file:
         head = file.read(4)
     zipped = head == b"PK\x03\x04"
@@ -241,7 +243,6 @@ def _holds_pickles(path: Path) -> bool:
 
 
 def _load_onnx(path: Path) -> Bundle:
-    _check_size(path)
     externals = _external_files(path)
     version = tuple(files.fingerprint(path.parent / name) for name in (path.name, *externals))
     return _probe_onnx(path, externals, version)
@@ -259,7 +260,6 @@ def _probe_onnx(path: Path, externals: tuple[str, ...], version: tuple[str, ...]
 
 
 def _check_file(path: Path) -> None:
-    _check_size(path)
     refuse_pickle(path)
     if path.suffix == ".onnx":
         unlisted = set(_external_files(path)) - {WEIGHTS, ONNX_DATA}
@@ -297,11 +297,6 @@ def _external_files(path: Path) -> tuple[str, ...]:
                 f"{path.parent / name}: is not the file that {path.name} was written with (checksum)"
             )
     return tuple(externals)
-
-
-def _check_size(path: Path) -> None:
-    if path.stat().st_size > FILE_LIMIT:
-        raise InvalidModel(f"{path}: larger than {FILE_LIMIT >> 30} GiB")
 
 
 def _check_assets(card: Path, document: CardDocument, checksums: Mapping[str, str]) -> None:

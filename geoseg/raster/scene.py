@@ -138,8 +138,8 @@ def _read_strip(
     values, valid = read_window(dataset, scene, source, [band.index for band in bands])
     if dataset.shape != grid.shape:
         values, valid = resample(values, valid, rows, cols)
-    if any(band.scaled for band in bands):
-        declared = np.array([(band.scale, band.offset) for band in bands])
+    declared = np.array([(band.scale, band.offset) for band in bands], np.float64)
+    if (declared != (1.0, 0.0)).any():
         scale, offset = declared.T[:, :, None, None]
         values = (values * scale + offset).astype(np.float32)
     values = restore(values, dtype)

@@ -48,7 +48,7 @@ def _previous_crossings() -> NDArray[np.int8]:
     for pattern in range(16):
         for side in range(4):
             before = [(side - step) % 4 for step in (1, 2, 3, 4)]
-            table[pattern, side] = next((s for s in before if pattern >> s & 1), side)
+            table[pattern, side] = ([one for one in before if pattern >> one & 1] or [side])[0]
     return table
 
 
@@ -130,7 +130,7 @@ def _cut_sides(samples: Samples, index: Index) -> NDArray[np.uint8]:
 
 def _bits(flags: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
     """Pack four flags a cell into a number."""
-    one, two, three, four = (flag.view(np.uint8) for flag in flags)
+    one, two, three, four = [flag.view(np.uint8) for flag in flags]
     return np.asarray(one | two << 1 | three << 2 | four << 3, np.uint8)
 
 
@@ -289,7 +289,7 @@ def _turns(
     count = invalid.sum(axis=1)
     hole = invalid.argmax(axis=1)
     lines, sides = np.arange(len(chosen)), np.arange(4)
-    before, after, across = ((hole + step) % 4 for step in (3, 1, 2))
+    before, after, across = (hole + 3) % 4, (hole + 1) % 4, (hole + 2) % 4
     joined = (
         (count == 1)
         & (corners[lines, before] == corners[lines, after])

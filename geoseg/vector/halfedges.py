@@ -73,7 +73,7 @@ def link(samples: Samples, cells: Cells) -> HalfEdges:
     ends, ends_at = _outer(near, _side_positions(samples, index, goal[near]), len(owner))
 
     successor = np.empty(len(owner), np.int64)
-    upper, right, lower, left = (np.flatnonzero((side == one) & ~starts) for one in range(4))
+    upper, right, lower, left = [np.flatnonzero((side == one) & ~starts) for one in range(4)]
     # A cell has one half-edge at most that starts at a side, and one that ends there; in the order of
     # the cells, those that end at a side come as those that start beyond it.
     for one, beyond in enumerate((lower, left, upper, right)):

@@ -38,7 +38,8 @@ class IslandRule:
 
 def island_rule(rules: ShapeRules, classes: int) -> IslandRule | None:
     """Return what is too small for a coverage of so many classes; None: nothing, or it is no coverage."""
-    smallest, hole = (area / rules.metres_per_pixel**2 for area in (rules.min_area_m2, rules.min_hole_m2))
+    pixel = rules.metres_per_pixel**2
+    smallest, hole = rules.min_area_m2 / pixel, rules.min_hole_m2 / pixel
     return IslandRule(smallest, hole) if classes > 1 and max(smallest, hole) > 1 else None
 
 

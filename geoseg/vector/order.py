@@ -29,7 +29,7 @@ CACHE = 4_000_000
 BATCH = 4096
 """Features that are written at a time."""
 
-_NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
+_NAMES = ", ".join([f'"{name}"' for name in COLUMNS])
 _BEGIN = f"""
 PRAGMA page_size = 65536; PRAGMA cache_size = -{CACHE // 1000};
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;

@@ -218,7 +218,7 @@ class Joiner:
             for contact in part.contacts:
                 cluster = self._meet(contact, cluster)
             touched.append(cluster)
-        found = {id(cluster): cluster for cluster in (cluster.find() for cluster in touched)}
+        found = {id(cluster): cluster for cluster in [cluster.find() for cluster in touched]}
         complete = [cluster for cluster in found.values() if cluster.missing == 0]
         return [*pieces.whole, *_build(complete)]
 

@@ -15,7 +15,7 @@ from geoseg.vector.reproject import WGS84, reproject
 from geoseg.vector.samples import Floats, Index
 
 if TYPE_CHECKING:
-    from pyproj import Geod
+    pass
 
 
 DECIMALS = 9
@@ -119,7 +119,9 @@ def measure(polygons: NDArray[np.object_], grid: GeoBox) -> tuple[Floats, Floats
     x, y = grid.to_crs(points).T
     longitude, latitude = to_degrees.transform(x, y)
     starts = np.searchsorted(ring, np.arange(len(rings) + 1))
-    area, perimeter = _measure_rings(ellipsoid, longitude, latitude, starts)
+    spans = pairwise(starts.tolist())
+    sizes = [ellipsoid.polygon_area_perimeter(longitude[i : j - 1], latitude[i : j - 1]) for i, j in spans]
+    area, perimeter = np.array(sizes, np.float64).T
     first = np.searchsorted(owner, np.arange(len(polygons)))
     outer = np.zeros(len(rings), bool)
     outer[first] = True
@@ -165,18 +167,6 @@ def area_limits(polygons: NDArray[np.object_], grid: GeoBox) -> tuple[Floats, Fl
     edges = shapely.get_num_coordinates(polygons) + shapely.length(polygons) / EDGE
     error = edges * ROUNDING * radius**2
     return np.asarray(least * area.min() - error), np.asarray(most * area.max() + error)
-
-
-def _measure_rings(
-    ellipsoid: Geod, longitude: Floats, latitude: Floats, starts: NDArray[np.int64]
-) -> tuple[Floats, Floats]:
-    area, perimeter = np.empty(len(starts) - 1), np.empty(len(starts) - 1)
-    bounds = starts.tolist()
-    for ring, (first, stop) in enumerate(pairwise(bounds)):
-        area[ring], perimeter[ring] = ellipsoid.polygon_area_perimeter(
-            longitude[first : stop - 1], latitude[first : stop - 1]
-        )
-    return area, perimeter
 
 
 ORDER = 26

@@ -107,7 +107,11 @@ def make_polygons(rings: Floats, starts: Index, owner: Index) -> NDArray[np.obje
         return np.empty(0, object)
     rings, starts, owner = _split_touching(rings, starts, owner)
     sizes = np.diff(starts, append=len(rings))
-    shell = _signed_area(rings, starts, sizes) > 0
+    # The sign of twice the area tells which way a ring runs.
+    local = rings - np.repeat(rings[starts], sizes, axis=0)
+    after = np.arange(1, len(rings) + 1)
+    after[starts + sizes - 1] = starts
+    shell = np.add.reduceat(local[:, 0] * local[after, 1] - local[after, 0] * local[:, 1], starts) > 0
     order = np.lexsort((~shell, owner))
     closed = sizes[order] + 1
     ends = np.cumsum(closed)
@@ -148,15 +152,6 @@ def build_lines(points: Floats, number: Index) -> NDArray[np.object_]:
     5.0
     """
     return np.asarray(shapely.linestrings(points, indices=number), object).reshape(-1)
-
-
-def _signed_area(rings: Floats, starts: Index, sizes: Index) -> Floats:
-    """Return twice the area of each ring, positive where it runs counter-clockwise."""
-    local = rings - np.repeat(rings[starts], sizes, axis=0)
-    after = np.arange(1, len(rings) + 1)
-    after[starts + sizes - 1] = starts
-    cross = local[:, 0] * local[after, 1] - local[after, 0] * local[:, 1]
-    return np.asarray(np.add.reduceat(cross, starts))
 
 
 def _split_touching(rings: Floats, starts: Index, owner: Index) -> tuple[Floats, Index, Index]:

@@ -199,10 +199,10 @@ def _meet(arcs: Arcs, walls: NDArray[np.object_], reach: float) -> Floats:
     weight = np.minimum(length, LONG) * np.exp(-((apart / NEAR) ** 2))
     x, y = -along[:, 1], along[:, 0]
     off = gap[:, 0] * x + gap[:, 1] * y
-    xx, xy, yy, to_x, to_y, whole = (
+    xx, xy, yy, to_x, to_y, whole = [
         np.bincount(node, weight * each, len(arcs.points)).astype(np.float64)
         for each in (x * x, x * y, y * y, x * off, y * off, np.ones(len(x)))
-    )
+    ]
     pull = PULL * whole + np.finfo(np.float64).tiny ** 0.5
     xx, yy = xx + pull, yy + pull
     move = np.column_stack([yy * to_x - xy * to_y, xx * to_y - xy * to_x]) / (xx * yy - xy * xy)[:, None]

@@ -230,7 +230,7 @@ def _with_cuts(changes: Changes, cuts: NDArray[np.uint8]) -> Changes:
     """Add the samples and the cells on both sides of cuts."""
     rows, stride = cuts.shape
     marked = where(cuts.ravel() > 0)
-    right, below = (marked[cuts.ravel().take(marked) & bit > 0] for bit in (RIGHT, BELOW))
+    right, below = [marked[cuts.ravel().take(marked) & bit > 0] for bit in (RIGHT, BELOW)]
     cells = np.concatenate([right, right - stride, below, below - 1])
     row, col = np.divmod(cells, stride)
     cells = cells[(row >= 0) & (row < rows - 1) & (col < stride - 1)]

@@ -92,7 +92,7 @@ class Shapes:
         return len(self.pieces)
 
     def __getitem__(self, which: NDArray[np.generic]) -> Shapes:
-        return Shapes(*(getattr(self, one.name)[which] for one in fields(self)))
+        return Shapes(*[getattr(self, one.name)[which] for one in fields(self)])
 
     def __add__(self, other: Self) -> Shapes:
         both = [np.concatenate([getattr(self, one.name), getattr(other, one.name)]) for one in fields(self)]
@@ -165,7 +165,8 @@ def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: 
     pieces, polygons = _candidates(pieces, grid, rules)
     pixel = rules.metres_per_pixel
     traced = shapely.normalize(close_holes(polygons, rules.min_hole_m2 / pixel**2))
-    simple = _simplify(traced, rules.simplify_m / pixel, several=several)
+    simplify = simplify_shared if several else simplify_apart
+    simple = simplify(traced, rules.simplify_m / pixel) if rules.simplify_m else traced
     size, large = _large_enough(simple, grid, rules.min_area_m2)
     kept = np.flatnonzero(large)
     kept = kept[np.argsort(first_pixels(pieces)[kept], kind="stable")]
@@ -217,12 +218,6 @@ def _candidates(
         return pieces, polygons
     kept = np.flatnonzero(area_limits(polygons, grid)[1] >= min_area_m2)
     return [pieces[i] for i in kept.tolist()], polygons[kept]
-
-
-def _simplify(polygons: NDArray[np.object_], tolerance: float, *, several: bool) -> NDArray[np.object_]:
-    if tolerance == 0:
-        return polygons
-    return (simplify_shared if several else simplify_apart)(polygons, tolerance)
 
 
 def _large_enough(

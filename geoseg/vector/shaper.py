@@ -114,9 +114,8 @@ class Shaper:
         self._new, self._vertices = [], 0
         order = np.argsort(first_pixels([*self._waiting.pieces, *fresh.pieces]), kind="stable")
         self._waiting += fresh
-        self._written, self._long = (
-            np.append(flags, np.zeros(len(fresh), bool))[order] for flags in (self._written, self._long)
-        )
+        new = np.zeros(len(fresh.pieces), bool)
+        self._written, self._long = np.append(self._written, new)[order], np.append(self._long, new)[order]
 
     def _advance(self, unknown: Unknown) -> None:
         """Write what is final, and keep it while something near is not."""

@@ -91,7 +91,10 @@ def simplify_shared(polygons: NDArray[np.object_], tolerance: float) -> NDArray[
     vertices, arc_starts, ring = _arcs(points, starts, sizes)
     ends = np.append(arc_starts[1:], len(vertices)) - 1
     arc = np.repeat(np.arange(len(ring)), ends - arc_starts + 1)
-    order = _canonical(vertices, arc_starts, ends, arc)
+    # Every arc begins at its smaller end.
+    backward = _after(vertices[arc_starts], vertices[ends], vertices[arc_starts + 1], vertices[ends - 1])
+    place = np.arange(len(vertices))
+    order = np.where(backward[arc], arc_starts[arc] + ends[arc] - place, place)
     kept = np.empty(len(vertices), bool)
     kept[order] = _needed(vertices[order], arc_starts, ends, tolerance)
     kept[ends] = False  # the next arc begins there
@@ -155,13 +158,6 @@ def _loop_ends(points: Floats, ring: Index, fixed: NDArray[np.bool_]) -> Index:
     distance = (x - x[smallest][loop]) ** 2 + (y - y[smallest][loop]) ** 2
     farthest = np.lexsort((y, x, -distance, loop))[heads]
     return np.asarray(loose[np.concatenate([smallest, farthest])])
-
-
-def _canonical(vertices: Floats, starts: Index, ends: Index, arc: Index) -> Index:
-    """Return the order of vertices in which every arc begins at its smaller end."""
-    backward = _after(vertices[starts], vertices[ends], vertices[starts + 1], vertices[ends - 1])
-    place = np.arange(len(vertices))
-    return np.where(backward[arc], starts[arc] + ends[arc] - place, place)
 
 
 def _needed(vertices: Floats, starts: Index, ends: Index, tolerance: float) -> NDArray[np.bool_]:

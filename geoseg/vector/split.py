@@ -80,7 +80,7 @@ def find_cuts(
     """
     labels = classify(block.values, classes)
     # Squares begin with the tiles: at an odd pixel of an axis where the first tile starts at one before it.
-    odd_row, odd_col = ((axis.before or 0) % 2 for axis in (tiles.rows, tiles.cols))
+    odd_row, odd_col = (tiles.rows.before or 0) % 2, (tiles.cols.before or 0) % 2
     rows, cols = tiles.rows.n + odd_row, tiles.cols.n + odd_col
     reach = tiles.margin - _SMOOTHING
     start, stop = region.row + odd_row, region.row_stop + odd_row
@@ -103,7 +103,7 @@ def find_cuts(
             squares = _squares(values, inside, window, (rows, cols))
             parts = _divide(_windows(squares, window, down, across), split)
             found.append(_cuts(parts, down, across))
-    cuts = Cuts(*(np.concatenate(arrays) for arrays in zip(*found, strict=True))) if found else None
+    cuts = Cuts(*[np.concatenate(arrays) for arrays in zip(*found, strict=True)]) if found else None
     if cuts is None or not len(cuts.row):
         return None
     return Cuts(cuts.row - odd_row, cuts.col - odd_col, cuts.below)
@@ -232,7 +232,7 @@ def _passes(flat: NDArray[np.uint16], basins: _Parts) -> tuple[Index, Index, Ind
         place = basins.borders(step)
         height = np.minimum(flat.take(place), flat.take(place + step))
         found.append((basins.number.take(place), basins.number.take(place + step), height))
-    one, two, height = (np.concatenate(arrays).astype(np.int64) for arrays in zip(*found, strict=True))
+    one, two, height = [np.concatenate(arrays).astype(np.int64) for arrays in zip(*found, strict=True)]
     return _highest(one, two, height)
 
 
@@ -281,5 +281,5 @@ def _cuts(parts: _Parts, down: _Line, across: _Line) -> tuple[Index, Index, NDAr
             own = (down.first[i] <= row) & (row < down.stop[i])
             own &= (across.first[j] <= col) & (col < across.stop[j])
             found.append((row[own], col[own], np.full(int(own.sum()), below)))
-    row, col, is_below = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    row, col, is_below = [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
     return row, col, is_below

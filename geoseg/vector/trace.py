@@ -213,10 +213,8 @@ def _whole(
     pieces = np.flatnonzero(~is_open)
     owner = np.searchsorted(pieces, chains.piece[closed])
     polygons = make_polygons(rings, starts, owner)
-    return tuple(
-        Piece(label, polygon, evidence[piece])
-        for piece, label, polygon in zip(pieces.tolist(), labels[pieces].tolist(), polygons, strict=True)
-    )
+    every = zip(labels[pieces].tolist(), polygons, [evidence[i] for i in pieces.tolist()], strict=True)
+    return tuple([Piece(*values) for values in every])
 
 
 def _parts(
@@ -228,7 +226,8 @@ def _parts(
     touched, keys = contacts[0][order], contacts[1][order]
     begins, ends = np.searchsorted(touched, pieces), np.searchsorted(touched, pieces, side="right")
     parts = []
-    for piece, i, j, k, m in zip(*(c.tolist() for c in (pieces, first, stop, begins, ends)), strict=True):
+    spans = np.column_stack([pieces, first, stop, begins, ends])
+    for piece, i, j, k, m in spans.tolist():
         rings, arcs = [], []
         for chain in range(i, j):
             points = chains.vertices[chains.starts[chain] : chains.starts[chain + 1]].copy()
@@ -283,7 +282,7 @@ def count(
         if near is not None:
             nodata[owner[_sum_runs(near, there, length) > 0]] = True
     columns = (pixels, total, lowest, edge, nodata)
-    return [Evidence(*values) for values in zip(*(c.tolist() for c in columns), strict=True)]
+    return [Evidence(*values) for values in zip(*[column.tolist() for column in columns], strict=True)]
 
 
 def _sum_runs(pixels: NDArray[np.generic], first: Index, length: Index) -> Index:

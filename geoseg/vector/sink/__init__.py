@@ -68,7 +68,7 @@ class VectorSink:
         check_vector_path(path, overwrite=overwrite)
         self._path = path
         self._metadata = dict(schema.metadata)
-        self._writer = FORMATS[_suffix(path)](path, schema, self._metadata, overwrite=overwrite)
+        self._writer = FORMATS[path.suffix.lower()](path, schema, self._metadata, overwrite=overwrite)
         self._append: Append | None = None
 
     def __enter__(self) -> Self:
@@ -116,13 +116,13 @@ def check_vector_path(path: Path, *, overwrite: bool) -> None:
     UnwritableOutput
         If the suffix is unknown, the folder is missing or not writable, or the file exists.
     """
-    if _suffix(path) not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         known = " ".join(FORMATS)
         raise UnwritableOutput(f"{path}: no vector format has this extension; choose one of {known}")
     check_writable(path, overwrite=overwrite)
     if path.is_dir():
         raise UnwritableOutput(f"{path}: is a folder; give the name of a file")
-    if _suffix(path) in _BY_GDAL and set(str(path.absolute().parent)) & set("!\t\n\r"):
+    if path.suffix.lower() in _BY_GDAL and set(str(path.absolute().parent)) & set("!\t\n\r"):
         raise UnwritableOutput(
             f"{path}: a name of a folder has an exclamation mark, tab or line end, which pyogrio takes for "
             "something else; write .parquet, or to another folder"
@@ -135,7 +135,7 @@ def written_beside(path: Path) -> tuple[Path, ...]:
     >>> [file.name for file in written_beside(Path("roofs.shp"))][:3]
     ['roofs.shx', 'roofs.dbf', 'roofs.cpg']
     """
-    return tuple(map(path.with_suffix, BESIDE)) if _suffix(path) == ".shp" else ()
+    return tuple(map(path.with_suffix, BESIDE)) if path.suffix.lower() == ".shp" else ()
 
 
 def layer_crs(given: str | None, scene: str | None, out: Path | None = None) -> str | None:
@@ -157,7 +157,7 @@ def layer_crs(given: str | None, scene: str | None, out: Path | None = None) -> 
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 
-    only = None if out is None else ONLY_CRS.get(_suffix(out))
+    only = None if out is None else ONLY_CRS.get(out.suffix.lower())
     if given is None:
         return only if scene is not None else None
     try:
@@ -180,10 +180,6 @@ def layer_crs(given: str | None, scene: str | None, out: Path | None = None) -> 
         )
         raise InvalidOption(f"--crs {given}: {format_is}; leave --crs out, or write .gpkg")
     return only or crs.to_wkt()
-
-
-def _suffix(path: Path) -> str:
-    return path.suffix.lower()
 
 
 @contextlib.contextmanager
