@@ -13,7 +13,7 @@ import numpy as np
 from geoseg.backends.footprint import Footprint, footprint
 from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
 from geoseg.errors import UnreadableScene
-from geoseg.models.statistics import unlike_training
+from geoseg.models.inputs import unlike_training
 from geoseg.prediction.blocks import stretched
 from geoseg.prediction.budget import default_budget, fit_run
 from geoseg.prediction.journal import kept_sides

@@ -125,12 +125,13 @@ class Plan:
     @property
     def islands(self) -> IslandRule | None:
         """What is too small for a layer of several classes; None: nothing, or there is one class."""
-        return island_rule(self.shape_rules, len(self.classes) if self.task == "semantic" else 1)
+        coverage = self.task == "semantic" and len(self.classes) > 1
+        return island_rule(self.shape_rules) if coverage else None
 
     @property
     def layer(self) -> tuple[TileGrid, GeoBox, ShapeRules, LayerSchema]:
         """Its blocks, their grid, how polygons are shaped (small islands are gone by then), its columns."""
-        rules = without_islands(self.shape_rules, self.islands)
+        rules = without_islands(self.shape_rules) if self.islands else self.shape_rules
         return self.tiles, self.grid, replace(rules, within=self.aoi), self.schema
 
     @functools.cached_property
@@ -201,7 +202,7 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         classes=len(card.classes),
         card=card,
     )
-    islands = island_rule(shaped, len(card.classes) if card.task == "semantic" else 1)
+    islands = island_rule(shaped) if card.task == "semantic" and len(card.classes) > 1 else None
     return Plan(
         scene=scene,
         bands=view.bands,

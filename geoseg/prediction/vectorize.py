@@ -71,8 +71,8 @@ def vectorize(
     GeosegError
         For every foreseeable failure.
     """
-    from geoseg.vector.order import SortedSink
     from geoseg.vector.pieces import Joiner
+    from geoseg.vector.shaper import SortedSink
     from geoseg.vector.sink import VectorSink, check_vector_path, layer_crs
 
     def told(event: Event) -> None:
@@ -93,7 +93,7 @@ def vectorize(
             min_area_m2=options.min_area,
             classes=len(source.classes),
         )
-        islands = island_rule(rules, len(source.classes))
+        islands = island_rule(rules) if len(source.classes) > 1 else None
         tiles, threads = _blocks(source, islands, options.max_memory)
         crs = layer_crs(options.crs, grid.crs, out) or grid.crs
         facts = {"geoseg_raster": scene.uri, "geoseg_options": json.dumps(options.model_dump(mode="json"))}
@@ -102,7 +102,7 @@ def vectorize(
             VectorSink(out, schema, overwrite=options.overwrite) as sink,
             SortedSink(sink, schema, out.absolute().parent) as ordered,
         ):
-            layer = (tiles, grid, without_islands(rules, islands), schema)
+            layer = (tiles, grid, without_islands(rules) if islands else rules, schema)
             stream = _traced(source, tiles, islands, threads)
             shaper, _ = feed_sinks(layer, Joiner(grid.shape), stream, ordered, on_event=told)
     finally:

@@ -36,16 +36,16 @@ class IslandRule:
         return min(LONGEST, int(np.ceil(max(self.smallest, self.smallest_hole))))
 
 
-def island_rule(rules: ShapeRules, classes: int) -> IslandRule | None:
-    """Return what is too small for a coverage of so many classes; None: nothing, or it is no coverage."""
+def island_rule(rules: ShapeRules) -> IslandRule | None:
+    """Return what is too small for a layer of several classes; None: nothing."""
     pixel = rules.metres_per_pixel**2
     smallest, hole = rules.min_area_m2 / pixel, rules.min_hole_m2 / pixel
-    return IslandRule(smallest, hole) if classes > 1 and max(smallest, hole) > 1 else None
+    return IslandRule(smallest, hole) if max(smallest, hole) > 1 else None
 
 
-def without_islands(rules: ShapeRules, islands: IslandRule | None) -> ShapeRules:
+def without_islands(rules: ShapeRules) -> ShapeRules:
     """Return the rules for polygons of which the small ones have gone to their neighbours already."""
-    return rules if islands is None else replace(rules, min_area_m2=0.0, min_hole_m2=0.0)
+    return replace(rules, min_area_m2=0.0, min_hole_m2=0.0)
 
 
 def sieve(
