@@ -175,9 +175,18 @@ def opened(
     options = {} if overview is None else {"overview_level": overview}
 
     def enter(stack: contextlib.ExitStack) -> rasterio.DatasetReader:
-        with silenced(NotGeoreferencedWarning) if quiet else contextlib.nullcontext():
-            dataset = stack.enter_context(_open(uri, drivers, options, _threads[0] if keep else "1"))
-        return stack.enter_context(_warped(dataset)) if warped else dataset
+        for driver in drivers:
+            more = {"num_threads": _threads[0] if keep else "1"} if driver == "GTiff" else {}
+            try:
+                with silenced(NotGeoreferencedWarning) if quiet else contextlib.nullcontext():
+                    dataset = rasterio.open(uri, driver=driver, sharing=False, **options, **more)
+            except GDAL_ERRORS as error:
+                if driver == drivers[-1] or _UNKNOWN not in reason_of(error):
+                    raise
+            else:
+                stack.enter_context(dataset)
+                return stack.enter_context(_warped(dataset)) if warped else dataset
+        raise ValueError("no driver to try")
 
     cache = BLOCK_CACHE if keep is None else None
     with environment(within or uri, cache), contextlib.ExitStack() as stack:
@@ -187,19 +196,6 @@ def opened(
             yield stack.enter_context(kept_open((uri, overview, warped), enter, keep))
         else:
             yield enter(stack)
-
-
-def _open(
-    uri: str, drivers: tuple[str, ...], options: dict[str, int], threads: str
-) -> rasterio.DatasetReader:
-    for driver in drivers:
-        more = {"num_threads": threads} if driver == "GTiff" else {}
-        try:
-            return rasterio.open(uri, driver=driver, sharing=False, **options, **more)
-        except GDAL_ERRORS as error:
-            if driver == drivers[-1] or _UNKNOWN not in reason_of(error):
-                raise
-    raise ValueError("no driver to try")
 
 
 def unpack_on(cores: int) -> None:

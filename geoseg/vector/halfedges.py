@@ -67,7 +67,10 @@ def link(samples: Samples, cells: Cells) -> HalfEdges:
     owner = np.flatnonzero(cells.bounding)
     side = (owner & 3).astype(np.int8)
     goal = cells.target.ravel().take(owner)
-    near = np.flatnonzero(_on_perimeter(samples, cells.index).take(owner >> 2))
+    rows, cols = samples.labels.shape
+    row, col = samples.places(cells.index)
+    on_perimeter = (row == 0) | (row == rows - 2) | (col == 0) | (col == cols - 2)
+    near = np.flatnonzero(on_perimeter.take(owner >> 2))
     index = cells.index[owner[near] >> 2]
     starts, starts_at = _outer(near, _side_positions(samples, index, side[near]), len(owner))
     ends, ends_at = _outer(near, _side_positions(samples, index, goal[near]), len(owner))
@@ -85,13 +88,6 @@ def link(samples: Samples, cells: Cells) -> HalfEdges:
         successor[end] = outer[np.searchsorted(outer_at, ends_at, side="right") % len(outer)]
     ring, ahead, rings = _rings(successor, starts)
     return HalfEdges(owner, goal, upper, lower, outer, outer_at, starts, ends, ring, ahead, rings)
-
-
-def _on_perimeter(samples: Samples, cell: Index) -> NDArray[np.bool_]:
-    """Tell which cells lie in the first or last row or column."""
-    rows, cols = samples.labels.shape
-    row, col = samples.places(cell)
-    return np.asarray((row == 0) | (row == rows - 2) | (col == 0) | (col == cols - 2))
 
 
 def _outer(near: Index, position: Index, n: int) -> tuple[NDArray[np.bool_], Index]:

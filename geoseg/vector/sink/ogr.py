@@ -14,6 +14,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -163,14 +164,14 @@ def begin_geopackage(path: Path, schema: LayerSchema) -> Callable[[GeoDataFrame]
         "GPKG",
         schema.name,
         dataset_options={"VERSION": "1.3"},  # older QGIS warns about anything later
-        layer_options={"DESCRIPTION": ", ".join(info.name for info in schema.classes)},
+        layer_options={"DESCRIPTION": ", ".join([info.name for info in schema.classes])},
         layer_metadata={"software": "geoseg"},  # makes GDAL create the tables that are filled at the end
     )
     if schema.crs is None:  # GDAL has made one up
         with closing(sqlite3.connect(path)) as database, database:
             for table in ("gpkg_contents", "gpkg_geometry_columns"):
                 database.execute(f"UPDATE {table} SET srs_id = ?", (UNDEFINED_CARTESIAN,))
-    return lambda features: _write(features, path, "GPKG", schema.name, append=True)
+    return partial(_write, path=path, driver="GPKG", layer=schema.name, append=True)
 
 
 def _write(features: GeoDataFrame, path: Path, driver: str, layer: str, **options: Any) -> None:
