@@ -15,11 +15,11 @@ import geopandas
 import numpy as np
 import pyogrio
 import pytest
-from geoseg.models.document import Instances
 from numpy.typing import NDArray
 
 from geoseg.cli import run
 from geoseg.errors import InvalidOption
+from geoseg.models.document import Instances
 from geoseg.prediction.options import PredictOptions
 from geoseg.testing import make_model
 
