@@ -18,8 +18,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.vector.directions import Samples
 from geoseg.vector.samples import Floats, Index
+from geoseg.vector.walls import Samples
 
 OCTAGONAL = (0, 1)
 """Frames of walls at right angles and at 45 degrees: one direction tells all of them."""

@@ -15,11 +15,10 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.vector.choice import OCTAGONAL, choose_walls
-from geoseg.vector.directions import main_directions, sample_rings
 from geoseg.vector.overlaps import corners_within, deviations
 from geoseg.vector.rings import build_polygons
 from geoseg.vector.samples import Floats, Index
-from geoseg.vector.walls import ring_walls
+from geoseg.vector.walls import main_directions, ring_walls, sample_rings
 
 SAGITTA = 0.1
 """How far the chords of a circle may lie from it, in pixels."""
