@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.errors import InvalidOption, MissingExtra
+from geoseg.errors import MissingExtra
 from geoseg.evaluation.result import CocoScore, SizeScore
 from geoseg.labels.coco import runs_of
 from geoseg.metrics import ObjectMatch, held_twice, match_pairs, overlaps
@@ -240,27 +240,18 @@ def coco_score(
     info: ClassInfo,
     truth: Objects,
     predicted: Objects,
-    scores: NDArray[np.float64] | None,
+    scores: NDArray[np.float64],
     grid: GeoBox,
 ) -> CocoScore:
     """Score the objects of one class, those of which most is hidden aside.
 
     Parameters
     ----------
-    scores : ndarray of float64, shape (n,), or None
+    scores : ndarray of float64, shape (n,)
         How sure the prediction is of each object.
     grid : GeoBox
         Objects are compared by its pixels.
-
-    Raises
-    ------
-    InvalidOption
-        If the prediction holds no scores.
     """
-    if scores is None:
-        raise InvalidOption(
-            "--coco: the prediction has no attribute 'confidence' with a number for each polygon"
-        )
     from faster_coco_eval import COCO, COCOeval_faster
 
     content = dataset(info, truth, grid)

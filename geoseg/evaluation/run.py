@@ -184,7 +184,7 @@ def make_lattice(grid: GeoBox, options: EvaluateOptions) -> Lattice:
     return Lattice(resolution, block, band, options.boundary if resolution else float("nan"))
 
 
-def _objects(inputs: Inputs, tally: Tally) -> list[tuple[Objects, Objects, NDArray[np.float64] | None]]:
+def _objects(inputs: Inputs, tally: Tally) -> list[tuple[Objects, Objects, NDArray[np.float64]]]:
     """Return the true and the predicted objects of each class, and how sure the latter are."""
     sides = []
     for layer, traced in ((inputs.truth, tally.truth), (inputs.prediction, tally.prediction)):
@@ -204,7 +204,7 @@ def _objects(inputs: Inputs, tally: Tally) -> list[tuple[Objects, Objects, NDArr
         truth, prediction = (
             known_parts(polygons[labels == number], tally.unknown, inputs.grid) for labels, polygons in sides
         )
-        sure = None if scores is None else scores[sides[1][0] == number][prediction.which]
+        sure = np.empty(0) if scores is None else scores[sides[1][0] == number][prediction.which]
         found.append((truth, prediction, sure))
     return found
 
