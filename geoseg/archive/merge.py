@@ -8,6 +8,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,23 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.archive.catalogue import Part, write_catalogue
-from geoseg.archive.conditions import moment_of
 from geoseg.archive.dataset import Windows, sort_features, write_parts
 from geoseg.archive.entries import Entry
 from geoseg.archive.facts import look_at
 from geoseg.archive.features import Reader
 from geoseg.archive.lease import Lease
 from geoseg.archive.manifest import FINISHED, made_of, read_status
-from geoseg.archive.options import MergeOptions
+from geoseg.archive.options import MergeOptions, moment_of
 from geoseg.archive.reconcile import Ground, with_edges
 from geoseg.archive.selection import model_name
 from geoseg.archive.unite import Uniter, kept_as_they_are
 from geoseg.errors import GeosegError, InvalidOption
 from geoseg.files import replacing, telling_full_disks
 from geoseg.models.bundle import CARD, find_model
+from geoseg.values import GeoBox, Window
 from geoseg.vector.reproject import reproject
 from geoseg.vector.sink import layer_crs
+from geoseg.vectorfiles.aoi import areas_within
 
 DATASET = "merged"
 """Folder of the dataset in that of the archive; the catalogue is in `CATALOGUE`."""
@@ -251,4 +254,31 @@ def _ground(part: Part, crs: str | None) -> Ground:
     side = float(np.sqrt(shapely.area(outline) / (grid.width * grid.height)))
     whole = (part.row["coverage"] or 0) >= 1
     metres = min(facts.resolution) if facts.resolution else side
-    return Ground(part.name, (part.time or "")[:10], outline, side, metres, whole)
+    shows = partial(_is_data, str(part.row["location"]), grid, crs)
+    return Ground(part.name, (part.time or "")[:10], outline, side, metres, whole, shows)
+
+
+def _is_data(location: str, grid: GeoBox, crs: str | None, polygon: shapely.Polygon) -> bool:
+    """Tell whether a polygon lies on data alone in a scene; False where that cannot be read."""
+    from pyproj import CRS
+
+    from geoseg.raster.scene import close_scene, open_scene, read_validity
+
+    try:
+        scene = open_scene(location)
+        try:
+            if crs is None or grid.crs is None:
+                inside = shapely.transform(polygon, grid.to_pixels)
+            else:
+                inside = areas_within(polygon, CRS.from_user_input(crs), grid, location)
+            if inside is None:
+                return False
+            west, north, east, south = shapely.bounds(inside)
+            row, col = max(int(north), 0), max(int(west), 0)
+            height, width = min(ceil(south), grid.height) - row, min(ceil(east), grid.width) - col
+            bands = range(1, len(scene.bands) + 1)
+            return bool(read_validity(scene, Window(row, col, height, width), bands).all())
+        finally:
+            close_scene(scene)
+    except GeosegError:
+        return False

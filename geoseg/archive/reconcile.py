@@ -6,7 +6,7 @@ features and their scenes alone: neither the order of the scenes nor the windows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,6 +48,8 @@ class Ground:
         Side of a pixel in units of the CRS, and in metres.
     whole : bool
         Whether all of it is data.
+    shows : callable
+        Whether a polygon lies on data alone; asked where not all of the scene is data.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Ground:
     pixel: float
     pixel_m: float
     whole: bool = True
+    shows: Callable[[shapely.Polygon], bool] = lambda _: False
     edge: shapely.Geometry | None = None
     trusted: shapely.Geometry | None = None
 
@@ -186,35 +189,39 @@ def reconcile(seen: Seen, grounds: Sequence[Ground], *, any_date: bool = False) 
     one, two = linked(seen, grounds, any_date=any_date)
     rank = _ranks(seen, grounds)
     group = components(len(seen), (one, two))
-    inner = shapely.STRtree(np.array([ground.trusted if ground.whole else None for ground in grounds]))
+    inner = shapely.STRtree(np.array([ground.trusted for ground in grounds], object))
     order = np.lexsort((rank, group))
     objects: list[Object] = []
     for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else ():
         objects += [
             found
             for found in _resolve(members.tolist(), seen, grounds)
-            if not _is_denied(found, set(seen.scene[members].tolist()), seen, grounds, inner)
+            if not _is_denied(found, members, seen, grounds, inner)
         ]
     return sorted(objects, key=lambda found: (found.members[0], found.best))
 
 
 def _is_denied(
-    found: Object, linked: set[int], seen: Seen, grounds: Sequence[Ground], inner: shapely.STRtree
+    found: Object, around: Index, seen: Seen, grounds: Sequence[Ground], inner: shapely.STRtree
 ) -> bool:
     """Tell whether an object lies in the rims of its scenes, and within that of another, which lacks it.
 
     Parameters
     ----------
-    linked : set of int
-        Scenes of all that hangs together with it.
+    around : ndarray of int64
+        The features of all that hangs together with it.
     inner : STRtree
         Of the grounds within their rims.
     """
     if any(shapely.covers(grounds[s].trusted, found.polygon) for s in seen.scene[list(found.members)]):
         return False
     day = grounds[seen.scene[found.best]].day
-    others = set(inner.query(found.polygon, "covered_by").tolist()) - linked
-    return any(grounds[s].day == day for s in others)
+    there = seen.scene[around[overlap(seen.polygons[around], np.array([found.polygon] * len(around)))]]
+    return any(
+        grounds[s].day == day and (grounds[s].whole or grounds[s].shows(found.polygon))
+        for s in inner.query(found.polygon, "covered_by").tolist()
+        if s not in there
+    )
 
 
 def _ranks(seen: Seen, grounds: Sequence[Ground]) -> Index:

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.archive.area import Area
-from geoseg.archive.conditions import Condition, Period, moment_of
 from geoseg.archive.entries import Entry
 from geoseg.archive.facts import Look, Looked, look_at
 from geoseg.archive.identity import same_scene
 from geoseg.archive.manifest import FINISHED, Result
-from geoseg.archive.options import OF_THE_RUN, SelectOptions
+from geoseg.archive.options import OF_THE_RUN, Condition, Period, SelectOptions, moment_of
 from geoseg.archive.places import Places
 from geoseg.errors import InvalidOption
 from geoseg.models.bundle import Bundle

@@ -93,7 +93,9 @@ def test_what_the_rim_alone_shows_is_left_out_where_another_scene_of_the_day_lac
         return [(one.polygon.bounds[0], one.best) for one in found]
 
     assert left(west, east) == [(640, 1), (780, 3)], "the deeper of two"
-    assert left(replace(west, whole=False), east) == [(520, 0), (640, 1), (780, 3)]
+    ragged = replace(west, whole=False)
+    assert left(ragged, east) == [(520, 0), (640, 1), (780, 3)]
+    assert left(replace(ragged, shows=lambda polygon: polygon.bounds[0] == 520), east) == [(640, 1), (780, 3)]
     assert left(replace(west, day="2024-05-02"), east) == [(520, 0), (640, 1), (780, 3)]
 
 

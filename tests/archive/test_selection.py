@@ -16,11 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.archive.area import Area, area_of, bounds_in_degrees
-from geoseg.archive.conditions import Condition, moment_of
 from geoseg.archive.entries import Entry, entries_of
 from geoseg.archive.facts import look_at
 from geoseg.archive.identity import identity_of, same_scene
-from geoseg.archive.options import SelectOptions
+from geoseg.archive.options import Condition, SelectOptions, moment_of
 from geoseg.archive.scene import Scene, check_unchanged
 from geoseg.archive.selection import Selection, select
 from geoseg.cli import run
