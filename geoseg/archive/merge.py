@@ -213,13 +213,18 @@ def _crs(parts: Sequence[Part], options: MergeOptions) -> str | None:
     from pyproj import CRS
 
     found: list[CRS | None] = []
+    without = ""
     for part in parts:
         text = Reader.crs_of(part.path)
         crs = None if text is None else CRS.from_user_input(text)
+        without = without or ("" if crs else part.name)
         if crs not in found:
             found.append(crs)
-    if None in found and (len(found) > 1 or options.merge_crs):
-        raise InvalidOption("results without a CRS cannot be merged with others, or be put into a CRS")
+    if without and (len(found) > 1 or options.merge_crs):
+        raise InvalidOption(
+            f"{without}: has no CRS, so it cannot be merged with others or put into one; give its scene a CRS "
+            "(gdal_edit.py -a_srs EPSG:CODE) and run it again, or merge without it from another --out"
+        )
     if options.merge_crs is not None:
         try:
             return layer_crs(options.merge_crs, found[0].to_wkt() if found[0] else None)

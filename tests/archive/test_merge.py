@@ -294,6 +294,11 @@ def test_scenes_that_are_not_whole_are_counted_and_what_cannot_be_merged_gets_on
     (archive / "q2.parquet").write_bytes(b"no")
     assert "q2.parquet: the result cannot be read" in told()
     assert "nothing to merge" in told(*(replace(one, state="failed", files=()) for one in results))
+    bare = crop(tmp_path / "bare.tif", world(8), 0, 0, 60, 60, crs=None)
+    archive_of(tmp_path / "bare", [bare])
+    (tmp_path / "bare" / "bare.parquet").rename(archive / "bare.parquet")
+    there = replace(results[1], name="bare", location=str(bare), files=("bare.parquet",))
+    assert "bare: has no CRS" in told(*results[:2], there)
     with pytest.raises(GeosegError, match=r"^--reconcile is a step of --merge$"):
         MergeOptions(reconcile="same-date")
 
