@@ -271,8 +271,12 @@ def feed_sinks(
 
 
 def layer_metadata(report: RunReport) -> dict[str, str]:
-    """Return what a layer should say about how it came to be."""
+    """Return what a layer should say about how it came to be.
+
+    Of what could not be read the windows alone: GDAL has other words for the reason on more threads.
+    """
     facts, metadata = report.as_json(), {}
+    facts["failed"] = [failure["window"] for failure in facts["failed"]]
     for key in "scene", "model", "model_digest", "plan_digest", "coverage", "failed", "warnings", "options":
         metadata[f"geoseg_{key}"] = facts[key] if isinstance(facts[key], str) else json.dumps(facts[key])
     return metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 
 import geoseg
@@ -75,8 +77,10 @@ def test_one_unreadable_block_costs_its_tiles_only(tmp_path: Path, capfd: pytest
     assert result.code == 1, result.err
     assert len(result.features) == 2
     assert 0.85 < result.summary["coverage"] < 1
-    for failure in result.summary["failed"]:
-        row, col, height, width = failure["window"]
+    windows = [failure["window"] for failure in result.summary["failed"]]
+    metadata = pyogrio.read_info(result.path, layer=0)["layer_metadata"]
+    assert json.loads(metadata["geoseg_failed"]) == windows, "not in words that depend on threads"
+    for row, col, height, width in windows:
         assert row < 192
         assert row + height > 128
         assert col < 192
