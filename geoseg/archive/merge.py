@@ -222,8 +222,8 @@ def _crs(parts: Sequence[Part], options: MergeOptions) -> str | None:
             found.append(crs)
     if without and (len(found) > 1 or options.merge_crs):
         raise InvalidOption(
-            f"{without}: has no CRS, so it cannot be merged with others or put into one; give its scene a CRS "
-            "(gdal_edit.py -a_srs EPSG:CODE) and run it again, or merge without it from another --out"
+            f"{without}: has no CRS, so it cannot be merged with others or put into one; give its scene "
+            "one (gdal_edit.py -a_srs EPSG:CODE) and run it again, or merge without it from another --out"
         )
     if options.merge_crs is not None:
         try:
