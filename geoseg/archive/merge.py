@@ -272,9 +272,8 @@ def _is_data(location: str, grid: GeoBox, crs: str | None, polygon: shapely.Poly
     try:
         scene = open_scene(location)
         try:
-            if crs is None or grid.crs is None:
-                inside = shapely.transform(polygon, grid.to_pixels)
-            else:
+            inside: shapely.Geometry | None = shapely.transform(polygon, grid.to_pixels)
+            if crs is not None and grid.crs is not None:
                 inside = areas_within(polygon, CRS.from_user_input(crs), grid, location)
             if inside is None:
                 return False
