@@ -118,7 +118,7 @@ def shape_rows(
         given_up = row[left[~good & (plain[left] == PLAINEST)]]
         plain[left[~good]] += 1
         left = left[waiting & ~np.isin(row[left], given_up)]
-    if max_deviation is not None and not shapely.is_missing(built).all():
+    if max_deviation is not None:
         built = _fewer(built, accepted, row, bounds)
     return Regularized(built, accepted, np.where(accepted, deviation, 0.0))
 
@@ -127,7 +127,9 @@ def _fewer(
     polygons: NDArray[np.object_], straight: NDArray[np.bool_], row: Index, bounds: Bounds
 ) -> NDArray[np.object_]:
     """Simplify the outer walls of polygons that are not straight as far as their bounds allow."""
-    known = np.flatnonzero(~shapely.is_missing(polygons))
+    known = np.flatnonzero(~shapely.is_missing(polygons) & np.isin(row, row[~straight]))
+    if len(known) == 0:
+        return polygons
     some, row, rings = polygons[known], row[known], shapely.get_num_interior_rings(polygons[known]) + 1
     for share in COARSER:
         arcs = cut_arcs(some, np.full(int(rings.sum()), None, object))
