@@ -53,7 +53,7 @@ class EvaluateOptions(Options):
     """Layer of --labelled-area, where several hold polygons."""
 
     resolution: Annotated[Positive | None, Metavar("M")] = None
-    """Pixel size in metres at which two vector files are compared.  [default: 0.3]"""
+    """Pixel size in metres at which two vector files are compared: 0.3 unless given."""
 
     coco: bool = False
     """Add the average precision and recall of COCO, by the confidence of predicted polygons."""

@@ -228,7 +228,7 @@ def test_a_run_killed_twice_ends_like_one_that_was_not(recipe_path, recipe_dict,
     assert run(["train", str(recipe_path), "--out", str(whole), "-q"]) == 0
     code, said = interrupted(recipe_path, 15, signal.SIGINT)
     assert code == 130, said
-    assert "the same command goes on" in said
+    assert "the same command resumes" in said
     assert "Traceback" not in said
     assert interrupted(recipe_path, 35, signal.SIGKILL)[0] == -signal.SIGKILL
     folder = recipe_path.parent / "model.training"
@@ -314,7 +314,7 @@ def test_a_mask_rcnn_learns_objects_and_predicts_them(town, tmp_path, capsys):
     options = ["--threshold", "0.1", "--raster", str(numbers), "--json"]
     assert run([*command, *options]) == 0
     done = json.loads(capsys.readouterr().out)
-    assert run(["plan", scene, "--model", str(out), *options]) == 0
+    assert run(["plan", scene, "--model", str(out), *options, "--overwrite"]) == 0
     planned = json.loads(capsys.readouterr().out)
     assert planned["plan_digest"] == done["plan_digest"]
     assert planned["tiles"]["to_infer"] == done["tiles"]["inferred"] > 0

@@ -95,7 +95,7 @@ def test_a_killed_run_that_finds_objects_gives_the_same_file(tmp_path: Path) -> 
     process.communicate()
     assert not out.exists()
     done = subprocess.run(command(scene, out, object_model()), capture_output=True, text=True, check=True)
-    assert "going on where the last run stopped" in done.stderr
+    assert "resuming where the last run stopped" in done.stderr
     assert json.loads(done.stdout)["features"] > 20
     assert out.read_bytes() == whole.read_bytes()
 
