@@ -17,11 +17,11 @@ import shapely.geometry
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from geoseg.errors import InvalidOption
+from geoseg.errors import GeosegError, InvalidOption
 from geoseg.files import check_writable, replacing
 from geoseg.labels.masks import open_labels
 from geoseg.labels.places import change
-from geoseg.labels.polygons import need_polygons, read_polygons
+from geoseg.labels.polygons import is_vector, need_polygons, read_polygons
 from geoseg.raster.scene import open_scene, read_patch
 from geoseg.values import GeoBox, Window
 from geoseg.vector.sink.stream import check_stream_path, wkb_field, write_layer
@@ -262,7 +262,12 @@ def _of_numbers(source: Path) -> Iterator[Labelled]:
     """Yield the objects of a mask, one for each number."""
     from rasterio.features import shapes
 
-    scene = open_labels(source)
+    try:
+        scene = open_labels(source)
+    except GeosegError as error:
+        if is_vector(source):
+            raise InvalidOption(f"{source}: holds shapes already; give it to --labels as it is") from error
+        raise
     box = scene.geobox
     whole = len(scene.bands) == 1 and np.dtype(scene.bands[0].dtype).kind in "iu"
     if not whole or box.crs is None or box.height * box.width > _LARGEST:

@@ -107,6 +107,8 @@ def _features(root: Any) -> tuple[_Feature, ...]:
     if isinstance(root, shapely.Geometry):
         return (_Feature(root, {}),)
     if not isinstance(root, _Feature):
+        if isinstance(root, dict) and {"images", "annotations"} <= root.keys():
+            raise ValueError("it is a COCO file; make polygons of it with: geoseg labels import")
         kind = root.get("type") if isinstance(root, dict) else None
         raise ValueError(f"it holds {kind!r}, which is no GeoJSON" if kind else "it is no GeoJSON")
     if not isinstance(root.geometry, shapely.Geometry | None):

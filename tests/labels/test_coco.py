@@ -97,9 +97,11 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
     same = np.zeros((1, 9, 9), np.uint8)
     same[0, :3, :3] = same[0, 5:, 5:] = 1
     mask = make_scene(folder / "mask.tif", pixels=same)
+    geopandas.GeoDataFrame(geometry=[shapely.Point(1, 2)], crs=32632).to_file(folder / "shapes.gpkg")
     return {
         **{name: (folder / f"{name}.json", words) for name, (_, words) in texts.items()},
         "mask": (mask, "one value in 2 places, so its values number no objects"),
+        "shapes": (folder / "shapes.gpkg", "holds shapes already"),
         "picture": (make_scene(folder / "picture.tif"), "is neither a COCO file"),
     }
 

@@ -82,6 +82,7 @@ def test_rings_that_are_none_are_left_out(tmp_path):
     [
         ({"type": "Topology", "objects": {}}, "holds 'Topology', which is no GeoJSON"),
         ({"geometryType": "esriGeometryPolygon"}, "is no GeoJSON"),
+        ({"images": [], "annotations": [], "categories": []}, "a COCO file; .* geoseg labels import"),
         ([feature(BOX)], "is no GeoJSON"),
         ({"type": "FeatureCollection", "features": [1]}, "is no GeoJSON"),
         (feature(BOX, geometry={"type": "Curve"}), "a geometry of no known kind"),
