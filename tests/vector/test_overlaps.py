@@ -20,7 +20,7 @@ from geoseg.prediction.tasks import TASKS
 from geoseg.prediction.wiring import Work
 from geoseg.testing import PointwisePredictor
 from geoseg.vector import shaper
-from geoseg.vector.overlaps import INTERIORS_MEET, choose_outlines, near_pairs, remove_overlaps
+from geoseg.vector.overlaps import INTERIORS_MEET, choose_outlines, near_pairs, overlap, remove_overlaps
 from geoseg.vector.reproject import WGS84
 from geoseg.vector.shape import ShapeRules
 from tests.plans import Load, make_test_plan
@@ -109,3 +109,16 @@ def test_outlines_chosen_do_not_overlap(
     assert (
         kind[0] < 2 or overlapping(np.append(fine[:1], traced[1:])) or overlapping(np.append(fine[:1], plain))
     )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 12), st.integers(1, 9)), min_size=1, max_size=9))
+def test_overlaps_do_not_depend_on_which_of_two_is_finer(squares: list[tuple[int, int, int]]) -> None:
+    tooth = np.array([[0, 6], [1, 6], [1, 9], [2, 9]])
+    top = (np.arange(20)[:, None, None] * [2, 0] + tooth).reshape(-1, 2)
+    comb = shapely.polygons(np.vstack([top, [[40, 9], [40, 0], [0, 0]]]).astype(float))
+    others = np.array([shapely.box(x, y, x + side, y + side) for x, y, side in squares])
+    combs = np.full(len(others), comb, object)
+    wanted = (shapely.area(shapely.intersection(comb, others)) > 0).tolist()
+    assert overlap(combs, others).tolist() == wanted
+    assert overlap(others, combs).tolist() == wanted
