@@ -65,12 +65,23 @@ def overlap(polygons: NDArray[np.object_], others: NDArray[np.object_]) -> NDArr
     >>> overlap(np.array([shapely.box(0, 0, 2, 2)]), np.array([shapely.box(2, 0, 4, 2)])).tolist()
     [False]
     """
-    # The finer of two gets an index: one that winds through a scene has thousands of partners.
+    return related(polygons, others, INTERIORS_MEET)
+
+
+def related(polygons: NDArray[np.object_], others: NDArray[np.object_], pattern: str) -> NDArray[np.bool_]:
+    """Tell which pairs meet and relate as a DE-9IM pattern says, one that reads the same both ways.
+
+    The finer of two gets an index: one that winds through a scene has thousands of partners.
+
+    >>> one, two = np.array([shapely.box(0, 0, 2, 2)]), np.array([shapely.box(2, 0, 4, 2)])
+    >>> related(one, two, "****1****").tolist()
+    [True]
+    """
     finer = shapely.get_num_coordinates(polygons) >= shapely.get_num_coordinates(others)
     fine, plain = np.where(finer, polygons, others), np.where(finer, others, polygons)
     shapely.prepare(fine)
     found = np.asarray(shapely.intersects(fine, plain))
-    found[found] = shapely.relate_pattern(fine[found], plain[found], INTERIORS_MEET)
+    found[found] = shapely.relate_pattern(fine[found], plain[found], pattern)
     return found
 
 

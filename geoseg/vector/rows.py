@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.vector.overlaps import corners_within, distances
+from geoseg.vector.overlaps import corners_within, distances, related
 from geoseg.vector.regularize import Bounds, Regularized, fit_straight
 from geoseg.vector.rings import Arcs, assemble, build_lines, components, cut_arcs, pairs
 from geoseg.vector.samples import Floats, Index
@@ -57,7 +57,7 @@ def find_rows(polygons: NDArray[np.object_], one: Index, two: Index) -> Index:
     >>> find_rows(houses, np.array([0, 0, 1]), np.array([1, 2, 2])).tolist()
     [0, 1, 0]
     """
-    touch = np.asarray(shapely.relate_pattern(polygons[one], polygons[two], ALONG_A_LINE))
+    touch = related(polygons[one], polygons[two], ALONG_A_LINE)
     return components(len(polygons), (one[touch], two[touch]))
 
 
