@@ -29,7 +29,7 @@ FAILURES = 1
 """Workers that a task may kill before it is given up, where the cluster is started here."""
 
 
-KEPT = "scenes that were finished are in place, and the same command goes on from there"
+KEPT = "scenes that were finished are in place, and the same command resumes there"
 
 NO_ANSWER = f"the cluster was lost: its scheduler does not answer; {KEPT}"
 

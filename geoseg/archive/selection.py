@@ -305,7 +305,7 @@ def difference(before: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     """Say how the results that are there were made otherwise."""
     if before.get("align_tiles", made["align_tiles"]) != made["align_tiles"]:
         how, other = ("without", "--no-align-tiles") if made["align_tiles"] else ("with", "--align-tiles")
-        return f"holds results made {how} --align-tiles: {other} goes on so"
+        return f"holds results made {how} --align-tiles: {other} resumes it"
     for name, value in made.items():
         if name in before and before[name] != value:
             return f"holds results made with {name} {before[name]}, not {value}"

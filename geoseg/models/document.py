@@ -177,7 +177,7 @@ class ModelInput(_Part):
             raise ValueError("height and width must be equal")
         if self.value_scaling is not None and len(self.value_scaling) not in (1, bands):
             raise ValueError(f"value_scaling must have 1 or {bands} entries, one a band")
-        if min([scaling.shift_and_divisor()[1] for scaling in self.value_scaling or ()], default=1.0) <= 0:
+        if any(scaling.shift_and_divisor()[1] <= 0 for scaling in self.value_scaling or ()):
             raise ValueError("value_scaling must not divide by 0 or less")
         return self
 

@@ -130,18 +130,8 @@ class Session(contextlib.AbstractContextManager["Session"]):
                 shaper, tally = feed_sinks(plan.layer, merger, stream, ordered, raster, on_event)
             if drawn is not None:
                 drawn.finish()
-            report = RunReport(
-                plan,
-                decision.remarks,
-                shaper.features,
-                shaper.area_m2,
-                tally,
-                files=tuple(map(str, filter(None, (out, options.raster)))),
-                alone=decision.resources.alone,
-                planned_memory=sum(memory_use(plan, decision.resources).values()),
-                blocks_known=known,
-                deviation_px=shaper.deviation_px,
-            )
+            files = tuple(map(str, filter(None, (out, options.raster))))
+            report = _report(decision, shaper, tally, known, files)
             vector.set_metadata(layer_metadata(report))
         if journal is not None and staging is None:
             journal.remove()
@@ -156,6 +146,24 @@ class Session(contextlib.AbstractContextManager["Session"]):
             if here != there:
                 raise InvalidOption(f"{name} {there}: this session was opened with {here}; open another")
         return options
+
+
+def _report(
+    decision: Decision, shaper: Shaper, tally: Tally, known: int, files: tuple[str, ...]
+) -> RunReport:
+    """Return what a run came to, but for its time."""
+    return RunReport(
+        decision.plan,
+        decision.remarks,
+        shaper.features,
+        shaper.area_m2,
+        tally,
+        files=files,
+        alone=decision.resources.alone,
+        planned_memory=sum(memory_use(decision.plan, decision.resources).values()),
+        blocks_known=known,
+        deviation_px=shaper.deviation_px,
+    )
 
 
 def predict_scene(

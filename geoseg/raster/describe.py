@@ -124,7 +124,7 @@ def describe(dataset: rasterio.DatasetReader, source: Source, fingerprint: str, 
     geobox, warnings = _geobox(dataset, source.name, warped)
     flags = [dataset.mask_flag_enums[i - 1] for i in image]
     mask: Literal["none", "dataset", "bands"] = "bands" if [] in flags else "none"
-    if [flag for flag in flags if MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag]:
+    if any(MaskFlags.per_dataset in flag and MaskFlags.alpha not in flag for flag in flags):
         mask = "dataset"
     bands, palette = _bands(dataset, image)
     overviews, lost = ((), False) if warped or mask == "bands" else _overviews(dataset, source, mask)

@@ -48,7 +48,7 @@ def _previous_crossings() -> NDArray[np.int8]:
     for pattern in range(16):
         for side in range(4):
             before = [(side - step) % 4 for step in (1, 2, 3, 4)]
-            table[pattern, side] = ([one for one in before if pattern >> one & 1] or [side])[0]
+            table[pattern, side] = next((one for one in before if pattern >> one & 1), side)
     return table
 
 

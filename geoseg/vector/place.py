@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
@@ -13,10 +12,6 @@ from geoseg.values import GeoBox
 from geoseg.vector.antimeridian import cut
 from geoseg.vector.reproject import WGS84, reproject
 from geoseg.vector.samples import Floats, Index
-
-if TYPE_CHECKING:
-    pass
-
 
 DECIMALS = 9
 """Of degrees in GeoJSON, a tenth of a millimetre: rounding moves no vertex that one could tell apart."""

@@ -54,7 +54,7 @@ def test_a_full_disk_keeps_what_was_finished(scenes: Path, small_disk: Path, bat
     line = one_line(err)
     assert "no space left" in line
     assert str(out) in line
-    assert "the same command goes on" in line
+    assert "the same command resumes" in line
     for path in out.glob("*.parquet"):
         assert len(geopandas.read_parquet(path)) == 1
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)

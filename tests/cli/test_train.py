@@ -318,7 +318,8 @@ def test_a_mask_rcnn_learns_objects_and_predicts_them(town, tmp_path, capsys):
     planned = json.loads(capsys.readouterr().out)
     assert planned["plan_digest"] == done["plan_digest"]
     assert planned["tiles"]["to_infer"] == done["tiles"]["inferred"] > 0
-    assert planned["memory_bytes"]["total"] > 10**8 < planned["predicted_seconds"] * 10**9
+    assert planned["memory_bytes"]["total"] > 10**8
+    assert planned["predicted_seconds"] > 0.1
     layer = gpd.read_file(found, layer="objects")
     assert layer["instance"].tolist() == list(range(1, len(layer) + 1))
     with rasterio.open(numbers) as dataset:
