@@ -82,6 +82,7 @@ def related(polygons: NDArray[np.object_], others: NDArray[np.object_], pattern:
     shapely.prepare(fine)
     found = np.asarray(shapely.intersects(fine, plain))
     found[found] = shapely.relate_pattern(fine[found], plain[found], pattern)
+    shapely.destroy_prepared(fine)
     return found
 
 
