@@ -99,6 +99,17 @@ def test_a_fingerprint_tells_versions_of_a_file_apart(tmp_path: Path) -> None:
     assert fingerprint(path, sample=100) != first
 
 
+def test_a_copy_of_a_file_that_is_read_whole_has_its_fingerprint(tmp_path: Path) -> None:
+    path = tmp_path / "chip.png"
+    path.write_bytes(bytes(range(200)))
+    first = fingerprint(path, sample=100)
+    os.utime(path, ns=(1, 1))
+    assert fingerprint(path, sample=100) == first
+    assert fingerprint(path, sample=99) != first
+    path.write_bytes(bytes(range(150)) + b"!" + bytes(range(151, 200)))
+    assert fingerprint(path, sample=100) != first
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     target = tmp_path / "out.gpkg"
     script = (
