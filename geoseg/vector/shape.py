@@ -181,7 +181,8 @@ def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: 
     bounds = shapely.bounds(outlines)
     least, most = np.nanmin(bounds[..., :2], axis=1), np.nanmax(bounds[..., 2:], axis=1)
     chosen = np.empty(len(kept), object)
-    chosen[:] = [pieces[i] for i in kept.tolist()]
+    # What was traced is kept once: shapes may wait for long.
+    chosen[:] = [replace(pieces[i], polygon=polygon) for i, polygon in zip(kept.tolist(), traced, strict=True)]
     return Shapes(chosen, outlines, sizes, deviation, np.hstack([least - CLOSE, most + CLOSE]))
 
 
