@@ -182,7 +182,9 @@ def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: 
     least, most = np.nanmin(bounds[..., :2], axis=1), np.nanmax(bounds[..., 2:], axis=1)
     chosen = np.empty(len(kept), object)
     # What was traced is kept once: shapes may wait for long.
-    chosen[:] = [replace(pieces[i], polygon=polygon) for i, polygon in zip(kept.tolist(), traced, strict=True)]
+    chosen[:] = [
+        replace(pieces[i], polygon=polygon) for i, polygon in zip(kept.tolist(), traced, strict=True)
+    ]
     return Shapes(chosen, outlines, sizes, deviation, np.hstack([least - CLOSE, most + CLOSE]))
 
 
