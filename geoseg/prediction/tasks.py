@@ -217,6 +217,8 @@ def place(found: Detection, tile: Tile, extent: Window, kept: NDArray[np.bool_])
         found.window, row=found.window.row + tile.window.row, col=found.window.col + tile.window.col
     )
     inside = window.intersection(extent).intersection(tile.window)
+    if not (inside.height and inside.width):
+        return None  # it was found in the mirror image beyond the scene
     values = found.values[inside.within(window)]
     valid = kept[inside.within(extent)]
     values = np.where(valid, values, 0).astype(np.uint8)

@@ -15,11 +15,11 @@ from scipy import ndimage
 
 from geoseg.backends.base import BatchSize, Detection
 from geoseg.errors import OutOfDeviceMemory
-from geoseg.grid import BlockIndex
+from geoseg.grid import BlockIndex, Tile
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources
 from geoseg.prediction.schedulers import Scheduler
-from geoseg.prediction.tasks import TASKS, infer_objects, pack_objects, unpack_objects
+from geoseg.prediction.tasks import TASKS, infer_objects, pack_objects, place, unpack_objects
 from geoseg.prediction.wiring import Work, read_block
 from geoseg.raster.coverage import Coverage
 from geoseg.values import Window
@@ -233,6 +233,22 @@ def test_a_batch_that_does_not_fit_is_halved_and_changes_nothing() -> None:
     assert halved.tally.shrunk_batch == batch.value == 2
     for name, values in pack_objects(halved).items():
         np.testing.assert_array_equal(values, whole[name])
+
+
+def test_what_is_found_in_the_mirror_image_alone_is_no_object() -> None:
+    """A scene smaller than a tile is mirrored beyond its edges."""
+    tile, scene = Tile(0, 0, Window(0, 0, 32, 32)), Window(0, 0, 20, 24)
+    beside, below, across = (Window(3, 26, 5, 4), Window(25, 3, 4, 5), Window(10, 20, 6, 9))
+    places = [
+        place(
+            Detection(1, 0.9, window, np.full(window.shape, 255, np.uint8)),
+            tile,
+            scene,
+            np.ones(scene.shape, bool),
+        )
+        for window in (beside, below, across)
+    ]
+    assert [seen and seen.window for seen in places] == [None, None, Window(10, 20, 6, 4)]
 
 
 @pytest.mark.slow
