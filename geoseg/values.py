@@ -203,3 +203,10 @@ class LayerSchema:
     """Side of the pixels that outlines come from in metres; None: not known."""
     numbered: bool = False
     """Whether features have a column ``instance``, their number from 1 on, by which a raster calls them."""
+    objects: bool = False
+    """Whether features are objects, whatever their class."""
+
+    @property
+    def coverage(self) -> bool:
+        """Whether features share their borders: each place is of one of several classes."""
+        return len(self.classes) > 1 and not self.objects

@@ -125,8 +125,7 @@ class Plan:
     @property
     def islands(self) -> IslandRule | None:
         """What is too small for a layer of several classes; None: nothing, or there is one class."""
-        coverage = self.task == "semantic" and len(self.classes) > 1
-        return island_rule(self.shape_rules) if coverage else None
+        return island_rule(self.shape_rules) if self.schema.coverage else None
 
     @property
     def layer(self) -> tuple[TileGrid, GeoBox, ShapeRules, LayerSchema]:
@@ -144,8 +143,9 @@ class Plan:
             "geoseg_options": json.dumps(self.options),
         }
         crs, pixel = self.crs or self.grid.crs, self.shape_rules.metres_per_pixel
-        numbered = self.task == "instance" and self.wants_raster
-        return LayerSchema(self.model_name, crs, self.classes, metadata, pixel, numbered)
+        objects = self.task == "instance"
+        numbered = objects and self.wants_raster
+        return LayerSchema(self.model_name, crs, self.classes, metadata, pixel, numbered, objects)
 
     def with_blocks(self, side: int) -> Plan:
         """Return the plan with blocks of so many tiles a side."""
@@ -199,7 +199,7 @@ def make_plan(scene: SceneInfo, card: ModelCard, options: PredictOptions, view: 
         options.outline,
         pixel_m=pixel_m,
         min_area_m2=least if options.min_area == AUTO else options.min_area,
-        classes=len(card.classes),
+        classes=len(card.classes) if card.instances is None else 1,
         card=card,
     )
     islands = island_rule(shaped) if card.task == "semantic" and len(card.classes) > 1 else None

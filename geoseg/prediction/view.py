@@ -193,7 +193,7 @@ def shape_rules(
     pixel_m : float
         Side of a pixel of the working grid in metres, 1 where that is not known.
     classes : int
-        How many the layer has.
+        How many share their borders.
     card : ModelCard, optional
         What to regularize unless the options say so.
 

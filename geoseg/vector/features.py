@@ -74,7 +74,7 @@ def features_of(
         In the order of the shapes, see `finish`. The index has the first pixel of each.
     """
     grid, rules, schema = layer
-    if len(schema.classes) > 1:
+    if schema.coverage:
         shapes = shapes[which]
         kind = np.full(len(shapes), SIMPLIFIED)
         placed, deviation = place(shapes.outlines[:, SIMPLIFIED], grid, schema.crs)
@@ -115,7 +115,7 @@ def finish(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, schema: Lay
     InvalidOption
         If the CRS of the layer cannot hold the polygons.
     """
-    shapes = shape(pieces, grid, rules, several=len(schema.classes) > 1)
+    shapes = shape(pieces, grid, rules, coverage=schema.coverage)
     near = find_near(shapes, rules.reach)
     every = np.ones(len(shapes), bool)
     return features_of(shapes, near, every, (grid, rules, schema)).reset_index(drop=True)

@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.values import GeoBox
-from geoseg.vector.overlaps import near_pairs, remove_overlaps
+from geoseg.vector.overlaps import near_pairs, overlap, remove_overlaps
 from geoseg.vector.pieces import PLAIN, Calibration, Piece, confident
 from geoseg.vector.place import area_limits, measure
 from geoseg.vector.regularize import Regularized, regularize
@@ -144,7 +144,7 @@ def first_pixels(pieces: Sequence[Piece] | NDArray[np.object_]) -> Index:
     return np.array([piece.evidence.first_pixel for piece in pieces], np.int64)
 
 
-def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: bool) -> Shapes:
+def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, coverage: bool) -> Shapes:
     """Make the outlines that pieces may take; those of each depend on the piece alone.
 
     Parameters
@@ -154,8 +154,8 @@ def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: 
     grid : GeoBox
         The grid that they were traced on.
     rules : ShapeRules
-    several : bool
-        Whether the layer has several classes, whose borders are shared.
+    coverage : bool
+        Whether they are of a layer of several classes, whose borders are shared.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def shape(pieces: Sequence[Piece], grid: GeoBox, rules: ShapeRules, *, several: 
     pieces, polygons = _candidates(pieces, grid, rules)
     pixel = rules.metres_per_pixel
     traced = shapely.normalize(close_holes(polygons, rules.min_hole_m2 / pixel**2))
-    simplify = simplify_shared if several else simplify_apart
+    simplify = simplify_shared if coverage else simplify_apart
     simple = simplify(traced, rules.simplify_m / pixel) if rules.simplify_m else traced
     size, large = _large_enough(simple, grid, rules.min_area_m2)
     kept = np.flatnonzero(large)
@@ -261,6 +261,12 @@ def join_rows(shapes: Shapes, near: Near, grid: GeoBox, rules: ShapeRules) -> Sh
     outlines, sizes, deviation = shapes.outlines.copy(), shapes.sizes.copy(), shapes.deviation_m.copy()
     outlines[touching, SIMPLIFIED] = simplify_shared(outlines[touching, TRACED], rules.simplify_m / pixel)
     sizes[touching, SIMPLIFIED] = np.nan
+    # What was traced each by itself touches without being a partition, and may overlap when simplified.
+    inside = near.row[near.one] == near.row[near.two]
+    one, two = (each[inside & ~near.long[near.one]] for each in (near.one, near.two))
+    crossed = near.row[one[overlap(outlines[one, SIMPLIFIED], outlines[two, SIMPLIFIED])]]
+    again = np.isin(near.row, crossed)
+    outlines[again, SIMPLIFIED] = outlines[again, TRACED]
     short = touching if most is None else np.flatnonzero(_drawn_anew(shapes, near.row))
     known = outlines[:, REGULARIZED].copy()
     outlines[touching, REGULARIZED], deviation[touching] = None, np.nan

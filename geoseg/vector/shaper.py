@@ -84,12 +84,11 @@ class Shaper:
         sink: FeatureSink,
         unknown: Unknown = nothing_unknown,
     ) -> None:
-        self._several = len(schema.classes) > 1
         self._grid, self._rules, self._schema, self._sink = grid, rules, schema, sink
         self._unknown = unknown
         self._new: list[Piece] = []
         self._vertices = 0
-        self._waiting = shape([], grid, rules, several=self._several)
+        self._waiting = shape([], grid, rules, coverage=schema.coverage)
         self._written, self._long = np.zeros(0, bool), np.zeros(0, bool)
         self.features = 0
         self.deviation_px = 0.0
@@ -105,9 +104,9 @@ class Shaper:
             if self._vertices >= VERTICES:
                 self._shape()
                 shaped = True
-                if self._several:
+                if self._schema.coverage:
                     self._advance(nothing_unknown)
-        if shaped and not self._several:
+        if shaped and not self._schema.coverage:
             self._shape()  # what is not looked at could be a neighbour
             self._advance(self._unknown)
 
@@ -118,7 +117,7 @@ class Shaper:
 
     def _shape(self) -> None:
         """Shape what is new."""
-        fresh = shape(self._new, self._grid, self._rules, several=self._several)
+        fresh = shape(self._new, self._grid, self._rules, coverage=self._schema.coverage)
         self._new, self._vertices = [], 0
         order = np.argsort(first_pixels([*self._waiting.pieces, *fresh.pieces]), kind="stable")
         self._waiting += fresh
@@ -128,7 +127,7 @@ class Shaper:
     def _advance(self, unknown: Unknown) -> None:
         """Write what is final, and keep it while something near is not."""
         shapes = self._waiting
-        if self._several:
+        if self._schema.coverage:
             every = np.ones(len(shapes), bool)
             self._write(shapes, NOTHING_NEAR, every)
             self._waiting, self._written, self._long = shapes[~every], self._written[:0], self._long[:0]

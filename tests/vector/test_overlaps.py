@@ -9,8 +9,9 @@ import pandas
 import pytest
 import shapely
 from geopandas import GeoDataFrame
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from geoseg.prediction.plan import Plan
 from geoseg.prediction.resources import Resources
@@ -19,7 +20,10 @@ from geoseg.prediction.session import feed_sinks
 from geoseg.prediction.tasks import TASKS
 from geoseg.prediction.wiring import Work
 from geoseg.testing import PointwisePredictor
+from geoseg.values import ClassInfo, GeoBox, LayerSchema, Window
 from geoseg.vector import shaper
+from geoseg.vector.features import finish
+from geoseg.vector.objects import Seen, traced, without_overlaps
 from geoseg.vector.overlaps import INTERIORS_MEET, choose_outlines, near_pairs, overlap, remove_overlaps
 from geoseg.vector.reproject import WGS84
 from geoseg.vector.shape import ShapeRules
@@ -76,6 +80,34 @@ def test_features_near_each_other_do_not_overlap_and_blocks_change_nothing(
     assert (shapely.to_wkb(polygons) == shapely.to_wkb(whole.geometry.to_numpy())).all()
     assert shapely.is_valid(polygons).all()
     assert overlapping(polygons) == 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([None, 1.0]), st.booleans())
+@example(7, None, False)
+@example(29, None, True)
+def test_objects_that_were_traced_each_by_itself_do_not_overlap(
+    seed: int, deviation: float | None, several: bool
+) -> None:
+    rng, side = np.random.default_rng(seed), 64
+    whole, seen = Window(0, 0, side, side), []
+    for number in range(3):
+        bumps = 60 * gaussian_filter(rng.normal(size=whole.shape), 5)
+        row, col = rng.integers(16, 48, 2)
+        inside = 12 + bumps - np.hypot(*np.mgrid[-row : side - row, -col : side - col])
+        values = np.clip(128 + inside * rng.uniform(10, 60), 0, 255).astype(np.uint8)
+        label, score = 1 + several * number % 2, int(40000 + rng.integers(9000))
+        seen.append(Seen(label, score, whole, values, np.ones(whole.shape, bool)))
+    pieces = [
+        traced(without_overlaps(one, [other for other in seen if other is not one]), whole, "smooth")
+        for one in seen
+    ]
+    classes = tuple(ClassInfo(number, f"class {number}", (1, 2, 3)) for number in (1, 2)[: 1 + several])
+    grid = GeoBox(side, side, (1, 0, 0, 0, -1, 0), None)
+    layer = LayerSchema("objects", None, classes, objects=True)
+    rules = ShapeRules(simplify_m=0.5, max_deviation_m=deviation)
+    found = finish([piece for piece in pieces if piece is not None], grid, rules, layer)
+    assert overlapping(found.geometry.to_numpy()) == 0
 
 
 boxes = st.lists(

@@ -76,7 +76,7 @@ def features(places: list[tuple[int, int]]) -> GeoDataFrame:
         for col, row in places
     ]
     rules = ShapeRules()
-    shapes = shape(pieces, GRID, rules, several=False)
+    shapes = shape(pieces, GRID, rules, coverage=False)
     return features_of(
         shapes, find_near(shapes, rules.reach), np.ones(len(shapes), bool), (GRID, rules, SCHEMA)
     )
