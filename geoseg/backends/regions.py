@@ -52,7 +52,7 @@ def detect(tile: NDArray[Any], networks: tuple[Body, Head, Head], how: Instances
     Raises
     ------
     InvalidModel
-        If an answer is no number.
+        If an answer is no number, or they are not those of the card.
     """
     body, boxes, masks = networks
     answers = body(tile)
@@ -61,10 +61,12 @@ def detect(tile: NDArray[Any], networks: tuple[Body, Head, Head], how: Instances
     size = (tile.shape[2], tile.shape[3])
     if not all(np.isfinite(part.sum()) for part in scores):
         raise InvalidModel(NOT_A_NUMBER)
+    _check("ratios", len(how.ratios), scores[0].shape[1])
     regions = propose(scores, steps, size, how)
     if not len(regions):
         return []
     logits, moves = _asked(boxes, features, regions, (BOX_SIDE, BOXES_TOGETHER))
+    _check("labels", len(how.labels), logits.shape[1] - 1)
     found, score, label = choose(regions, logits, moves, size, how)
     if not len(found):
         return []
@@ -74,6 +76,14 @@ def detect(tile: NDArray[Any], networks: tuple[Body, Head, Head], how: Instances
         Detection(how.labels[number], float(certain), *paste(shape, box, size))
         for shape, box, certain, number in zip(values, found, score, (label - 1).tolist(), strict=True)
     ]
+
+
+def _check(name: str, told: int, answered: int) -> None:
+    if told != answered:
+        raise InvalidModel(
+            f"geoseg:instances.{name}: the card has {told}, the networks answer for {answered}; "
+            "take the card that was written with them"
+        )
 
 
 def _asked(

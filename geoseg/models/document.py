@@ -198,6 +198,11 @@ class ModelOutput(_Part):
     result: Structure
     classes: Annotated[tuple[ClassEntry, ...], Field(alias="classification:classes")]
 
+    @property
+    def ids(self) -> list[int]:
+        """Values of the classes but for the background, in ascending order."""
+        return sorted([entry.value for entry in self.classes if entry.value])
+
     @model_validator(mode="after")
     def _one_a_channel(self) -> Self:
         ids, channels = [entry.value for entry in self.classes], self.result.shape[1]
@@ -279,6 +284,10 @@ class CardProperties(_Part):
             (
                 ("instance-segmentation" in self.tasks) != (self.instances is not None),
                 "geoseg:instances is for the task instance-segmentation, which needs it",
+            ),
+            (
+                self.instances is not None and sorted(self.instances.labels) != self.outputs[0].ids,
+                f"geoseg:instances.labels: must be the values of all classes, {self.outputs[0].ids}",
             ),
             (unknown, f"{min(unknown, default='')}: is no field that geoseg knows"),
         )

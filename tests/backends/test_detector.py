@@ -92,6 +92,13 @@ def test_a_network_of_another_layout_is_refused_in_one_line(files: dict[str, Pat
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("change", [{"ratios": (0.5, 1.0)}, {"labels": (3,)}, {"labels": (3, 7, 9)}])
+def test_a_card_of_other_networks_is_refused_in_one_line(files: dict[str, Path], change: object) -> None:
+    detector = NetworkDetector(files, HOW.model_copy(update=change), "onnxruntime", threads=1)  # type: ignore[arg-type]
+    with pytest.raises(InvalidModel, match="the networks answer for"):
+        detector(np.zeros((1, 4, 64, 64), np.float32))
+
+
 def test_a_gpu_that_pytorch_does_not_see_is_one_line(network: MaskRCNN) -> None:
     with pytest.raises(BackendUnavailable, match="device cuda:99: PyTorch sees"):
         TorchDetector(network, HOW, "cuda:99")

@@ -14,6 +14,7 @@ from geoseg.models.card import Head, card_of
 from geoseg.models.card_json import make_document, parse_document, read_document, to_json
 from geoseg.models.inputs import InputSpec
 from geoseg.values import ClassInfo, ClassRule
+from tests.runs import HOW
 
 RGB = InputSpec(("red", "green", "blue"), "uint8", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 BUILDING = Head((ClassInfo(1, "building", (228, 87, 46)),), (1,), "sigmoid", 0.4)
@@ -196,6 +197,12 @@ def put(*path: str | int) -> Callable[[Any], Callable[[dict[str, Any]], None]]:
         ),
         (put("stac_version")("2.0.0"), "stac_version: String should match"),
         (put("assets")({"a": {}}), "assets.a.href: Field required"),
+        (
+            lambda item: item["properties"].update(
+                {"mlm:tasks": ["instance-segmentation"], "geoseg:instances": HOW.model_dump(mode="json")}
+            ),
+            "geoseg:instances.labels: must be the values of all classes, [1]",
+        ),
     ],
 )
 def test_one_line_names_file_and_field(change: Any, message: str) -> None:
