@@ -255,6 +255,7 @@ class SortedSink(AbstractContextManager["SortedSink"]):
     def _begun(self) -> sqlite3.Connection:
         """Return the database, which a layer without features does not need."""
         if self._database is None:
+            self._folder.mkdir(exist_ok=True)  # another run to the same output may have removed it
             handle, name = tempfile.mkstemp(".db", ".geoseg-", self._folder)
             os.close(handle)
             self._stack.callback(Path(name).unlink, missing_ok=True)

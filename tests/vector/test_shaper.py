@@ -124,9 +124,16 @@ def test_nothing_is_written_after_an_error_and_nothing_stays(tmp_path: Path) -> 
 def test_a_folder_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
     with (
         pytest.raises(UnwritableOutput, match="put aside"),
-        shaper.SortedSink(Sink(), SCHEMA, tmp_path / "no") as sorting,
+        shaper.SortedSink(Sink(), SCHEMA, tmp_path / "no" / "folder") as sorting,
     ):
         sorting.write(features([(1, 1)]))
+
+
+def test_a_folder_that_another_run_removed_is_made_again(tmp_path: Path) -> None:
+    sink = Sink()
+    with shaper.SortedSink(sink, SCHEMA, tmp_path / "removed") as sorting:
+        sorting.write(features([(1, 1)]))
+    assert [len(table) for table in sink.tables] == [1]
 
 
 def test_a_layer_without_features_needs_no_folder(tmp_path: Path) -> None:
