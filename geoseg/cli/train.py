@@ -16,7 +16,7 @@ from geoseg.training.options import TrainOptions
 
 if TYPE_CHECKING:
     from geoseg.models.bundle import Bundle
-    from geoseg.training.folder import Event, Stepped, Validated
+    from geoseg.training.events import Event, Stepped, Validated
     from geoseg.training.recipe import Recipe
 
 _FILE = click.Path(path_type=Path)
@@ -103,7 +103,7 @@ class TrainingDisplay(Display):
 
     def __call__(self, event: Event) -> None:
         """Show an event of the run."""
-        from geoseg.training.folder import Began, Noted, Validated
+        from geoseg.training.events import Began, Noted, Validated
 
         if isinstance(event, Began):
             self.kept = "the same command resumes at the last checkpoint"

@@ -18,7 +18,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 from geoseg.backends.base import Activation
 from geoseg.grid import classify
 from geoseg.training.data.ground import Ground
-from geoseg.training.folder import Event, Picture, Stepped, Validated, append_row, draw_sheet, keep_rows
+from geoseg.training.events import Event, Stepped, Validated
+from geoseg.training.logs import Picture, append_row, draw_sheet, keep_rows
 from geoseg.training.network import save_weights
 from geoseg.training.recipe import Optimization
 from geoseg.training.task import SegmentationTask

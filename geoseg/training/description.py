@@ -12,7 +12,7 @@ import torch
 from geoseg.training.calibrate import Fitted
 from geoseg.training.data.ground import Ground, SceneGround
 from geoseg.training.data.holdout import Split
-from geoseg.training.folder import read_rows
+from geoseg.training.logs import read_rows
 from geoseg.training.network import Start
 from geoseg.training.recipe import Recipe
 from geoseg.training.validate import Score, total

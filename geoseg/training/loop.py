@@ -31,21 +31,13 @@ from geoseg.files import replacing
 from geoseg.training.callbacks import Averaging, CycleEnds, Schedule, Validation, Watch
 from geoseg.training.data.read import Split
 from geoseg.training.data.sampler import Sampler
-from geoseg.training.folder import (
-    CHECKPOINT,
-    Began,
-    Event,
-    claim,
-    ignore,
-    is_first_process,
-    last_validation,
-    steps_done,
-    writing,
-)
+from geoseg.training.events import Began, Event, ignore
+from geoseg.training.folder import CHECKPOINT, claim, is_first_process, last_validation, steps_done, writing
 from geoseg.training.instances import InstanceTask
+from geoseg.training.losses import make_loss
 from geoseg.training.network import Start, depthwise_in_float32, mean_weights, save_weights
 from geoseg.training.recipe import Optimization, Recipe
-from geoseg.training.task import Numbered, SegmentationTask, make_loss
+from geoseg.training.task import Numbered, SegmentationTask
 from geoseg.values import ClassRule
 
 _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}

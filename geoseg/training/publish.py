@@ -35,7 +35,7 @@ from geoseg.training.calibrate import Fitted, calibrate_objects, calibrate_pixel
 from geoseg.training.data.holdout import Split
 from geoseg.training.data.sampler import Sampler, validation_tiles
 from geoseg.training.description import accuracy, calibration, hyperparameters, training_data
-from geoseg.training.folder import Event, Noted, ignore
+from geoseg.training.events import Event, Noted, ignore
 from geoseg.training.instances import boxes_of, sizes_of
 from geoseg.training.loop import rule_of
 from geoseg.training.network import Start

@@ -79,7 +79,7 @@ class ModelSpec(Section):
 
 
 class LossSpec(Section):
-    """What is made small; see `geoseg.training.task.make_loss`."""
+    """What is made small; see `geoseg.training.losses.make_loss`."""
 
     name: LossName = "ce+dice"
     gap_weight: Positive = 3.0

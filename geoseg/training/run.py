@@ -13,7 +13,8 @@ from geoseg.models.bundle import CARD, CONFIG, WEIGHTS, Bundle, find_model
 from geoseg.training import require_packages
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
-from geoseg.training.folder import Event, ignore, is_first_process
+from geoseg.training.events import Event, ignore
+from geoseg.training.folder import is_first_process
 from geoseg.training.recipe import ModelSpec, Recipe
 
 __all__ = ["is_first_process", "train_model"]

@@ -13,7 +13,7 @@ import pytest
 from geoseg.cli import run
 from geoseg.cli.events import _EVENTS, _OUTCOMES, EventLines
 from geoseg.testing import make_scene
-from geoseg.training.folder import Began, Noted, Stepped, Validated
+from geoseg.training.events import Began, Noted, Stepped, Validated
 from tests.promises.test_9_bad_input import good_scene
 from tests.runs import REPOSITORY, bright_model, predict
 
@@ -109,10 +109,10 @@ def test_every_event_and_outcome_of_the_rooms_is_told() -> None:
     from geoseg.archive import coordinator, facts, merge, run
     from geoseg.models import bundle
     from geoseg.prediction import report
-    from geoseg.training import folder
+    from geoseg.training import events
 
-    rooms = (coordinator, facts, report, folder, bundle, run, merge)
+    rooms = (coordinator, facts, report, events, bundle, run, merge)
     missing = {name for name in (*_EVENTS, *_OUTCOMES) if not any(hasattr(room, name) for room in rooms)}
     assert not missing
-    told = {kind.__name__ for room in (report, folder) for kind in room.Event.__args__}
+    told = {kind.__name__ for room in (report, events) for kind in room.Event.__args__}
     assert told <= set(_EVENTS)

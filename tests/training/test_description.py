@@ -12,7 +12,7 @@ from geoseg.metrics import Confusion
 from geoseg.training.data.ground import PictureGround
 from geoseg.training.data.read import Split
 from geoseg.training.description import accuracy, hyperparameters, thin, training_data, validation_curve
-from geoseg.training.folder import append_row
+from geoseg.training.logs import append_row
 from geoseg.training.network import Start
 from geoseg.training.validate import Score
 from geoseg.values import ClassRule

@@ -15,7 +15,8 @@ from geoseg.backends.architectures import load
 from geoseg.errors import InvalidOption, NoSpaceLeft, UnreadableScene, UnwritableOutput
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
-from geoseg.training.folder import CHECKPOINT, Began, Stepped, Validated, is_first_process
+from geoseg.training.events import Began, Stepped, Validated
+from geoseg.training.folder import CHECKPOINT, is_first_process
 from geoseg.training.loop import CheckpointFiles, automatic_precision, train
 from geoseg.training.network import Start, make_network
 from geoseg.training.run import train_model

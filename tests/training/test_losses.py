@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.errors import InvalidOption
+from geoseg.training.losses import gaps, make_loss, outlines
 from geoseg.training.recipe import LOSSES
-from geoseg.training.task import gaps, make_loss, outlines
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from geoseg.labels.classes import IGNORE
-from geoseg.training.folder import Picture, append_row, draw_sheet, keep_rows, read_rows
+from geoseg.training.logs import Picture, append_row, draw_sheet, keep_rows, read_rows
 
 
 @given(st.lists(st.integers(1, 20), max_size=8).map(sorted), st.integers(0, 21))
