@@ -29,16 +29,6 @@ def out_option(text: str) -> Callable[[F], F]:
     return click.option("--out", "-o", required=True, type=kind, metavar="FILE", help=text)
 
 
-class _AsTyped(click.ParamType[Any]):
-    """Text that is checked with all other options, by their class."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the value as it is."""
-        return value
-
-
 def _only_one(_ctx: click.Context, _param: click.Parameter, scenes: tuple[str, ...]) -> str:
     scene, *more = scenes
     pattern = "*" in scene and "://" not in scene and not Path(scene).exists()
@@ -83,18 +73,17 @@ def _decorator(name: str, field: Any) -> Callable[[F], F]:
     if field.annotation in {bool, bool | None}:
         spelling = flag(name) if field.default is False else f"{flag(name)}/--no-{flag(name)[2:]}"
         return click.option(spelling, is_flag=True, **shared)
+    typed = click.UNPROCESSED  # checked with all other options, by their class
     metavar = next((part.text for part in field.metadata if isinstance(part, Metavar)), "TEXT")
     if field.default == ():  # given once or more often
-        return click.option(
-            flag(name), name, type=_AsTyped(), multiple=True, metavar=metavar, help=shared["help"]
-        )
+        return click.option(flag(name), name, type=typed, multiple=True, metavar=metavar, help=shared["help"])
     if typing.get_origin(field.annotation) is Literal:
         return click.option(flag(name), type=click.Choice(typing.get_args(field.annotation)), **shared)
     alone = next((part.value for part in field.metadata if isinstance(part, Alone)), None)
     if alone is not None:
         metavar = f"[{metavar}]"
         return click.option(
-            flag(name), type=_AsTyped(), is_flag=False, flag_value=alone, metavar=metavar, **shared
+            flag(name), type=typed, is_flag=False, flag_value=alone, metavar=metavar, **shared
         )
     values = len(metavar.split())  # W S E N are four
-    return click.option(flag(name), type=_AsTyped(), nargs=values, metavar=metavar, **shared)
+    return click.option(flag(name), type=typed, nargs=values, metavar=metavar, **shared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -128,35 +129,28 @@ def decide(
     GeosegError
         If the scene, the model and the options cannot be read or do not fit together, or into the memory.
     """
-    from geoseg.raster.scene import close_scene, open_scene
-
-    scene = open_scene(source)
-    try:
-        return _decide(scene, options, model or Model(options), out)
-    except BaseException:
-        close_scene(scene)
-        raise
-
-
-def _decide(scene: SceneInfo, options: PredictOptions, model: Model, out: Path | None) -> Decision:
-    """Read all that a run depends on; plan and resources follow from it by pure functions."""
     from geoseg.raster.coverage import read_coverage
     from geoseg.raster.drivers import is_remote
     from geoseg.raster.environment import BLOCK_CACHE
+    from geoseg.raster.scene import close_scene, open_scene
 
-    card = model.bundle.card
-    view = _look(scene, card, options, out)
-    recipe = model.recipe
-    predictor = recipe.load()
-    coverage = read_coverage(scene)
-    # Of a scene behind a URL only what is asked for is fetched.
-    unlike = () if is_remote(scene.uri) else value_warnings(scene, view, card)
-    shares = predictor.device == "cuda" and model.cores is None  # one process of several has one GPU
-    gpus = visible_gpus(os.environ, gpu_count()) if shares else ()
-    machine = Machine(model.machine.cores, gpus, memory_limit(), BLOCK_CACHE)
-    plan = make_plan(scene, card, options, view, predictor.name)
-    known = kept_sides(out, plan) if out is not None and options.resume else ()
-    plan, resources = fit_run(plan, options, predictor.device, model.network, machine, known)
+    scene, model = open_scene(source), model or Model(options)
+    with contextlib.ExitStack() as undo:
+        undo.callback(close_scene, scene)
+        card = model.bundle.card
+        view = _look(scene, card, options, out)
+        recipe = model.recipe
+        predictor = recipe.load()
+        coverage = read_coverage(scene)
+        # Of a scene behind a URL only what is asked for is fetched.
+        unlike = () if is_remote(scene.uri) else value_warnings(scene, view, card)
+        shares = predictor.device == "cuda" and model.cores is None  # one process of several has one GPU
+        gpus = visible_gpus(os.environ, gpu_count()) if shares else ()
+        machine = Machine(model.machine.cores, gpus, memory_limit(), BLOCK_CACHE)
+        plan = make_plan(scene, card, options, view, predictor.name)
+        known = kept_sides(out, plan) if out is not None and options.resume else ()
+        plan, resources = fit_run(plan, options, predictor.device, model.network, machine, known)
+        undo.pop_all()  # the scene stays open for the run
     warnings = (*scene.warnings, *check_resolution(scene, card), *unlike)
     reason = recipe.reason + (f"; on {len(resources.gpus)} GPUs" if len(resources.gpus) > 1 else "")
     work = Work(plan, PlanReader(plan), recipe.load, resources.batch, coverage=coverage)

@@ -35,6 +35,7 @@ from geoseg.raster.environment import (
     forget,
     persistently,
     remember,
+    useful_cache,
 )
 
 Result = TypeVar("Result")
@@ -48,8 +49,8 @@ Key = tuple[str, int | None, bool]
 Enter = Callable[[contextlib.ExitStack], rasterio.DatasetReader]
 """Opens a dataset and registers with the stack what closes it."""
 
-Cache = Callable[[rasterio.DatasetReader], int]
-"""Returns the bytes of a dataset's blocks that GDAL should keep."""
+Reads = tuple[tuple[int, int], int]
+"""Of windows that are read one after the other: rows and columns, at most, and bytes of a pixel."""
 
 KEPT = 4
 """Datasets that stay open; a run needs one, or two where a stretch is measured on an overview."""
@@ -145,7 +146,7 @@ def opened(
     warped: bool = False,
     quiet: bool = True,
     within: str | None = None,
-    keep: Cache | None = None,
+    reads: Reads | None = None,
 ) -> Iterator[rasterio.DatasetReader]:
     """Open a raster for reading.
 
@@ -163,8 +164,8 @@ def opened(
         Silence rasterio's warning about missing georeference: geoseg says it in its own words.
     within : str or None
         For `uri` that is a mosaic of geoseg's own making: the raster that it shows.
-    keep : callable, optional
-        Keep the dataset open for the next call, see `kept_open`. The blocks of a
+    reads : tuple, optional
+        Keep the dataset open for the next call, and of its blocks what such windows share. Those of a
         GeoTIFF are then unpacked on up to four cores.
 
     Raises
@@ -176,7 +177,7 @@ def opened(
 
     def enter(stack: contextlib.ExitStack) -> rasterio.DatasetReader:
         for driver in drivers:
-            more = {"num_threads": _threads[0] if keep else "1"} if driver == "GTiff" else {}
+            more = {"num_threads": _threads[0] if reads else "1"} if driver == "GTiff" else {}
             try:
                 with silenced(NotGeoreferencedWarning) if quiet else contextlib.nullcontext():
                     dataset = rasterio.open(uri, driver=driver, sharing=False, **options, **more)
@@ -188,12 +189,12 @@ def opened(
                 return stack.enter_context(_warped(dataset)) if warped else dataset
         raise ValueError("no driver to try")
 
-    cache = BLOCK_CACHE if keep is None else None
+    cache = BLOCK_CACHE if reads is None else None
     with environment(within or uri, cache), contextlib.ExitStack() as stack:
         if is_remote(uri):
             remember(uri)
-        if keep is not None or is_remote(uri):
-            yield stack.enter_context(kept_open((uri, overview, warped), enter, keep))
+        if reads is not None or is_remote(uri):
+            yield stack.enter_context(kept_open((uri, overview, warped), enter, reads))
         else:
             yield enter(stack)
 
@@ -247,7 +248,7 @@ def reason_of(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def kept_open(key: Key, enter: Enter, cache: Cache | None = None) -> Iterator[rasterio.DatasetReader]:
+def kept_open(key: Key, enter: Enter, reads: Reads | None = None) -> Iterator[rasterio.DatasetReader]:
     """Give the dataset of `key` to this thread alone; open it if it is not, or if its files changed.
 
     What fails with it closes it.
@@ -256,8 +257,8 @@ def kept_open(key: Key, enter: Enter, cache: Cache | None = None) -> Iterator[ra
     ----------
     enter : callable
         Opens the dataset.
-    cache : callable, optional
-        Returns the bytes that GDAL should keep while the dataset is open.
+    reads : tuple, optional
+        What GDAL should keep blocks for while the dataset is open.
     """
     handle = _take(key)
     try:
@@ -265,7 +266,8 @@ def kept_open(key: Key, enter: Enter, cache: Cache | None = None) -> Iterator[ra
             handle.dataset = enter(handle.stack)
             names = () if is_remote(key[0]) else handle.dataset.files
             handle.files = {name: stamp(name) for name in names}
-        if cache is not None and (size := cache(handle.dataset)) > handle.cache:
+        size = useful_cache(handle.dataset.block_shapes[0], handle.dataset.width, *reads) if reads else 0
+        if size > handle.cache:
             handle.stack.enter_context(caching(size))
             handle.cache = size
         yield handle.dataset

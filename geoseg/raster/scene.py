@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from geoseg import files
 from geoseg.raster.describe import Band, SceneInfo, check_readable, choose_overview, describe, pixel_bytes
 from geoseg.raster.drivers import is_remote
-from geoseg.raster.environment import useful_cache
 from geoseg.raster.opening import Source, close_kept, opened, reading
 from geoseg.raster.pixels import is_nodata, reach, resample, restore, stored_nodata, taps, validity
 from geoseg.raster.source import resolve
@@ -179,12 +178,9 @@ def opened_scene(
     level : int or None
         Overview to read; None: the scene itself.
     """
-
-    def cache(dataset: rasterio.DatasetReader) -> int:
-        return useful_cache(dataset.block_shapes[0], dataset.width, window, pixel_bytes(scene))
-
     plain = scene.geobox.transform == (1, 0, 0, 0, 1, 0)
-    return opened(scene.uri, (scene.driver,), overview=level, warped=scene.warped, quiet=plain, keep=cache)
+    reads = window, pixel_bytes(scene)
+    return opened(scene.uri, (scene.driver,), overview=level, warped=scene.warped, quiet=plain, reads=reads)
 
 
 def _check_request(scene: SceneInfo, window: Window, grid: GeoBox, bands: Sequence[int]) -> list[Band]:

@@ -42,17 +42,11 @@ _SIDES = np.unpackbits(np.arange(16, dtype=np.uint8)[:, None], axis=1, bitorder=
 """Whether each side is in a set of sides, per set; sets of sides, or corners, are bits of a number."""
 
 
-def _previous_crossings() -> NDArray[np.int8]:
-    """Tabulate, per set of crossed sides and side, the crossed side before it."""
-    table = np.zeros((16, 4), np.int8)
-    for pattern in range(16):
-        for side in range(4):
-            before = [(side - step) % 4 for step in (1, 2, 3, 4)]
-            table[pattern, side] = next((one for one in before if pattern >> one & 1), side)
-    return table
+_BEFORE = (np.arange(4)[:, None] - np.arange(1, 5)) % 4
+"""The sides before each side, the nearest first, itself last."""
 
-
-_PREVIOUS = _previous_crossings()
+_PREVIOUS = _BEFORE[np.arange(4), _SIDES[:, _BEFORE].argmax(axis=2)].astype(np.int8)
+"""The crossed side before each side, per set of crossed sides."""
 
 
 def _rows(table: NDArray[Byte], pattern: NDArray[np.uint8]) -> NDArray[Byte]:

@@ -243,9 +243,6 @@ class SortedSink(AbstractContextManager["SortedSink"]):
         self._stack = ExitStack()
         self._database: sqlite3.Connection | None = None
 
-    def __enter__(self) -> SortedSink:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Write everything, unless there was an error."""
         with self._stack:
