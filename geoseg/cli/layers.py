@@ -131,8 +131,9 @@ def import_(source: Path, out: Path, images: Path | None, overwrite: bool) -> No
     """  # noqa: D301 (click reads the escape, as the letter that it stands for)
     from geoseg.labels.coco import import_labels
 
-    count = import_labels(source, out, images=images, overwrite=overwrite)
-    click.echo(f"{count:,} objects, wrote {out}", err=True)
+    count, crowds = import_labels(source, out, images=images, overwrite=overwrite)
+    left = f" ({crowds:,} crowds, which are no single objects, are left out)" if crowds else ""
+    click.echo(f"{count:,} objects, wrote {out}{left}", err=True)
 
 
 @labels.command("export")

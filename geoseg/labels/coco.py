@@ -38,10 +38,13 @@ class Labelled:
     kind: str
     image: str
     crs: str
+    crowd: bool = False
 
 
-def import_labels(source: Path, out: Path, *, images: Path | None = None, overwrite: bool = False) -> int:
-    """Write the objects of a COCO file, or of a mask of their numbers, as polygons; return how many.
+def import_labels(
+    source: Path, out: Path, *, images: Path | None = None, overwrite: bool = False
+) -> tuple[int, int]:
+    """Write the objects of a COCO file, or of a mask of their numbers, as polygons.
 
     Parameters
     ----------
@@ -53,19 +56,27 @@ def import_labels(source: Path, out: Path, *, images: Path | None = None, overwr
         Folder of the images that a COCO file names; default: that of the file.
     overwrite : bool
 
+    Returns
+    -------
+    objects : int
+    crowds : int
+        Left out: each is the place of an unknown number of objects.
+
     Raises
     ------
     GeosegError
-        If the source is no such file, an image is missing or has no CRS, or there is no object.
+        If the source is no such file, an image is missing, of another size or without a CRS, or there is no
+        object.
     """
     import pyarrow
     import pyproj
 
     check_stream_path(out, overwrite=overwrite)
     if source.suffix.lower() == ".json":
-        found = list(_of_coco(source, images or source.parent))
+        every = list(_of_coco(source, images or source.parent))
     else:
-        found = list(_of_numbers(source))
+        every = list(_of_numbers(source))
+    found = [one for one in every if not one.crowd]
     if not found:
         raise InvalidOption(f"{source}: holds no objects")
     crs = found[0].crs
@@ -84,7 +95,7 @@ def import_labels(source: Path, out: Path, *, images: Path | None = None, overwr
         kind="Unknown",
         overwrite=overwrite,
     )
-    return len(found)
+    return len(found), len(every) - len(found)
 
 
 def export_coco(
@@ -133,13 +144,14 @@ def _of_coco(source: Path, folder: Path) -> Iterator[Labelled]:
     try:
         content = json.loads(source.read_text(encoding="utf-8"))
         pictures = {one["id"]: str(one["file_name"]) for one in content["images"]}
+        sizes = {str(one["file_name"]): (one.get("height"), one.get("width")) for one in content["images"]}
         kinds = {one["id"]: str(one["name"]) for one in content["categories"]}
         annotations = [
-            (one["image_id"], kinds[one["category_id"]], one["segmentation"])
+            (one["image_id"], kinds[one["category_id"]], one["segmentation"], bool(one.get("iscrowd")))
             for one in content["annotations"]
         ]
-        wanted = {pictures[image] for image, _, _ in annotations}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        wanted = {pictures[image] for image, *_ in annotations}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidOption(
             f"{source}: cannot be read as COCO's JSON ({type(error).__name__}: {error})"
         ) from error
@@ -151,7 +163,13 @@ def _of_coco(source: Path, folder: Path) -> Iterator[Labelled]:
             "(--images)"
         )
     boxes = {name: _placed(folder / name) for name in sorted(wanted)}
-    for number, (image, kind, shape) in enumerate(annotations):
+    for name, box in boxes.items():
+        if any(told is not None and told != is_ for told, is_ in zip(sizes[name], box.shape, strict=True)):
+            raise InvalidOption(
+                f"{source}: {name} has {box.width} × {box.height} pixels, not {sizes[name][1]} × "
+                f"{sizes[name][0]}; give the folder of the images that were labelled (--images)"
+            )
+    for number, (image, kind, shape, crowd) in enumerate(annotations):
         name = pictures[image]
         try:
             outline = outline_of(shape, boxes[name].shape)
@@ -160,7 +178,8 @@ def _of_coco(source: Path, folder: Path) -> Iterator[Labelled]:
                 f"{source}: annotation {number} of {name} has no outline that can be read ({error})"
             ) from error
         if outline.area > 0:
-            yield Labelled(shapely.transform(outline, boxes[name].to_crs), kind, name, str(boxes[name].crs))
+            placed = shapely.transform(outline, boxes[name].to_crs)
+            yield Labelled(placed, kind, name, str(boxes[name].crs), crowd)
 
 
 def _placed(path: Path) -> GeoBox:
@@ -192,7 +211,7 @@ def outline_of(shape: Any, size: tuple[int, int]) -> BaseGeometry:
         raise ValueError(f"runs of {shape['size']}, and the image has {list(size)} rows and columns")
     counts = shape["counts"]
     edges = np.cumsum(_decoded(counts) if isinstance(counts, str) else counts, dtype=np.int64)
-    if not len(edges) or edges[-1] != size[0] * size[1]:
+    if not len(edges) or edges[-1] != size[0] * size[1] or (np.diff(edges, prepend=0) < 0).any():
         raise ValueError("its runs do not fill the image")
     flat = np.zeros(edges[-1], np.uint8)
     for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=False):
@@ -276,9 +295,11 @@ def _of_numbers(source: Path) -> Iterator[Labelled]:
             f"one band of whole numbers with a CRS, {_LARGEST >> 20} million pixels at most"
         )
     patch = read_patch(scene, box.window, box, (1,))
-    values = patch.pixels[0].astype(np.int32)
+    values, inside = patch.pixels[0], patch.valid & (patch.pixels[0] != 0)
+    if values.itemsize > 4:
+        values = np.unique(values, return_inverse=True)[1]
     parts: dict[int, list[BaseGeometry]] = {}
-    for shape, value in shapes(values, mask=patch.valid & (values != 0)):
+    for shape, value in shapes(values.astype(np.int32), mask=inside):
         parts.setdefault(int(value), []).append(shapely.geometry.shape(shape))
     if len(parts) == 1 and len(*parts.values()) > 1:
         raise InvalidOption(

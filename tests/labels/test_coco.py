@@ -66,11 +66,13 @@ def test_polygons_come_back_from_coco_with_their_classes_and_holes(tmp_path: Pat
     assert all(one.equals(other) for one, other in zip(found.geometry, boxes, strict=True))
 
 
-def test_numbers_that_touch_are_objects(tmp_path: Path) -> None:
-    numbers = np.zeros((1, 20, 20), np.uint16)
-    numbers[0, 2:8, 2:8], numbers[0, 2:8, 8:12], numbers[0, 15:, 15:] = 700, 3, 3
+@pytest.mark.parametrize("dtype", ["uint16", "uint64"])
+def test_numbers_that_touch_are_objects(tmp_path: Path, dtype: str) -> None:
+    numbers = np.zeros((1, 20, 20), dtype)
+    other = 3 + 2 ** min(32, 8 * numbers.itemsize - 1)
+    numbers[0, 2:8, 2:8], numbers[0, 2:8, 8:12], numbers[0, 15:, 15:] = other, 3, 3
     path = make_scene(tmp_path / "numbers.tif", pixels=numbers)
-    assert import_labels(path, tmp_path / "out.gpkg") == 2
+    assert import_labels(path, tmp_path / "out.gpkg") == (2, 0)
     areas = geopandas.read_file(tmp_path / "out.gpkg").area
     scale = abs(np.linalg.det(np.array(make_affine(path)).reshape(2, 3)[:, :2]))
     np.testing.assert_allclose(areas, np.array([24 + 25, 36]) * scale)
@@ -86,20 +88,38 @@ def make_affine(path: Path) -> tuple[float, ...]:
 def broken(folder: Path) -> dict[str, tuple[Path, str]]:
     good = {"images": [{"id": 1, "file_name": "gone.tif"}], "categories": [{"id": 1, "name": "a"}]}
     one = {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4]]}
+    there = {
+        "id": 1,
+        "file_name": make_scene(folder / "there.tif", size=(9, 9)).name,
+        "width": 9,
+        "height": 9,
+    }
+    runs = one | {"segmentation": {"size": [9, 9], "counts": [-5, 86]}}
     texts = {
         "missing": (good | {"annotations": [one]}, "images are missing in .*: gone.tif; give their folder"),
         "nothing": (good | {"annotations": []}, "holds no objects"),
         "other": ({"a": 1}, "cannot be read as COCO's JSON"),
+        "size": (
+            good | {"images": [there | {"width": 18}], "annotations": [one]},
+            "there.tif has 9 × 9 pixels, not 18 × 9; give the folder",
+        ),
+        "runs": (
+            good | {"images": [there], "annotations": [runs]},
+            "annotation 0 of there.tif has no outline",
+        ),
+        "crowd": (good | {"images": [there], "annotations": [one | {"iscrowd": 1}]}, "holds no objects"),
         "unknown": (good | {"annotations": [one | {"category_id": 9}]}, "cannot be read as COCO's JSON"),
     }
     for name, (content, _) in texts.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
+    (folder / "deep.json").write_text("[" * 100_000)
     same = np.zeros((1, 9, 9), np.uint8)
     same[0, :3, :3] = same[0, 5:, 5:] = 1
     mask = make_scene(folder / "mask.tif", pixels=same)
     geopandas.GeoDataFrame(geometry=[shapely.Point(1, 2)], crs=32632).to_file(folder / "shapes.gpkg")
     return {
         **{name: (folder / f"{name}.json", words) for name, (_, words) in texts.items()},
+        "deep": (folder / "deep.json", "cannot be read as COCO's JSON"),
         "mask": (mask, "one value in 2 places, so its values number no objects"),
         "shapes": (folder / "shapes.gpkg", "holds shapes already"),
         "picture": (make_scene(folder / "picture.tif"), "is neither a COCO file"),
