@@ -53,10 +53,8 @@ class PrecisionReport:
     the truth has. NaN where it has none."""
     loss_iou_points: float = 0.0
     """100 times the IoU that the reference has more."""
-    worst_place: str = ""
-    """Where the IoU is furthest from the reference's."""
     worst_iou_points: float = 0.0
-    """How much is lost there; below 0 it is gained."""
+    """The same of the place that is furthest from the reference; below 0 it is gained there."""
     changed: float = 0.0
     """Share of the known pixels that have another class than the reference gives them."""
 
@@ -275,14 +273,12 @@ def compare_precisions(
 
 def _report(counts: _Counts, usual: Mapping[str, float]) -> PrecisionReport:
     places = counts.by_place()
-    losses = {place: 100 * (usual[place] - places[place]) for place in usual}
-    worst = max(losses, key=lambda place: abs(losses[place]), default="")
+    losses = [100 * (usual[place] - places[place]) for place in usual]
     return PrecisionReport(
         counts.name,
         iou=_mean(list(places.values())),
-        loss_iou_points=_mean(list(losses.values())),
-        worst_place=worst,
-        worst_iou_points=losses.get(worst, math.nan),
+        loss_iou_points=_mean(losses),
+        worst_iou_points=max(losses, key=abs, default=math.nan),
         changed=counts.changed / counts.pixels if counts.pixels else math.nan,
     )
 

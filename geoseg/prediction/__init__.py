@@ -1,1 +1,1 @@
-"""Predicting one scene: options, plan, blocks, graph, journal, run."""
+"""Predicting one scene: options, plan, blocks, tasks, journal, session."""
