@@ -17,7 +17,8 @@ from geoseg.models.document import (
     ModelTask,
     Split,
 )
-from geoseg.models.inputs import InputSpec, TrainingStatistics
+from geoseg.models.inputs import InputSpec
+from geoseg.models.value_check import TrainingStatistics
 from geoseg.values import ClassInfo, ClassRule
 
 _PALETTE = ("e4572e", "4c9f70", "2e86ab", "f3a712", "a23b72", "6c757d", "8d6a4f", "17bebb")

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from geoseg.models.inputs import TrainingStatistics
+from geoseg.models.value_check import TrainingStatistics
 
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 """The version of the extension that geoseg writes; any 1.x is read."""

@@ -14,7 +14,7 @@ import numpy as np
 from geoseg.backends.footprint import Footprint, footprint
 from geoseg.backends.hardware import gpu_count, usable_cores, visible_gpus
 from geoseg.errors import UnreadableScene
-from geoseg.models.inputs import unlike_training
+from geoseg.models.value_check import unlike_training
 from geoseg.prediction.blocks import stretched
 from geoseg.prediction.budget import default_budget, fit_run
 from geoseg.prediction.journal import kept_sides

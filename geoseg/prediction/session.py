@@ -96,7 +96,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
             lies beside that place all the same, and stays until then.
         """
         from geoseg.raster.scene import close_scene
-        from geoseg.vector.shaper import SortedSink
+        from geoseg.vector.order import SortedSink
         from geoseg.vector.sink import VectorSink
 
         started = time.monotonic()

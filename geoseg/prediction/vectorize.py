@@ -71,8 +71,8 @@ def vectorize(
     GeosegError
         For every foreseeable failure.
     """
+    from geoseg.vector.order import SortedSink
     from geoseg.vector.pieces import Joiner
-    from geoseg.vector.shaper import SortedSink
     from geoseg.vector.sink import VectorSink, check_vector_path, layer_crs
 
     def told(event: Event) -> None:

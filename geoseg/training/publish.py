@@ -29,7 +29,8 @@ from geoseg.models.bundle import CONFIG, ONNX, WEIGHTS, Bundle, save_bundle
 from geoseg.models.card import Head
 from geoseg.models.card_json import make_document
 from geoseg.models.document import CardDocument, Instances
-from geoseg.models.inputs import InputSpec, value_statistics
+from geoseg.models.inputs import InputSpec
+from geoseg.models.value_check import value_statistics
 from geoseg.prediction.view import PART_MARGIN, SMALLEST_PART, smallest_object_m2
 from geoseg.training.calibrate import Fitted, calibrate_objects, calibrate_pixels
 from geoseg.training.data.holdout import Split

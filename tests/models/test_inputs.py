@@ -13,14 +13,8 @@ from geoseg.errors import InvalidModel
 from geoseg.models.bundle import find_model
 from geoseg.models.card import card_of
 from geoseg.models.card_json import amended, make_document, parse_document, to_json
-from geoseg.models.inputs import (
-    ENOUGH,
-    InputSpec,
-    fill_invalid,
-    inversion_evidence,
-    unlike_training,
-    value_statistics,
-)
+from geoseg.models.inputs import InputSpec, fill_invalid
+from geoseg.models.value_check import ENOUGH, inversion_evidence, unlike_training, value_statistics
 from geoseg.values import Patch
 from tests.models.test_card import BUILDING
 

@@ -18,6 +18,7 @@ from geoseg.testing import assert_same_polygons
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector import place, shaper
 from geoseg.vector.features import features_of, finish
+from geoseg.vector.order import SortedSink
 from geoseg.vector.pieces import Evidence, Piece
 from geoseg.vector.place import hilbert_keys, place_keys
 from geoseg.vector.shape import ShapeRules, find_near, shape
@@ -95,7 +96,7 @@ def test_any_batches_come_out_sorted_with_unique_ids(
     shuffled = table.sample(frac=1, random_state=batch)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shaper, "BATCH", 7)
-        with shaper.SortedSink(sink, SCHEMA, tmp_path) as sorting:
+        with SortedSink(sink, SCHEMA, tmp_path) as sorting:
             for begin in range(0, len(shuffled), batch):
                 sorting.write(shuffled[begin : begin + batch])
     assert list(tmp_path.iterdir()) == []
@@ -114,7 +115,7 @@ def test_any_batches_come_out_sorted_with_unique_ids(
 
 def test_nothing_is_written_after_an_error_and_nothing_stays(tmp_path: Path) -> None:
     sink = Sink()
-    with pytest.raises(KeyboardInterrupt), shaper.SortedSink(sink, SCHEMA, tmp_path) as sorting:
+    with pytest.raises(KeyboardInterrupt), SortedSink(sink, SCHEMA, tmp_path) as sorting:
         sorting.write(features([(1, 1)]))
         raise KeyboardInterrupt
     assert sink.tables == []
@@ -124,21 +125,21 @@ def test_nothing_is_written_after_an_error_and_nothing_stays(tmp_path: Path) -> 
 def test_a_folder_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
     with (
         pytest.raises(UnwritableOutput, match="put aside"),
-        shaper.SortedSink(Sink(), SCHEMA, tmp_path / "no" / "folder") as sorting,
+        SortedSink(Sink(), SCHEMA, tmp_path / "no" / "folder") as sorting,
     ):
         sorting.write(features([(1, 1)]))
 
 
 def test_a_folder_that_another_run_removed_is_made_again(tmp_path: Path) -> None:
     sink = Sink()
-    with shaper.SortedSink(sink, SCHEMA, tmp_path / "removed") as sorting:
+    with SortedSink(sink, SCHEMA, tmp_path / "removed") as sorting:
         sorting.write(features([(1, 1)]))
     assert [len(table) for table in sink.tables] == [1]
 
 
 def test_a_layer_without_features_needs_no_folder(tmp_path: Path) -> None:
     sink = Sink()
-    with shaper.SortedSink(sink, SCHEMA, tmp_path / "no"):
+    with SortedSink(sink, SCHEMA, tmp_path / "no"):
         pass
     assert sink.tables == []
 
