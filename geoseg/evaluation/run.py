@@ -139,7 +139,7 @@ def predicted(
         chosen = options.model_copy(
             update={
                 "raster": raster,
-                "raster_content": "probability",
+                "raster_content": "auto",
                 "raster_resolution": "scene",
                 "aoi": aoi,
                 "aoi_layer": layer,

@@ -24,6 +24,7 @@ from geoseg.raster.describe import SceneInfo
 from geoseg.raster.encoding import RasterFacts, read_facts
 from geoseg.raster.scene import read_patch
 from geoseg.values import CERTAIN, ClassInfo, ClassRule, Patch, ProbabilityBlock, Window
+from geoseg.vector.features import INSTANCE
 from geoseg.vector.islands import IslandRule, sieve
 from geoseg.vector.pieces import Pieces
 from geoseg.vector.split import SplitRule, find_cuts
@@ -182,6 +183,11 @@ def inspect_raster(
     names = dict(facts.names) | named
     outline: Any = options.outline if options.outline != "auto" else "pixel" if is_class else "smooth"
     if is_class:
+        if first.description == INSTANCE:
+            raise InvalidOption(
+                f"{scene.name}: its values number objects and are no classes; geoseg labels import makes "
+                "polygons of them"
+            )
         _check_class_options(options, scene.name)
         ids = tuple(sorted(named or facts.names)) or _ids_in(scene, bands, nodata, on_step)
         classes = _classes(ids, names, scene, options)

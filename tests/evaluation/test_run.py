@@ -13,9 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from geoseg.cli import run
 from geoseg.evaluation.stream import STEP, TILE
 from geoseg.metrics.pixels import inner_band
+from geoseg.testing import make_scene
 from tests.evaluation.files import boxes, burned, class_map, compare, polygons, probabilities
+from tests.runs import object_model
 
 SIZE = (600, 560)
 FEW = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -245,6 +248,16 @@ def test_confidence_closed_form(tmp_path: Path) -> None:
     assert 0.6 < score.best.threshold <= 0.8
     assert score.used == 0.5
     assert result.pixels.classes[0].iou.value == pytest.approx(2 / 3)
+
+
+@pytest.mark.slow
+def test_a_model_of_objects_is_compared(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (4, 100, 100)).astype(np.uint8)
+    scene = make_scene(tmp_path / "scene.tif", pixels=pixels, size=(100, 100))
+    truth = make_scene(tmp_path / "truth.tif", pixels=np.full((1, 100, 100), 3, np.uint8), size=(100, 100))
+    asked = ["evaluate", str(truth), "--scene", str(scene), "--model", str(object_model()), "--json"]
+    assert run([*asked, "--truth-values", "3=a"]) == 0
+    assert json.loads(capfd.readouterr().out)["model"] == "objects"
 
 
 def test_the_worst_tiles_come_first(tmp_path: Path) -> None:

@@ -169,6 +169,14 @@ def test_whole_fractional_numbers_are_ids(tmp_path: Path) -> None:
     assert found[0].equals(found[1])
 
 
+def test_numbers_of_objects_are_no_classes(tmp_path: Path) -> None:
+    path = write(tmp_path / "numbers.tif", np.arange(64, dtype=np.uint32).reshape(8, 8), {"CLASS_1": "house"})
+    with rasterio.open(path, "r+") as dataset:
+        dataset.set_band_description(1, "instance")
+    with pytest.raises(InvalidOption, match="its values number objects"):
+        vectorize(path, tmp_path / "out.gpkg")
+
+
 def test_nodata_is_added_to_that_of_the_file(tmp_path: Path) -> None:
     ids = class_map((30, 30), 3, 3)
     ids[:5] = 255
