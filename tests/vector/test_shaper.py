@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from geoseg.errors import UnwritableOutput
 from geoseg.testing import assert_same_polygons
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
-from geoseg.vector import place, shaper
+from geoseg.vector import order, place, shaper
 from geoseg.vector.features import features_of, finish
 from geoseg.vector.order import SortedSink
 from geoseg.vector.pieces import Evidence, Piece
@@ -95,7 +95,7 @@ def test_any_batches_come_out_sorted_with_unique_ids(
     table, sink = features(places), Sink()
     shuffled = table.sample(frac=1, random_state=batch)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shaper, "BATCH", 7)
+        patch.setattr(order, "BATCH", 7)
         with SortedSink(sink, SCHEMA, tmp_path) as sorting:
             for begin in range(0, len(shuffled), batch):
                 sorting.write(shuffled[begin : begin + batch])
