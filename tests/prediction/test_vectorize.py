@@ -174,7 +174,7 @@ def test_numbers_of_objects_are_no_classes(tmp_path: Path) -> None:
     with rasterio.open(path, "r+") as dataset:
         dataset.set_band_description(1, "instance")
     with pytest.raises(InvalidOption, match="its values number objects"):
-        vectorize(path, tmp_path / "out.gpkg")
+        vectorize(path, tmp_path / "out.gpkg", VectorizeOptions())
 
 
 def test_nodata_is_added_to_that_of_the_file(tmp_path: Path) -> None:
