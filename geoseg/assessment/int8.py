@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.assessment.compare import Painter
 from geoseg.backends import regions
 from geoseg.backends.base import Predictor
-from geoseg.backends.base import quantize as to_integers
 from geoseg.backends.detector import NetworkDetector
 from geoseg.backends.hardware import LOSS_LIMIT, Precision, cpu_features
 from geoseg.backends.quantize import TILES, quantize
@@ -193,23 +193,6 @@ def ship_int8_parts(
         zip(("f32", "int8"), (Painter(one, head.channels, one.name) for one in detectors), strict=True)
     )
     return _judge(predictors, head, labelled, where, files)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Painter:
-    """A detector whose objects are compared pixel by pixel, see `geoseg.backends.regions.paint`."""
-
-    detector: NetworkDetector
-    channels: tuple[int, ...]
-    name: str
-    device: str = "cpu"
-    normalizes: bool = False
-
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.uint16]:
-        """Map tiles to scores; see `geoseg.backends.base.Predictor`."""
-        labels = [label for label in self.channels if label]
-        found = [regions.paint(each, labels, batch.shape[2:]) for each in self.detector(batch)]
-        return to_integers(np.stack(found)[:, 0 not in self.channels :])
 
 
 def _judge(

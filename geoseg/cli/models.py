@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geoseg.errors import InvalidModel
+from geoseg.errors import InvalidModel, InvalidOption
 
 if TYPE_CHECKING:
     from geoseg.assessment.compare import BackendReport
@@ -54,15 +54,22 @@ def check(model: str, scene: str | None, write: bool) -> None:
 
     All backends must give the same result. The speed of OpenVINO is measured in each precision; where
     another one than the rule's is faster here, the option to type is named. The effective receptive field
-    is measured, and with --scene the smallest overlap at which tiles leave no trace. Exits with code 2 if
-    anything is wrong.
+    is measured, and with --scene the smallest overlap at which tiles leave no trace; not of models that
+    find objects, whose tiles overlap by the largest of them. Exits with code 2 if anything is wrong.
     """
     from geoseg.models.bundle import CARD, amend_card, find_amendable, find_model
 
     bundle = find_amendable(model) if write else find_model(model)
+    objects = bundle.card.instances
+    if objects is not None and (write or scene is not None):
+        option = "--write" if write else "--scene"
+        raise InvalidOption(f"{option}: {bundle.path} finds objects: no overlap is measured; leave it out")
     _check_backends(bundle)
     for line in _speed_lines(bundle):
         click.echo(line)
+    if objects is not None:
+        click.echo(f"overlap: by the largest object, {objects.largest_m:g} m")
+        return
     context = _measure(bundle, scene)
     for line in _context_lines(context):
         click.echo(line)

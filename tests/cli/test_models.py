@@ -15,6 +15,7 @@ from geoseg.models.inputs import InputSpec
 from geoseg.testing import make_scene
 from geoseg.values import ClassInfo
 from tests.models.onnx_graphs import write_pointwise
+from tests.runs import object_model
 
 pytestmark = pytest.mark.slow
 
@@ -80,6 +81,14 @@ def test_check_compares_the_backends(folder: Path) -> None:
     assert output.count("agrees") == 2
     assert "openvino: f32 " in output
     assert "is taken unasked (" in output
+
+
+def test_check_compares_the_objects_that_are_found() -> None:
+    output = run("check", object_model()).output
+    assert output.count("agrees") == 3
+    assert "overlap: by the largest object, " in output
+    with pytest.raises(InvalidOption, match=r"--write: .* finds objects: no overlap is measured"):
+        run("check", object_model(), "--write")
 
 
 def test_check_of_a_wrong_model_is_an_error(folder: Path) -> None:
