@@ -58,9 +58,9 @@ class Model:
     cores: int | None = None
 
     @property
-    def machine(self) -> Machine:
-        """The cores that the process may use."""
-        return Machine(self.cores or usable_cores())
+    def cores_each(self) -> int:
+        """Those of each process that runs it."""
+        return max(1, (self.cores or usable_cores()) // (self.options.workers or 1))
 
     @cached_property
     def bundle(self) -> Bundle:
@@ -81,7 +81,7 @@ class Model:
             self.bundle,
             backend=options.backend,
             device=options.device,
-            threads=max(1, self.machine.cores // options.workers) if options.workers else self.cores,
+            threads=self.cores_each if options.workers else self.cores,
             precision=options.precision,
             flips=options.tta,
             threshold=self.bundle.card.threshold if options.threshold == AUTO else options.threshold,
@@ -90,8 +90,7 @@ class Model:
     @cached_property
     def network(self) -> Footprint:
         """What it takes in memory, in each process."""
-        cores = max(1, self.machine.cores // (self.options.workers or 1))
-        return footprint(self.bundle, self.recipe.load(), cores)
+        return footprint(self.bundle, self.recipe.load(), self.cores_each)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -146,7 +145,7 @@ def decide(
         unlike = () if is_remote(scene.uri) else value_warnings(scene, view, card)
         shares = predictor.device == "cuda" and model.cores is None  # one process of several has one GPU
         gpus = visible_gpus(os.environ, gpu_count()) if shares else ()
-        machine = Machine(model.machine.cores, gpus, memory_limit(), BLOCK_CACHE)
+        machine = Machine(model.cores or usable_cores(), gpus, memory_limit(), BLOCK_CACHE)
         plan = make_plan(scene, card, options, view, predictor.name)
         known = kept_sides(out, plan) if out is not None and options.resume else ()
         plan, resources = fit_run(plan, options, predictor.device, model.network, machine, known)
