@@ -173,15 +173,19 @@ def ship_int8_parts(
     seen = {ONNX: list(islice(calibration, TILES)), BOXES: [], MASKS: []}
     body, boxes, masks = plain.networks
 
-    def noting(network: regions.Head, name: str) -> regions.Head:
+    def noting(network: regions.Head, into: list[NDArray[np.float32]]) -> regions.Head:
         def run(cut: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
-            seen[name] += list(cut[:: max(1, len(cut) // _REGIONS)])
+            # A view would keep all regions of the tile.
+            into.extend(part.copy() for part in cut[:: max(1, len(cut) // _REGIONS)])
             return network(cut)
 
         return run
 
     for tile in seen[ONNX]:
-        regions.detect(tile[None], (body, noting(boxes, BOXES), noting(masks, MASKS)), how)
+        asked: dict[str, list[NDArray[np.float32]]] = {BOXES: [], MASKS: []}
+        regions.detect(tile[None], (body, noting(boxes, asked[BOXES]), noting(masks, asked[MASKS])), how)
+        for name, parts_of_tile in asked.items():
+            seen[name] += parts_of_tile[:: max(1, len(parts_of_tile) // _REGIONS)]
     if not all(seen.values()):
         return Verdict(False, "INT8 is not made: the network finds nothing in training samples")
     files = {file: parts[ONNX].with_name(file) for pair in INT8_PARTS.values() for file in pair}
