@@ -20,6 +20,18 @@ from geoseg.training.recipe import Recipe
 CHECKPOINT = "last.ckpt"
 IDENTITY = "run.json"
 
+_locks = set[int]()
+
+
+def _let_go() -> None:
+    """Close the locks in a process that was forked: it may live a while longer than a run that is killed."""
+    while _locks:
+        os.close(_locks.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
 
 def is_first_process() -> bool:
     """Return whether this process writes: with several GPUs, the command line runs once for each of them.
@@ -28,6 +40,37 @@ def is_first_process() -> bool:
     """
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
     return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a run's folder, where the system can; a kill leaves no lock behind.
+
+    Raises
+    ------
+    UnwritableOutput
+        If one is running in it.
+    """
+    busy = False
+    with contextlib.ExitStack() as stack:
+        # Windows has no such locks; what else is wrong with the folder is told by `claim`.
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            _locks.add(handle)
+            stack.callback(os.close, handle)
+            stack.callback(_locks.discard, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                busy = True
+        if busy:
+            raise UnwritableOutput(
+                f"{folder}: another training is running in it; wait for its end, or give another --out"
+            )
+        yield
 
 
 def claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
@@ -57,7 +100,8 @@ def claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     with writing(folder):
         begun = (folder / CHECKPOINT).exists()
         if folder.exists() and not (resume and begun):  # without a checkpoint there is nothing to lose
-            shutil.rmtree(folder)
+            for path in folder.iterdir():  # the folder itself stays: it is what `alone` has locked
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         if not identity.exists():
             with replacing(identity) as path:

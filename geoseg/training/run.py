@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from geoseg.training import require_packages
 from geoseg.training.data.read import read_data
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.events import Event, ignore
-from geoseg.training.folder import is_first_process
+from geoseg.training.folder import alone, is_first_process
 from geoseg.training.recipe import ModelSpec, Recipe
 
 __all__ = ["is_first_process", "train_model"]
@@ -70,10 +71,11 @@ def train_model(
         model = fit_anchors(model, sizes_of(boxes_of(sampler, recipe.seed)))
     start = make_network(model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
     listener = on_event if is_first_process() else ignore
-    best = train(recipe, split, sampler, start, resume=resume, on_event=listener)
-    if not is_first_process():
-        sys.exit(0)
-    return publish(recipe, split, sampler, start, best, on_event=on_event)
+    with alone(recipe.run_folder) if is_first_process() else contextlib.nullcontext():
+        best = train(recipe, split, sampler, start, resume=resume, on_event=listener)
+        if not is_first_process():
+            sys.exit(0)
+        return publish(recipe, split, sampler, start, best, on_event=on_event)
 
 
 def finds_objects(spec: ModelSpec) -> bool:

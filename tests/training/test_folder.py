@@ -1,6 +1,7 @@
 """Whose a run's folder is: taken over only by the recipe and the data that it was begun with."""
 
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from geoseg.errors import UnwritableOutput
 from geoseg.training.data.spec import SceneSpec
-from geoseg.training.folder import CHECKPOINT, IDENTITY, claim, data_state
+from geoseg.training.folder import CHECKPOINT, IDENTITY, alone, claim, data_state
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +31,23 @@ def test_the_same_recipe_and_data_go_on(recipe):
     assert (folder / CHECKPOINT).exists()
     claim(folder, recipe, resume=False)
     assert not (folder / CHECKPOINT).exists()
+
+
+def test_one_training_at_a_time(recipe):
+    folder = recipe.run_folder
+    with alone(folder):
+        begun(recipe)
+        claim(folder, recipe, resume=False)
+        with pytest.raises(UnwritableOutput, match="another training is running in it"), alone(folder):
+            pass
+        context = multiprocessing.get_context("fork")
+        ready, done = context.Event(), context.Event()
+        drawer = context.Process(target=lambda: (ready.set(), done.wait()), daemon=True)
+        drawer.start()
+        ready.wait()
+    with alone(folder):  # though a process that draws samples is still there
+        done.set()
+    drawer.join()
 
 
 def test_another_recipe_is_refused_once_there_is_a_checkpoint(recipe):
