@@ -18,6 +18,9 @@ from geoseg.vector.samples import Floats, Index
 if TYPE_CHECKING:
     from pyproj import CRS, Transformer
 
+LONG = 1000.0
+"""Metres from which on the image of an edge may bend both ways; of shorter ones that is some 0.01 mm."""
+
 TOLERANCE = 0.1
 """Pixels by which the image of an edge may leave the straight line that is drawn for it."""
 
@@ -157,22 +160,38 @@ class _Change:
         return placed
 
     def deviation(self, one: Floats, two: Floats, placed_one: Floats, placed_two: Floats) -> Floats:
-        """Return how far, in pixels, the middle of straight lines in the target lies from edges.
+        """Return how far, in pixels, straight lines in the target lie from edges.
 
-        The same bits in both directions of an edge. A middle that lies on the edge, but not near the
-        edge's own, tells that the line runs another way round the Earth.
+        In their middle, and of long ones at their quarters: the image of an edge may be an S. The same bits
+        in both directions of an edge. A place that lies on the edge, but not near the edge's own, tells
+        that the line runs another way round the Earth.
         """
-        middle = (placed_one + placed_two) / 2
+        ends = one, two, placed_one, placed_two
+        deviation = self._deviation((1, 1), *ends)
+        long = np.flatnonzero((deviation <= TOLERANCE) & (np.hypot(*(two - one).T) * self.metres > LONG))
+        for shares in ((3, 1), (1, 3)) if len(long) else ():
+            deviation[long] = np.maximum(deviation[long], self._deviation(shares, *[at[long] for at in ends]))
+        return deviation
+
+    def _deviation(
+        self, shares: tuple[int, int], one: Floats, two: Floats, placed_one: Floats, placed_two: Floats
+    ) -> Floats:
+        """Return how far the lines lie from the edges at one place, given by its shares of both ends."""
+        near, far = shares
+        whole = near + far
+        line = (near * placed_one + far * placed_two) / whole
         if self.turn:
             wraps = np.abs(np.round((placed_one[:, 0] - placed_two[:, 0]) / self.turn))
-            middle[:, 0] -= wraps * (self.turn / 2)
-        off = self.back(middle) - (one + two) / 2
+            share = np.where(placed_one[:, 0] > placed_two[:, 0], near, far)  # of the eastern end
+            line[:, 0] -= wraps * (self.turn * share / whole)
+        off = self.back(line) - (near * one + far * two) / whole
         deviation = _from_edges(two - one, off)
         bent = np.flatnonzero(~(deviation <= TOLERANCE))
         if len(bent):
             # Between some datums PROJ goes back another way than it came: then ends are off as well.
-            ends = self.back(placed_one[bent]) - one[bent] + (self.back(placed_two[bent]) - two[bent])
-            deviation[bent] = _from_edges((two - one)[bent], off[bent] - ends / 2)
+            ends = near * (self.back(placed_one[bent]) - one[bent])
+            ends += far * (self.back(placed_two[bent]) - two[bent])
+            deviation[bent] = _from_edges((two - one)[bent], off[bent] - ends / whole)
         return deviation
 
     def back(self, placed: Floats) -> Floats:

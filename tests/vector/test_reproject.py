@@ -119,6 +119,7 @@ def test_a_polygon_near_a_pole_has_its_area_in_longitude_and_latitude(
     st.sampled_from([0.5, 10.0]),
     st.integers(0, 2**32 - 1),
 )
+@example("EPSG:3035", "EPSG:32633", 0.5, 21855)  # an image like an S, straight in its middle
 def test_edges_stay_where_they_were(source: str, target: str, pixel: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     lon, lat = {"EPSG:32645": (86, 27), "EPSG:2193": (174, -41), "EPSG:3413": (40, 70)}.get(source, (8, 47))
