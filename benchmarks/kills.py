@@ -182,8 +182,8 @@ def write_large(path: Path, side: int) -> Path:
     with rasterio.open(path, "w", **profile) as file:
         for first in range(0, side, 512):
             rows = np.arange(first, min(first + 512, side), dtype=np.float32)[:, None]
-            waves = np.sin(rows / 17) * np.cos(cols / 23) + np.sin((rows + cols) / 61)
-            pixels = np.clip(128 + 60 * waves, 0, 255).astype(np.uint8)
+            waves = np.sin(rows / 17) * np.cos(cols / 23) + 0.3 * np.sin((rows + cols) / 61)
+            pixels = np.clip(100 + 60 * waves, 0, 255).astype(np.uint8)
             window = rasterio.windows.Window(0, first, side, len(rows))
             file.write(np.broadcast_to(pixels, (3, *pixels.shape)), window=window)
     return path
