@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import shapely
@@ -11,29 +12,34 @@ from numpy.typing import NDArray
 from geoseg.labels.classes import IGNORE
 from geoseg.labels.places import Box
 
+L = TypeVar("L", np.uint8, np.int32)
+
+OBJECT = 256
+"""A label may tell which object a pixel is of: its class id, and this times the object's number from 1 on."""
+
 _DUPLICATE = 0.5
 """Polygons that share more of the smaller one's area than this are one object drawn twice."""
 
 
 def burn(
     polygons: NDArray[np.object_],
-    ids: NDArray[np.uint8],
+    ids: NDArray[L],
     box: Box,
-    labels: NDArray[np.uint8],
+    labels: NDArray[L],
     *,
     all_touched: bool = False,
-) -> NDArray[np.uint8]:
+) -> NDArray[L]:
     """Draw polygons into the pixels that part a box evenly, in place; later ones over earlier ones.
 
     Parameters
     ----------
     polygons : ndarray of (Multi)Polygon, shape (n,)
         In the coordinates of `box`.
-    ids : ndarray of uint8, shape (n,)
+    ids : ndarray of uint8 or int32, shape (n,)
         What is drawn for each.
     box : Box
         Left, top, right, bottom of the pixels.
-    labels : ndarray of uint8, shape (rows, cols)
+    labels : ndarray of the same type, shape (rows, cols)
         What is drawn on.
     all_touched : bool
         Draw pixels that a polygon touches; False: those whose centre lies inside.
@@ -76,15 +82,21 @@ class Footprints:
     """Metres that a native pixel measures along its row and along its column."""
     gap_m: float = 0.0
     """Width of the background between polygons of one class that touch or nearly touch."""
+    objects: bool = False
+    """Draw which object a pixel is of, see `OBJECT`. Then the smaller of two polygons that overlap wins."""
     gaps: NDArray[np.object_] = field(init=False)
     _tree: shapely.STRtree = field(init=False)
     _gap_tree: shapely.STRtree = field(init=False)
+    _firsts: NDArray[np.int64] = field(init=False)
+    """Of each polygon, the first one that is the same object."""
 
     def __post_init__(self) -> None:
         gaps = gaps_between(self.polygons, self.ids, self.gap_m)
         object.__setattr__(self, "gaps", gaps)
         object.__setattr__(self, "_tree", shapely.STRtree(self.polygons))
         object.__setattr__(self, "_gap_tree", shapely.STRtree(gaps))
+        firsts = first_drawings(self.polygons, self.ids) if self.objects else np.empty(0, np.int64)
+        object.__setattr__(self, "_firsts", firsts)
 
     @property
     def spots(self) -> NDArray[np.float64]:
@@ -99,11 +111,12 @@ class Footprints:
         found[self._tree.query(metres, predicate="intersects")[0]] = True
         return found
 
-    def burn(self, box: Box, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    def burn(self, box: Box, shape: tuple[int, int]) -> NDArray[np.uint8] | NDArray[np.int32]:
         """Return labels of pixels that part the box evenly: a pixel is what its centre lies in.
 
         Gaps take every pixel that they touch: where a pixel's diagonal is no longer than the gap is wide, two
         polygons are never connected. Coarser ones may meet at a corner, where polygons lie further apart.
+        Labels are uint8; int32 where they tell `objects`, numbered anew in each call.
 
         Parameters
         ----------
@@ -116,12 +129,39 @@ class Footprints:
         frame = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
         area = shapely.box(*frame)
         found = np.sort(self._tree.query(area))
-        unknown = self.ids[found] == IGNORE
-        labels = np.zeros(shape, np.uint8)
-        burn(self.polygons[found[~unknown]], self.ids[found[~unknown]], frame, labels)
+        unknown = self.polygons[found[self.ids[found] == IGNORE]]
+        found = found[self.ids[found] != IGNORE]
+        if self.objects:
+            found = found[np.argsort(-shapely.area(self.polygons[found]), kind="stable")]
+            numbers = np.unique(self._firsts[found], return_inverse=True)[1] + 1
+            values = (self.ids[found] + OBJECT * numbers * (self.ids[found] != 0)).astype(np.int32)
+            labels = burn(self.polygons[found], values, frame, np.zeros(shape, np.int32))
+        else:
+            labels = burn(self.polygons[found], self.ids[found], frame, np.zeros(shape, np.uint8))
         cut = self.gaps[self._gap_tree.query(area)]
-        burn(cut, np.zeros(len(cut), np.uint8), frame, labels, all_touched=True)
-        return burn(self.polygons[found[unknown]], self.ids[found[unknown]], frame, labels)
+        burn(cut, np.zeros(len(cut), labels.dtype), frame, labels, all_touched=True)
+        return burn(unknown, np.full(len(unknown), IGNORE, labels.dtype), frame, labels)
+
+
+def first_drawings(polygons: NDArray[np.object_], ids: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return of each polygon the first of its class that it is drawn over: an object may be drawn twice.
+
+    Two drawings of one object have an IoU above 0.5.
+
+    >>> squares = np.array([shapely.box(0, 0, 10, 10), shapely.box(2, 2, 4, 4), shapely.box(0, 1, 10, 11)])
+    >>> first_drawings(squares, np.array([1, 1, 1], np.uint8)).tolist()
+    [0, 1, 0]
+    """
+    firsts = np.arange(len(polygons))
+    one, two = shapely.STRtree(polygons).query(polygons, predicate="intersects")
+    pairs = (one < two) & (ids[one] == ids[two])
+    one, two = one[pairs], two[pairs]
+    shared = shapely.area(shapely.intersection(polygons[one], polygons[two]))
+    union = shapely.area(polygons[one]) + shapely.area(polygons[two]) - shared
+    same = shared > _DUPLICATE * union
+    for first, second in sorted(zip(one[same].tolist(), two[same].tolist(), strict=True)):
+        firsts[second] = firsts[first]
+    return firsts
 
 
 def gaps_between(polygons: NDArray[np.object_], ids: NDArray[np.uint8], width: float) -> NDArray[np.object_]:

@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from geoseg.labels.classes import IGNORE
+from geoseg.labels.footprints import OBJECT
 
 if TYPE_CHECKING:
     from geoseg.training.data.ground import Sample
@@ -26,7 +27,7 @@ def augment(pixels: torch.Tensor, labels: torch.Tensor, rng: np.random.Generator
     ----------
     pixels : Tensor of uint8, shape (bands, size, size)
         Any bands; hue, saturation and JPEG files are changed only of three (red, green, blue).
-    labels : Tensor of uint8, shape (size, size)
+    labels : Tensor of uint8 or int32, shape (size, size)
         Moved with the pixels and never changed.
     rng : Generator
         All chance comes from here.
@@ -138,6 +139,9 @@ def paste(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
     whole = torch.from_numpy(_whole_objects(labels.numpy()))
     if labels.shape != sample[1].shape or not bool(whole.any()):
         return sample
+    taken = int(sample[1].max()) // OBJECT
+    if taken:
+        labels = torch.where(labels > IGNORE, labels + taken * OBJECT, labels)
     alpha = transforms.gaussian_blur(whole[None].float(), [5, 5], [_SOFT, _SOFT])[0]
     mixed = sample[0].float() + (pixels.float() - sample[0].float()) * alpha
     merged = torch.where(whole, labels, sample[1])

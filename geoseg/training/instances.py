@@ -1,12 +1,13 @@
-"""What training a Mask R-CNN needs of its own: objects of a sample, regions of their size, the card.
+"""What training a Mask R-CNN needs of its own: objects of a sample, regions of their size.
 
-An object is what is connected in the labels, in which polygons that touch are drawn apart
-(`geoseg.labels.footprints`).
+Each polygon is an object (`geoseg.labels.footprints.OBJECT`); in masks of classes, what is connected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
 from geoseg.labels.classes import IGNORE
+from geoseg.labels.footprints import OBJECT, Footprints
+from geoseg.training.data.ground import Ground, PictureGround, SceneGround
 from geoseg.training.data.sampler import Sampler
 from geoseg.training.recipe import ModelSpec
 from geoseg.training.task import SegmentationTask, normalize
@@ -38,27 +41,53 @@ class InstanceTask(SegmentationTask):
         return loss
 
 
-def objects_of(labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the masks (n, rows, cols) and the labels (n,) of what is connected in labels (rows, cols).
+def numbered(grounds: Iterable[Ground]) -> list[Ground]:
+    """Return grounds whose polygons are drawn as objects, each of its own, however they lie."""
+    parted: dict[int, Footprints] = {}  # the blocks of a scene share their polygons
 
-    >>> labels = np.zeros((4, 9), np.uint8)
-    >>> labels[:, :2], labels[:, 3:6], labels[:, 6:] = 1, 1, 2
+    def objects(labels: Any) -> Any:
+        if not isinstance(labels, Footprints):
+            return labels
+        if id(labels) not in parted:
+            parted[id(labels)] = replace(labels, gap_m=0.0, objects=True)
+        return parted[id(labels)]
+
+    def one(ground: Ground) -> Ground:
+        if isinstance(ground, SceneGround):
+            return replace(ground, labels=objects(ground.labels))
+        assert isinstance(ground, PictureGround)
+        return replace(ground, footprints=objects(ground.footprints))
+
+    return [one(ground) for ground in grounds]
+
+
+def objects_of(
+    labels: NDArray[np.uint8] | NDArray[np.int32],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the masks (n, rows, cols) and the classes (n,) of the objects in labels (rows, cols).
+
+    Where labels number no object, one is what is connected.
+
+    >>> labels = np.zeros((4, 9), np.int32)
+    >>> labels[:, :2], labels[:, 3:6], labels[:, 6:] = 1, 1 + OBJECT, 1 + 2 * OBJECT
+    >>> labels[1:3, 7] = 2 + 3 * OBJECT
     >>> masks, kinds = objects_of(labels)
     >>> masks.sum(axis=(1, 2)).tolist(), kinds.tolist()
-    ([8, 12, 12], [1, 1, 2])
+    ([12, 10, 8], [1, 1, 1])
     """
     from rasterio.features import rasterize, shapes
 
-    known = (labels != 0) & (labels != IGNORE)
-    found = [(shape, int(value)) for shape, value in shapes(labels, mask=known, connectivity=4)]
-    masks = np.zeros((len(found), *labels.shape), np.uint8)
-    if found:
-        numbers = rasterize(
-            ((shape, number) for number, (shape, _) in enumerate(found, 1)), labels.shape, dtype="int32"
-        )
-        masks = (numbers[None] == np.arange(1, len(found) + 1)[:, None, None]).astype(np.uint8)
+    labels = labels.astype(np.int32)
+    plain = (labels != 0) & (labels < IGNORE)
+    if plain.any():
+        first = labels.max() // OBJECT + 1
+        found = shapes(labels, mask=plain, connectivity=4)
+        parts = ((shape, int(value) + OBJECT * number) for number, (shape, value) in enumerate(found, first))
+        rasterize(parts, out=labels)
+    values = np.unique(labels[labels > IGNORE])
+    masks = (labels == values[:, None, None]).astype(np.uint8)
     large = masks.sum(axis=(1, 2)) >= SMALLEST
-    return masks[large], np.array([value for _, value in found], np.int64)[large]
+    return masks[large], values[large].astype(np.int64) % OBJECT
 
 
 def targets_of(labels: NDArray[np.uint8], device: torch.device) -> dict[str, torch.Tensor]:

@@ -63,12 +63,14 @@ def train_model(
     from geoseg.training.network import make_network
     from geoseg.training.publish import publish
 
-    sampler = Sampler(split.training, recipe.draws)
     model = recipe.model
     if finds_objects(model):
-        from geoseg.training.instances import boxes_of, fit_anchors, sizes_of
+        from geoseg.training.instances import boxes_of, fit_anchors, numbered, sizes_of
 
+        sampler = Sampler(numbered(split.training), recipe.draws)
         model = fit_anchors(model, sizes_of(boxes_of(sampler, recipe.seed)))
+    else:
+        sampler = Sampler(split.training, recipe.draws)
     start = make_network(model, len(recipe.data.bands), len(recipe.data.classes), recipe.seed)
     listener = on_event if is_first_process() else ignore
     with alone(recipe.run_folder) if is_first_process() else contextlib.nullcontext():

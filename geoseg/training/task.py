@@ -41,13 +41,14 @@ class Numbered:
 
     def __init__(self, draw: Draw, ids: Sequence[int]) -> None:
         self._draw = draw
-        self._numbers = torch.full((256,), IGNORE, dtype=torch.uint8)
-        self._numbers[[0, *ids]] = torch.arange(len(ids) + 1, dtype=torch.uint8)
+        self._numbers = torch.full((256,), IGNORE, dtype=torch.int32)
+        self._numbers[[0, *ids]] = torch.arange(len(ids) + 1, dtype=torch.int32)
 
     def __call__(self, rng: np.random.Generator) -> Sample:
-        """Draw a sample."""
+        """Draw a sample; its labels are int32, and number objects where those drawn do."""
         pixels, labels = self._draw(rng)
-        return pixels, self._numbers[labels.long()]
+        ids = labels & IGNORE
+        return pixels, labels - ids + self._numbers[ids.long()]
 
     def __deepcopy__(self, _memo: dict[int, object]) -> Self:
         """Return itself: a copy of the task, made to average its weights, shares the data."""
@@ -115,9 +116,12 @@ class SegmentationTask(lightning.LightningModule):  # type: ignore[misc]  # ligh
         )
 
     def on_train_epoch_start(self) -> None:
-        """Start dropout's chance anew, so that it does not depend on when a run was resumed."""
-        torch.manual_seed(self._seed * 1_000_003 + self.current_epoch)
+        """Train, whatever a validation has left."""
         self.network.train()
+
+    def on_train_batch_start(self, *_: object) -> None:
+        """Start the step's own chance (dropout, regions), which the loaders of a resumed run do not move."""
+        torch.manual_seed(self._seed * 1_000_003 + self.global_step)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _number: int) -> torch.Tensor:
         """Return the loss of a batch; where it is no finite number, the step is left out later.

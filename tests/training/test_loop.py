@@ -18,6 +18,7 @@ from geoseg.training.data.sampler import Sampler
 from geoseg.training.events import Began, Stepped, Validated
 from geoseg.training.folder import CHECKPOINT, is_first_process
 from geoseg.training.loop import CheckpointFiles, automatic_precision, train
+from geoseg.training.losses import make_loss
 from geoseg.training.network import Start, make_network
 from geoseg.training.run import train_model
 from geoseg.training.task import PATIENCE, Numbered, Samples, automatic_workers
@@ -47,7 +48,14 @@ def rows(path):
 @pytest.mark.parametrize(
     ("killed_in", "validate_every", "cycles"), [(1, 1, 1), (4, 1, 1), (3, 3, 1), (4, 1, 2), (5, 3, 3)]
 )
-def test_killed_and_resumed_ends_like_uninterrupted(recipe, killed_in, validate_every, cycles):
+def test_killed_and_resumed_ends_like_uninterrupted(recipe, killed_in, validate_every, cycles, monkeypatch):
+    """Also where a step takes chances: dropout, or the regions that a Mask R-CNN learns from."""
+
+    def by_chance(*options, **more):
+        loss = make_loss(*options, **more)
+        return lambda logits, labels: loss(logits, labels) * (1 + torch.rand(()))
+
+    monkeypatch.setattr("geoseg.training.loop.make_loss", by_chance)
     recipe = changed(recipe, steps=6, validate_every=validate_every, cycles=cycles)
     whole = recipe.model_copy(update={"out": recipe.out.with_name("whole")})
     expected = tensors(run(whole))

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.labels.classes import IGNORE
-from geoseg.labels.footprints import Footprints
+from geoseg.labels.footprints import OBJECT, Footprints
 from geoseg.labels.places import Box
 from geoseg.models.inputs import fill_invalid
 from geoseg.raster.describe import SceneInfo
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     import torch
 
     Sample = tuple[torch.Tensor, torch.Tensor]
-    """Pixels (bands, rows, cols) and labels (rows, cols), both uint8."""
+    """Pixels (bands, rows, cols) and labels (rows, cols), both uint8; int32 where labels number objects."""
 
 MOST_MIRRORED = 1.6
 """A sample may reach over small ground by this factor; what is beyond is mirrored."""
 
-Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8] | NDArray[np.int32]]
 """A sample before it becomes tensors: pixels (bands, rows, cols) and labels (rows, cols)."""
 
 
@@ -40,7 +40,7 @@ class Labels(Protocol):
     def spots(self) -> NDArray[np.float64]:
         """Points on objects, (n, 2), native pixels (col, row)."""
 
-    def burn(self, box: Box, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    def burn(self, box: Box, shape: tuple[int, int]) -> NDArray[np.uint8] | NDArray[np.int32]:
         """Return labels, ``shape``, of pixels that part the box evenly."""
 
 
@@ -183,7 +183,16 @@ def read_mirrored(read: Callable[[Window], Arrays], window: Window, shape: tuple
         rows = mirrored(shape[0], window.row, window.height) - source.row
         cols = mirrored(shape[1], window.col, window.width) - source.col
         pixels, labels = pixels[:, rows[:, None], cols], labels[rows[:, None], cols]
+        if (labels > IGNORE).any():  # an image of an object is an object of its own
+            down, across = np.ogrid[window.row : window.row_stop, window.col : window.col_stop]
+            image = _image(down, shape[0]) * 3 + _image(across, shape[1])
+            labels = labels + (labels > IGNORE) * image * (labels.max() // OBJECT * OBJECT)
     return pixels, labels
+
+
+def _image(places: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Return 0 for places inside, 1 beyond and 2 before them."""
+    return np.where(places < 0, 2, places >= size)
 
 
 def to_tensors(arrays: Arrays) -> Sample:
@@ -245,7 +254,7 @@ class PictureGround(Ground):
         labels = self.labels[rows.nearest[:, None], cols.nearest]
         if self.footprints is not None:
             burnt = self.footprints.burn(native_box(window, shape, self.shape), window.shape)
-            labels = np.where(labels == IGNORE, np.uint8(IGNORE), burnt)
+            labels = np.where(labels == IGNORE, burnt.dtype.type(IGNORE), burnt)
         return pixels, labels
 
 

@@ -135,7 +135,7 @@ class DataSpec(Section):
     """Names of the bands that samples have, found by colour in every picture."""
     touching_gap_m: Annotated[float, Field(ge=0)] = 0.5
     """Polygons of one class closer than this are separated by a line of background of this width, at least
-    one pixel; 0: they are not."""
+    one pixel; 0: they are not. A Mask R-CNN tells polygons apart without it."""
     tiers: tuple[str, ...] = ()
     """Train only on chips with one of these in column ``tier`` of their index, e.g. those with an open
     licence; what is held out is not restricted. Empty: on all, and on scenes."""
