@@ -100,6 +100,7 @@ class Lease:
     def __enter__(self) -> Self:
         for _ in range(100):
             if self._create():
+                self._tidy()
                 return self
             holder = holder_of(self._path)
             if self._take_over or (holder is not None and holder.is_gone) or self._is_cut_off():
@@ -152,6 +153,12 @@ class Lease:
             raise UnwritableOutput(f"{self._path}: cannot be made ({error.strerror})") from error
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _tidy(self) -> None:
+        """Remove what processes that have ended would have renamed."""
+        for path in self._path.parent.glob(f".{self._path.name}-*"):
+            if (holder := holder_of(path)) and holder.is_gone:
+                path.unlink(missing_ok=True)
 
     def _aside(self) -> Path:
         return self._path.with_name(f".{self._path.name}-{secrets.token_hex(4)}")

@@ -127,6 +127,9 @@ def run_scenes(
         lines.summarize(summary)
     elif not quiet:
         summarize(summary, out)
+    elif summary.troubles:
+        lacking = f"{len(summary.troubles):,} of {len(summary.results):,} scenes have no whole result"
+        click.echo(f"geoseg: {lacking}; geoseg batch --status {out} tells why", err=True)
     if as_json:
         for result in summary.results:
             click.echo(json.dumps(result.as_json()))

@@ -52,6 +52,15 @@ def test_a_run_of_this_machine_that_ended_is_followed(path: Path) -> None:
         lease.check()
 
 
+def test_what_a_killed_process_would_have_renamed_is_removed(path: Path) -> None:
+    left, living = (path.with_name(f".{path.name}-{end}") for end in ("0123", "4567"))
+    write(left, ended())
+    write(living, Holder.here())
+    with Lease(path):
+        assert not left.exists()
+        assert living.exists()
+
+
 def test_a_number_that_another_process_has_by_now_is_of_no_use(path: Path) -> None:
     write(path, replace(Holder.here(), started=1.0))
     with Lease(path) as lease:

@@ -21,7 +21,7 @@ from geoseg.archive.manifest import Manifest, Result
 from geoseg.archive.options import BatchOptions
 from geoseg.archive.places import Outcome, Places, left_behind, move_into_place, remove_runs
 from geoseg.archive.preview import Preview, ScenePreview
-from geoseg.archive.run import check_shards, run_batch
+from geoseg.archive.run import Summary, check_shards, run_batch
 from geoseg.archive.selection import ELSEWHERE, GONE, why_do
 from geoseg.cli import cli, run
 from geoseg.cli.batch import BatchDisplay, preview_lines
@@ -168,6 +168,20 @@ def test_whoever_interrupts_is_told_that_the_same_command_goes_on(
             display(told)
             raise KeyboardInterrupt
         assert capsys.readouterr().err == words
+
+
+def test_a_quiet_run_tells_of_scenes_without_a_whole_result(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = "1 of 2 scenes have no whole result; geoseg batch --status"
+    for state, words in (("done", ""), ("failed", told)):
+        results = tuple(Result(name, f"{name}.tif", state=one) for name, one in (("a", "done"), ("b", state)))
+        monkeypatch.setattr("geoseg.archive.run.run_batch", lambda *_, done=results, **__: Summary(done, 0))
+        code = run(["batch", str(tmp_path), "--out", str(tmp_path / "out"), "--quiet"])
+        said = capsys.readouterr().err
+        assert (code == 1) == bool(words)
+        assert words in said
+        assert len(said.splitlines()) == bool(words)
 
 
 def test_an_interruption_is_one_line(
