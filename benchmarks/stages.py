@@ -29,12 +29,12 @@ from geoseg.prediction.report import peak_memory
 from geoseg.prediction.session import predict_scene
 
 STAGES = {
-    "read": "geoseg.prediction.wiring:PlanReader.__call__",
-    "prepare and add": "geoseg.prediction.blocks:infer_pixels",
+    "read": "geoseg.raster.scene:read_patch",
+    "prepare and add": "geoseg.prediction.wiring:infer",
     "blend": "geoseg.prediction.blocks:blend_block",
     "trace": "geoseg.prediction.blocks:finish_block",
     "join": "geoseg.vector.pieces:Joiner.add",
-    "shape": "geoseg.vector.features:finish",
+    "shape": "geoseg.vector.features:features_of",
     "write": "geoseg.vector.sink:VectorSink.write",
 }
 """Stage to the function that does it, where it is defined."""

@@ -58,7 +58,14 @@ class CompiledCache:
             cores that the process may use are added here.
         """
         text = json.dumps(
-            {"format": _FORMAT, "cores": usable_cores(), **machine(core), **facts},
+            {
+                "format": _FORMAT,
+                "cores": usable_cores(),
+                "openvino": openvino.__version__,
+                "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
+                "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+                **facts,
+            },
             sort_keys=True,
             default=repr,
         )
@@ -115,15 +122,6 @@ class CompiledCache:
             kept = self.folder / f"{self.model}-{shape}{_SUFFIX}"
             with replacing(kept) as path:
                 path.write_bytes(_digest(kept.name, blob) + blob)
-
-
-def machine(core: Any) -> dict[str, object]:
-    """Return what a compiled network and its speed depend on: OpenVINO's version and the CPU."""
-    return {
-        "openvino": openvino.__version__,
-        "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
-        "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
-    }
 
 
 def _digest(name: str, blob: bytes) -> bytes:

@@ -69,17 +69,12 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
-            return None
+            if cmd_name.startswith("-"):
+                return None  # an option that there is not
+            ctx.fail(f"{cmd_name}: no such command; {suggest(cmd_name, _COMMANDS)}")
         module = importlib.import_module(f"geoseg.cli.{_MODULES.get(cmd_name, cmd_name)}")
         command: click.Command = getattr(module, cmd_name)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"{args[0]}: no such command; {suggest(args[0], _COMMANDS)}")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -115,8 +110,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; foreseeable failures become one line on stderr."""
     try:
         for argument in arguments:
-            if any("\ud800" <= letter <= "\udfff" for letter in argument):  # bytes that are not UTF-8
-                shown = argument.encode(errors="backslashreplace").decode()
+            shown = argument.encode(errors="backslashreplace").decode()
+            if shown != argument:  # bytes that are not UTF-8
                 raise click.UsageError(f"{shown}: is not valid UTF-8; rename the file or folder")
         code = cli(list(arguments), prog_name="geoseg", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:

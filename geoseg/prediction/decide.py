@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from geoseg.prediction.plan import Plan, make_plan
 from geoseg.prediction.report import Remarks
 from geoseg.prediction.resources import LIBRARIES, Machine, Resources, memory_limit
 from geoseg.prediction.view import View, check_resolution, choose_bands, needs_stretch, working_grid
-from geoseg.prediction.wiring import PlanReader, Work
+from geoseg.prediction.wiring import Work
 from geoseg.values import Patch, Window
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def decide(
     from geoseg.raster.coverage import read_coverage
     from geoseg.raster.drivers import is_remote
     from geoseg.raster.environment import BLOCK_CACHE
-    from geoseg.raster.scene import close_scene, open_scene
+    from geoseg.raster.scene import close_scene, open_scene, read_patch
 
     scene, model = open_scene(source), model or Model(options)
     with contextlib.ExitStack() as undo:
@@ -152,7 +152,13 @@ def decide(
         undo.pop_all()  # the scene stays open for the run
     warnings = (*scene.warnings, *check_resolution(scene, card), *unlike)
     reason = recipe.reason + (f"; on {len(resources.gpus)} GPUs" if len(resources.gpus) > 1 else "")
-    work = Work(plan, PlanReader(plan), recipe.load, resources.batch, coverage=coverage)
+    work = Work(
+        plan,
+        partial(read_patch, scene, grid=plan.grid, bands=plan.bands),
+        recipe.load,
+        resources.batch,
+        coverage=coverage,
+    )
     return Decision(work, resources, Remarks(warnings, reason))
 
 

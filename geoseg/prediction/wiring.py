@@ -44,7 +44,7 @@ WASTE = 0.1
 """Share of a window's pixels that may be read without need, to read it in one go."""
 
 Reader = Callable[[Window], Patch]
-"""Reads a window of the working grid; the window lies inside the grid."""
+"""Reads a window that lies inside the working grid; UnreadableScene where the scene is broken in there."""
 
 Submit = Callable[..., Any]
 """``submit(function, *arguments, key=…)`` returns a node that other nodes take as an argument."""
@@ -144,25 +144,6 @@ class Wiring:
         """Take out what a block is given, by those that have something for it."""
         keys = [self._key(name, giver, taker) for giver in givers]
         return [self.waiting.pop(key) for key in keys if key in self.waiting]
-
-
-@dataclass(frozen=True, slots=True)
-class PlanReader:
-    """Reads windows of a plan's working grid; opens the scene itself on whichever worker it runs."""
-
-    plan: Plan
-
-    def __call__(self, window: Window) -> Patch:
-        """Read pixels and validity.
-
-        Raises
-        ------
-        UnreadableScene
-            If the scene is broken in there.
-        """
-        from geoseg.raster.scene import read_patch
-
-        return read_patch(self.plan.scene, window, self.plan.grid, self.plan.bands)
 
 
 def certainly_empty(plan: Plan, coverage: Coverage | None, window: Window) -> bool:

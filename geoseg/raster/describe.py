@@ -112,14 +112,13 @@ class SceneInfo:
 
 
 def describe(dataset: rasterio.DatasetReader, source: Source, fingerprint: str, warped: bool) -> SceneInfo:
-    """Describe an open scene, or the warped view of one that has only ground control points.
+    """Describe an open scene that `check_readable` lets pass, or its view where it has only control points.
 
     Raises
     ------
     UnreadableScene
-        If geoseg cannot work on such a raster; the message says why and what to do.
+        If its transform maps pixels to nowhere.
     """
-    check_readable(dataset, source.name)
     image, alpha = image_and_alpha(dataset)
     geobox, warnings = _geobox(dataset, source.name, warped)
     flags = [dataset.mask_flag_enums[i - 1] for i in image]

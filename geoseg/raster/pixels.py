@@ -34,18 +34,15 @@ _HALF = np.float32(0.5 - 1e-5)
 def validity(
     pixels: NDArray[np.generic],
     *,
-    nodata: Sequence[float | None],
     mask: NDArray[np.generic] | None = None,
     alpha: NDArray[np.generic] | None = None,
 ) -> NDArray[np.bool_]:
-    """Return True where a pixel is data.
+    """Return True where a pixel is data, nodata values aside (`is_nodata`).
 
     Parameters
     ----------
     pixels : ndarray, shape (bands, rows, cols)
         Values as stored: before a palette is expanded or a scale applied.
-    nodata : sequence of float or None
-        One for each band; None: the band has no such value.
     mask : ndarray, shape (rows, cols) or (masks, rows, cols), optional
         0 is invalid. Of several (a mask for each band), each must be non-zero.
     alpha : ndarray, shape (rows, cols) or (bands, rows, cols), optional
@@ -55,9 +52,8 @@ def validity(
     -------
     ndarray of bool, shape (rows, cols)
     """
-    valid = ~is_nodata(pixels, nodata)
-    if pixels.dtype.kind == "f":
-        valid &= np.isfinite(pixels).all(axis=0)
+    finite = pixels.dtype.kind != "f" or np.isfinite(pixels).all(axis=0)
+    valid = np.full(pixels.shape[1:], finite)
     for cover in (mask, alpha):
         if cover is not None:
             valid &= (cover.reshape(-1, *valid.shape) != 0).all(axis=0)

@@ -131,12 +131,13 @@ def _read_strip(
     bands: Sequence[Band],
     dtype: np.dtype[np.generic],
 ) -> Patch:
-    rows = taps(strip.row, strip.row_stop, grid.height, dataset.height)
-    cols = taps(strip.col, strip.col_stop, grid.width, dataset.width)
-    source = Window(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
+    down = strip.row, strip.row_stop, grid.height, dataset.height
+    across = strip.col, strip.col_stop, grid.width, dataset.width
+    (top, bottom), (left, right) = reach(*down), reach(*across)
+    source = Window(top, left, bottom - top, right - left)
     values, valid = read_window(dataset, scene, source, [band.index for band in bands])
     if dataset.shape != grid.shape:
-        values, valid = resample(values, valid, rows, cols)
+        values, valid = resample(values, valid, taps(*down), taps(*across))
     declared = np.array([(band.scale, band.offset) for band in bands], np.float64)
     if (declared != (1.0, 0.0)).any():
         scale, offset = declared.T[:, :, None, None]
@@ -242,7 +243,7 @@ def _validity(
         mask = dataset.read_masks(bands, window=frame)
     if scene.alpha:
         alpha = _stored(dataset, [*scene.alpha], frame)
-    valid = validity(stored, nodata=(), mask=mask, alpha=alpha)
+    valid = validity(stored, mask=mask, alpha=alpha)
     if {band.nodata for band in scene.bands} == {None}:  # none, or put aside by the caller
         return valid
     # As the band itself holds it: in the type that all have in common, 0.1 may be another number.

@@ -68,8 +68,7 @@ def trace(
     cells = cross_cells(samples, changes, smooth=smooth)
     edges = link(samples, cells)
     runs = find_runs(samples, changes)
-    ring = _rings_before(samples, edges, runs)
-    behind = _rings_behind(samples, edges, runs, ring)
+    ring, behind = _rings_beside(samples, edges, runs)
     slit, around = _slits(samples, cells, edges, runs, ring)
     piece = components(edges.rings + 1, (np.append(ring, slit), np.append(behind, around)))
     owner = piece[ring]
@@ -87,26 +86,19 @@ def trace(
     )
 
 
-def _rings_before(samples: Samples, edges: HalfEdges, runs: Runs) -> Index:
-    """Return the ring at the left end of each run."""
-    rows = samples.labels.shape[0]
-    outer = (runs.row == 0) | (runs.row == rows - 1) | (runs.first == 0)
-    ring = np.empty(len(runs.row), np.int64)
-    ring[outer] = edges.ring_at(samples, runs.row[outer], runs.first[outer])
-    ring[~outer] = edges.ring[edges.lower]
-    return ring
-
-
-def _rings_behind(samples: Samples, edges: HalfEdges, runs: Runs, before: Index) -> Index:
-    """Return the ring at the right end of each run: it bounds the same piece as the one before it."""
+def _rings_beside(samples: Samples, edges: HalfEdges, runs: Runs) -> tuple[Index, Index]:
+    """Return the rings at the left and the right end of each run: they bound the same piece."""
     rows, cols = samples.labels.shape
-    ring = before.copy()
     inner = (runs.row > 0) & (runs.row < rows - 1)
+    before = np.empty(len(runs.row), np.int64)
+    outer = ~inner | (runs.first == 0)
+    before[outer] = edges.ring_at(samples, runs.row[outer], runs.first[outer])
+    before[~outer] = edges.ring[edges.lower]
+    behind = before.copy()
     outer = inner & (runs.last == cols - 1)
-    ring[outer] = edges.ring_at(samples, runs.row[outer], runs.last[outer])
-    inner &= ~outer
-    ring[inner] = edges.ring[edges.upper]
-    return ring
+    behind[outer] = edges.ring_at(samples, runs.row[outer], runs.last[outer])
+    behind[inner & ~outer] = edges.ring[edges.upper]
+    return before, behind
 
 
 def _slits(

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoseg.errors import UnreadableScene
-from geoseg.prediction.wiring import PlanReader
 from geoseg.raster import environment, opening
+from geoseg.raster.describe import SceneInfo
 from geoseg.raster.environment import BLOCK_CACHE, LARGEST_CACHE, useful_cache
 from geoseg.raster.opening import KEPT, close_kept, kept_open
 from geoseg.raster.scene import close_scene, open_scene, read_patch
@@ -310,26 +311,25 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     if not IO.exists():
         pytest.skip("bytes that a thread reads are counted in /proc alone")
     calls: list[int] = []
-    real = PlanReader.__call__
     ready = threading.local()
     monkeypatch.setattr(opening, "_threads", ["1"])  # what others read is not counted
 
     def taken() -> int:
         return int(IO.read_text().split()[1])
 
-    def call(self: PlanReader, window: Window) -> Patch:
+    def call(scene: SceneInfo, *arguments: Any, **named: Any) -> Patch:
         # PROJ reads its database (400 kB) once a thread, unless an earlier test has left it in memory.
         if not hasattr(ready, "proj"):
-            with rasterio.open(self.plan.scene.uri) as dataset:
+            with rasterio.open(scene.uri) as dataset:
                 ready.proj = dataset.crs.to_wkt()
         before = taken()
         own = taken() - before  # what counting itself reads
         try:
-            return real(self, window)
+            return read_patch(scene, *arguments, **named)
         finally:
             calls.append(taken() - before - 2 * own)
 
-    monkeypatch.setattr(PlanReader, "__call__", call)
+    monkeypatch.setattr("geoseg.raster.scene.read_patch", call)
     for module in ("plan", "budget"):
         monkeypatch.setattr(f"geoseg.prediction.{module}.BLOCK_PIXELS", 2 * TILE)
     return calls

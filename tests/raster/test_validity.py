@@ -13,27 +13,28 @@ shapes = hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)
 
 @given(hnp.arrays(np.uint8, shapes))
 def test_without_a_tag_everything_is_data(pixels):
-    assert validity(pixels, nodata=[None] * len(pixels)).all()
+    assert validity(pixels).all()
+    assert not is_nodata(pixels, [None] * len(pixels)).any()
 
 
 @given(hnp.arrays(np.uint8, shapes, elements=st.integers(0, 2)), st.integers(0, 2))
 def test_nodata_needs_all_bands(pixels, value):
-    assert np.array_equal(validity(pixels, nodata=[value] * len(pixels)), (pixels != value).any(axis=0))
+    assert np.array_equal(is_nodata(pixels, [value] * len(pixels)), (pixels == value).all(axis=0))
 
 
 @given(
-    pixels=hnp.arrays(np.uint8, (2, 4, 5), elements=st.integers(0, 1)),
+    pixels=hnp.arrays(np.float32, (2, 4, 5), elements=st.sampled_from([0, np.inf])),
     mask=hnp.arrays(np.uint8, (4, 5), elements=st.sampled_from([0, 128, 255])),
     alpha=hnp.arrays(np.uint8, (4, 5), elements=st.sampled_from([0, 1, 255])),
 )
 def test_sources_are_joined(pixels, mask, alpha):
-    expected = pixels.any(axis=0) & (mask != 0) & (alpha != 0)
-    assert np.array_equal(validity(pixels, nodata=[0, 0], mask=mask, alpha=alpha), expected)
+    expected = (pixels == 0).all(axis=0) & (mask != 0) & (alpha != 0)
+    assert np.array_equal(validity(pixels, mask=mask, alpha=alpha), expected)
 
 
 @given(hnp.arrays(np.float32, shapes))
 def test_every_band_must_be_finite(pixels):
-    assert np.array_equal(validity(pixels, nodata=()), np.isfinite(pixels).all(axis=0))
+    assert np.array_equal(validity(pixels), np.isfinite(pixels).all(axis=0))
 
 
 def test_nan_as_nodata_equals_nan():
@@ -47,7 +48,7 @@ def test_a_band_without_nodata_keeps_the_pixel():
 
 def test_several_masks_must_all_agree():
     masks = np.array([[[255, 255, 0]], [[255, 0, 0]]], np.uint8)
-    assert validity(np.ones((2, 1, 3)), nodata=(), mask=masks).tolist() == [[True, False, False]]
+    assert validity(np.ones((2, 1, 3)), mask=masks).tolist() == [[True, False, False]]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class VectorSink:
             self._writer.__exit__(kind, error, trace)
 
     def write(self, features: GeoDataFrame) -> None:
-        """Write features with the columns that `geoseg.vector.features.finish` gives them.
+        """Write features with the columns that `geoseg.vector.features.features_of` gives them.
 
         Raises
         ------
