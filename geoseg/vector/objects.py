@@ -93,9 +93,9 @@ def _wins(one: Seen, two: Seen, both: Window) -> bool:
     return ranks[0] > ranks[1]
 
 
-def _first(seen: Seen) -> tuple[int, ...]:
+def _first(seen: Seen) -> tuple[int | bytes, ...]:
     window = seen.window
-    return -window.row, -window.col, -window.height, -window.width, -seen.label
+    return -window.row, -window.col, -window.height, -window.width, -seen.label, seen.values.tobytes()
 
 
 def traced(seen: Seen, grid: Window, outline: Outline) -> Piece | None:

@@ -89,7 +89,8 @@ class Uniter:
         """Compare what a tile sees with those that are there."""
         tile = found.tile
         place = tile.row, tile.col
-        views = [self._view(seen, tile) for seen in found.seen]
+        seen = {(one.label, one.score, one.window, one.values.tobytes()): one for one in found.seen}
+        views = [self._view(one, tile) for one in seen.values()]  # none of them twice
         self._arrived[place] = True
         if views:
             window = tile.window.intersection(self._grid.window)
@@ -98,9 +99,7 @@ class Uniter:
                 for col in range(cols.start, cols.stop):
                     others = self._views.get((row, col))
                     if others and (row, col) != place:
-                        shared = window.intersection(others[0].tile.window)
-                        first, second = sorted((views, others), key=lambda each: each[0].tile[:2])
-                        compare(first, second, shared)
+                        compare(views, others, window.intersection(others[0].tile.window))
             self._views[place] = views
 
     def _view(self, seen: Seen, tile: Tile) -> _View:
@@ -197,27 +196,28 @@ def _owns(axis: Axis, tile: int, centre: float) -> bool:
 def compare(ours: Sequence[_View], theirs: Sequence[_View], shared: Window) -> None:
     """Find the views of two tiles that are of one object, and note which give way, or are its parts.
 
-    Each view has one partner at most, the most alike first. What a tile cuts and finds no partner for gives
-    way to an object that holds most of it.
+    Each view has one partner at most, the most alike first. What has none, and is cut by its tile or has its
+    centre in the core of the other, gives way to an object there that holds most of it; not so what its own
+    tile sees whole and within that object.
     """
     found, inside = [], []
     for i, j in _near(ours, theirs, shared):
         one, two = ours[i], theirs[j]
-        both = one.seen.window.intersection(two.seen.window).intersection(shared)
-        common = int(np.count_nonzero(part_of(one.seen, both) & part_of(two.seen, both)))
+        common = _common(one, two, shared)
         if not common:
             continue
         sizes = [_size(each.seen, shared) for each in (one, two)]
         found.append((common / (sum(sizes) - common), -i, -j))
         for cut, other, size in ((one, two, sizes[0]), (two, one, sizes[1])):
-            if not cut.whole and other.whole and common >= INSIDE * size and 2 * size >= cut.area:
-                inside.append(cut)
-    matched = set[int]()
+            foreign = not cut.whole or other.rank[0] > cut.rank[0]
+            if foreign and other.whole and common >= INSIDE * size and 2 * size >= cut.area:
+                inside.append((cut, other))
+    matched = dict[int, _View]()
     for share, i, j in sorted(found, reverse=True):
         one, two = ours[-i], theirs[-j]
-        if share < SAME or matched & {id(one), id(two)}:
+        if share < SAME or id(one) in matched or id(two) in matched:
             continue
-        matched |= {id(one), id(two)}
+        matched |= {id(one): two, id(two): one}
         if one.whole and two.whole:
             min(one, two, key=lambda view: view.rank).gives_way = True
         elif one.whole or two.whole:
@@ -225,8 +225,10 @@ def compare(ours: Sequence[_View], theirs: Sequence[_View], shared: Window) -> N
         else:
             one.parts.append(two)
             two.parts.append(one)
-    for cut in inside:
-        cut.gives_way |= id(cut) not in matched
+    for cut, other in inside:
+        partner = matched.get(id(other))
+        nested = cut.whole and partner and _common(cut, partner, cut.seen.window) >= INSIDE * cut.area
+        cut.gives_way |= not (id(cut) in matched or nested)
 
 
 def _near(ours: Sequence[_View], theirs: Sequence[_View], shared: Window) -> list[list[int]]:
@@ -240,6 +242,11 @@ def _near(ours: Sequence[_View], theirs: Sequence[_View], shared: Window) -> lis
 
 def _size(seen: Seen, window: Window) -> int:
     return int(np.count_nonzero(part_of(seen, seen.window.intersection(window))))
+
+
+def _common(one: _View, two: _View, shared: Window) -> int:
+    both = one.seen.window.intersection(two.seen.window).intersection(shared)
+    return int(np.count_nonzero(part_of(one.seen, both) & part_of(two.seen, both)))
 
 
 def _connected(view: _View) -> list[_View]:
