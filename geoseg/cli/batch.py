@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geoseg.archive.options import NOT_FOR_MANY, BatchOptions, MergeOptions, SelectOptions
-from geoseg.cli.events import EventLines, events, progress_option
+from geoseg.cli.events import EventLines, Silent, events, progress_option
 from geoseg.cli.options import debug_option, options_of, quiet_option
 from geoseg.cli.progress import Display, duration
 from geoseg.prediction.options import PredictOptions
@@ -98,13 +98,13 @@ def batch(
     if dry_run:
         from geoseg.archive.preview import preview
 
-        with lines or BatchDisplay(quiet=quiet) as display:
+        with lines or BatchDisplay() as display:
             seen = preview(sources, out, chosen, run, select, on_event=display)
         return show_preview(seen, as_json=as_json)
     code = 0
     if sources:
-        code = run_scenes(sources, out, chosen, run, select, lines, as_json=as_json, quiet=quiet)
-    return max(code, merge_results(out, merging, chosen.model, run, lines, quiet=quiet))
+        code = run_scenes(sources, out, chosen, run, select, lines, as_json=as_json)
+    return max(code, merge_results(out, merging, chosen.model, run, lines))
 
 
 def run_scenes(
@@ -113,21 +113,20 @@ def run_scenes(
     options: PredictOptions,
     run: BatchOptions,
     select: SelectOptions,
-    lines: EventLines | None,
+    lines: EventLines | Silent | None,
     *,
     as_json: bool,
-    quiet: bool,
 ) -> int:
     """Do the scenes of an archive, show how it goes, and return the exit code."""
     from geoseg.archive.run import run_batch
 
-    with lines or BatchDisplay(quiet=quiet) as display:
+    with lines or BatchDisplay() as display:
         summary = run_batch(sources, out, options, run, select, on_event=display)
     if lines:
         lines.summarize(summary)
-    elif not quiet:
+    else:
         summarize(summary, out)
-    elif summary.troubles:
+    if isinstance(lines, Silent) and summary.troubles:  # told even so
         lacking = f"{len(summary.troubles):,} of {len(summary.results):,} scenes have no whole result"
         click.echo(f"geoseg: {lacking}; geoseg batch --status {out} tells why", err=True)
     if as_json:
@@ -137,7 +136,7 @@ def run_scenes(
 
 
 def merge_results(
-    out: Path, options: MergeOptions, model: str, run: BatchOptions, lines: EventLines | None, *, quiet: bool
+    out: Path, options: MergeOptions, model: str, run: BatchOptions, lines: EventLines | Silent | None
 ) -> int:
     """Merge the results of an archive if that is asked for, say what came of it, and return the exit code."""
     if not options.merge:
@@ -147,11 +146,11 @@ def merge_results(
 
     if lines:
         lines.share = "merged"
-    with lines or StepDisplay("merging", quiet=quiet) as steps:
+    with lines or StepDisplay("merging") as steps:
         merged = merge(out, options, model, steps, take_over=run.take_over)
     if lines:
         lines.summarize(merged)
-    elif not quiet:
+    else:
         summarize_merged(merged)
     return merged.exit_code
 

@@ -126,7 +126,7 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
         wrote = bundle.path / CARD
     if lines:
         lines.summarize(evaluation, report=None if report is None else str(report), exit_code=code)
-    elif not quiet:
+    else:
         summarize(evaluation, report)
         if bundle is not None:
             click.echo(f"wrote      {wrote}", err=True)
@@ -186,7 +186,7 @@ def _run_model(
 
     truth, scene = places
     open_truth(truth, options)  # a wrong name is told before the model has run
-    with events(quiet=quiet) or ProgressDisplay(quiet=quiet) as display:
+    with events(quiet=quiet) or ProgressDisplay() as display:
         sources, report = stack.enter_context(predicted(truth, scene, predict, options, display))
     return sources, report.exit_code
 

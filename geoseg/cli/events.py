@@ -7,7 +7,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,13 +34,30 @@ progress_option = click.option(
 )
 
 
-def events(*, quiet: bool) -> EventLines | None:
-    """Return what prints the events of this command, one of it for all parts; None if they are not asked for.
+class Silent(AbstractContextManager["Silent"]):
+    """Shows nothing: the display of a command that is to be quiet."""
+
+    share = ""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    def __call__(self, event: object) -> None:
+        """Show nothing of an event."""
+
+    def summarize(self, _outcome: Any, _lines: Sequence[str] = (), **_more: Any) -> None:
+        """Say nothing of what came of it."""
+
+
+def events(*, quiet: bool) -> EventLines | Silent | None:
+    """Return what prints the events of this command, one of it for all parts; None: a display does.
 
     Call it before anything that takes long, so that the first event comes at once.
     """
+    if quiet:
+        return Silent()
     context = click.get_current_context(silent=True)
-    if quiet or context is None or not context.meta.get(_ASKED):
+    if context is None or not context.meta.get(_ASKED):
         return None
     if _LINES not in context.meta:
         context.meta[_LINES] = EventLines(context.info_name)
@@ -51,16 +69,14 @@ _ASKED, _LINES = "geoseg.progress", "geoseg.events"
 """Where the context of a command holds whether events are asked for, and what prints them."""
 
 
-def steps(title: str, *, quiet: bool) -> EventLines | StepDisplay:
+def steps(title: str, *, quiet: bool) -> EventLines | Silent | StepDisplay:
     """Return what shows a work of which the share that is done is told."""
-    if lines := events(quiet=quiet):
-        return lines
     from geoseg.cli.progress import StepDisplay
 
-    return StepDisplay(title, quiet=quiet)
+    return events(quiet=quiet) or StepDisplay(title)
 
 
-class EventLines:
+class EventLines(AbstractContextManager["EventLines"]):
     """Prints events, the first at once; call it with each, and `summarize` what came of the run."""
 
     share = "share"
@@ -70,9 +86,6 @@ class EventLines:
         self._start = time.monotonic()
         self._last = -math.inf
         self._print({"event": "started", "command": command})
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Nothing is open; what went wrong is told as always, in a line that is no JSON."""

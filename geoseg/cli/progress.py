@@ -21,14 +21,13 @@ PATIENCE = 2.0
 
 
 class Display:
-    """Something live on a terminal, lines now and then elsewhere, nothing when quiet; ends with its block."""
+    """Something live on a terminal, lines now and then elsewhere; ends with its block."""
 
     kept = ""
     """What is told of an interruption, once there is something that stays."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._live = sys.stderr.isatty() and not quiet
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
         self._bar: Any = None
         self._task: Any = None
         self._start = self._last_line = time.monotonic()
@@ -44,8 +43,7 @@ class Display:
             self._say(self.kept)
 
     def _say(self, text: str) -> None:
-        if not self._quiet:
-            click.echo(f"geoseg: {text}", err=True)
+        click.echo(f"geoseg: {text}", err=True)
 
     def _say_at_times(self, text: str) -> None:
         """Print how far the work is, where there is no terminal and the last line is some time ago."""
@@ -78,8 +76,8 @@ class Display:
 class StepDisplay(Display):
     """A bar on a terminal, a line now and then elsewhere; call it with the share that is done."""
 
-    def __init__(self, title: str, *, quiet: bool = False) -> None:
-        super().__init__(quiet=quiet)
+    def __init__(self, title: str) -> None:
+        super().__init__()
         self._title = title
 
     def __call__(self, done: float) -> None:
@@ -92,7 +90,7 @@ class StepDisplay(Display):
 
     def summarize(self, _outcome: object, lines: Sequence[str]) -> None:
         """Print what was done, one fact a line."""
-        for line in () if self._quiet else lines:
+        for line in lines:
             click.echo(line, err=True)
 
 
@@ -107,8 +105,8 @@ class StatusDisplay(Display):
             self._bar = self._bar or Console(stderr=True).status("")
             self._bar.update(doing)
             self._bar.start()
-        elif not self._quiet and time.monotonic() - self._start > PATIENCE:
-            click.echo(f"geoseg: {doing}", err=True)
+        elif time.monotonic() - self._start > PATIENCE:
+            self._say(doing)
 
 
 class ProgressDisplay(Display):

@@ -53,7 +53,7 @@ def run(
     loaded.make_folder()
     code = _KINDS[loaded.recipe.kind](loaded.recipe, quiet=quiet, **told)
     saved = loaded.save()
-    if saved is not None and not quiet and lines is None:
+    if saved is not None and lines is None:
         click.echo(f"recipe     {saved}", err=True)
     return code
 
@@ -97,9 +97,8 @@ def _batch(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:
         recipe.select,
         lines,
         as_json=as_json,
-        quiet=quiet,
     )
-    return max(code, merge_results(recipe.out, recipe.merge, recipe.predict.model, run, lines, quiet=quiet))
+    return max(code, merge_results(recipe.out, recipe.merge, recipe.predict.model, run, lines))
 
 
 def _diff(recipe: Any, *, overwrite: bool, quiet: bool, as_json: bool) -> int:

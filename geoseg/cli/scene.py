@@ -183,13 +183,13 @@ def predict(scene: str, out: Path, as_json: bool, quiet: bool, **options: Any) -
 def predict_file(scene: str, out: Path, options: PredictOptions, *, as_json: bool, quiet: bool) -> int:
     """Predict one scene, show how it goes, and return the exit code."""
     lines = events(quiet=quiet)
-    from geoseg.cli.progress import ProgressDisplay
     from geoseg.prediction.session import predict_scene
 
-    with lines or ProgressDisplay(quiet=quiet) as display:
+    if lines is None:
+        from geoseg.cli.progress import ProgressDisplay
+    with lines or ProgressDisplay() as display:
         report = predict_scene(scene, out, options, on_event=display)
-    if not quiet:
-        display.summarize(report)
+    display.summarize(report)
     if as_json:
         click.echo(json.dumps(report.as_json()))
     return report.exit_code
@@ -226,7 +226,7 @@ def plan(scene: str, out: Path | None, as_json: bool, quiet: bool, **options: An
     chosen = PredictOptions(**options)
     check_outputs(scene, out, chosen)
     lines = events(quiet=quiet)
-    with lines or StatusDisplay(quiet=quiet) as display:
+    with lines or StatusDisplay() as display:
         estimated = estimate(scene, chosen, display, out)
     if lines:
         lines.summarize(estimated)

@@ -72,12 +72,10 @@ def train_by(checked: Recipe, *, resume: bool, overwrite: bool, as_json: bool, q
     require_packages()
     from geoseg.training.run import is_first_process, train_model
 
-    quiet = quiet or not is_first_process()
-    with events(quiet=quiet) or TrainingDisplay(checked, quiet=quiet) as display:
+    with events(quiet=quiet or not is_first_process()) or TrainingDisplay(checked) as display:
         bundle = train_model(checked, resume=resume, overwrite=overwrite, on_event=display)
     figures = bundle.document.properties.accuracy
-    if not quiet:
-        display.summarize(bundle)
+    display.summarize(bundle)
     if as_json:
         summary = {
             "model": str(bundle.path),
@@ -91,8 +89,8 @@ def train_by(checked: Recipe, *, resume: bool, overwrite: bool, as_json: bool, q
 class TrainingDisplay(Display):
     """How far a training is, and what it has reached."""
 
-    def __init__(self, recipe: Recipe, *, quiet: bool) -> None:
-        super().__init__(quiet=quiet)
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
         self._recipe = recipe
         self._first: Stepped | None = None
         self._iou = ""

@@ -164,7 +164,7 @@ def test_whoever_interrupts_is_told_that_the_same_command_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for told, words in ((Looked(1, 2), ""), (Progressed(1, 2, 0, 0, 1.0), f"geoseg: {KEPT}\n")):
-        with pytest.raises(KeyboardInterrupt), BatchDisplay(quiet=False) as display:
+        with pytest.raises(KeyboardInterrupt), BatchDisplay() as display:
             display(told)
             raise KeyboardInterrupt
         assert capsys.readouterr().err == words
