@@ -21,7 +21,7 @@ from geoseg.cli import run
 from geoseg.errors import InvalidOption
 from geoseg.models.document import Instances
 from geoseg.prediction.options import PredictOptions
-from geoseg.testing import make_model
+from geoseg.testing import make_model, make_scene
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared/data"
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -80,6 +80,7 @@ def object_model() -> Path:
     assert isinstance(network, MaskRCNN)
     with torch.no_grad():
         network.roi_heads.box_predictor.cls_score.weight *= 30
+        network.roi_heads.box_predictor.cls_score.bias[1] += 1.7  # else all is of the other class
         network.roi_heads.mask_predictor.mask_fcn_logits.weight *= 30
         network.roi_heads.mask_predictor.mask_fcn_logits.bias += 4
     architectures.round_to_half(network)
@@ -95,6 +96,13 @@ def object_model() -> Path:
     )
     files |= {name: folder / name for name in ("model.safetensors", "config.json")}
     return save_bundle(folder / "model", document, files).path
+
+
+def object_scene(path: Path) -> Path:
+    """Write a scene in which `object_model` finds both classes, in several tiles."""
+    rows, cols = np.indices((240, 240))
+    bands = [rows * cols % 251, rows // 9 * 9 % 256, (rows + cols) % 240, rows % 200]
+    return make_scene(path, pixels=np.stack(bands).astype(np.uint8), block=256)
 
 
 def picture(

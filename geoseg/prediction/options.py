@@ -210,6 +210,8 @@ class PredictOptions(Options):
     def _check_together(self) -> Self:
         if self.workers and self.scheduler:
             raise ValueError("--workers and --scheduler exclude each other")
+        if self.overlap != AUTO and self.max_object is not None:
+            raise ValueError("--max-object and --overlap exclude each other")
         if self.aoi and self.bbox:
             raise ValueError("--aoi and --bbox exclude each other")
         if self.aoi_layer is not None and self.aoi is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +22,7 @@ from geoseg.errors import BackendUnavailable, InvalidModel
 from geoseg.models.bundle import BOXES, ONNX, load_folder
 from geoseg.models.card import Head
 from geoseg.values import ClassInfo
-from tests.runs import HOW, object_model
+from tests.runs import HOW, object_model, object_scene
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +60,21 @@ def test_the_three_networks_find_what_torchvision_finds(
             assert one.score == pytest.approx(two.score, abs=1e-4)
             a, b = whole(one, 128), whole(two, 128)
             assert (a & b).sum() >= 0.99 * (a | b).sum()
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_run_on_the_cpu_imports_no_torch(backend: str, tmp_path: Path) -> None:
+    scene, out = str(object_scene(tmp_path / "scene.tif")), str(tmp_path / "out.gpkg")
+    model = ("--model", str(object_model()), "--device", "cpu", "--backend", backend)
+    arguments = ["predict", scene, "--out", out, *model]
+    code = f"""
+import sys
+from geoseg.cli import run
+assert run({arguments!r}) == 0
+assert not {{"torch", "torchvision"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_scores_too_little_is_not_masked_and_the_rest_stays(files: dict[str, Path]) -> None:

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyogrio
 import pytest
+import rasterio.features
 import shapely
 
 from geoseg.cli import run
 from geoseg.cli.progress import summary
 from geoseg.metrics.objects import match_objects
 from geoseg.prediction.blocks import Tally
+from geoseg.prediction.decide import decide
+from geoseg.prediction.options import PredictOptions
 from geoseg.prediction.report import Remarks, RunReport
 from geoseg.testing import make_scene
 from tests.plans import make_test_plan
-from tests.runs import REPOSITORY, SHARED, picture
+from tests.runs import (
+    REPOSITORY,
+    SHARED,
+    assert_refused,
+    bright_model,
+    object_model,
+    object_scene,
+    picture,
+    predict,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -165,3 +179,63 @@ def test_several_scenes_are_told_what_to_do_until_there_is_batch(
     assert "one scene a run" in said
     assert "gdalbuildvrt" in said
     assert "geoseg batch" in said
+
+
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return object_scene(tmp_path_factory.mktemp("scene") / "scene.tif")
+
+
+def test_objects_of_two_classes_carry_their_ids_names_and_colours(
+    pattern: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    maps = {content: tmp_path / f"{content}.tif" for content in ("class", "instance")}
+    for content, path in maps.items():
+        done = predict(
+            capfd, pattern, "--model", object_model(), "--raster", path, "--raster-content", content,
+            out=f"{content}.gpkg", folder=tmp_path,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+    found = done.features
+    assert set(zip(found["class"], found["class_name"], strict=True)) == {(3, "a"), (7, "b")}
+    assert found["instance"].tolist() == list(range(1, len(found) + 1))
+    assert not found.geometry.overlaps(found.geometry.union_all()).any()
+    with sqlite3.connect(done.path) as database:
+        ((style,),) = database.execute("SELECT styleQML FROM layer_styles").fetchall()
+    assert [style.count(f'value="{colour},255"') for colour in ("1,2,3", "4,5,6")] == [1, 1]
+    with rasterio.open(maps["class"]) as classes, rasterio.open(maps["instance"]) as numbers:
+        assert classes.colormap(1)[3][:3] == (1, 2, 3)
+        assert classes.colormap(1)[7][:3] == (4, 5, 6)
+        ids, rows = classes.read(1), numbers.read(1)
+    expected = np.array([0, *found["class"]])[rows]
+    np.testing.assert_array_equal(ids, expected)
+    drawn = rasterio.features.rasterize(
+        zip(found.geometry, found["instance"], strict=True), rows.shape, transform=numbers.transform
+    )
+    assert (drawn == rows).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("metres", "overlap"),
+    [(None, 31), (1, 16), (6, 24), (100, 32)],  # of the card; the least; with both edges; half a tile
+)
+def test_tiles_overlap_by_the_largest_object(metres: float | None, overlap: int, pattern: Path) -> None:
+    options = PredictOptions(model=str(object_model()), max_object=metres)
+    assert decide(pattern, options).plan.tiles.rows.overlap == overlap
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--max-object", "0"), "--max-object must be more than 0, not '0'"),
+        (("--max-object", "9", "--overlap", "20"), "--max-object and --overlap exclude each other"),
+        (("--max-object", "9", "--model", bright_model()), "model bright finds no objects; leave it out"),
+        (("--overlap", "15"), "--overlap 15: objects are told apart by what tiles share; give 16 or more"),
+        (("--raster", "p.tif", "--raster-content", "probability"), "objects, which have no probability of"),
+    ],
+)
+def test_what_objects_have_no_use_for_is_one_line(
+    options: tuple[str, ...], words: str, pattern: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = () if "--model" in options else ("--model", object_model())
+    assert_refused(predict(capfd, pattern, *options, *model, folder=tmp_path), words)

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
-from tests.runs import REPOSITORY, least_memory
+from tests.runs import REPOSITORY, least_memory, object_model, object_scene, predict
 
 pytestmark = pytest.mark.slow
 
@@ -86,3 +86,25 @@ def test_threads_processes_batches_and_memory_change_no_byte(
         assert run(scene, tmp_path / name, FILES[0], *options, cache=warm) == first, name
     least = ("--workers", "2", "--max-memory", least_memory(scene, workers=2, raster="map.tif"))
     assert run(scene, tmp_path / "small blocks", FILES[0], *least, cache=warm) == first
+
+
+def test_objects_are_the_same_bytes_on_any_threads_processes_batches_and_blocks(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scene, model = object_scene(tmp_path / "scene.tif"), str(object_model())
+    files = set[bytes]()
+    for number, options in enumerate(
+        (
+            (),
+            ("--batch", "5", "--workers", "2"),
+            ("--batch", "1", "--max-memory", least_memory(scene, model=model, batch=1, raster="m.tif")),
+        )
+    ):
+        done = predict(
+            capfd, scene, "--model", model, "--raster", tmp_path / f"{number}.tif", *options,
+            out=f"{number}.geojsonl",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        assert done.summary["features"] > 20
+        files.add(done.path.read_bytes() + done.path.with_suffix(".tif").read_bytes())
+    assert len(files) == 1

@@ -15,7 +15,7 @@ import pyogrio
 import pytest
 
 from geoseg.testing import make_scene
-from tests.runs import bright_model, heed_interrupts, least_memory, object_model, predict
+from tests.runs import bright_model, heed_interrupts, least_memory, object_model, object_scene, predict
 
 pytestmark = pytest.mark.slow  # processes of their own
 
@@ -84,10 +84,7 @@ def test_a_killed_run_goes_on_and_gives_the_same(
 
 
 def test_a_killed_run_that_finds_objects_gives_the_same_file(tmp_path: Path) -> None:
-    rows, cols = np.indices((240, 240))
-    bands = [rows * cols % 251, rows // 9 * 9 % 256, (rows + cols) % 240, rows % 200]
-    pixels = np.stack(bands).astype(np.uint8)
-    scene = make_scene(tmp_path / "scene.tif", pixels=pixels, block=256)
+    scene = object_scene(tmp_path / "scene.tif")
     whole, out = tmp_path / "whole.geojsonl", tmp_path / "out.geojsonl"
     subprocess.run(command(scene, whole, object_model()), capture_output=True, check=True)
     process = start_and_wait_for_records(scene, out, 3, model=object_model())
