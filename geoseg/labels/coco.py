@@ -143,18 +143,25 @@ def export_coco(
 def _of_coco(source: Path, folder: Path) -> Iterator[Labelled]:
     try:
         content = json.loads(source.read_text(encoding="utf-8"))
-        pictures = {one["id"]: str(one["file_name"]) for one in content["images"]}
+        pictures = {str(one["id"]): str(one["file_name"]) for one in content["images"]}
         sizes = {str(one["file_name"]): (one.get("height"), one.get("width")) for one in content["images"]}
-        kinds = {one["id"]: str(one["name"]) for one in content["categories"]}
+        kinds = {str(one["id"]): str(one["name"]) for one in content["categories"]}
         annotations = [
-            (one["image_id"], kinds[one["category_id"]], one["segmentation"], bool(one.get("iscrowd")))
+            (str(one["image_id"]), str(one["category_id"]), one["segmentation"], bool(one.get("iscrowd")))
             for one in content["annotations"]
         ]
-        wanted = {pictures[image] for image, *_ in annotations}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidOption(
             f"{source}: cannot be read as COCO's JSON ({type(error).__name__}: {error})"
         ) from error
+    for number, (image, category, *_) in enumerate(annotations):
+        for what, one, known in (("image", image, pictures), ("category", category, kinds)):
+            if one not in known:
+                raise InvalidOption(
+                    f"{source}: annotation {number} is of {what} {one}, which the file does not list; add "
+                    "it, or remove the annotation"
+                )
+    wanted = {pictures[image] for image, *_ in annotations}
     missing = sorted(name for name in wanted if not (folder / name).is_file())
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -169,7 +176,7 @@ def _of_coco(source: Path, folder: Path) -> Iterator[Labelled]:
                 f"{source}: {name} has {box.width} × {box.height} pixels, not {sizes[name][1]} × "
                 f"{sizes[name][0]}; give the folder of the images that were labelled (--images)"
             )
-    for number, (image, kind, shape, crowd) in enumerate(annotations):
+    for number, (image, category, shape, crowd) in enumerate(annotations):
         name = pictures[image]
         try:
             outline = outline_of(shape, boxes[name].shape)
@@ -179,7 +186,7 @@ def _of_coco(source: Path, folder: Path) -> Iterator[Labelled]:
             ) from error
         if outline.area > 0:
             placed = shapely.transform(outline, boxes[name].to_crs)
-            yield Labelled(placed, kind, name, str(boxes[name].crs), crowd)
+            yield Labelled(placed, kinds[category], name, str(boxes[name].crs), crowd)
 
 
 def _placed(path: Path) -> GeoBox:

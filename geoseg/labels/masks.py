@@ -129,7 +129,10 @@ def open_mask(
     if band.nodata is not None and text_of(band.nodata) in named:
         scene = dataclasses.replace(scene, bands=(dataclasses.replace(band, nodata=None),))
     known = ", ".join(str(value) for value in sorted(meanings))
-    return Mask(scene, str(path), meanings, f"{option} knows {known} (classes: {table.text})")
+    advice = (
+        f"{option} knows {known} (classes: {table.text}); if values number objects, make polygons of them: "
+    )
+    return Mask(scene, str(path), meanings, f"{advice}geoseg labels import")
 
 
 def open_labels(path: str | Path) -> SceneInfo:

@@ -108,7 +108,14 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
             "annotation 0 of there.tif has no outline",
         ),
         "crowd": (good | {"images": [there], "annotations": [one | {"iscrowd": 1}]}, "holds no objects"),
-        "unknown": (good | {"annotations": [one | {"category_id": 9}]}, "cannot be read as COCO's JSON"),
+        "category": (
+            good | {"annotations": [one, one | {"category_id": 9}]},
+            "annotation 1 is of category 9, which the file does not list; add",
+        ),
+        "image": (
+            good | {"annotations": [one | {"image_id": [7]}]},
+            r"annotation 0 is of image \[7\], which the",
+        ),
     }
     for name, (content, _) in texts.items():
         (folder / f"{name}.json").write_text(json.dumps(content))

@@ -212,7 +212,7 @@ def broken(folder, what):
         ("no area", r"holds no polygons with an area"),
         ("mosaic", "is no GeoPackage"),
         ("pipeline", "is no GeoPackage"),
-        ("mask value", "value 7, which is no class; mask_values knows 0, 1, 255"),
+        ("mask value", r"mask_values knows 0, 1, 255 .*make polygons of them: geoseg labels import"),
         ("mask size", r"has no CRS, unlike a.tif, and another size \(9 x 9, not 120 x 100"),
         ("attribute", r"has no attribute 'knd'; did you mean 'kind'\?"),
         ("layer", "has no layer 'b' of polygons; there is a"),
