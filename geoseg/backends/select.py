@@ -236,9 +236,9 @@ def _choose_device(device: str, precision: str, *, gpu: bool) -> str:
         if not cuda_available():
             raise BackendUnavailable(f"device {device}: this machine has no NVIDIA GPU that PyTorch can use")
         return device
-    if device == "cpu" or not gpu or precision not in ("auto", "bf16"):
+    if device == "cpu" or not gpu or precision not in ("auto", "bf16") or not has_nvidia_driver():
         return "cpu"
-    if has_nvidia_driver() and not has_torch():
+    if not has_torch():
         _log.warning("%s; running on the CPU", MissingExtra("the NVIDIA GPU of this machine", "torch"))
     return "cuda" if cuda_available() else "cpu"
 

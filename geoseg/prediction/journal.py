@@ -78,7 +78,8 @@ class Journal:
     def remove(self) -> None:
         """Delete the journal, but nothing in its folder that is none of its records."""
         self._discard(set())
-        self.remove_if_empty()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def _discard(self, keep: set[Path]) -> None:
         if self.folder.is_symlink():
@@ -88,14 +89,9 @@ class Journal:
             with contextlib.suppress(OSError):  # a folder of that name, or gone already
                 file.unlink()
 
-    def remove_if_empty(self) -> None:
-        """Delete the folder where nothing was kept."""
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
-
     @contextlib.contextmanager
-    def telling_what_is_kept(self) -> Iterator[None]:
-        """Say of a full disk how many blocks the same command need not infer again.
+    def kept(self) -> Iterator[None]:
+        """Say of a full disk how many blocks the same command need not infer again; leave no empty folder.
 
         Raises
         ------
@@ -110,6 +106,9 @@ class Journal:
                 if kept
                 else f"{error}; no inferred block could be kept"
             ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
 
     def store(self, block: BlockIndex, record: Record) -> None:
         """Keep the record of a block.

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import import_module
@@ -112,8 +112,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
         with contextlib.ExitStack() as stack:
             stack.callback(close_scene, plan.scene)
             if journal is not None:
-                stack.callback(journal.remove_if_empty)
-                stack.enter_context(journal.telling_what_is_kept())
+                stack.enter_context(journal.kept())
             on_event(Planned(plan, decision.remarks, known, resumable=journal is not None))
             # Inference begins while what writes is loaded and the output is opened.
             work = replace(decision.work, journal=journal)
@@ -310,25 +309,19 @@ def _raster_sink(plan: Plan, options: PredictOptions, path: Path) -> RasterSink:
 
 
 def _load_writers() -> None:
-    """Import what writes polygons, which takes half a second.
+    """Import what writes polygons, which takes half a second, in short turns: no tile is to wait.
 
     In a thread of its own because extension modules forget a Ctrl-C that arrives while they are
     imported. What fails here fails again, and is told, where it is used.
     """
-    with short_turns(0.0005), ThreadPoolExecutor(1) as pool:  # the first tiles are not to wait
-        pool.submit(import_module, "pyogrio")
+    with _one_at_a_time:  # or runs side by side would take each other's turns for the usual
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(0.0005)  # instead of 5 ms
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(import_module, "pyogrio")
+        finally:
+            sys.setswitchinterval(usual)
 
 
 _one_at_a_time = threading.Lock()
-
-
-@contextlib.contextmanager
-def short_turns(seconds: float) -> Iterator[None]:
-    """Let Python's threads take shorter turns; usually one may keep the interpreter for 5 ms."""
-    with _one_at_a_time:  # or runs side by side would take each other's for the usual
-        usual = sys.getswitchinterval()
-        sys.setswitchinterval(seconds)
-        try:
-            yield
-        finally:
-            sys.setswitchinterval(usual)

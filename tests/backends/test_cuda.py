@@ -71,6 +71,7 @@ def install(monkeypatch: pytest.MonkeyPatch, bundle: Bundle, room: int) -> FakeG
     card = bundle.card
     inner = OpenVinoPredictor(bundle.files[ONNX], card.activation, precision="f32", inputs=card.inputs)
     gpu = FakeGpu(inner, room)
+    monkeypatch.setattr(select, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(select, "cuda_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "a GPU of paper")
     monkeypatch.setattr(select, "_load", lambda _: gpu)

@@ -156,10 +156,15 @@ def test_a_precision_that_model_or_cpu_lack_is_refused(binary: Bundle) -> None:
         ask("f64", features=set())
 
 
+def has_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for asked in ("has_nvidia_driver", "cuda_available"):
+        monkeypatch.setattr(select, asked, lambda: True)
+
+
 def test_a_precision_is_looked_for_where_it_is_to_be_had(
     binary: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(select, "cuda_available", lambda: True)
+    has_gpu(monkeypatch)
     for precision, device in (("auto", "cuda"), ("bf16", "cuda"), ("f32", "cpu"), ("int8", "cpu")):
         assert select.choose_backend(binary, precision=precision).device == device
     with pytest.raises(BackendUnavailable, match="precision f32: pytorch on cuda computes in bf16"):
@@ -167,7 +172,7 @@ def test_a_precision_is_looked_for_where_it_is_to_be_had(
 
 
 def test_auto_is_pytorch_where_there_is_a_gpu(binary: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "cuda_available", lambda: True)
+    has_gpu(monkeypatch)
     for options, reason in (
         ({}, "on cuda"),
         ({"device": "cuda"}, "on cuda"),

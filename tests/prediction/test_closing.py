@@ -12,8 +12,9 @@ import pytest
 from distributed import Client, LocalCluster
 
 from geoseg.errors import GeosegError
+from geoseg.prediction import session
 from geoseg.prediction.options import PredictOptions
-from geoseg.prediction.session import predict_scene, short_turns
+from geoseg.prediction.session import predict_scene
 from geoseg.raster import opening
 from geoseg.testing import make_scene
 from tests.runs import bright_model
@@ -50,27 +51,24 @@ def test_workers_of_a_cluster_that_runs_on_close_the_scene(scene: Path, tmp_path
             assert list(client.run(kept).values()) == [[], []]
 
 
-def test_runs_side_by_side_leave_python_as_it_was() -> None:
-    usual = sys.getswitchinterval()
-    inside, go, over = threading.Event(), threading.Event(), threading.Event()
+def test_runs_side_by_side_leave_python_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, found = sys.getswitchinterval(), list[float]()
+    inside, go = threading.Event(), threading.Event()
 
-    def first() -> None:
-        with short_turns(usual / 10):
-            inside.set()
-            assert go.wait(60)
-        over.set()
+    def imported(_name: str) -> None:
+        found.append(sys.getswitchinterval())
+        inside.set()
+        assert go.wait(60)
 
-    def second() -> None:
-        with short_turns(usual / 10):
-            assert over.wait(60)  # the last to leave
-
-    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    monkeypatch.setattr(session, "import_module", imported)
+    threads = [threading.Thread(target=session._load_writers) for _ in range(2)]
     threads[0].start()
     assert inside.wait(60)
-    assert sys.getswitchinterval() == pytest.approx(usual / 10)
     threads[1].start()
     time.sleep(0.1)  # it is inside by now, if it may be
+    assert len(found) == 1
     go.set()
     for thread in threads:
         thread.join()
+    assert found == [pytest.approx(0.0005)] * 2
     assert sys.getswitchinterval() == usual
