@@ -185,7 +185,10 @@ def _geobox(dataset: rasterio.DatasetReader, name: str, warped: bool) -> tuple[G
     transform = tuple(dataset.transform)[:6]
     a, b, _, d, e, _ = transform
     if not np.isfinite(transform).all() or a * e == b * d:
-        raise UnreadableScene(f"{name}: its transform {transform} maps pixels to nowhere")
+        raise UnreadableScene(
+            f"{name}: its transform {transform} maps pixels to nowhere; "
+            f"place it: gdal_translate -a_ullr WEST NORTH EAST SOUTH {name} placed.tif"
+        )
     crs = dataset.crs.to_wkt(version="WKT2_2019") if dataset.crs else None
     warnings = []
     if warped:

@@ -126,6 +126,8 @@ def why_not(name: str, head: bytes) -> str:
     >>> why_not("rain.grb", b"GRIB\0\0\0\2")
     'is GRIB, which geoseg does not read; convert it: gdal_translate -of COG rain.grb rain.tif'
     """
+    if not head:
+        return "is empty (0 bytes)"
     for start, what, advice in _OTHERS:
         if re.match(start, head, re.DOTALL):
             return f"is {what}, which geoseg does not read; {_filled(advice, name)}"

@@ -42,7 +42,8 @@ def validity(
     Parameters
     ----------
     pixels : ndarray, shape (bands, rows, cols)
-        Values as stored: before a palette is expanded or a scale applied.
+        Values as stored: before a palette is expanded or a scale applied. NaN, infinities and what float32
+        cannot hold are no data.
     mask : ndarray, shape (rows, cols) or (masks, rows, cols), optional
         0 is invalid. Of several (a mask for each band), each must be non-zero.
     alpha : ndarray, shape (rows, cols) or (bands, rows, cols), optional
@@ -52,8 +53,10 @@ def validity(
     -------
     ndarray of bool, shape (rows, cols)
     """
-    finite = pixels.dtype.kind != "f" or np.isfinite(pixels).all(axis=0)
-    valid = np.full(pixels.shape[1:], finite)
+    valid = np.ones(pixels.shape[1:], bool)
+    if pixels.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            valid &= np.isfinite(pixels.astype(np.float32, copy=False)).all(axis=0)
     for cover in (mask, alpha):
         if cover is not None:
             valid &= (cover.reshape(-1, *valid.shape) != 0).all(axis=0)
@@ -266,7 +269,8 @@ def apply_stretch(pixels: NDArray[np.generic], limits: Sequence[tuple[float, flo
     ndarray of float32, shape (bands, rows, cols)
     """
     low, high = np.array(limits, np.float32).T[:, :, None, None]
-    stretched = pixels.astype(np.float32)
+    with np.errstate(over="ignore"):  # by what is no data
+        stretched = pixels.astype(np.float32)
     stretched -= low
     stretched /= np.maximum(high - low, np.float32(1e-20))
     np.clip(stretched, 0, 1, out=stretched)

@@ -121,7 +121,9 @@ def _check_vrt(path: Path, name: str) -> None:
         raise UnreadableScene(
             f"{name}: a VRT with {error}; put the VRT above its tiles, or {advice}"
         ) from error
-    except (ValueError, UnreadableScene) as error:
+    except UnreadableScene as error:
+        raise UnreadableScene(f"{name}: a VRT with the source {error}") from error
+    except ValueError as error:
         raise UnreadableScene(f"{name}: a VRT with {error}, which is not accepted; {advice}") from error
 
 
@@ -129,13 +131,10 @@ def _check_vrt_source(folder: Path, source: str) -> None:
     path = folder / source
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise SourceElsewhere(f"the source {source} outside its folder")
-    try:
-        driver = _local_driver(path, source)
-    except UnreadableScene as error:
-        raise ValueError(f"the source {error}") from error
+    driver = _local_driver(path, source)
     if driver not in SOURCE_DRIVERS:
         raise ValueError(f"the {driver} source {source}")
-    _check_company(path, driver, f"the source {source}")
+    _check_company(path, driver, source)
 
 
 def _check_database(path: Path, name: str) -> None:
@@ -198,8 +197,10 @@ def _check_company(path: Path, driver: str, name: str) -> None:
                 if driver_name == "ENVI":
                     _check_envi(raster, file, name)
         except GDAL_ERRORS as error:
-            told = file.name if file in company else name
-            raise UnreadableScene(f"{told}: not a raster that GDAL can read ({reason_of(error)})") from error
+            reason = f"not a raster that GDAL can read ({reason_of(error)})"
+            if file in company:
+                reason = f"{file.name} beside it is {reason}; remove it"
+            raise UnreadableScene(f"{name}: {reason}") from error
 
 
 def _check_envi(raster: rasterio.DatasetReader, path: Path, name: str) -> None:

@@ -174,7 +174,8 @@ def place_keys(polygons: NDArray[np.object_], grid: GeoBox) -> Index:
     Parameters
     ----------
     polygons : ndarray of shapely.Polygon
-        In pixel coordinates of `grid`. Without a CRS the cells are pixels.
+        In pixel coordinates of `grid`. Without a CRS that PROJ knows a way from the cells are pixels: of a
+        site's own axes, or of another planet.
     grid : GeoBox
 
     Returns
@@ -185,16 +186,19 @@ def place_keys(polygons: NDArray[np.object_], grid: GeoBox) -> Index:
     if len(polygons) == 0:
         return np.empty(0, np.int64)
     points = shapely.get_coordinates(shapely.point_on_surface(polygons))
-    side = 1 << ORDER
     if grid.crs is None:
         return hilbert_keys(points.astype(np.int64))
-    from pyproj import CRS, Transformer
+    from pyproj import Transformer
+    from pyproj.exceptions import ProjError
 
-    source = CRS.from_user_input(grid.crs)
-    degrees = Transformer.from_crs(source, "OGC:CRS84", always_xy=True)
-    longitude, latitude = degrees.transform(*grid.to_crs(points).T)
-    shares = np.column_stack([(np.asarray(longitude) + 180) / 360 % 1, (np.asarray(latitude) + 90) / 180])
-    return hilbert_keys((np.nan_to_num(shares, posinf=0.0) * side).astype(np.int64))
+    try:
+        degrees = Transformer.from_crs(grid.crs, "OGC:CRS84", always_xy=True)
+    except ProjError:
+        return hilbert_keys(points.astype(np.int64))
+    found = np.array(degrees.transform(*grid.to_crs(points).T))
+    found[np.isinf(found)] = np.nan  # outside the CRS's domain
+    shares = np.column_stack([(found[0] + 180) / 360 % 1, (found[1] + 90) / 180])
+    return hilbert_keys((np.nan_to_num(shares) * (1 << ORDER)).astype(np.int64))
 
 
 def hilbert_keys(cells: Index | Floats) -> Index:

@@ -150,7 +150,8 @@ class Shaper:
             self._sink.write(features)
             self.features += len(features)
             if self.area_m2 is not None:
-                self.area_m2 += float(features["area_m2"].sum())
+                area = self.area_m2 + float(features["area_m2"].sum(skipna=False))
+                self.area_m2 = None if np.isnan(area) else area
 
 
 def _all_of(row: Index, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:

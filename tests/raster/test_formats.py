@@ -209,7 +209,8 @@ def test_databases_without_a_raster_are_named(tmp_path):
         ("my scene.xyz", b"1 2 3", "not a raster of a format that geoseg reads; if GDAL does, convert it: "
          "gdal_translate -of COG 'my scene.xyz' 'my scene.tif'"),
         ("a.tif", b"text", "not a raster that GDAL can read"),
-        ("a.vrt", b"", "not a raster that GDAL can read"),
+        ("a.vrt", b"text", "not a raster that GDAL can read"),
+        ("a.tif", b"", "is empty (0 bytes)"),
     ],
 )  # fmt: skip
 def test_files_are_named_as_what_they_are(tmp_path, monkeypatch, name, content, says):
@@ -270,6 +271,14 @@ def test_tiles_elsewhere_say_where_the_vrt_has_to_be(tmp_path, monkeypatch):
     assert says in refused(mosaic(tmp_path / "mosaics/m.vrt", [tmp_path / "tiles/a.tif"]))
     assert open_scene(mosaic(tmp_path / "m.vrt", ["tiles/a.tif"])).driver == "VRT"
     assert open_scene(mosaic(tmp_path / "m.vrt", [tmp_path / "tiles/a.tif"])).driver == "VRT"
+
+
+def test_what_is_wrong_with_a_source_of_a_mosaic_is_said(tmp_path):
+    make_scene(tmp_path / "a.tif")
+    wanted = mosaic(tmp_path / "m.vrt", ["a.tif", "b.nc"])
+    assert refused(wanted) == "a VRT with the source b.nc: no such file"
+    (tmp_path / "b.nc").write_bytes(b"CDF\1")
+    assert refused(wanted).startswith("a VRT with the source b.nc: is netCDF or HDF")
 
 
 def test_sentinel_bands_are_read_through_a_vrt_above_them(tmp_path):

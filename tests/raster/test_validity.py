@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from geoseg.raster.pixels import is_nodata, stored_nodata, validity
+from geoseg.raster.pixels import apply_stretch, is_nodata, stored_nodata, validity
 
 shapes = hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)
 
@@ -35,6 +35,12 @@ def test_sources_are_joined(pixels, mask, alpha):
 @given(hnp.arrays(np.float32, shapes))
 def test_every_band_must_be_finite(pixels):
     assert np.array_equal(validity(pixels), np.isfinite(pixels).all(axis=0))
+
+
+def test_what_float32_cannot_hold_is_no_data():
+    pixels = np.array([[[-np.finfo(np.float64).max, 1e39, 3e38, 0]]])
+    assert validity(pixels).tolist() == [[False, False, True, True]]
+    assert apply_stretch(pixels, [(0, 1)])[0, 0, 2:].tolist() == [255, 0]
 
 
 def test_nan_as_nodata_equals_nan():

@@ -164,3 +164,17 @@ def test_a_place_has_the_same_key_on_any_grid_and_crs() -> None:
     assert place_keys(np.array([inside]), GeoBox(9, 9, GRID.transform, None))[0] == hilbert_keys(
         np.array([[42, 42]])
     )
+
+
+@pytest.mark.parametrize(
+    "crs", ['LOCAL_CS["site",UNIT["m",1],AXIS["x",EAST],AXIS["y",NORTH]]', "IAU_2015:49910"]
+)
+def test_where_there_is_no_way_to_the_earth_keys_are_those_of_pixels(crs: str) -> None:
+    boxes = np.array([shapely.box(i, 0, i + 1, 1) for i in range(9)])
+    grid = GeoBox(9, 9, GRID.transform, crs)
+    assert (place_keys(boxes, grid) == place_keys(boxes, GeoBox(9, 9, GRID.transform, None))).all()
+
+
+def test_beyond_the_domain_of_a_crs_keys_exist() -> None:
+    far = GeoBox(9, 9, (0.3, 0.0, 5e8, 0.0, -0.3, 5e8), "EPSG:32632")
+    assert place_keys(np.array([shapely.box(0, 0, 1, 1)]), far).tolist() == [0]
