@@ -113,7 +113,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def silenced(kind: type[Warning], message: str = "") -> Iterator[None]:
-    """Silence a kind of Python's warnings, of what geoseg says in words of its own.
+    """Silence a kind of Python's warnings, which geoseg tells in its own words.
 
     `warnings.catch_warnings` is process-global, so entering and leaving are serialized.
 

@@ -1,4 +1,4 @@
-"""Writing so that a name never stands for a half-written file, and telling files apart.
+"""Atomic writing: a name never stands for a half-written file; digests that tell files apart.
 
 Everything that geoseg writes goes through `replacing`.
 """
@@ -100,7 +100,7 @@ def check_not_read(out: Path, *inputs: Path) -> None:
 
 @contextlib.contextmanager
 def scratch_beside(path: Path) -> Iterator[Path]:
-    """Yield a hidden folder in the folder of `path`, for what is on the way to it; removed at the end.
+    """Yield a hidden folder beside `path` for files on the way to it; removed at the end.
 
     Nobody else can read it.
     What a process that was killed left behind is removed by the next one that writes `path`.
@@ -193,7 +193,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
 
 
 def is_utf8(path: Path) -> bool:
-    r"""Tell whether a path has a name that libraries take, and not bytes in some other encoding.
+    r"""Tell whether a path is valid UTF-8, as libraries need it.
 
     >>> is_utf8(Path("café")), is_utf8(Path("caf\udce9"))
     (True, False)

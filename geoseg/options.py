@@ -89,7 +89,7 @@ class Options(BaseModel):
 
 
 def path_text(value: Any) -> Any:
-    """Return a path as text; what is none as it is."""
+    """Return a path as text, anything else unchanged."""
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
@@ -97,7 +97,7 @@ _NUMBER = re.compile(r"\s*[-+.]?\d")
 
 
 def numbers(count: int, what: str) -> Callable[[Any], Any]:
-    """Return a validator that parts a text at its commas, and refuses lists of another length.
+    """Return a validator that splits text at commas and refuses lists of another length.
 
     >>> numbers(2, "LOW,HIGH")("0,255")
     ['0', '255']

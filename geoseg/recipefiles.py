@@ -62,7 +62,7 @@ def read_layers(path: Path) -> list[Layer]:
 
 
 def merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the last says where it says something, else the one before it.
+    """Merge layers: a later one overrides those before it.
 
     Mappings are merged key by key; all else, lists too, is replaced as a whole.
 
@@ -103,7 +103,7 @@ def _variable(match: re.Match[str]) -> str:
 
 
 def below(folder: Path, value: Any) -> Any:
-    """Return a path relative to `folder` as an absolute one; URLs, and what is no text, as they are.
+    """Make a path relative to `folder` absolute; URLs, and what is no text, stay unchanged.
 
     Variables stay: only whether theirs is an absolute path is looked at.
 

@@ -186,7 +186,7 @@ def measure_speeds(bundle: Bundle) -> dict[str, float]:
 def best_turns(
     turns: Mapping[str, Callable[[], object]], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Return the seconds of the best turn of each: what disturbs only slows.
+    """Return the seconds of the best turn of each: disturbances only slow.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def best_turns(
 
 
 def advise(speeds: Mapping[str, float], taken: str, reason: str) -> str:
-    """Return in a line what ``--precision auto`` takes, and what to type where another one is faster.
+    """Say in one line what ``--precision auto`` takes, and what to type if another precision is faster.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a model needs to see round a pixel: its field, and the overlap from which tiles do not show.
+"""What a model needs to see round a pixel: its receptive field, and the overlap at which seams vanish.
 
 Tiles cut the context at their borders; overlap and blending hide that as far as the network does
 not look further. So the overlap is measured: a picture of two tiles a side is run whole and in
@@ -73,7 +73,7 @@ class Context:
 
     @property
     def properties(self) -> Mapping[str, object]:
-        """The fields of the card that this fills; None is unknown. What was not compared changes none."""
+        """The fields of the card that this fills; None is unknown. What was not compared is left out."""
         overlap = {"geoseg:smallest_overlap": self.smallest_overlap} if self.agreements else {}
         return {
             "geoseg:receptive_field_px": None if self.field is None else list(self.field.radii),

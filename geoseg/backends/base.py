@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -149,28 +149,15 @@ def to_network(batch: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(np.rint(np.clip(batch, 0, limit)), dtype)
 
 
+@dataclass(eq=False, slots=True)
 class BatchSize:
-    """The number of tiles a forward pass, shared by threads; it only ever shrinks.
+    """The number of tiles a forward pass, shared by threads; it only ever shrinks."""
 
-    Parameters
-    ----------
-    value : int
-        Tiles a batch to begin with, 1 or more.
-
-    Attributes
-    ----------
-    value : int
-        Tiles a batch from now on.
-    shrunk : bool
-        Whether the device's memory asked for less than at the beginning.
-    """
-
-    def __init__(self, value: int) -> None:
-        if value < 1:
-            raise ValueError(f"a batch has at least 1 tile, not {value}")
-        self._lock = threading.Lock()
-        self.value = value
-        self.shrunk = False
+    value: int
+    """Tiles a batch from now on, 1 or more."""
+    shrunk: bool = False
+    """Whether the device's memory asked for less than at the beginning."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def shrink(self, failed: int) -> None:
         """Go to at most half of a batch of `failed` tiles that did not fit."""

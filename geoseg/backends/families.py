@@ -20,7 +20,7 @@ _PROBE = (64, 96)
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """An architecture and what it is made with unless told otherwise."""
+    """An architecture and its defaults."""
 
     model_class: str
     """``_model_class`` in ``config.json``."""

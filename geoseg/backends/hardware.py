@@ -120,7 +120,7 @@ def gpu_count() -> int:
 
 
 def visible_gpus(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
-    """Return what to put into `VISIBLE` for each GPU that this process may use, to hand it on alone.
+    """Return for each GPU of this process the value of `VISIBLE` that gives a child that GPU alone.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ Precision = Literal["f32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 LOSS_LIMIT = 0.5
-"""Largest distance of INT8 to float32, in IoU points, at which it is shipped, and used unasked."""
+"""Largest distance of INT8 to float32, in IoU points, at which it is shipped, and may be the default."""
 
 AS_ASKED = "as asked for"
 """The reason where nothing was left to choose."""
@@ -210,7 +210,7 @@ def choose_precision(
 
 
 def by_rule(features: Collection[str], *, int8: bool, loss: float | None = None) -> Choice:
-    """Return what OpenVINO computes in unasked, see the rule of this module.
+    """Return the default precision of OpenVINO, by the rule of this module.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def by_rule(features: Collection[str], *, int8: bool, loss: float | None = None)
 
 
 def int8_objection(loss: float | None) -> str | None:
-    """Return why INT8 is not used unasked; None: nothing speaks against it.
+    """Return why INT8 cannot be the default; None if it can.
 
     Parameters
     ----------

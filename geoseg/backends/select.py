@@ -120,7 +120,7 @@ class PredictorRecipe:
 
 
 class Asked(TypedDict, total=False):
-    """What a user asks for; what is left out is ``auto``."""
+    """A user's choices; what is left out is ``auto``."""
 
     backend: str
     """``auto``, ``openvino``, ``onnx`` or ``pytorch``."""

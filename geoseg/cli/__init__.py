@@ -91,7 +91,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line of this process and exit with the code that the contract names."""
+    """Run the command line of this process, and exit with one of the codes of this module."""
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)

@@ -88,7 +88,7 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Do what the command does; `given` names the options that were given, not left to their defaults."""
+    """Run an evaluation; `given` names the options that were not left to their defaults."""
     lines = events(quiet=quiet)
     from geoseg.evaluation.inputs import Sources, tile_layers
     from geoseg.evaluation.run import evaluate as compare

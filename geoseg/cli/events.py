@@ -50,7 +50,7 @@ class Silent(AbstractContextManager["Silent"]):
 
 
 def events(*, quiet: bool) -> EventLines | Silent | None:
-    """Return what prints the events of this command, one of it for all parts; None: a display does.
+    """Return what prints the events of this command, the same for all of its parts; None: a display does.
 
     Call it before anything that takes long, so that the first event comes at once.
     """
@@ -70,7 +70,7 @@ _ASKED, _LINES = "geoseg.progress", "geoseg.events"
 
 
 def steps(title: str, *, quiet: bool) -> EventLines | Silent | StepDisplay:
-    """Return what shows a work of which the share that is done is told."""
+    """Return the display of a work that tells the share that is done."""
     from geoseg.cli.progress import StepDisplay
 
     return events(quiet=quiet) or StepDisplay(title)

@@ -1,4 +1,4 @@
-"""What a user sees while a scene is worked, and the summary after it: all on stderr."""
+"""What a user sees during a run, and the summary after it: all on stderr."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE = 2.0
 
 
 class Display:
-    """Something live on a terminal, lines now and then elsewhere; ends with its block."""
+    """Something live on a terminal, lines now and then elsewhere; leaving the ``with`` block ends it."""
 
     kept = ""
     """What is told of an interruption, once there is something that stays."""

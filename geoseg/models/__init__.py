@@ -1,1 +1,1 @@
-"""Model cards, bundles and what models want to be fed: no torch, no runtime."""
+"""Model cards, bundles, and the input that models take: no torch, no runtime."""

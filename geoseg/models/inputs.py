@@ -1,4 +1,4 @@
-"""What a model wants to be fed, and how pixels become that."""
+"""The input that a model takes, and how pixels become that."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class InputSpec:
 
     @property
     def center(self) -> tuple[float, ...]:
-        """What a pixel of each band has subtracted from it, in its own units; see `spread`."""
+        """What is subtracted from the pixels of each band, in their own units; see `spread`."""
         return tuple(mean / self.scale for mean in self.mean)
 
     @property

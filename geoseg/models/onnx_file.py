@@ -27,7 +27,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """What an ONNX file says of a file that holds tensors of it."""
+    """A file beside an ONNX file that holds some of its tensors."""
 
     size: int = 0
     """Bytes that it must have at least: where the last tensor ends, as far as lengths are given."""

@@ -126,7 +126,7 @@ def _percentile(values: NDArray[np.float64], counts: NDArray[np.intp], share: fl
 def unlike_training(
     pixels: NDArray[np.generic], trained: TrainingStatistics, bands: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return in a line, or none, how a scene's values are far from those of the training.
+    """Warn in one line, or none, of a scene whose values are far from those of the training.
 
     Three questions, the first that is answered with yes is told: does a band's mean lie more than
     `SHIFT` standard deviations off? is its standard deviation `SPREAD` times smaller or larger? is
@@ -166,7 +166,7 @@ def unlike_training(
 
 
 def inversion_evidence(seen: TrainingStatistics, trained: TrainingStatistics) -> float:
-    """Return how much more like the training the values are as a negative, in nats; below 0: less."""
+    """Return by how many nats the negative of the values is more like the training; below 0: less."""
     found, expected = np.array(seen.histograms), np.array(trained.histograms)
     surprise = -np.log(expected + _FLOOR)
     return float(((found - found[:, ::-1]) * surprise).sum(axis=1).mean())

@@ -204,7 +204,7 @@ def prepare(plan: Plan, patch: Patch, normalizes: bool) -> NDArray[np.float32] |
 
 
 def stretched(patch: Patch, limits: Sequence[Limits] | None) -> Patch:
-    """Return a patch with its values mapped to the model's range, as it is where none are to be."""
+    """Map a patch's values to the model's range; without limits it stays as it is."""
     if limits is None:
         return patch
     from geoseg.raster.pixels import apply_stretch
@@ -213,7 +213,7 @@ def stretched(patch: Patch, limits: Sequence[Limits] | None) -> Patch:
 
 
 def share_strip(inferred: Inferred, taker: BlockIndex) -> Share | None:
-    """Return what a block adds to a neighbour, None where that is nothing; the block can then be let go."""
+    """Return the sums that a block adds to a neighbour, None if none; the block can then be freed."""
     share = inferred.shares[taker]
     # Where this block found nothing valid, no other does, and the sums mean nothing.
     return share if share.valid.any() or share.missing else None
@@ -241,7 +241,7 @@ def blend_block(
 
 
 def share_margin(plan: Plan, blended: ProbabilityBlock, taker: BlockIndex) -> ProbabilityBlock | None:
-    """Return the last rows and columns of a blended core that a neighbour traces with, None if invalid."""
+    """Return the last rows and columns of a blended core, which a neighbour traces with; None if invalid."""
     margin = crop(blended, blended.window.intersection(plan.tiles.field(taker)))
     return margin if margin.valid.any() else None
 
@@ -281,7 +281,7 @@ def finish_block(
 
 
 def empty_result(plan: Plan, block: BlockIndex, tally: Tally | None = None) -> BlockResult:
-    """Return the result of a block where no pixel that tracing it looks at is valid."""
+    """Return the result of a block without a valid pixel where it is traced."""
     raster = _empty_core(plan, block) if plan.wants_raster else None
     return BlockResult(block, Pieces((), ()), raster, tally or all_skipped(plan, block))
 

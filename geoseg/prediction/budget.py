@@ -96,7 +96,7 @@ def fit_run(
 def choose_resources(
     options: PredictOptions, tile: int, device: str, machine: Machine, network: Footprint = NOTHING
 ) -> Resources:
-    """Choose from the machine what the options leave open.
+    """Choose threads, processes, GPUs and batch where the options leave them open.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def choose_gpus(options: PredictOptions, found: tuple[str, ...], device: str, ti
 
 
 def default_budget(limit: int | None, *, cuda: int = 0, workers: int = 0) -> int:
-    """Return the bytes that a run takes where nobody says how many.
+    """Return the budget of a run that was given none, in bytes.
 
     Parameters
     ----------

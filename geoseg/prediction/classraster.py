@@ -156,7 +156,7 @@ class ClassRaster:
 def inspect_raster(
     scene: SceneInfo, options: VectorizeOptions, on_step: Callable[[float], None]
 ) -> ClassRaster:
-    """Find out what a raster holds; of class ids whose names are not told, all of it is read.
+    """Find out what a raster holds; class ids without names are looked for in all of it.
 
     Parameters
     ----------

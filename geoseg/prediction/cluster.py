@@ -1,4 +1,4 @@
-"""The cluster that blocks are worked on: started here, a process or more, or given."""
+"""The dask cluster that works blocks: a local one that is started here, or one that is given."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DIED = (RuntimeError, OSError)  # also that it took too long
 
 @contextlib.contextmanager
 def connect(resources: Resources, **scheduler: Any) -> Iterator[Any]:
-    """Connect to the cluster that is given, or start one, and see that it can do the work.
+    """Connect to the cluster that is given, or start one, and check that it can do the work.
 
     Parameters
     ----------

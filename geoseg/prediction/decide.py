@@ -191,7 +191,7 @@ def read_middle(source: str | os.PathLike[str], model: str, side: int) -> Patch:
 
 
 def value_warnings(scene: SceneInfo, view: View, card: ModelCard) -> tuple[str, ...]:
-    """Return a line, or none, on values far from those of the training.
+    """Warn in one line, or none, of values far from those of the training.
 
     Nothing is read where the card does not say what the model was trained on. A scene that is
     damaged is not judged: the run will name what it cannot read.

@@ -76,7 +76,7 @@ class Journal:
         return len(known)
 
     def remove(self) -> None:
-        """Delete the journal, but nothing in its folder that is none of its records."""
+        """Delete the records, and the folder if nothing else is in it."""
         self._discard(set())
         with contextlib.suppress(OSError):
             self.folder.rmdir()

@@ -25,7 +25,7 @@ _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 def parse_memory(value: Any) -> Any:
-    """Return a size such as ``2GB``, ``512MiB`` or plain bytes in bytes; what is no text as it is.
+    """Parse a size such as ``2GB``, ``512MiB`` or plain bytes; what is no text is returned unchanged.
 
     >>> parse_memory("1.5 GB")
     1500000000
@@ -58,7 +58,7 @@ def _ascending(limits: Any) -> Any:
 
 
 def layer_crs_text(value: Any) -> Any:
-    """Return what other packages call a CRS as text."""
+    """Return the CRS of another package (pyproj, rasterio) as text."""
     if hasattr(value, "to_wkt"):
         return value.to_wkt()
     return f"EPSG:{value}" if isinstance(value, int) else value

@@ -211,7 +211,7 @@ def _read_cache(plan: Plan) -> int:
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
-    """Return the bytes that this process may have at most, None where nothing says so.
+    """Return the bytes that this process may have at most; None if nothing limits them.
 
     The least of the machine's memory, the limits of the control groups (version 1 and 2) that the
     process is in and of those above them, and its own limits ``RLIMIT_AS`` (less `ADDRESSES`) and

@@ -204,7 +204,7 @@ def infer_objects(
 
 
 def place(found: Detection, tile: Tile, extent: Window, kept: NDArray[np.bool_]) -> Seen | None:
-    """Place what a model found in a tile on the grid, where data is; None where nothing of it lies there.
+    """Place what a model found in a tile on the grid, cut to valid pixels; None if none is left.
 
     Parameters
     ----------

@@ -174,7 +174,7 @@ class ShapeOptions(Protocol):
 
     @property
     def regularize(self) -> bool | None:
-        """Whether to; None: as the card says."""
+        """Whether walls are made straight; None: as the card says."""
 
 
 def shape_rules(
@@ -229,7 +229,7 @@ def shape_rules(
 
 
 def split_rule(options: PredictOptions, card: ModelCard, pixel_m: float) -> tuple[SplitRule | None, float]:
-    """Return when parts are objects, in pixels, and the metres round a part that are looked at."""
+    """Return the rule of splitting in pixels, and the metres round a part that it looks at."""
     if (
         card.instances is not None
         or options.split == "none"

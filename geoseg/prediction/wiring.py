@@ -1,4 +1,4 @@
-"""What a block's tiles need of the scene, and how the tasks of a block hang together in any scheduler.
+"""The tasks of a block for any scheduler: what each takes from others, and reading the scene.
 
 A block is read in as few windows as it takes. Nothing is submitted for empty ground (`certainly_empty`): the
 result of a block far from all data is ready at once, and a block beside data has only the tasks that its

@@ -28,7 +28,7 @@ LARGEST = 1 << 22
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Level:
-    """The blocks of the scene at full resolution, or of one of its overviews."""
+    """The file's blocks at full resolution, or those of an overview."""
 
     block: tuple[int, int]
     """Rows and columns of a block in pixels."""
@@ -73,7 +73,7 @@ class Coverage:
 
 
 def read_coverage(scene: SceneInfo) -> Coverage | None:
-    """Look up which blocks of a scene are absent.
+    """Look up which blocks of a scene's file are absent.
 
     Returns
     -------

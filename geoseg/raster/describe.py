@@ -274,7 +274,7 @@ def choose_overview(scene: SceneInfo, grid: GeoBox) -> tuple[int | None, tuple[i
 
 
 def pixel_bytes(scene: SceneInfo) -> int:
-    """Return the bytes of a pixel of a scene as GDAL keeps it: all bands, alpha and masks."""
+    """Return the bytes of a pixel in GDAL's cache: all bands, alpha and masks."""
     stored = scene.stored_bands
     bands = len(stored) + len(scene.alpha)
     masks = {"none": 0, "dataset": 1, "bands": len(stored)}[scene.mask]

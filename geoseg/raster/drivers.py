@@ -137,7 +137,7 @@ def why_not(name: str, head: bytes) -> str:
 
 
 def why_no_folder(name: str) -> str:
-    """Say how to make a raster of the images in a folder, which is none itself.
+    """Say how to make one raster of the images in a folder.
 
     >>> why_no_folder("t/")
     'is a folder, as geoseg batch takes it; make a VRT of its images beside it: gdalbuildvrt t.vrt t/*.tif'
@@ -153,7 +153,7 @@ def why_no_folder(name: str) -> str:
 
 
 def convert(name: str) -> str:
-    """Return the advice for what GDAL reads and geoseg does not."""
+    """Return the command that makes a GeoTIFF of what GDAL reads and geoseg does not."""
     return _filled(_TRANSLATE, name)
 
 

@@ -1,4 +1,4 @@
-"""How GDAL is set up, how much of what it unpacks it may keep, and reads over a network done again.
+"""GDAL's settings, the size of its cache, and reads over a network that are tried again.
 
 Of a URL GDAL fetches the blocks of a window side by side, neighbours in one request, and asks again after
 HTTP 429, 500, 502, 503 and 504. It does not ask again after an answer that ends half-way: that is done here.
@@ -74,7 +74,7 @@ def environment(uri: str, cache: int | None = BLOCK_CACHE) -> Iterator[None]:
 
 @contextlib.contextmanager
 def caching(size: int) -> Iterator[None]:
-    """Let GDAL keep so many bytes of blocks, over all open files of the process; of several, the most.
+    """Set the size of GDAL's cache of file blocks in bytes, for the process; of several, the largest counts.
 
     The user's environment variable GDAL_CACHEMAX goes first.
     """
@@ -99,7 +99,7 @@ def _fit_cache() -> None:
 
 
 def useful_cache(block: tuple[int, int], width: int, window: tuple[int, int], pixel: int) -> int:
-    """Return how many bytes GDAL should keep of a file, so that neighbouring windows unpack it once.
+    """Return the bytes of cache with which neighbouring windows unpack each block of a file once.
 
     Windows come row by row, and threads begin a row before the last window of the row above is read: two
     rows of windows are enough. A file of strips keeps two rows where they fit, else one, else what a file
@@ -190,7 +190,7 @@ def persistently(
     reason_of: Callable[[BaseException], str],
     errors: tuple[type[Exception], ...],
 ) -> Result:
-    """Read; where that fails and may not fail the next time, do it again.
+    """Read, and try again after failures that may pass.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def persistently(
 
 
 def explained(uri: str, reason: str) -> str | None:
-    """Say in plain words why a URL cannot be read; None where GDAL's reason has to do.
+    """Say in plain words why a URL cannot be read; None: GDAL's reason is all that is known.
 
     Parameters
     ----------

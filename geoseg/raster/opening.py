@@ -118,7 +118,7 @@ def translating(name: str) -> Iterator[None]:
 
 
 def reading(source: Source | str, read: Callable[[], Result]) -> Result:
-    """Call what opens and reads a scene; for a URL, again where the network failed it.
+    """Call `read`, which opens and reads a scene; of a URL, try again where the network failed.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def reading(source: Source | str, read: Callable[[], Result]) -> Result:
 
 
 def anew(uri: str) -> None:
-    """Keep nothing open or in memory of a file: it may be another by now."""
+    """Close a file and forget what is cached of it: it may have changed."""
     close_kept(uri)
     if is_remote(uri):
         forget(uri)
@@ -200,7 +200,7 @@ def opened(
 
 
 def unpack_on(cores: int) -> None:
-    """Unpack on no more threads than this process has cores; the user's GDAL_NUM_THREADS goes first.
+    """Let GDAL unpack on at most so many threads; the user's GDAL_NUM_THREADS goes first.
 
     With one of several GDAL takes twice the time of the CPU, and unpacks anew what it has in its cache.
     """
@@ -279,7 +279,7 @@ def kept_open(key: Key, enter: Enter, reads: Reads | None = None) -> Iterator[ra
 
 
 def close_kept(uri: str) -> None:
-    """Close what is open of a file; what is in use, when it no longer is."""
+    """Close the datasets of a file; those in use, once they are not."""
     with _guard:
         for key in [key for key in _handles if key[0] == uri]:
             _drop(key, _handles[key])
@@ -322,7 +322,7 @@ def _drop(key: Key, handle: _Handle) -> None:
 
 
 def stamp(name: str) -> Stamp | None:
-    """Return the state of a file; None for what is no file (yet, or any more)."""
+    """Return the state of a file; None if there is none."""
     with contextlib.suppress(OSError, ValueError):
         found = os.stat(name)
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -165,7 +165,7 @@ def read_validity(scene: SceneInfo, window: Window, bands: Sequence[int]) -> NDA
 
 
 def close_scene(scene: SceneInfo) -> None:
-    """Close what this process keeps open of a scene; reading it again opens it again."""
+    """Close the datasets that this process keeps open of a scene; reading opens it again."""
     close_kept(scene.uri)
 
 

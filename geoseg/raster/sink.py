@@ -133,7 +133,7 @@ class RasterSink:
                 self._put(self._work, stored, window)
 
     def fill_background(self, inside: Any | None = None) -> None:
-        """Make 0 of what holds data and was not drawn on, and nodata of all that holds none.
+        """Fill what was not drawn on: with 0 where the scene holds data, else with nodata.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The only door through which rasters come in: which driver opens a file, and what lies beside it."""
+"""Checks of a raster before GDAL opens it: which driver reads the file, and what lies beside it."""
 
 from __future__ import annotations
 

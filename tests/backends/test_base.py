@@ -109,11 +109,6 @@ def test_one_tile_that_does_not_fit_is_an_error() -> None:
         predict_batches(Limited(0), np.zeros((3, 1, 64, 32), np.float32), BatchSize(4))
 
 
-def test_a_batch_has_at_least_one_tile() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        BatchSize(0)
-
-
 @pytest.mark.parametrize("predictor", [PointwisePredictor(2), ReferencePredictor(2)])
 def test_fakes_conform_and_do_not_depend_on_the_batch(predictor: Predictor) -> None:
     assert isinstance(predictor, Predictor)
