@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -134,13 +134,8 @@ def _chosen(
     option: str,
 ) -> VectorLayer:
     """Read the layer that is asked for, else the only one with polygons."""
-    if not sources:
-        raise InvalidOption(f"{name}: holds no layer with geometries")
+    _check_layer(sources, kind, name, layer, option)
     if layer is not None:
-        if "" in sources:
-            raise InvalidOption(f"{name}: is {kind.name}, which has no layers; leave out {option} {layer}")
-        if layer not in sources:
-            raise InvalidOption(f"{name}: has no layer {layer!r} of polygons; there is {', '.join(sources)}")
         return sources[layer](columns)
     tables = {one: read(columns) for one, read in sources.items()}
     found = [one for one, table in tables.items() if repair(table.geometries).areal.any()]
@@ -149,6 +144,18 @@ def _chosen(
             f"{name}: has several layers of polygons ({', '.join(found)}); choose one: {option} NAME"
         )
     return tables[found[0] if found else next(iter(tables))]
+
+
+def _check_layer(
+    names: Collection[str], kind: VectorFormat, path: str, layer: str | None, option: str
+) -> None:
+    """Check that a file has the layer that is asked for; the only name of one without layers is empty."""
+    if not names:
+        raise InvalidOption(f"{path}: holds no layer with geometries")
+    if layer is not None and "" in names:
+        raise InvalidOption(f"{path}: is {kind.name}, which has no layers; leave out {option} {layer}")
+    if layer not in {None, *names}:
+        raise InvalidOption(f"{path}: has no layer {layer!r} of polygons; there is {', '.join(names)}")
 
 
 def repair(geometries: Geometries) -> Repaired:
@@ -254,14 +261,16 @@ def open_layer(path: Path, layer: str | None = None) -> Iterator[LayerBatches]:
             found = _open_text(path, layer)
         else:
             with _translated(name, kind):
-                ogr = kind.drivers
-                found = _open_ogr(path, kind, layer, stack) if ogr else _open_parquet(path, stack)
+                found = (_open_ogr if kind.drivers else _open_parquet)(path, kind, layer, stack)
         yield found
 
 
-def _open_parquet(path: Path, stack: contextlib.ExitStack) -> LayerBatches:
+def _open_parquet(
+    path: Path, kind: VectorFormat, layer: str | None, stack: contextlib.ExitStack
+) -> LayerBatches:
     from pyarrow.parquet import ParquetFile
 
+    _check_layer([""], kind, str(path), layer, "--layer")
     file = stack.enter_context(ParquetFile(path))
     column, encoding, crs = parquet_geometry(file)
     if encoding != "wkb":
@@ -275,12 +284,9 @@ def _open_ogr(path: Path, kind: VectorFormat, layer: str | None, stack: contextl
     import pyogrio
 
     layers = ogr_layers(path)
+    _check_layer(layers, kind, str(path), layer, "--layer")
     if layer is None and len(layers) > 1:
         raise InvalidOption(f"{path}: has several layers ({', '.join(layers)}); choose one: --layer NAME")
-    if not layers or layer not in {None, *layers}:
-        raise InvalidOption(
-            f"{path}: has no layer {layer or 'of geometries'!r}; there is {', '.join(layers)}"
-        )
     source = Verbatim(path.absolute())
     info = pyogrio.read_info(source, layer=layer or layers[0])
     if info["driver"] not in kind.drivers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -54,6 +55,17 @@ def test_what_other_programs_write_is_read(tmp_path, name):
             (row,) = [row for batch in found.batches for row in batch.to_pylist()]
         assert row["kind"] == "house"
         assert shapely.equals_exact(shapely.from_wkb(row[found.geometry]), layer.geometries[0], 1e-9)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_layer_that_there_is_not_is_told_whole_or_in_batches(tmp_path, name):
+    WRITERS[name](tmp_path / name, GROUND, UTM.crs)
+    for read in (open_layer, lambda path, layer: read_layer(path, name, layer=layer)):
+        with (
+            pytest.raises(InvalidOption, match=r"has no layer 'roofs'|no layers; leave out --layer roofs"),
+            contextlib.ExitStack() as stack,
+        ):
+            stack.enter_context(read(tmp_path / name, "roofs"))
 
 
 def test_every_format_is_among_them():
