@@ -198,11 +198,6 @@ class ModelOutput(_Part):
     result: Structure
     classes: Annotated[tuple[ClassEntry, ...], Field(alias="classification:classes")]
 
-    @property
-    def ids(self) -> list[int]:
-        """Values of the classes but for the background, in ascending order."""
-        return sorted([entry.value for entry in self.classes if entry.value])
-
     @model_validator(mode="after")
     def _one_a_channel(self) -> Self:
         ids, channels = [entry.value for entry in self.classes], self.result.shape[1]
@@ -264,6 +259,7 @@ class CardProperties(_Part):
         trained = bands if self.training_statistics is None else len(self.training_statistics.mean)
         unknown = [key for key in self.model_extra or () if key.startswith("geoseg:")]
         finest, coarsest = self.resolution_range or (1.0, 1.0)
+        ids = sorted([entry.value for entry in self.outputs[0].classes if entry.value])
         half, known = self.tile // 2, {"semantic-segmentation", "segmentation", "instance-segmentation"}
         wrong = (
             (
@@ -286,8 +282,8 @@ class CardProperties(_Part):
                 "geoseg:instances is for the task instance-segmentation, which needs it",
             ),
             (
-                self.instances is not None and sorted(self.instances.labels) != self.outputs[0].ids,
-                f"geoseg:instances.labels: must be the values of all classes, {self.outputs[0].ids}",
+                self.instances is not None and sorted(self.instances.labels) != ids,
+                f"geoseg:instances.labels: must be the values of all classes, {ids}",
             ),
             (unknown, f"{min(unknown, default='')}: is no field that geoseg knows"),
         )

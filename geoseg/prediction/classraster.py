@@ -173,7 +173,7 @@ def inspect_raster(
     if options.band is not None and options.band not in known:
         raise InvalidOption(f"--band {options.band}: {scene.name} has bands 1 to {len(known)}")
     first = known[options.band or min(known)]
-    plain = np.dtype(first.dtype).kind in "iu" and not first.scaled
+    plain = np.dtype(first.read_dtype).kind in "iu"
     is_class = options.content == "class" or (options.content == "auto" and plain and options.scale == AUTO)
     bands = (first.index,) if is_class or options.band is not None else tuple(known)
     if first.nodata == 0 and (is_class or options.nodata is not None):

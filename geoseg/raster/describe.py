@@ -45,14 +45,9 @@ class Band:
     """From the file; empty where there is none."""
 
     @property
-    def scaled(self) -> bool:
-        """Whether a scale or an offset is declared."""
-        return (self.scale, self.offset) != (1.0, 0.0)
-
-    @property
     def read_dtype(self) -> str:
         """Dtype of what `geoseg.raster.scene.read_patch` returns: float32 where a scale is declared."""
-        return "float32" if self.scaled else self.dtype
+        return self.dtype if (self.scale, self.offset) == (1.0, 0.0) else "float32"
 
 
 @dataclass(frozen=True, slots=True)
