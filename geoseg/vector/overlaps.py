@@ -1,4 +1,4 @@
-"""Outlines beside each other: how far apart, which may be taken so that no two overlap, what is cut off."""
+"""Outlines beside each other: how far apart, which touch, which to take so that none overlap, what is cut."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.vector.rings import components
 from geoseg.vector.samples import Floats, Index
 
 INTERIORS_MEET = "T********"
 """How the interiors of two polygons that overlap are related (Clementini and Di Felice, 1996)."""
+
+ALONG_A_LINE = "F***1****"
+"""How polygons that share a wall are related."""
 
 
 def choose_outlines(
@@ -84,6 +88,26 @@ def related(polygons: NDArray[np.object_], others: NDArray[np.object_], pattern:
     found[found] = shapely.relate_pattern(fine[found], plain[found], pattern)
     shapely.destroy_prepared(fine)
     return found
+
+
+def find_rows(polygons: NDArray[np.object_], one: Index, two: Index) -> Index:
+    """Return the number of the row that each polygon is part of; rows are what common walls connect.
+
+    Parameters
+    ----------
+    polygons : ndarray of shapely.Polygon, shape (n,)
+        As they were traced.
+    one, two : ndarray of int64, shape (m,)
+        Pairs that may touch.
+
+    Examples
+    --------
+    >>> houses = np.array([shapely.box(0, 0, 4, 9), shapely.box(20, 0, 24, 9), shapely.box(4, 0, 8, 9)])
+    >>> find_rows(houses, np.array([0, 0, 1]), np.array([1, 2, 2])).tolist()
+    [0, 1, 0]
+    """
+    touch = related(polygons[one], polygons[two], ALONG_A_LINE)
+    return components(len(polygons), (one[touch], two[touch]))
 
 
 def remove_overlaps(

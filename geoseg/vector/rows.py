@@ -15,16 +15,13 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.vector.overlaps import corners_within, distances, related
+from geoseg.vector.overlaps import corners_within, distances
 from geoseg.vector.regularize import Bounds, Regularized, fit_straight
-from geoseg.vector.rings import Arcs, assemble, build_lines, components, cut_arcs, pairs
+from geoseg.vector.rings import Arcs, assemble, build_lines, cut_arcs, pairs
 from geoseg.vector.samples import Floats, Index
 
 SHORTEST = 3.0
 """Corners nearer to a node give way to it, in pixels."""
-
-ALONG_A_LINE = "F***1****"
-"""How polygons that share a wall are related (Clementini and Di Felice, 1996)."""
 
 STAIRS = 2.0
 """How far a straight wall lies from one that is cut along squares of two pixels, in pixels."""
@@ -39,26 +36,6 @@ COARSER = (0.25, 0.5, 0.75, 1.0)
 PLAINEST = 3
 """How plain a polygon becomes before its row is given up: outer walls are simplified first, then all, then
 within the given tolerance instead of half the largest deviation."""
-
-
-def find_rows(polygons: NDArray[np.object_], one: Index, two: Index) -> Index:
-    """Return the number of the row that each polygon is part of; rows are what common walls connect.
-
-    Parameters
-    ----------
-    polygons : ndarray of shapely.Polygon, shape (n,)
-        As they were traced.
-    one, two : ndarray of int64, shape (m,)
-        Pairs that may touch.
-
-    Examples
-    --------
-    >>> houses = np.array([shapely.box(0, 0, 4, 9), shapely.box(20, 0, 24, 9), shapely.box(4, 0, 8, 9)])
-    >>> find_rows(houses, np.array([0, 0, 1]), np.array([1, 2, 2])).tolist()
-    [0, 1, 0]
-    """
-    touch = related(polygons[one], polygons[two], ALONG_A_LINE)
-    return components(len(polygons), (one[touch], two[touch]))
 
 
 def shape_rows(

@@ -11,11 +11,11 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.values import GeoBox
-from geoseg.vector.overlaps import near_pairs, overlap, remove_overlaps
+from geoseg.vector.overlaps import find_rows, near_pairs, overlap, remove_overlaps
 from geoseg.vector.pieces import PLAIN, Calibration, Piece, confident
 from geoseg.vector.place import area_limits, measure
 from geoseg.vector.regularize import Regularized, regularize
-from geoseg.vector.rows import find_rows, shape_rows
+from geoseg.vector.rows import shape_rows
 from geoseg.vector.samples import Floats, Index
 from geoseg.vector.simplify import close_holes, simplify_apart, simplify_shared
 

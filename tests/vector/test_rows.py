@@ -13,8 +13,9 @@ from shapely.ops import split
 from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector import shape
 from geoseg.vector.features import finish
+from geoseg.vector.overlaps import find_rows
 from geoseg.vector.pieces import Evidence, Piece
-from geoseg.vector.rows import find_rows, shape_rows
+from geoseg.vector.rows import shape_rows
 from geoseg.vector.shape import ShapeRules
 from geoseg.vector.shaper import Shaper
 from tests.vector.test_overlaps import Sink, overlapping
