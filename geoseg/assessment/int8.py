@@ -169,7 +169,10 @@ def ship_int8_parts(
     head, calibration, labelled, where
         As for `ship_int8`; IoU is that of the pixels of objects found.
     """
-    plain = NetworkDetector(parts, how, "openvino")
+    # As in a run, and as many as are looked at: making masks takes most of the time.
+    counted = how.model_copy(update={"least_score": max(how.least_score, head.threshold - 1e-6)})
+    likeliest = how.model_copy(update={"objects": _REGIONS})
+    plain = NetworkDetector(parts, counted, "openvino")
     seen = {ONNX: list(islice(calibration, TILES)), BOXES: [], MASKS: []}
     body, boxes, masks = plain.networks
 
@@ -183,7 +186,9 @@ def ship_int8_parts(
 
     for tile in seen[ONNX]:
         asked: dict[str, list[NDArray[np.float32]]] = {BOXES: [], MASKS: []}
-        regions.detect(tile[None], (body, noting(boxes, asked[BOXES]), noting(masks, asked[MASKS])), how)
+        regions.detect(
+            tile[None], (body, noting(boxes, asked[BOXES]), noting(masks, asked[MASKS])), likeliest
+        )
         for name, parts_of_tile in asked.items():
             seen[name] += parts_of_tile[:: max(1, len(parts_of_tile) // _REGIONS)]
     if not all(seen.values()):
@@ -192,7 +197,7 @@ def ship_int8_parts(
     for name, path in parts.items():
         chosen = seen[name][:: math.ceil(len(seen[name]) / TILES)]
         quantize(path, chosen, files[INT8_PARTS[name][0]], pictures=name == ONNX)
-    detectors = plain, NetworkDetector({**parts, **files}, how, "openvino", precision="int8")
+    detectors = plain, NetworkDetector({**parts, **files}, counted, "openvino", precision="int8")
     predictors = dict(
         zip(("f32", "int8"), (Painter(one, head.channels, one.name) for one in detectors), strict=True)
     )

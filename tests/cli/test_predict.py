@@ -230,8 +230,6 @@ def test_tiles_overlap_by_the_largest_object(metres: float | None, overlap: int,
         (("--max-object", "0"), "--max-object must be more than 0, not '0'"),
         (("--max-object", "9", "--overlap", "20"), "--max-object and --overlap exclude each other"),
         (("--max-object", "9", "--model", bright_model()), "model bright finds no objects; leave it out"),
-        (("--overlap", "15"), "--overlap 15: objects are told apart by what tiles share; give 16 or more"),
-        (("--raster", "p.tif", "--raster-content", "probability"), "objects, which have no probability of"),
     ],
 )
 def test_what_objects_have_no_use_for_is_one_line(
