@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoseg.vector.arcs import SAGITTA, SMALLEST_RADIUS, round_ended
 from geoseg.vector.choice import OCTAGONAL, choose_walls
 from geoseg.vector.overlaps import corners_within, deviations
 from geoseg.vector.rings import build_polygons
 from geoseg.vector.samples import Floats, Index
-from geoseg.vector.walls import main_directions, ring_walls, sample_rings
-
-SAGITTA = 0.1
-"""How far the chords of a circle may lie from it, in pixels."""
+from geoseg.vector.walls import Samples, main_directions, ring_walls, sample_polygons
 
 FITS = (
     (OCTAGONAL, 1.0, 0.10),
@@ -36,17 +35,20 @@ Most are square or octagonal. Without walls at 45 degrees a hexagon is not taken
 corners are for outlines that they fit well.
 """
 
+CORNERS = sorted({corner for frames, corner, _ in FITS if frames == OCTAGONAL})
+"""What corners cost where walls are square or octagonal."""
+
 BLURRED = 4 * 0.9
 """What a Gaussian blur of one pixel takes from four right angles, in square pixels.
 
 Holes lose it too, so that with one the area stays as it is.
 """
 
-SMALLEST_RADIUS = 6.0
-"""Smaller objects are too coarse to be told round from square, in pixels."""
-
 ROUND = 0.12
 """How far an outline may lie from a circle, as a share of its radius."""
+
+ROUNDER = 0.75
+"""Walls give way to arcs only where that leaves less than this share of the area between."""
 
 CORNERED = 8
 """Walls with fewer corners give way to a circle only where that leaves half of the area between."""
@@ -95,24 +97,46 @@ def regularize(
     """
     polygons = np.asarray(polygons, object)
     bounds = Bounds(polygons, max_deviation, max_area_change)
-    fitted, accepted, deviation = fit_straight(polygons, bounds)
-    for place, circle, far in _circles(polygons, fitted, bounds):
-        fitted[place], accepted[place], deviation[place] = circle, True, far
+    if len(polygons) == 0:
+        return Regularized(polygons, np.zeros(0, bool), np.zeros(0))
+    outlines = Outlines.of(polygons)
+    fitted, accepted, deviation = fit_straight(bounds, outlines)
+    for found in (_circles(fitted, bounds), _round_ends(outlines, fitted, bounds)):
+        for place, rounded, far in found:
+            fitted[place], accepted[place], deviation[place] = rounded, True, far
     return Regularized(np.where(accepted, fitted, polygons), accepted, np.where(accepted, deviation, 0.0))
 
 
-def fit_straight(
-    polygons: NDArray[np.object_], bounds: Bounds, row: Index | None = None
-) -> tuple[NDArray[np.object_], NDArray[np.bool_], Floats]:
+@dataclass(frozen=True, eq=False, slots=True)
+class Outlines:
+    """The rings of polygons, sampled, and the walls that they may have."""
+
+    samples: Samples
+    owner: Index
+    """int64. Polygon of each ring; of each polygon its shell comes first."""
+    directions: Floats
+    """Of the polygons, see `main_directions`."""
+    angles: Floats
+    chosen: NDArray[np.int8]
+    """`angles`, `chosen`: Of `OCTAGONAL` walls for each of `CORNERS`, see `choose_walls`."""
+
+    @classmethod
+    def of(cls, polygons: NDArray[np.object_], row: Index | None = None) -> Self:
+        """Sample polygons, one or more; those of one row lean towards the directions of all."""
+        samples, owner = sample_polygons(polygons)
+        directions = main_directions(samples, owner, len(polygons), row)
+        return cls(samples, owner, directions, *choose_walls(samples, directions[owner], OCTAGONAL, CORNERS))
+
+
+def fit_straight(bounds: Bounds, outlines: Outlines) -> tuple[NDArray[np.object_], NDArray[np.bool_], Floats]:
     """Fit straight walls to polygons, whether they are within the bounds or not.
 
     Parameters
     ----------
-    polygons : ndarray of shapely.Polygon, shape (n,)
     bounds : Bounds
+        Of n polygons, one or more.
+    outlines : Outlines
         Of these polygons.
-    row : ndarray of int64, shape (n,), optional
-        Polygons of one row lean towards the directions of all.
 
     Returns
     -------
@@ -122,15 +146,10 @@ def fit_straight(
     far : ndarray of float64
         How far each deviates; inf where there is none.
     """
+    polygons, samples, owner = bounds.polygons, outlines.samples, outlines.owner
     fitted, far = np.full(len(polygons), None, object), np.full(len(polygons), np.inf)
     good = np.zeros(len(polygons), bool)
-    if len(polygons) == 0:
-        return fitted, good, far
-    rings, owner = shapely.get_rings(polygons, return_index=True)
-    samples = sample_rings(rings)
-    directions = main_directions(samples, owner, len(polygons), row)
-    costs = sorted({corner for frames, corner, _ in FITS if frames == OCTAGONAL})
-    octagonal = choose_walls(samples, directions[owner], OCTAGONAL, costs)
+    directions = outlines.directions
     for frames, corner, share in FITS:
         left = np.flatnonzero(~good & ((max(frames) < 2) | ~np.isnan(directions[:, 1])))
         if len(left) == 0:
@@ -138,7 +157,8 @@ def fit_straight(
         part = np.flatnonzero(np.isin(owner, left))
         some = samples.of(part)
         if frames == OCTAGONAL:
-            angles, chosen = octagonal[0][part], octagonal[1][costs.index(corner), samples.places(part)]
+            angles = outlines.angles[part]
+            chosen = outlines.chosen[CORNERS.index(corner), samples.places(part)]
         else:
             angles, (chosen,) = choose_walls(some, directions[owner[part]], frames, [corner])
         lines = ring_walls(some, chosen, angles)
@@ -219,13 +239,12 @@ def _polygons(lines: NDArray[np.object_], owner: Index, count: int) -> NDArray[n
     return built
 
 
-def _circles(
-    polygons: NDArray[np.object_], fitted: NDArray[np.object_], bounds: Bounds
-) -> Iterator[tuple[int, shapely.Polygon, float]]:
+def _circles(fitted: NDArray[np.object_], bounds: Bounds) -> Iterator[tuple[int, shapely.Polygon, float]]:
     """Yield the circles of the area and centroid of polygons that these are nearer to than straight walls.
 
     With each its place among the polygons, and how far it deviates.
     """
+    polygons = bounds.polygons
     area, centre = shapely.area(polygons), shapely.get_coordinates(shapely.centroid(polygons))
     radius = np.sqrt(area / np.pi)
     points, owner = shapely.get_coordinates(polygons, return_index=True)
@@ -246,6 +265,29 @@ def _circles(
     good &= beside < np.where(few, 0.5, 1.0) * walls
     for k in np.flatnonzero(good).tolist():
         yield int(near[k]), built[k], float(exact[k])
+
+
+def _round_ends(
+    outlines: Outlines, fitted: NDArray[np.object_], bounds: Bounds
+) -> Iterator[tuple[int, shapely.Polygon, float]]:
+    """Yield polygons with arcs where these leave less between than straight walls do, as `_circles`."""
+    shells = np.flatnonzero(np.diff(outlines.owner, prepend=-1))
+    chosen = outlines.chosen[-1, outlines.samples.places(shells)]
+    found = list(round_ended(outlines.samples.of(shells), outlines.angles[shells], chosen))
+    places = np.array([place for place, _ in found], np.int64)
+    before, walls = bounds.polygons[places], fitted[places]
+    holes = [[] if one is None else list(one.interiors) for one in walls]
+    built = np.array(
+        [shapely.Polygon(ring, more) for (_, ring), more in zip(found, holes, strict=True)], object
+    )
+    good, far = bounds.check(built, places)
+    good &= shapely.get_num_interior_rings(before) == np.array([len(one) for one in holes])
+    between = np.full(len(places), np.inf)
+    known = ~shapely.is_missing(walls)
+    between[known] = deviations(before[known], walls[known])[1]
+    good &= deviations(before, built)[1] < ROUNDER * between
+    for k in np.flatnonzero(good).tolist():
+        yield int(places[k]), built[k], float(far[k])
 
 
 def _circle(centre: Floats, radius: float, left: bool) -> shapely.Polygon:

@@ -16,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.vector.overlaps import corners_within, distances
-from geoseg.vector.regularize import Bounds, Regularized, fit_straight
+from geoseg.vector.regularize import Bounds, Outlines, Regularized, fit_straight
 from geoseg.vector.rings import Arcs, assemble, build_lines, cut_arcs, pairs
 from geoseg.vector.samples import Floats, Index
 
@@ -78,8 +78,9 @@ def shape_rows(
     rest = np.flatnonzero(shapely.is_missing(fitted) & (max_deviation is not None))
     partly = np.zeros(len(polygons), bool)
     limits = Bounds(polygons[rest], bounds.max_deviation)
-    fitted[rest], good, _ = fit_straight(polygons[rest], limits, row[rest])
-    partly[rest[~good]] = True
+    if len(rest):
+        fitted[rest], good, _ = fit_straight(limits, Outlines.of(polygons[rest], row[rest]))
+        partly[rest[~good]] = True
     built, plain = np.full(len(polygons), None, object), np.zeros(len(polygons), np.int64)
     accepted, deviation = np.zeros(len(polygons), bool), np.zeros(len(polygons))
     left = np.arange(len(polygons))

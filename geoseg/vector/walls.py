@@ -86,16 +86,8 @@ def fit_walls(samples: Samples, chosen: NDArray[np.int8], angles: Floats) -> Wal
     angles : ndarray of float64, shape (rings, walls)
         Directions of the walls that each ring may have.
     """
-    head = chosen != chosen[samples.around(-1)]
-    lone = np.bincount(samples.ring[head], minlength=len(samples.size)) == 0
-    head[samples.start[lone]] = True
-    heads = np.flatnonzero(head)
+    heads, run = samples.runs(chosen)
     ring = samples.ring[heads]
-    # Samples before the first head of a ring belong to its last run.
-    run = np.cumsum(head) - 1
-    first = np.searchsorted(ring, np.arange(len(samples.size)))
-    last = np.searchsorted(ring, np.arange(len(samples.size)), side="right") - 1
-    run = np.where(run < first[samples.ring], last[samples.ring], run)
     length = np.bincount(run, minlength=len(heads))
     place = (np.arange(len(run)) - heads[run]) % samples.size[samples.ring]
     trim = np.minimum(TRIM, (length - 1) // 4)[run]
@@ -217,6 +209,18 @@ class Samples:
         ahead = self.start[rings] - (np.cumsum(size) - size)
         return np.asarray(np.repeat(ahead, size) + np.arange(size.sum()))
 
+    def runs(self, values: NDArray[np.generic]) -> tuple[Index, Index]:
+        """Return the first samples of runs of equal values, ring by ring, and the run of each sample."""
+        head = values != values[self.around(-1)]
+        lone = np.bincount(self.ring[head], minlength=len(self.size)) == 0
+        head[self.start[lone]] = True
+        heads = np.flatnonzero(head)
+        # Samples before the first head of a ring belong to its last run.
+        run = np.cumsum(head) - 1
+        every = np.arange(len(self.size))
+        first, last = (np.searchsorted(self.ring[heads], every, side=side) for side in ("left", "right"))
+        return heads, np.where(run < first[self.ring], last[self.ring] - 1, run)
+
     def around(self, offset: int) -> Index:
         """Return for every sample the one that lies so many places further along its ring."""
         place = np.arange(len(self.ring)) + offset
@@ -227,8 +231,16 @@ class Samples:
         return np.asarray(place)
 
 
-def sample_rings(rings: NDArray[np.object_]) -> Samples:
-    """Sample rings at distances of about `STEP`."""
+def sample_polygons(polygons: NDArray[np.object_]) -> tuple[Samples, Index]:
+    """Sample the rings of polygons, of each its shell first, at distances of about `STEP`.
+
+    Returns
+    -------
+    samples : Samples
+    owner : ndarray of int64
+        Polygon of each ring.
+    """
+    rings, owner = shapely.get_rings(polygons, return_index=True)
     vertices, ring = shapely.get_coordinates(rings, return_index=True)
     same = ring[1:] == ring[:-1]
     # Lengths in integers: their running sum is exact, so that no ring changes the samples of the next.
@@ -239,14 +251,14 @@ def sample_rings(rings: NDArray[np.object_]) -> Samples:
     length = along[last] - along[first]
     size = np.clip(np.round(length * UNIT / STEP), 16, SAMPLES).astype(np.int64)
     start = np.cumsum(size) - size
-    owner = np.repeat(np.arange(len(size)), size)
-    number = np.arange(len(owner)) - start[owner]
-    place = along[first][owner] + (2 * number + 1) * length[owner] // (2 * size[owner])
+    of = np.repeat(np.arange(len(size)), size)
+    number = np.arange(len(of)) - start[of]
+    place = along[first][of] + (2 * number + 1) * length[of] // (2 * size[of])
     points = np.column_stack([np.interp(place, along, vertices[:, axis]) for axis in (0, 1)])
     step = length * UNIT / size
-    samples = Samples(points, np.empty(0), owner, step, size, start)
+    samples = Samples(points, np.empty(0), of, step, size, start)
     chord = points[samples.around(REACH)] - points[samples.around(-REACH)]
-    return Samples(points, np.arctan2(chord[:, 1], chord[:, 0]), owner, step, size, start)
+    return Samples(points, np.arctan2(chord[:, 1], chord[:, 0]), of, step, size, start), owner
 
 
 def main_directions(samples: Samples, owner: Index, count: int, row: Index | None = None) -> Floats:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from geoseg.values import CERTAIN, ClassRule, ProbabilityBlock, Window
+from geoseg.vector.arcs import SAGITTA
 from geoseg.vector.overlaps import deviations
 from geoseg.vector.regularize import BLURRED, Regularized, regularize
 from geoseg.vector.trace import trace
@@ -147,6 +148,51 @@ def test_a_circle_stays_one(radius: float, right: float, seed: int) -> None:
     assert done.accepted[0]
     assert np.ptp(reach) < 1e-6
     assert abs(reach[0] - radius) < 0.6
+
+
+def round_ended(radius: float, length: float, ends: int) -> shapely.Polygon:
+    """Return a rectangle with half circles at one end or both."""
+    if ends == 2:
+        return shapely.LineString([(0, 0), (length, 0)]).buffer(radius, 64)
+    return shapely.box(0, 0, length, 2 * radius) | shapely.Point(length, radius).buffer(radius, 64)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    radius=st.floats(10, 17),
+    length=st.floats(1.8, 3),
+    ends=st.sampled_from([1, 2]),
+    degrees=turns,
+    mirrored=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_round_ends_stay_round(
+    radius: float, length: float, ends: int, degrees: float, mirrored: bool, seed: int
+) -> None:
+    shape = placed(round_ended(radius, length * radius, ends), degrees, 0, 0)
+    outline = drawn(shape, seed)
+    if mirrored:  # clockwise
+        outline = shapely.Polygon(outline.exterior.coords[::-1])
+    done = one(outline, 4.0)
+    found = done.polygons[0]
+    assert done.accepted[0]
+    assert found.exterior.is_ccw == outline.exterior.is_ccw
+    assert shapely.hausdorff_distance(found.boundary, shape.boundary) <= 0.75, "of the worst noise"
+    half = np.pi / np.arccos(1 - SAGITTA / radius) / 2  # chords of half a circle
+    assert abs(corners(found) - (ends * half + 4 - ends)) <= 2 * ends
+    again = one(found, 4.0).polygons[0]
+    assert shapely.hausdorff_distance(again.boundary, found.boundary) <= 0.5
+
+
+def test_a_silo_at_a_shed_is_round() -> None:
+    shape = placed(shapely.box(0, 0, 40, 46) | shapely.Point(49, 23).buffer(18, 64), 30, 0, 0)
+    done = one(drawn(shape), 4.0)
+    assert done.accepted[0]
+    assert shapely.hausdorff_distance(done.polygons[0].boundary, shape.boundary) <= 2
+    courtyard = placed(round_ended(18, 40, 1) - shapely.box(8, 8, 28, 28), 30, 0, 0)
+    done = one(drawn(courtyard), 4.0)
+    assert shapely.hausdorff_distance(done.polygons[0].boundary, courtyard.boundary) <= 0.6
+    assert len(done.polygons[0].interiors) == 1
 
 
 @pytest.mark.parametrize("sigma", [1.0, 4.0])
