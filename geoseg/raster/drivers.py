@@ -51,6 +51,7 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"PK\x03\x04", "a ZIP archive", "unzip it"),
     (rb"\x1f\x8b", "compressed by gzip", "unpack it: gunzip {name}"),
     (rb".{257}ustar", "a tar archive", "unpack it: tar -xf {name}"),
+    (rb"PMTiles", "PMTiles, a map of polygons cut by tiles", "give the layer that it was made of"),
     (rb"GIF8", "GIF", _TRANSLATE),
     (rb"%PDF", "PDF", _TRANSLATE),
     (rb"ENVI\s", "the header of an ENVI image", "give the file beside it that holds the pixels"),

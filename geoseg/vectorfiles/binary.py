@@ -16,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.vectorfiles.formats import SHAPEFILE, VectorFormat
-from geoseg.vectorfiles.text import DEEPEST, VectorLayer, without_curves
+from geoseg.vectorfiles.text import DEEPEST, SURFACES, VectorLayer, without_curves
 
 if TYPE_CHECKING:
     import pyarrow
@@ -121,7 +121,10 @@ def parquet_geometry(file: ParquetFile) -> tuple[str, str, str | None]:
         if column.logical_type.type == "GEOMETRY":
             crs = json.loads(column.logical_type.to_json()).get("crs") or "OGC:CRS84"
             return column.name, "wkb", re.sub("^srid:", "EPSG:", crs)
-    raise ValueError("Parquet that does not say where its geometries are, in the key geo or by their type")
+    raise ValueError(
+        "Parquet that does not say where its geometries are, in the key geo or by their type; "
+        "write it with geopandas, GDAL or DuckDB"
+    )
 
 
 def _decoded(table: pyarrow.Table, encoding: str) -> NDArray[np.object_]:
@@ -144,8 +147,7 @@ def _from_wkb(binary: NDArray[np.object_]) -> NDArray[np.object_]:
     try:
         return without_curves(shapely.from_wkb, binary)
     except shapely.errors.ShapelyError as error:
-        reason = "has TIN or other surfaces" if _SURFACE.search(str(error)) else str(error)
-        raise ValueError(f"{reason}; make polygons of it: ogr2ogr -nlt MULTIPOLYGON new.gpkg FILE") from None
+        raise ValueError(f"{SURFACES} new.gpkg FILE" if _SURFACE.search(str(error)) else str(error)) from None
 
 
 _SURFACE = re.compile("WKB type 1[567]")  # PolyhedralSurface, TIN, Triangle

@@ -116,6 +116,10 @@ def check_vector_file(path: Path, name: str) -> VectorFormat:
     if found is not None and found is not named:
         endings = " or ".join(found.suffixes)
         raise InvalidOption(f"{name}: holds {found.name}; rename it so that it ends in {endings}")
+    if head.startswith(b"PMTiles"):
+        raise InvalidOption(
+            f"{name}: is PMTiles, a map of polygons cut by tiles; give the layer that it was made of"
+        )
     if named is None:
         known = ", ".join(one.name for one in FORMATS)
         raise InvalidOption(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -222,14 +223,14 @@ def _kml_polygons(mark: Element) -> Iterator[shapely.Polygon]:
 _JOINED = re.compile(r"\s*,\s*")
 
 _SEPARATORS = ",;\t|"
-# After its word a geometry goes on, and the name of a place that begins with one does not.
 DEEPEST = 1000
 """Most collections in one geometry of WKT, each of which may lie in the one before."""
 
+# After its word a geometry goes on, and the name of a place that begins with one does not.
 _WKT = re.compile(
     r"""\s*(?:SRID=(\d+);)?
-    \s*((MULTIPOLYGON|POLYGON|CURVEPOLYGON|MULTISURFACE|POLYHEDRALSURFACE|TIN|GEOMETRYCOLLECTION
-    |(?:MULTI)?(?:LINESTRING|POINT))\s*(?:Z|M|ZM)?\s*(?:\(|EMPTY\b).*)""",
+    \s*((MULTIPOLYGON|POLYGON|CURVEPOLYGON|MULTISURFACE|POLYHEDRALSURFACE|TIN|TRIANGLE
+    |GEOMETRYCOLLECTION|(?:MULTI)?(?:LINESTRING|POINT))\s*(?:Z|M|ZM)?\s*(?:\(|EMPTY\b).*)""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 
@@ -250,14 +251,16 @@ def read_csv(path: Path, columns: Sequence[str]) -> VectorLayer:
     width = len(head)
     firsts = [_WKT.match(next((row[i] for row in rows if row[i].strip()), "")) for i in range(width)]
     found = [i for i, match in enumerate(firsts) if match]
-    polygons = [i for i in found if (match := firsts[i]) and match[3].upper() not in _LINES]
+    polygons = [
+        i for i in found if (match := firsts[i]) and not match[3].upper().endswith(("POINT", "LINESTRING"))
+    ]
     place = next(iter(polygons or found), None)
     if place is None:
         raise ValueError(
             "it has no column of polygons as WKT; name its geometry in one, "
             "such as POLYGON ((0 0, 9 0, 9 9, 0 0))"
         )
-    geometries, crs = _from_wkt([row[place] for row in rows])
+    geometries, crs = _from_wkt([row[place] for row in rows], head[place])
     others = {name: i for i, name in enumerate(head) if i != place}
     values = {
         name: np.array([row[i] or None for row in rows], object)
@@ -265,9 +268,6 @@ def read_csv(path: Path, columns: Sequence[str]) -> VectorLayer:
         if name in columns
     }
     return VectorLayer(geometries, values, tuple(others), crs)
-
-
-_LINES = frozenset({"POINT", "MULTIPOINT", "LINESTRING", "MULTILINESTRING"})
 
 
 def _cells(path: Path) -> list[list[str]]:
@@ -285,15 +285,23 @@ def _cells(path: Path) -> list[list[str]]:
     return [[str(cell) for cell in row] for row in table.fillna("").to_numpy()]
 
 
-def _from_wkt(cells: Sequence[str]) -> tuple[NDArray[np.object_], str | None]:
+SURFACES = "it has TIN or other surfaces; make polygons of them: ogr2ogr -nlt MULTIPOLYGON"
+_SURFACE = re.compile("POLYHEDRALSURFACE|TIN|TRIANGLE", re.IGNORECASE)
+
+
+def _from_wkt(cells: Sequence[str], column: str) -> tuple[NDArray[np.object_], str | None]:
+    reading = f"-oo GEOM_POSSIBLE_NAMES={shlex.quote(column)} -oo KEEP_GEOM_COLUMNS=NO "
     found = [_WKT.match(cell) for cell in cells]
     texts = [match[2] if match else (cell or None) for match, cell in zip(found, cells, strict=True)]
     for row, text in enumerate(texts):
         if text is not None and text.upper().count("COLLECTION") > DEEPEST:  # GEOS would run out of stack
             raise ValueError(f"the geometry of row {row + 1} holds more than {DEEPEST} collections")
-    geometries = without_curves(partial(shapely.from_wkt, on_invalid="ignore"), np.array(texts, object))
+    read = partial(shapely.from_wkt, on_invalid="ignore")
+    geometries = without_curves(read, np.array(texts, object), reading)
     for row, text in enumerate(texts):
         if text is not None and geometries[row] is None:
+            if _SURFACE.search(text):
+                raise ValueError(f"{SURFACES} {reading}new.gpkg FILE")
             raise ValueError(
                 f"the geometry of row {row + 1} cannot be read as WKT of polygons: {text[:30]!r}"
             )
@@ -302,12 +310,13 @@ def _from_wkt(cells: Sequence[str]) -> tuple[NDArray[np.object_], str | None]:
         named = ", ".join(sorted(f"SRID {code}" if code else "none" for code in codes))
         raise ValueError(f"its geometries name several CRS ({named}); write it again with one")
     code = next(iter(codes), None)
-    crs = f"EPSG:{code}" if code and int(code) else None
-    return geometries, crs
+    return geometries, f"EPSG:{code}" if code and int(code) else None
 
 
-def without_curves(read: Callable[[Any], Any], content: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return what shapely reads of WKT or WKB, in two dimensions.
+def without_curves(
+    read: Callable[[Any], Any], content: NDArray[np.object_], reading: str = ""
+) -> NDArray[np.object_]:
+    """Return what shapely reads of WKT or WKB, in two dimensions; `reading`: what ogr2ogr needs to read it.
 
     Raises
     ------
@@ -320,8 +329,7 @@ def without_curves(read: Callable[[Any], Any], content: NDArray[np.object_]) -> 
         if (shapely.is_missing(flat) == shapely.is_missing(found)).all():
             return flat
     raise ValueError(
-        "it has curves; make lines of them: ogr2ogr -nlt CONVERT_TO_LINEAR -oo GEOM_POSSIBLE_NAMES=* "
-        "-oo KEEP_GEOM_COLUMNS=NO new.gpkg FILE"
+        f"it has curves; make lines of them: ogr2ogr -nlt CONVERT_TO_LINEAR {reading}new.gpkg FILE"
     )
 
 

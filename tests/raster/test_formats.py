@@ -201,6 +201,7 @@ def test_databases_without_a_raster_are_named(tmp_path):
          "gdal_translate -of COG a.grb2 a.tif"),
         ("a.tif", b"GRIB\0\0\0\2", "convert it: gdal_translate -of COG a.tif new.tif"),
         ("a.zip", b"PK\3\4", "is a ZIP archive, which geoseg does not read; unzip it"),
+        ("a.pmtiles", b"PMTiles\3", "is PMTiles, a map of polygons cut by tiles, which"),
         ("a.tif.gz", b"\x1f\x8b\x08", "unpack it: gunzip a.tif.gz"),
         ("a.tar", bytes(257) + b"ustar", "unpack it: tar -xf a.tar"),
         ("a.TIL", b'bandId = "Multi"\nnumTiles = 4;\n', "make a VRT of them: gdalbuildvrt a.vrt *.TIF"),

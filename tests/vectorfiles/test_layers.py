@@ -193,7 +193,7 @@ def test_surfaces_get_a_line_with_the_way_out(tmp_path, wkb):
     path = tmp_path / "a.fgb"
     values = {"fields": ["a"], "geometry_type": "Unknown", "crs": UTM.crs, "driver": "FlatGeobuf"}
     pyogrio.raw.write(path, np.array([wkb], object), [np.array([1])], **values)
-    with pytest.raises(InvalidOption, match=r"has TIN or other surfaces; .* -nlt MULTIPOLYGON"):
+    with pytest.raises(InvalidOption, match=r"it has TIN or other surfaces; .* -nlt MULTIPOLYGON"):
         read_layer(path, str(path))
 
 
@@ -252,11 +252,22 @@ CURVES = [
     "GEOMETRYCOLLECTION (POINT (0 0), CURVEPOLYGON (CIRCULARSTRING (0 0, 1 1, 2 0, 1 -1, 0 0)))",
 ]
 
+SURFACES = [
+    "TIN (((0 0, 1 0, 0 1, 0 0)))",
+    "POLYHEDRALSURFACE Z (((0 0 0, 1 0 0, 0 1 0, 0 0 0)))",
+    "TRIANGLE ((0 0, 1 0, 0 1, 0 0))",
+    "GEOMETRYCOLLECTION (TIN (((0 0, 1 0, 0 1, 0 0))))",
+]
 
-@pytest.mark.parametrize("text", CURVES)
-def test_curves_of_text_get_a_line_with_the_way_out(tmp_path, text):
-    (tmp_path / "a.csv").write_text(f'geom\n"{GROUND.wkt}"\n"{text}"\n')
-    with pytest.raises(InvalidOption, match=r"has curves; .* -nlt CONVERT_TO_LINEAR"):
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [(text, "has curves; .* -nlt CONVERT_TO_LINEAR") for text in CURVES]
+    + [(text, "has TIN or other surfaces; .* -nlt MULTIPOLYGON") for text in SURFACES],
+)
+def test_curves_and_surfaces_of_text_get_a_line_with_the_way_out(tmp_path, text, says):
+    (tmp_path / "a.csv").write_text(f'id,my geom\n1,"{GROUND.wkt}"\n2,"{text}"\n')
+    with pytest.raises(InvalidOption, match=f"{says} -oo GEOM_POSSIBLE_NAMES='my geom' "):
         read_layer(tmp_path / "a.csv", "a.csv")
 
 
