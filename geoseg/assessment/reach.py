@@ -159,18 +159,8 @@ def depends_on_extent(bundle: Bundle) -> bool | None:
     return None
 
 
-def module_depends(module: torch.nn.Module, bands: int, size: int = 128) -> bool:
-    """Return whether a network of torch's depends on the extent, from one forward pass.
-
-    Parameters
-    ----------
-    module : Module
-        In evaluation mode.
-    bands : int
-        Channels of its input.
-    size : int
-        Rows and cols of the tile that is run, in pixels.
-    """
+def module_depends(module: torch.nn.Module, bands: int) -> bool:
+    """Return whether a network of torch's depends on the extent: from one pass in evaluation mode."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -182,7 +172,7 @@ def module_depends(module: torch.nn.Module, bands: int, size: int = 128) -> bool
             return func(*args, **(kwargs or {}))
 
     with torch.no_grad(), Watch():  # type: ignore[no-untyped-call]
-        module(torch.zeros(1, bands, size, size))
+        module(torch.zeros(1, bands, 128, 128))
     return any(calls)
 
 

@@ -51,8 +51,6 @@ class PyTorchPredictor:
         Applied to the output, in float32.
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
-    threads : int, optional
-        CPU threads of each tile, set for this whole process; None: 1 on the CPU, unchanged on CUDA.
     inputs : InputSpec, optional
         How uint8 tiles are normalized; None: it takes normalized ones only.
     gather : int
@@ -72,7 +70,6 @@ class PyTorchPredictor:
         activation: Activation,
         *,
         device: str = "cpu",
-        threads: int | None = None,
         inputs: InputSpec | None = None,
         gather: int = 0,
     ) -> None:
@@ -81,8 +78,8 @@ class PyTorchPredictor:
         self.device = device
         self.name = "pytorch bf16" if cuda else "pytorch f32"
         self.normalizes = inputs is not None
-        if threads is not None or not cuda:
-            torch.set_num_threads(threads or 1)
+        if not cuda:
+            torch.set_num_threads(1)  # of this whole process
         network = architectures.load(folder).eval().requires_grad_(False)
         whole = WholeModel(network, activation, inputs, half=cuda)
         with telling_full_gpus(device):

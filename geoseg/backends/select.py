@@ -286,7 +286,6 @@ def _load(recipe: PredictorRecipe) -> Predictor:
     if bundle.card.instances is not None:
         return cast("Predictor", _load_detector(bundle, recipe))
     activation, threads = bundle.card.activation, recipe.threads
-    precision = precision_of(bundle, recipe).precision
     predictor: Predictor
     if recipe.backend == "pytorch":
         if not has_torch():
@@ -303,9 +302,9 @@ def _load(recipe: PredictorRecipe) -> Predictor:
     else:
         path = bundle.files.get(ONNX) or bundle.files[IR[0]]
         predictor = _import("openvino").OpenVinoPredictor(
-            bundle.files[INT8[0]] if precision == "int8" else path,
+            bundle.files[INT8[0]] if recipe.precision == "int8" else path,
             activation,
-            precision=precision,
+            precision=recipe.precision,
             threads=threads,
             inputs=bundle.card.inputs,
             digest=bundle.card.digest,
@@ -320,9 +319,8 @@ def _load_detector(bundle: Bundle, recipe: PredictorRecipe) -> Detector:
     how = how.model_copy(update={"least_score": max(how.least_score, recipe.threshold - 1e-6)})
     if recipe.backend != "pytorch":
         runtime = "openvino" if recipe.backend == "openvino" else "onnxruntime"
-        precision = precision_of(bundle, recipe).precision
         detector: Detector = _import("detector").NetworkDetector(
-            bundle.files, how, runtime, recipe.threads, precision
+            bundle.files, how, runtime, recipe.threads, recipe.precision
         )
         return detector
     if not has_torch():

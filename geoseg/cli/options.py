@@ -74,16 +74,14 @@ def _decorator(name: str, field: Any) -> Callable[[F], F]:
         spelling = flag(name) if field.default is False else f"{flag(name)}/--no-{flag(name)[2:]}"
         return click.option(spelling, is_flag=True, **shared)
     typed = click.UNPROCESSED  # checked with all other options, by their class
-    metavar = next((part.text for part in field.metadata if isinstance(part, Metavar)), "TEXT")
+    marks = {type(part): part for part in field.metadata}
+    metavar = marks.get(Metavar, Metavar("TEXT")).text
     if field.default == ():  # given once or more often
         return click.option(flag(name), name, type=typed, multiple=True, metavar=metavar, help=shared["help"])
     if typing.get_origin(field.annotation) is Literal:
         return click.option(flag(name), type=click.Choice(typing.get_args(field.annotation)), **shared)
-    alone = next((part.value for part in field.metadata if isinstance(part, Alone)), None)
-    if alone is not None:
-        metavar = f"[{metavar}]"
-        return click.option(
-            flag(name), type=typed, is_flag=False, flag_value=alone, metavar=metavar, **shared
-        )
+    if Alone in marks:
+        shared |= {"is_flag": False, "flag_value": marks[Alone].value}
+        return click.option(flag(name), type=typed, metavar=f"[{metavar}]", **shared)
     values = len(metavar.split())  # W S E N are four
     return click.option(flag(name), type=typed, nargs=values, metavar=metavar, **shared)

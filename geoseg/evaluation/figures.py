@@ -334,10 +334,10 @@ def resampled_sums(counts: NDArray[np.float64], replicates: int, seed: int) -> N
     return np.concatenate([part @ counts for part in weights])
 
 
-def percentile_interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of replicates; NaN where fewer than half of them have a meaning."""
+def percentile_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % percentile interval of replicates; NaN where fewer than half of them have a meaning."""
     known = values[np.isfinite(values)]
     if 2 * len(known) < len(values) or len(known) == 0:
         return float("nan"), float("nan")
-    low, high = np.percentile(known, [50 * (1 - level), 50 * (1 + level)])
+    low, high = np.percentile(known, [2.5, 97.5])
     return float(low), float(high)

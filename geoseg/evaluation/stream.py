@@ -102,7 +102,6 @@ def walk(
     band: tuple[int, int],
     *,
     step: int = STEP,
-    tile: int = TILE,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tally:
     """Compare truth and prediction over the whole grid.
@@ -113,8 +112,8 @@ def walk(
         Rows and columns of a block.
     band : tuple of int
         Width of the band of boundary IoU in pixels along rows and columns.
-    step, tile : int
-        `step` changes no figure; it is a multiple of `tile`.
+    step : int
+        Side of the windows; it changes no figure, and is a multiple of `TILE`.
     on_step : callable
         Called with the windows done and their number.
     """
@@ -129,7 +128,7 @@ def walk(
         frame = _read(inputs, core, (band[0] + 1, band[1] + 1))
         _count_pixels(inputs, frame, block, tally)
         _count_bands(frame, block, band, count, tally)
-        _rank_tiles(frame, tile, tally)
+        _rank_tiles(frame, tally)
         for (tracer, found), labels in zip(tracers, (frame.truth, frame.prediction), strict=True):
             if tracer is not None:
                 found += [(piece.label, piece.polygon) for piece in tracer.add(core, frame.window, labels)]
@@ -229,8 +228,8 @@ def _counts_at(tally: Tally, row: int, col: int, count: int) -> BlockCounts:
     return tally.blocks.setdefault((row, col), BlockCounts.empty(count))
 
 
-def _rank_tiles(frame: Frame, tile: int, tally: Tally) -> None:
-    for part in _parts(frame.core, (tile, tile)):
+def _rank_tiles(frame: Frame, tally: Tally) -> None:
+    for part in _parts(frame.core, (TILE, TILE)):
         place = part.within(frame.window)
         known, truth, prediction = frame.known[place], frame.truth[place], frame.prediction[place]
         false = int(np.count_nonzero(known & (truth == 0) & (prediction > 0)))

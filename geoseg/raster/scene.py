@@ -308,9 +308,9 @@ def stretch_to_bytes(scene: SceneInfo, bands: Sequence[int]) -> tuple[tuple[floa
     return None if narrow else estimate_stretch(scene, bands)
 
 
-def _first_valid(scene: SceneInfo, bands: Sequence[int], side: int = 2048) -> NDArray[np.generic]:
+def _first_valid(scene: SceneInfo, bands: Sequence[int]) -> NDArray[np.generic]:
     """Return the valid pixels of the first window that has any, for scenes that are nearly all nodata."""
-    box = scene.geobox
+    box, side = scene.geobox, 2048
     for row in range(0, box.height, side):
         for col in range(0, box.width, side):
             window = Window(row, col, side, side).intersection(box.window)

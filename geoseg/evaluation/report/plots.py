@@ -130,9 +130,9 @@ def horizontal(low: float = 0.0, high: float = 1.0) -> Scale:
     return Scale(low, high, _LEFT, _RIGHT)
 
 
-def vertical(low: float = 0.0, high: float = 1.0) -> Scale:
-    """Return the scale of the vertical axis, upwards."""
-    return Scale(low, high, _BOTTOM, _TOP)
+def vertical() -> Scale:
+    """Return the scale of the vertical axis, upwards from 0 to 1."""
+    return Scale(0.0, 1.0, _BOTTOM, _TOP)
 
 
 def ticks(scale: Scale, values: Sequence[float]) -> tuple[Tick, ...]:
