@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.backends.base import to_network
-from geoseg.errors import InvalidModel, InvalidOption, MissingExtra
+from geoseg.errors import InvalidModel, InvalidOption, MissingExtra, UnwritableOutput
 from geoseg.files import check_writable, replacing
 
 TILES = 300
@@ -67,7 +67,7 @@ def quantize(onnx: Path, tiles: Iterable[NDArray[np.float32]], path: Path, *, pi
     InvalidModel
         If the network cannot be read or quantized, or does not take such tiles.
     UnwritableOutput
-        If the folder of `path` is missing or not writable.
+        If the folder of `path` is missing or not writable, or a disk is full.
     """
     check_writable(path, overwrite=True)
     chosen = list(itertools.islice(tiles, TILES))
@@ -83,10 +83,16 @@ def quantize(onnx: Path, tiles: Iterable[NDArray[np.float32]], path: Path, *, pi
             result = _quantized(nncf, model, chosen, _first_convolution(model) if pictures else [])
             result.reshape(shape)  # what ships takes tiles of any size again
             _name_by_place(result)
-            openvino.save_model(result, str(Path(place) / path.name), compress_to_fp16=False)
         except (RuntimeError, ValueError, TypeError) as error:  # NNCF's own errors are such
             reason = " ".join(str(error).split())[:300]
             raise InvalidModel(f"{onnx}: cannot be quantized: {reason}") from error
+        try:
+            openvino.save_model(result, str(Path(place) / path.name), compress_to_fp16=False)
+        except RuntimeError as error:  # of C++ streams, which do not tell why
+            raise UnwritableOutput(
+                f"{place}: OpenVINO cannot write {path.name} there ({error}); make room, or set TMPDIR to "
+                "another folder"
+            ) from error
         for name in (path.with_suffix(".bin").name, path.name):  # the .xml last: it makes them a pair
             with replacing(path.with_name(name)) as temporary:
                 shutil.copyfile(Path(place) / name, temporary)

@@ -6,14 +6,19 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from geoseg.backends.quantize import quantize
+from geoseg.backends.regions import BOX_SIDE
+from geoseg.errors import NoSpaceLeft, UnwritableOutput
+from geoseg.models.bundle import BOXES, load_folder, save_bundle
 from geoseg.testing import make_scene
-from tests.runs import BRIGHT, DARK, bright_model
+from tests.runs import BRIGHT, DARK, bright_model, object_model
 
 SUFFIXES = (".gpkg", ".fgb", ".parquet", ".geojson", ".geojsonl", ".shp")
 
@@ -91,3 +96,28 @@ def test_a_limit_on_files_is_one_line(tmp_path: Path, command: tuple[object, ...
     done = geoseg(*command, "--out", out, limit=20_000)
     assert_one_line(done, f"{out}: files may not grow any further in {tmp_path}")
     assert not out.exists()
+
+
+def test_a_full_disk_while_a_bundle_is_published_is_one_line(small_disk: Path) -> None:
+    bundle, out = load_folder(object_model()), small_disk / "model"
+    with pytest.raises(NoSpaceLeft, match=f"{out}: no space left in {small_disk}; make room there"):
+        save_bundle(out, bundle.document, bundle.files)
+    assert os.listdir(small_disk) == []
+
+
+@pytest.mark.parametrize("full", ["folder", "temporary"])
+def test_a_full_disk_while_a_bundle_is_quantized_is_one_line(
+    full: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    if full == "folder":
+        out = small_disk
+    else:
+        monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    regions = np.random.default_rng(5).normal(size=(2, BOX_SIDE, BOX_SIDE, 32)).astype(np.float32)
+    words = f"no space left in {out}" if full == "folder" else f"{small_disk}/.*; make room, or set TMPDIR"
+    with pytest.raises(UnwritableOutput, match=words) as caught:
+        quantize(object_model() / BOXES, regions, out / "boxes.xml", pictures=False)
+    assert "\n" not in str(caught.value)
+    assert os.listdir(out) == os.listdir(small_disk) == []
