@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeGuard
+from typing import Annotated, Any, Literal, Self, TypeGuard
 
 import yaml  # type: ignore[import-untyped]
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -21,9 +22,6 @@ from geoseg.options import Options, explain, path_text
 from geoseg.prediction.options import PredictOptions
 from geoseg.recipefiles import below, expand, merged, parse_change, place_of, read_layers
 from geoseg.vector.diff import DiffOptions
-
-if TYPE_CHECKING:
-    from geoseg.training.recipe import Recipe as TrainRecipe
 
 _SAMPLE = re.compile(r"\.\./(sample_data/[\w.]*\w)")
 _EXTENDS = re.compile(r"^extends: (\S+)", re.MULTILINE)
@@ -178,12 +176,15 @@ def load(path: Path, changes: Sequence[str] = ()) -> Loaded:
         if not kind:
             raise InvalidOption(f"{named}: has no kind, which says what to do: one of {', '.join(known)}")
         raise InvalidOption(f"{named}: kind: {kind!r} is none; {suggest(kind, known)}")
-    with_paths = _train_paths() if kind == "train" else _paths_of(KINDS[kind])
+    if kind == "train":
+        from geoseg.training import recipe as training
+    with_paths = training.with_paths if kind == "train" else partial(_with_paths, KINDS[kind])
     folders = [(layer.content, layer.folder) for layer in layers] + [(one, Path.cwd()) for one in said]
     content = merged(with_paths(one, folder) for one, folder in folders)
     if kind == "train":
         content = {"base": str(layers[0].folder), **content}
-        return Loaded(_train_recipe(expand(content), path, changes), content, path)
+        recipe = training.make_recipe(expand(content), lambda key: place_of(path, key, changes))
+        return Loaded(recipe, content, path)
     try:
         return Loaded(KINDS[kind](**expand(content)), content, path)
     except InvalidOption as error:
@@ -191,36 +192,20 @@ def load(path: Path, changes: Sequence[str] = ()) -> Loaded:
         raise InvalidOption(f"{place_of(path, where, changes)}: {reason}") from error
 
 
-def _train_paths() -> Callable[[Mapping[str, Any], Path], dict[str, Any]]:
-    from geoseg.training.recipe import with_paths
-
-    return with_paths
-
-
-def _train_recipe(content: dict[str, Any], path: Path, changes: Sequence[str]) -> TrainRecipe:
-    from geoseg.training.recipe import make_recipe
-
-    return make_recipe(content, lambda key: place_of(path, key, changes))
-
-
-def _paths_of(kind: type[Options]) -> Callable[[Mapping[str, Any], Path], dict[str, Any]]:
-    """Return what makes the paths among some options absolute."""
-
-    def with_paths(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        placed = dict(content)
-        for name in content.keys() & kind.model_fields.keys():
-            field, value = kind.model_fields[name], content[name]
-            if isinstance(value, dict) and _is_section(field.annotation):
-                placed[name] = _paths_of(field.annotation)(value, folder)
-            elif name == "model":  # a name, or a folder or file beside the recipe
-                there = below(folder, value)
-                placed[name] = there if os.path.exists(expand(str(there))) else value
-            elif _names_a_path((field.annotation, *field.metadata)):
-                many = isinstance(value, list)
-                placed[name] = [below(folder, one) for one in value] if many else below(folder, value)
-        return placed
-
-    return with_paths
+def _with_paths(kind: type[Options], content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the paths among the options of a kind absolute."""
+    placed = dict(content)
+    for name in content.keys() & kind.model_fields.keys():
+        field, value = kind.model_fields[name], content[name]
+        if isinstance(value, dict) and _is_section(field.annotation):
+            placed[name] = _with_paths(field.annotation, value, folder)
+        elif name == "model":  # a name, or a folder or file beside the recipe
+            there = below(folder, value)
+            placed[name] = there if os.path.exists(expand(str(there))) else value
+        elif _names_a_path((field.annotation, *field.metadata)):
+            many = isinstance(value, list)
+            placed[name] = [below(folder, one) for one in value] if many else below(folder, value)
+    return placed
 
 
 def _is_section(annotation: Any) -> TypeGuard[type[Options]]:

@@ -13,7 +13,7 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError
 from copy import copy
 from dataclasses import replace
@@ -79,14 +79,14 @@ class Scheduler(contextlib.AbstractContextManager["Scheduler"]):
         """
         if resources.alone and self._given is None:
             stream = run_on_threads(work, resources.threads, resources.in_flight)
-            with contextlib.closing(stream):  # type: ignore[type-var]
+            with contextlib.closing(stream):
                 yield stream
             return
         with self._cluster(resources) as client:
             in_flight = max(resources.in_flight, sum(client.nthreads().values()) + 1)
             stream = run_on_cluster(work, client, in_flight, gpu=resources.gpu and offers_gpu(client))
             try:
-                with contextlib.closing(stream):  # type: ignore[type-var]
+                with contextlib.closing(stream):
                     yield stream
             finally:
                 _close_everywhere(client, work.plan.scene)
@@ -114,7 +114,7 @@ class Scheduler(contextlib.AbstractContextManager["Scheduler"]):
             ) from error
 
 
-def run_on_threads(work: Work, threads: int, in_flight: int) -> Iterator[BlockResult]:
+def run_on_threads(work: Work, threads: int, in_flight: int) -> Generator[BlockResult, None, None]:
     """Return an iterator over the results of all blocks, worked by dask's threaded scheduler.
 
     The work begins at once: the first tiles are inferred while the caller still gets ready. Close the
@@ -215,7 +215,9 @@ class _Graphs:
         raise Stopped
 
 
-def run_on_cluster(work: Work, client: Any, in_flight: int, *, gpu: bool = False) -> Iterator[BlockResult]:
+def run_on_cluster(
+    work: Work, client: Any, in_flight: int, *, gpu: bool = False
+) -> Generator[BlockResult, None, None]:
     """Yield the result of every block, worked by a dask.distributed cluster.
 
     Parameters
