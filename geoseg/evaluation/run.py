@@ -44,8 +44,8 @@ SMALLEST_BLOCK = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Lattice:
-    """Metres turned into pixels of the grid."""
+class Lengths:
+    """The lengths that the options give in metres, in pixels of the grid."""
 
     resolution: tuple[float, float] | None
     """Metres along columns and rows; None without a CRS, then all lengths are pixels."""
@@ -91,15 +91,15 @@ def evaluate(
         raise InvalidOption(
             f"--coco: {sources.prediction} has no attribute 'confidence' with a number for each polygon"
         )
-    lattice = make_lattice(inputs.grid, options)
-    tally = walk(inputs, lattice.block, lattice.band, step=step, on_step=on_step)
+    lengths = in_pixels(inputs.grid, options)
+    tally = walk(inputs, lengths.block, lengths.band, step=step, on_step=on_step)
     if not known_blocks(tally):
         raise InvalidOption(
             f"{sources.truth}: no pixel is known in the truth and in {sources.prediction}; do they overlap?"
         )
     pairs = _objects(inputs, tally)
     comparisons = [compare(truth, prediction, inputs.grid) for truth, prediction, _ in pairs]
-    found = _summarize(inputs, options, lattice, tally, comparisons)
+    found = _summarize(inputs, options, lengths, tally, comparisons)
     if options.coco:
         scored = zip(inputs.classes, pairs, strict=True)
         found = dataclasses.replace(
@@ -163,8 +163,8 @@ def predicted(
         )
 
 
-def make_lattice(grid: GeoBox, options: EvaluateOptions) -> Lattice:
-    """Turn lengths in metres into pixels.
+def in_pixels(grid: GeoBox, options: EvaluateOptions) -> Lengths:
+    """Return the lengths of the options in pixels.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def make_lattice(grid: GeoBox, options: EvaluateOptions) -> Lattice:
             f"here {smallest:.4g} {'pixels' if resolution is None else 'm'}"
         )
     band = (max(1, round(options.boundary / down)), max(1, round(options.boundary / across)))
-    return Lattice(resolution, block, band, options.boundary if resolution else float("nan"))
+    return Lengths(resolution, block, band, options.boundary if resolution else float("nan"))
 
 
 def _objects(inputs: Inputs, tally: Tally) -> list[tuple[Objects, Objects, NDArray[np.float64]]]:
@@ -212,14 +212,14 @@ def _objects(inputs: Inputs, tally: Tally) -> list[tuple[Objects, Objects, NDArr
 def _summarize(
     inputs: Inputs,
     options: EvaluateOptions,
-    lattice: Lattice,
+    lengths: Lengths,
     tally: Tally,
     comparisons: list[Comparison],
 ) -> Evaluation:
     sources, classes = inputs.sources, inputs.classes
     blocks = known_blocks(tally)
-    estimate = make_estimator(tally, comparisons, lattice.block, options.seed)
-    pixel_m2 = float(np.prod(lattice.resolution)) if lattice.resolution else float("nan")
+    estimate = make_estimator(tally, comparisons, lengths.block, options.seed)
+    pixel_m2 = float(np.prod(lengths.resolution)) if lengths.resolution else float("nan")
     pixels = pixel_figures(estimate, classes, tally.unknown_pixels, pixel_m2)
     pairs = list(enumerate(zip(classes, comparisons, strict=True)))
     rated = () if inputs.probability is None else inputs.probability.ids
@@ -234,7 +234,7 @@ def _summarize(
         probability=sources.probability if sources.model is None else None,
         labelled_area=options.labelled_area,
         grid=inputs.grid,
-        resolution_m=lattice.resolution,
+        resolution_m=lengths.resolution,
         classes=classes,
         pixels=pixels,
         objects=tuple(
@@ -242,7 +242,7 @@ def _summarize(
             for number, (info, comparison) in pairs
         ),
         outlines=tuple(
-            outline_score(estimate, info, number, comparison, (lattice.band_m, lattice.band))
+            outline_score(estimate, info, number, comparison, (lengths.band_m, lengths.band))
             for number, (info, comparison) in pairs
         ),
         confidence=tuple(
@@ -256,7 +256,7 @@ def _summarize(
             options.blocks, blocks, 0 if estimate.resamples is None else REPLICATES, options.seed
         ),
         worst=tuple(_worst(inputs.grid, errors) for errors in tally.worst),
-        notes=(*inputs.notes, *_notes(inputs, options, lattice, blocks)),
+        notes=(*inputs.notes, *_notes(inputs, options, lengths, blocks)),
         version=version("geoseg"),
     )
 
@@ -275,16 +275,16 @@ def _worst(grid: GeoBox, errors: TileErrors) -> WorstTile:
     )
 
 
-def _notes(inputs: Inputs, options: EvaluateOptions, lattice: Lattice, blocks: int) -> list[str]:
+def _notes(inputs: Inputs, options: EvaluateOptions, lengths: Lengths, blocks: int) -> list[str]:
     notes = []
     if blocks < FEWEST_BLOCKS:
         notes.append(
             f"no intervals: known ground in {blocks} of the blocks of {options.blocks:g} m, and fewer than "
             f"{FEWEST_BLOCKS} say nothing; smaller --blocks give more, but neighbours are alike"
         )
-    if lattice.resolution is None:
+    if lengths.resolution is None:
         notes.append("no CRS: lengths are pixels, and areas in metres are unknown")
-    elif options.boundary < 0.75 * max(lattice.resolution):
+    elif options.boundary < 0.75 * max(lengths.resolution):
         notes.append(f"the band of {options.boundary:g} m is narrower than a pixel; one pixel is taken")
     if inputs.sources.failed_tiles:
         notes.append(f"{inputs.sources.failed_tiles} tiles of the scene could not be read and are left out")

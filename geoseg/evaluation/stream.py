@@ -169,7 +169,7 @@ class Tracer:
 
 
 def _parts(window: Window, size: tuple[int, int]) -> Iterator[Window]:
-    """Cut a window along the lines of a lattice that starts at the grid's corner."""
+    """Cut a window along the lines of a regular grid that starts at the grid's corner."""
     height, width = size
     for row in range(window.row // height * height, window.row_stop, height):
         for col in range(window.col // width * width, window.col_stop, width):
