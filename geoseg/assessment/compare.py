@@ -221,14 +221,14 @@ def advise(speeds: Mapping[str, float], taken: str, reason: str) -> str:
     Examples
     --------
     >>> advise({"f32": 4.0, "bf16": 8.0}, "bf16", "this CPU computes in it")
-    'bf16 is taken unasked (this CPU computes in it), and is the fastest here'
+    'bf16 is the default (this CPU computes in it), and the fastest here'
     >>> advise({"bf16": 8.0, "int8": 16.0}, "bf16", "this CPU has AMX")
-    'bf16 is taken unasked (this CPU has AMX); int8 is 2.0 times as fast here: --precision int8'
+    'bf16 is the default (this CPU has AMX); int8 is 2.0 times as fast here: --precision int8'
     """
     fastest = max(speeds, key=lambda name: speeds[name])
     gain = speeds[fastest] / speeds[taken] if taken in speeds else float("inf")
-    unasked = f"{taken} is taken unasked ({reason})"
+    default = f"{taken} is the default ({reason})"
     if gain >= WORTH:
         how = f"{gain:.1f} times as fast here" if taken in speeds else "the fastest that runs here"
-        return f"{unasked}; {fastest} is {how}: --precision {fastest}"
-    return f"{unasked}, and is the fastest here"
+        return f"{default}; {fastest} is {how}: --precision {fastest}"
+    return f"{default}, and the fastest here"

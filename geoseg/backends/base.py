@@ -17,7 +17,7 @@ Activation = Literal["sigmoid", "softmax", "probability"]
 
 
 NOT_A_NUMBER = "the model gives NaN: its weights are damaged, or overflow on this backend"
-"""What is said where a probability is no number: it would become a confident 0."""
+"""The error for a probability that is NaN: it would become a confident 0."""
 
 
 class Runner(Protocol):

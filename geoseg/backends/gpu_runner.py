@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoseg.errors import BackendUnavailable
 
 Forward = tuple[NDArray[np.uint16], bool]
-"""Probabilities ``(n, channels, rows, cols)``, and whether one of them is no number."""
+"""Probabilities ``(n, channels, rows, cols)``, and whether one of them is NaN."""
 
 
 @dataclass(eq=False, slots=True)
@@ -35,7 +35,7 @@ class Gatherer:
     """Puts the tiles that threads bring at the same time into common passes.
 
     A thread that finds the device free runs what is there, and waits for nothing more to come. What comes
-    while the device is busy goes together: under load passes are full, else nobody is held up.
+    while the device is busy goes together: under load passes are full, otherwise no thread waits.
 
     Parameters
     ----------

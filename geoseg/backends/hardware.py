@@ -186,7 +186,7 @@ def choose_precision(
     Raises
     ------
     BackendUnavailable
-        If the precision is not to be had there.
+        If the backend cannot compute in that precision.
     """
     if wanted not in ("auto", *PRECISIONS):
         raise BackendUnavailable(f"precision {wanted}: is none of auto, {', '.join(PRECISIONS)}")

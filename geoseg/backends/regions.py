@@ -52,7 +52,7 @@ def detect(tile: NDArray[Any], networks: tuple[Body, Head, Head], how: Instances
     Raises
     ------
     InvalidModel
-        If an answer is no number, or they are not those of the card.
+        If an answer is NaN, or of another shape than the card says.
     """
     body, boxes, masks = networks
     answers = body(tile)

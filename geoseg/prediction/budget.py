@@ -36,10 +36,10 @@ seconds are assumed."""
 MEGABYTE = 10**6
 
 DEFAULT_MEMORY = 2 * 10**9
-"""What a run takes unasked, at most; on several GPUs, for each of them."""
+"""Largest default budget of a run in bytes; on several GPUs, for each of them."""
 
 DEFAULT_SHARE = 4
-"""Unasked, a run takes no more than this part of the memory: a quarter."""
+"""The default budget is at most the memory divided by this: a quarter."""
 
 TILES_A_REQUEST = 2
 """Tiles that are under way for each that the backend works at a time: one that is worked, one that waits.
@@ -58,7 +58,7 @@ def fit_run(
 ) -> Choice:
     """Choose the size of blocks and the resources of a run, so that it keeps its budget of memory.
 
-    Of several GPUs that nobody asked for, as many are used as the budget has room for processes.
+    Of several GPUs, none of which the options name, as many are used as the budget has room for processes.
 
     Parameters
     ----------

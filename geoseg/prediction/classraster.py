@@ -225,7 +225,7 @@ def _ids_of_bands(
 
 
 def _without_nodata(scene: SceneInfo) -> SceneInfo:
-    """Return the scene with its nodata values put aside."""
+    """Return the scene without its nodata values."""
     return dataclasses.replace(
         scene, bands=tuple(dataclasses.replace(band, nodata=None) for band in scene.bands)
     )

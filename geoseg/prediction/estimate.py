@@ -180,7 +180,7 @@ def estimate(
     say : callable
         Told what is being done.
     out : Path, optional
-        The output of the run: its format has a say in the CRS, and a run that was interrupted is resumed.
+        The output of the run: its format may fix the CRS, and an interrupted run is resumed.
 
     Raises
     ------

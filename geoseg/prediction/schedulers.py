@@ -117,7 +117,7 @@ class Scheduler(contextlib.AbstractContextManager["Scheduler"]):
 def run_on_threads(work: Work, threads: int, in_flight: int) -> Generator[BlockResult, None, None]:
     """Return an iterator over the results of all blocks, worked by dask's threaded scheduler.
 
-    The work begins at once: the first tiles are inferred while the caller still gets ready. Close the
+    The work begins at once: the first tiles are inferred while the caller still prepares its sinks. Close the
     iterator to end it.
 
     Parameters
@@ -238,7 +238,7 @@ def run_on_cluster(
     shared = submit(copy, there, key=f"geoseg_work-{work.run}")
     plan = submit(attrgetter("plan"), shared, key=f"geoseg_plan-{work.run}")
     # A task goes to a worker that has something it is made of: at first all would go to one, and until
-    # it is known how long one takes, no other worker helps. What fails is told to whoever takes it.
+    # it is known how long one takes, no other worker helps. What fails is raised where it is taken.
     if gpu and shared.exception() is None and plan.exception() is None:
         client.replicate([shared, plan])
     wiring = Wiring(work, submit, None, shared=(shared, plan), apart=gpu)

@@ -248,7 +248,7 @@ def feed_sinks(
     layer : tuple of TileGrid, GeoBox, ShapeRules and LayerSchema
         The blocks, the grid that they lie on, how polygons are shaped, and the layer that they are for.
     merger : Merger
-        Makes polygons of what blocks hand on.
+        Makes polygons of the pieces that blocks return.
 
     Returns
     -------

@@ -49,10 +49,10 @@ _REGULAR, _NOISE = [0, 1, 3], 2
 
 
 class Merger(Protocol):
-    """Makes whole polygons of what blocks hand on, in whatever order they come."""
+    """Makes whole polygons of the pieces that blocks return, in any order."""
 
     def add(self, pieces: Any) -> list[Piece]:
-        """Take what one block hands on and return the polygons that are complete now."""
+        """Take the pieces of one block and return the polygons that are complete now."""
 
     def open_boxes(self) -> Floats:
         """Return what polygons that are not complete cover so far (col, row, col, row), shape (n, 4)."""

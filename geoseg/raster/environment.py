@@ -57,7 +57,7 @@ def environment(uri: str, cache: int | None = BLOCK_CACHE) -> Iterator[None]:
     Parameters
     ----------
     cache : int or None
-        Bytes of blocks for `caching`; None: somebody else sees to that.
+        Bytes of blocks for `caching`; None: the caller sets it.
     """
     # A URL allows that one file and no other. Set even though it is the default elsewhere: what the
     # main thread configures, other threads see unless they set it themselves.

@@ -310,7 +310,7 @@ def _leave(handle: _Handle) -> None:
 
 
 def _drop(key: Key, handle: _Handle) -> None:
-    """Let nobody else have a dataset, and close it once nobody uses it."""
+    """Hand a dataset out no more, and close it once no thread uses it."""
     with _guard:
         if handle.gone:
             return

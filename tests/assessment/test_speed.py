@@ -61,7 +61,7 @@ def test_precisions_take_turns_for_a_while_and_some_turns_at_least() -> None:
 def test_advice_names_the_option_only_where_it_pays(speeds: dict[str, float], taken: str) -> None:
     line = advise(speeds, taken, "so")
     fastest = max(speeds.values())
-    assert line.startswith(f"{taken} is taken unasked (so)")
+    assert line.startswith(f"{taken} is the default (so)")
     assert ("--precision" in line) == (taken not in speeds or fastest >= WORTH * speeds[taken])
     assert f"--precision {taken}" not in line
 

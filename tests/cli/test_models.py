@@ -80,7 +80,7 @@ def test_check_compares_the_backends(folder: Path) -> None:
     assert "card and files are right" in output
     assert output.count("agrees") == 2
     assert "openvino: f32 " in output
-    assert "is taken unasked (" in output
+    assert "is the default (" in output
 
 
 def test_check_compares_the_objects_that_are_found() -> None:
