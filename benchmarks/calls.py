@@ -6,7 +6,7 @@
 Without arguments the sample scene is predicted. Every function of the package that is called is counted
 once, lambdas and generator expressions among them, on all threads (`sys.setprofile`,
 `threading.setprofile`); the bodies of classes and modules are not counted. Depth counts the package's own
-functions on one stack. Comprehensions of lists, dicts and sets are told apart: they are functions up to
+functions on one stack. Comprehensions of lists, dicts and sets are counted apart: they are functions up to
 Python 3.11 only (PEP 709).
 """
 
@@ -74,13 +74,11 @@ def main() -> None:
             sys.setprofile(None)
             threading.setprofile(None)
     loaded = [name for name in sys.modules if name.split(".")[0] == "geoseg"]
-    files = {file for file, _ in calls.functions}
+    named = [(file, name) for file, name in calls.functions if not name.endswith(INLINED)]
     print(f"modules loaded     {len(loaded):4d}  (packages included)")
-    print(f"modules called     {len(files):4d}")
-    inlined = sum(name.endswith(INLINED) for _, name in calls.functions)
-    print(
-        f"functions called   {len(calls.functions):4d}  (comprehensions of lists, dicts and sets: {inlined})"
-    )
+    print(f"modules called     {len({file for file, _ in named}):4d}")
+    inlined = len(calls.functions) - len(named)
+    print(f"functions called   {len(named):4d}  (and comprehensions of lists, dicts and sets: {inlined})")
     print(f"calls deep         {calls.deepest:4d}")
 
 
