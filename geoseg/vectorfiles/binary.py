@@ -7,7 +7,7 @@ import glob
 import json
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def ogr_layers(path: Path) -> tuple[str, ...]:
     return tuple(name for name, kind in kinds.items() if not _LINES.search(kind)) or tuple(kinds)
 
 
-def read_ogr(path: Path, kind: VectorFormat, layer: str, columns: Sequence[str]) -> VectorLayer:
+def read_ogr(path: Path, kind: VectorFormat, layer: str, columns: Container[str]) -> VectorLayer:
     """Read a layer through GDAL, which follows curves by short lines.
 
     Raises
@@ -65,7 +65,7 @@ def read_ogr(path: Path, kind: VectorFormat, layer: str, columns: Sequence[str])
     if info["driver"] not in kind.drivers:
         raise ValueError(f"GDAL takes it for {info['driver']}")
     available = tuple(str(column) for column in info["fields"])
-    wanted = [column for column in columns if column in available]
+    wanted = [column for column in available if column in columns]
     meta, _, binary, fields = pyogrio.raw.read(
         source, layer=layer, columns=wanted, force_2d=True, encoding=encoding
     )
@@ -89,7 +89,7 @@ _DBF_HEADER = 32
 """Bytes of numbers before the names of the columns."""
 
 
-def read_parquet(path: Path, columns: Sequence[str]) -> VectorLayer:
+def read_parquet(path: Path, columns: Container[str]) -> VectorLayer:
     """Read GeoParquet, whatever wrote it.
 
     Raises
@@ -102,7 +102,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> VectorLayer:
     with ParquetFile(path.absolute()) as file:  # as it takes ~ for the home, and a: for a scheme
         place, encoding, crs = parquet_geometry(file)
         available = tuple(str(name) for name in file.schema_arrow.names if name != place)
-        wanted = [name for name in columns if name in available]
+        wanted = [name for name in available if name in columns]
         table = file.read(columns=[*wanted, place])
     values = {name: table[name].to_pandas().to_numpy() for name in wanted}
     return VectorLayer(_decoded(table.select([place]), encoding), values, available, crs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ def read_layer(
     name: str,
     *,
     layer: str | None = None,
-    columns: Sequence[str] = (),
+    columns: Container[str] = (),
     option: str = "--layer",
     without: str | None = None,
     memory: int | None = None,
@@ -69,7 +69,7 @@ def read_layer(
         What the user called it, for messages.
     layer : str, optional
         Default: the only one that holds polygons.
-    columns : sequence of str
+    columns : container of str
         Attributes to read; those that the layer lacks are left out.
     option : str
         What a user chooses the layer with, for messages.
@@ -112,7 +112,7 @@ def _translated(name: str, kind: VectorFormat) -> Iterator[None]:
         raise InvalidOption(f"{name}: cannot be read as {kind.name} ({reason})") from error
 
 
-_Sources = Mapping[str, Callable[[Sequence[str]], VectorLayer]]
+_Sources = Mapping[str, Callable[[Container[str]], VectorLayer]]
 """How each layer is read, given the attributes that are wanted; "" where layers have no names."""
 
 
@@ -130,7 +130,7 @@ def _chosen(
     kind: VectorFormat,
     name: str,
     layer: str | None,
-    columns: Sequence[str],
+    columns: Container[str],
     option: str,
 ) -> VectorLayer:
     """Read the layer that is asked for, else the only one with polygons."""
@@ -298,12 +298,18 @@ def _open_ogr(path: Path, kind: VectorFormat, layer: str | None, stack: contextl
     return LayerBatches(crs, column, reader.schema, iter(reader), info["features"])
 
 
+class _Every:
+    """Holds every name."""
+
+    def __contains__(self, _name: object) -> bool:
+        return True
+
+
 def _open_text(path: Path, layer: str | None) -> LayerBatches:
     import pyarrow
 
-    names = read_layer(path, str(path), layer=layer).available
-    found = read_layer(path, str(path), layer=layer, columns=names)
-    columns: dict[str, Any] = {name: _plain(found.columns[name]) for name in names if name in found.columns}
+    found = read_layer(path, str(path), layer=layer, columns=_Every())
+    columns: dict[str, Any] = {name: _plain(values) for name, values in found.columns.items()}
     free = next(name for name in ("geometry", "wkb_geometry", "the_geometry") if name not in columns)
     columns[free] = pyarrow.array(shapely.to_wkb(found.geometries), pyarrow.binary())
     table = pyarrow.table(columns)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,7 +39,7 @@ class VectorLayer(NamedTuple):
     """Here in any form that pyproj takes; None: the file says nothing."""
 
 
-def read_geojson(path: Path, columns: Sequence[str]) -> VectorLayer:
+def read_geojson(path: Path, columns: Container[str]) -> VectorLayer:
     """Read GeoJSON: a collection, a feature or a geometry, or several of these one after another.
 
     Coordinates are longitudes and latitudes (RFC 7946) unless a member ``crs``, which GeoJSON had before,
@@ -60,7 +60,7 @@ def read_geojson(path: Path, columns: Sequence[str]) -> VectorLayer:
         if kind == "Feature" and "geometry" in found:
             properties = found.get("properties") or {}
             available.update(dict.fromkeys(properties))
-            kept = {name: properties[name] for name in columns if name in properties}
+            kept = {name: value for name, value in properties.items() if name in columns}
             result: Any = _Feature(found["geometry"], kept)
         elif kind == "FeatureCollection" and isinstance(found.get("features"), list):
             result = tuple(feature for one in found["features"] for feature in _features(one))
@@ -182,7 +182,7 @@ def read_kml(path: Path) -> dict[str, list[Element]]:
     return layers
 
 
-def read_placemarks(marks: Sequence[Element], columns: Sequence[str]) -> VectorLayer:
+def read_placemarks(marks: Sequence[Element], columns: Container[str]) -> VectorLayer:
     """Read the polygons of placemarks; attributes are ``Name``, ``description`` and their data."""
     rows: list[dict[str, Any]] = []
     for mark in marks:
@@ -235,7 +235,7 @@ _WKT = re.compile(
 )
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> VectorLayer:
+def read_csv(path: Path, columns: Container[str]) -> VectorLayer:
     """Read a table of text in UTF-8 with the names of its columns in the first line.
 
     The separator is the one of ``, ; | TAB`` that the first line has most of, the geometry the first
@@ -336,7 +336,7 @@ def without_curves(
 def _table(
     geometries: Sequence[Any],
     rows: Sequence[Mapping[str, Any]],
-    columns: Sequence[str],
+    columns: Container[str],
     available: Mapping[str, None],
     crs: object,
 ) -> VectorLayer:
@@ -344,7 +344,7 @@ def _table(
     found[:] = geometries
     values = {
         name: np.fromiter((row.get(name) for row in rows), object, len(rows))
-        for name in columns
-        if name in available
+        for name in available
+        if name in columns
     }
     return VectorLayer(found, values, tuple(available), crs)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import geopandas
 import numpy as np
@@ -31,6 +32,7 @@ from geoseg.values import ClassInfo, GeoBox, LayerSchema
 from geoseg.vector.features import COLUMNS
 from geoseg.vector.sink import FORMATS as SINKS
 from geoseg.vector.sink import VectorSink
+from geoseg.vectorfiles import layers as reading
 from geoseg.vectorfiles.aoi import read_aoi
 from geoseg.vectorfiles.binary import depth_of_wkb
 from geoseg.vectorfiles.formats import FORMATS
@@ -55,6 +57,16 @@ def test_what_other_programs_write_is_read(tmp_path, name):
             (row,) = [row for batch in found.batches for row in batch.to_pylist()]
         assert row["kind"] == "house"
         assert shapely.equals_exact(shapely.from_wkb(row[found.geometry]), layer.geometries[0], 1e-9)
+
+
+@pytest.mark.parametrize(("name", "reader"), [("new.json", "read_geojson"), ("tabs.tsv", "read_csv")])
+def test_text_is_read_once_with_all_of_its_attributes(name, reader, tmp_path, monkeypatch):
+    WRITERS[name](tmp_path / name, GROUND, UTM.crs)
+    read = mock.Mock(side_effect=getattr(reading, reader))
+    monkeypatch.setattr(reading, reader, read)
+    with open_layer(tmp_path / name) as found:
+        assert {"kind", found.geometry} <= set(found.schema.names)
+    read.assert_called_once()
 
 
 @pytest.mark.parametrize("name", WRITERS)
