@@ -189,6 +189,10 @@ def inspect_raster(
                 "polygons of them"
             )
         _check_class_options(options, scene.name)
+        if len(known) > 2 and options.band is None and first.color == "red":
+            raise InvalidOption(
+                f"{scene.name}: is a picture, no class map; give --band 1 if it holds class ids"
+            )
         ids = tuple(sorted(named or facts.names)) or _ids_in(scene, bands, nodata, on_step)
         classes = _classes(ids, names, scene, options)
         return ClassRaster(scene, bands, nodata, None, classes, ClassRule(ids or (1,), 0.5), outline)

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import shapely
-
 from geoseg.errors import InvalidOption
 from geoseg.files import check_not_read
 from geoseg.labels.classes import text_of
@@ -130,7 +127,7 @@ class _Kept:
             keys = [text_of(value) for value in values]
             row += len(batch)
             shapes = batch.column(self._layer.geometry).to_pylist()
-            found |= self._said.found(keys, shapely.from_wkb(np.array(shapes, object)), self._layer.crs)
+            found |= self._said.found(keys, self._layer.shapes(batch), self._layer.crs)
             verdicts = [self._said.of.get(key) for key in keys]
             columns = [
                 pyarrow.array(verdicts, pyarrow.string()) if name == ADDED else batch.column(name)

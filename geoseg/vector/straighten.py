@@ -162,10 +162,9 @@ def _batches(
     schema = _schema(layer)
     for batch in layer.batches:
         wkb = np.array(batch.column(layer.geometry).to_pylist(), object)
-        found = shapely.from_wkb(wkb)
-        high = shapely.has_z(found)
+        found = layer.shapes(batch)
+        high = shapely.has_z(shapely.from_wkb(wkb))
         report.flattened += int(high.sum())
-        found = np.asarray(shapely.force_2d(found), object)
         areal = np.isin(shapely.get_type_id(found), _AREAL)
         report.others += int((~areal & ~shapely.is_missing(found)).sum())
         bad = areal & ~shapely.is_valid(found)

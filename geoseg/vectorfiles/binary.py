@@ -70,7 +70,7 @@ def read_ogr(path: Path, kind: VectorFormat, layer: str, columns: Container[str]
         source, layer=layer, columns=wanted, force_2d=True, encoding=encoding
     )
     values = dict(zip((str(column) for column in meta["fields"]), fields, strict=True))
-    return VectorLayer(_from_wkb(binary), values, available, meta["crs"])
+    return VectorLayer(from_wkb(binary), values, available, meta["crs"])
 
 
 def _encoding(path: Path) -> str | None:
@@ -129,7 +129,7 @@ def parquet_geometry(file: ParquetFile) -> tuple[str, str, str | None]:
 
 def _decoded(table: pyarrow.Table, encoding: str) -> NDArray[np.object_]:
     if encoding == "wkb":
-        return _from_wkb(np.array(table.column(0).to_pylist(), object))
+        return from_wkb(np.array(table.column(0).to_pylist(), object))
     # GeoArrow: the lists of coordinates say by their name what they are.
     import geopandas
     import pyarrow
@@ -139,7 +139,7 @@ def _decoded(table: pyarrow.Table, encoding: str) -> NDArray[np.object_]:
     return np.asarray(shapely.force_2d(np.array(frame.geometry.array, object)), object)
 
 
-def _from_wkb(binary: NDArray[np.object_]) -> NDArray[np.object_]:
+def from_wkb(binary: NDArray[np.object_]) -> NDArray[np.object_]:
     """Return geometries in two dimensions."""
     for row, wkb in enumerate(binary):
         if wkb is not None and len(wkb) > DEEPEST * _HEADER and depth_of_wkb(wkb) > DEEPEST:

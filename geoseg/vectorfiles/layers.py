@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption, silenced
-from geoseg.vectorfiles.binary import Verbatim, ogr_layers, parquet_geometry, read_ogr, read_parquet
+from geoseg.vectorfiles.binary import Verbatim, from_wkb, ogr_layers, parquet_geometry, read_ogr, read_parquet
 from geoseg.vectorfiles.crs import crs_of
 from geoseg.vectorfiles.formats import (
     CSV,
@@ -233,6 +233,21 @@ class LayerBatches:
     batches: Iterator[pyarrow.RecordBatch]
     features: int | None
     """How many there are, where the file tells."""
+    name: str
+    """What the user called the file."""
+
+    def shapes(self, batch: pyarrow.RecordBatch) -> Geometries:
+        """Read the geometries of a batch, in two dimensions.
+
+        Raises
+        ------
+        InvalidOption
+            If one is a curve, no WKB, or nested too deeply.
+        """
+        try:
+            return from_wkb(np.array(batch.column(self.geometry).to_pylist(), object))
+        except ValueError as error:
+            raise InvalidOption(f"{self.name}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -277,7 +292,9 @@ def _open_parquet(
         raise InvalidOption(f"{path}: keeps geometries as {encoding}; write it again with WKB")
     schema = file.schema_arrow.remove_metadata()
     batches = (batch.replace_schema_metadata(None) for batch in file.iter_batches(ROWS))
-    return LayerBatches(crs_of(crs, path, str(path)), column, schema, batches, file.metadata.num_rows)
+    return LayerBatches(
+        crs_of(crs, path, str(path)), column, schema, batches, file.metadata.num_rows, str(path)
+    )
 
 
 def _open_ogr(path: Path, kind: VectorFormat, layer: str | None, stack: contextlib.ExitStack) -> LayerBatches:
@@ -295,7 +312,7 @@ def _open_ogr(path: Path, kind: VectorFormat, layer: str | None, stack: contextl
     meta, reader = stack.enter_context(opened)
     column = meta["geometry_name"] or "wkb_geometry"
     crs = crs_of(meta["crs"], path, str(path))
-    return LayerBatches(crs, column, reader.schema, iter(reader), info["features"])
+    return LayerBatches(crs, column, reader.schema, iter(reader), info["features"], str(path))
 
 
 class _Every:
@@ -314,7 +331,9 @@ def _open_text(path: Path, layer: str | None) -> LayerBatches:
     columns[free] = pyarrow.array(shapely.to_wkb(found.geometries), pyarrow.binary())
     table = pyarrow.table(columns)
     batches = iter(table.to_batches(ROWS))
-    return LayerBatches(crs_of(found.crs, path, str(path)), free, table.schema, batches, len(table))
+    return LayerBatches(
+        crs_of(found.crs, path, str(path)), free, table.schema, batches, len(table), str(path)
+    )
 
 
 def _plain(values: Any) -> pyarrow.Array:

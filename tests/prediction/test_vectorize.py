@@ -177,6 +177,13 @@ def test_numbers_of_objects_are_no_classes(tmp_path: Path) -> None:
         vectorize(path, tmp_path / "out.gpkg", VectorizeOptions())
 
 
+def test_pictures_are_no_class_maps(tmp_path: Path) -> None:
+    path = write(tmp_path / "rgb.tif", np.ones((3, 8, 8), np.uint8))  # GDAL calls three bands of bytes RGB
+    with pytest.raises(InvalidOption, match="is a picture, no class map; give --band 1"):
+        vectorize(path, tmp_path / "out.gpkg", VectorizeOptions())
+    assert vectorize(path, tmp_path / "out.gpkg", VectorizeOptions(band=1)).features == 1
+
+
 def test_nodata_is_added_to_that_of_the_file(tmp_path: Path) -> None:
     ids = class_map((30, 30), 3, 3)
     ids[:5] = 255

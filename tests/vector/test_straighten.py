@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import geopandas
 import numpy as np
 import pandas
+import pyarrow
+import pyogrio
 import pytest
 import shapely
 import shapely.affinity
@@ -92,6 +95,25 @@ def test_a_layer_without_polygons_is_told(tmp_path: Path, capfd: pytest.CaptureF
     empty = geopandas.GeoDataFrame({"a": [1]}, geometry=houses()[:1], crs="EPSG:32633")[:0]
     empty.to_file(source)
     assert run(["regularize", str(source), "--out", str(out), "--overwrite"]) == 0
+
+
+def test_a_full_disk_is_told_though_gdal_makes_room_first(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(reader: pyarrow.RecordBatchReader, *_: object, **__: object) -> None:
+        reader.read_next_batch()
+        raise pyogrio.errors.FeatureError("cannot rollback - no transaction is active")
+
+    frame("EPSG:32633").to_file(tmp_path / "in.gpkg")
+    out = tmp_path / "out.gpkg"
+    monkeypatch.setattr("pyogrio.write_arrow", failing)
+    for room, words in (
+        (1000, f"no space left in {tmp_path}; make room"),
+        (10**9, "cannot be written (cannot"),
+    ):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, room=room: SimpleNamespace(free=room))
+        assert run(["regularize", str(tmp_path / "in.gpkg"), "--out", str(out), "--quiet"]) == 2
+        assert f"geoseg: error: {out}: {words}" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".geojson", ".parquet"])

@@ -219,6 +219,8 @@ def test_curves_are_followed_by_lines(tmp_path):
     values = {"fields": ["a"], "geometry_type": "Unknown", "crs": UTM.crs, "driver": "GPKG"}
     pyogrio.raw.write(path, np.array([disc, both], object), [np.array([1, 2])], **values)
     assert shapely.area(read_layer(path, "a").geometries) == pytest.approx(np.pi * 25, rel=1e-3)
+    with open_layer(path) as layer, pytest.raises(InvalidOption, match=f"{path}: it has curves; .* ogr2ogr"):
+        layer.shapes(next(layer.batches))
 
 
 def parquet_of(path, *binaries):

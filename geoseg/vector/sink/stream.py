@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,6 +28,10 @@ DRIVERS = {
     ".geojsonl": ("GeoJSONSeq", {}, {"COORDINATE_PRECISION": str(DECIMALS)}),
 }
 """Driver, options of the file and of the layer by suffix; .parquet is written without GDAL."""
+
+
+OVERHEAD = 4
+"""How much more room a file may take than what is in it."""
 
 
 def check_stream_path(path: Path, *, overwrite: bool) -> None:
@@ -108,7 +114,7 @@ def _write_ogr(
 
     driver, dataset, layer = DRIVERS[place.suffix.lower()]
     pyogrio.set_gdal_config_options({"OGR_SQLITE_SYNCHRONOUS": "OFF"})
-    with silenced(UserWarning, "'crs' was not provided"), _closing(batches) as rows:
+    with silenced(UserWarning, "'crs' was not provided"), _closing(batches, place) as rows:
         pyogrio.write_arrow(
             pyarrow.RecordBatchReader.from_batches(schema, rows),
             place,
@@ -139,7 +145,7 @@ def _write_parquet(
     geo = {"version": "1.1.0", "primary_column": geometry, "columns": {geometry: facts}}
     with (
         parquet.ParquetWriter(place.absolute(), schema, compression="zstd") as writer,
-        _closing(batches) as rows,
+        _closing(batches, place) as rows,
     ):
         for batch in rows:
             writer.write_batch(batch)
@@ -147,13 +153,20 @@ def _write_parquet(
 
 
 @contextlib.contextmanager
-def _closing(batches: Iterable[Any]) -> Iterator[Iterator[Any]]:
-    """Raise what went wrong in the batches themselves, which a writer tells as its own."""
+def _closing(batches: Iterable[Any], place: Path) -> Iterator[Iterator[Any]]:
+    """Raise what went wrong in the batches themselves, or for want of room, which a writer tells as its own.
+
+    GDAL makes room again before it says that something went wrong.
+    """
     failed: list[BaseException] = []
+    full = False
 
     def watched() -> Iterator[Any]:
+        nonlocal full
         try:
-            yield from batches
+            for batch in batches:
+                full = shutil.disk_usage(place.absolute().parent).free < OVERHEAD * batch.nbytes
+                yield batch
         except BaseException as error:
             failed.append(error)
             raise
@@ -161,6 +174,6 @@ def _closing(batches: Iterable[Any]) -> Iterator[Iterator[Any]]:
     try:
         yield watched()
     except Exception as error:
-        if failed:
-            raise failed[0] from error
+        if failed or full:
+            raise (failed or [OSError(errno.ENOSPC, "no space left")])[0] from error
         raise
