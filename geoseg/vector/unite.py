@@ -2,7 +2,8 @@
 
 An object that its tile cuts gives way to a tile that sees it whole; where none does, what the tiles see of
 it is united. Two views are of one object if they cover the same of what both tiles see. What one tile tells
-apart stays apart. Every decision follows from pairs of tiles, and none from their order.
+apart stays apart. What is seen whole by one tile alone, whose core does not hold its centre, is no object.
+Every decision follows from pairs of tiles, and none from their order.
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ SAME = 0.5
 
 @dataclass(eq=False, slots=True)
 class _View:
-    """A view, and what comparing it with those of other tiles has told."""
+    """A view, and what comparing it with those of other tiles has told.
+
+    It is confirmed where its tile's core holds its centre, or another tile sees the object, too.
+    """
 
     seen: Seen
     tile: Tile
     whole: bool
     rank: tuple[bool, int, int, int]
     area: int
+    confirmed: bool
     gives_way: bool = False
     parts: list[_View] = field(default_factory=list)
     decided: bool = False
@@ -111,7 +116,7 @@ class Uniter:
         )
         whole = not any(_cut(*span) for span in spans)
         owned = all(_owns(axis, number, (start + stop) / 2) for start, stop, axis, number in spans)
-        return _View(seen, tile, whole, (owned, seen.score, -tile.row, -tile.col), int(mask.sum()))
+        return _View(seen, tile, whole, (owned, seen.score, -tile.row, -tile.col), int(mask.sum()), owned)
 
     def _overlapping(self, window: Window) -> tuple[slice, slice]:
         """Return the rows and columns of tiles that share pixels with a window."""
@@ -128,7 +133,7 @@ class Uniter:
             self._closed[row, col] = True
             for view in self._views.pop((row, col), []):
                 view.decided = True
-                if view.whole and not view.gives_way:
+                if view.whole and view.confirmed and not view.gives_way:
                     self._keep(view.seen)
                 elif not view.whole:
                     self._open.append(view)
@@ -196,9 +201,8 @@ def _owns(axis: Axis, tile: int, centre: float) -> bool:
 def compare(ours: Sequence[_View], theirs: Sequence[_View], shared: Window) -> None:
     """Find the views of two tiles that are of one object, and note which give way, or are its parts.
 
-    Each view has one partner at most, the most alike first. What has none, and is cut by its tile or has its
-    centre in the core of the other, gives way to an object there that holds most of it; not so what its own
-    tile sees whole and within that object.
+    Each view has one partner at most, the most alike first. What a tile cuts and finds no partner for gives
+    way to an object that holds most of it.
     """
     found, inside = [], []
     for i, j in _near(ours, theirs, shared):
@@ -209,15 +213,15 @@ def compare(ours: Sequence[_View], theirs: Sequence[_View], shared: Window) -> N
         sizes = [_size(each.seen, shared) for each in (one, two)]
         found.append((common / (sum(sizes) - common), -i, -j))
         for cut, other, size in ((one, two, sizes[0]), (two, one, sizes[1])):
-            foreign = not cut.whole or other.rank[0] > cut.rank[0]
-            if foreign and other.whole and common >= INSIDE * size and 2 * size >= cut.area:
-                inside.append((cut, other))
-    matched = dict[int, _View]()
+            if not cut.whole and other.whole and common >= INSIDE * size and 2 * size >= cut.area:
+                inside.append(cut)
+    matched = set[int]()
     for share, i, j in sorted(found, reverse=True):
         one, two = ours[-i], theirs[-j]
-        if share < SAME or id(one) in matched or id(two) in matched:
+        if share < SAME or matched & {id(one), id(two)}:
             continue
-        matched |= {id(one): two, id(two): one}
+        matched |= {id(one), id(two)}
+        one.confirmed = two.confirmed = True
         if one.whole and two.whole:
             min(one, two, key=lambda view: view.rank).gives_way = True
         elif one.whole or two.whole:
@@ -225,10 +229,8 @@ def compare(ours: Sequence[_View], theirs: Sequence[_View], shared: Window) -> N
         else:
             one.parts.append(two)
             two.parts.append(one)
-    for cut, other in inside:
-        partner = matched.get(id(other))
-        nested = cut.whole and partner and _common(cut, partner, cut.seen.window) >= INSIDE * cut.area
-        cut.gives_way |= not (id(cut) in matched or nested)
+    for cut in inside:
+        cut.gives_way |= id(cut) not in matched
 
 
 def _near(ours: Sequence[_View], theirs: Sequence[_View], shared: Window) -> list[list[int]]:
