@@ -16,6 +16,10 @@ ALONG_A_LINE = "F***1****"
 """How polygons that share a wall are related."""
 
 
+OUTWARD = np.array([-1.0, -1.0, 1.0, 1.0])
+"""What makes a box (west, south, east, north) wider."""
+
+
 def choose_outlines(
     outlines: NDArray[np.object_], one: Index, two: Index, group: Index | None = None
 ) -> Index:

@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.vector.overlaps import corners_within, distances
+from geoseg.vector.overlaps import OUTWARD, corners_within, distances, near_pairs
 from geoseg.vector.regularize import Bounds, Outlines, Regularized, fit_straight
 from geoseg.vector.rings import Arcs, assemble, build_lines, cut_arcs, pairs
 from geoseg.vector.samples import Floats, Index
@@ -32,6 +32,9 @@ no more, and the weight of where a node was traced, as a share of that of its wa
 
 COARSER = (0.25, 0.5, 0.75, 1.0)
 """Tolerances of outer walls that are not straight, as shares of the largest deviation."""
+
+GAP = 0.1
+"""Pixels between two outlines that do not touch."""
 
 PLAINEST = 3
 """How plain a polygon becomes before its row is given up: outer walls are simplified first, then all, then
@@ -101,6 +104,18 @@ def shape_rows(
     return Regularized(built, accepted, np.where(accepted, deviation, 0.0))
 
 
+def _nearly_touch(polygons: NDArray[np.object_], row: Index) -> NDArray[np.bool_]:
+    """Tell which polygons come nearer than `GAP` to one of their row without touching it."""
+    one, two = near_pairs(shapely.bounds(polygons) + GAP * OUTWARD)
+    alike = row[one] == row[two]
+    one, two = one[alike], two[alike]
+    away = shapely.distance(polygons[one], polygons[two])
+    found = np.zeros(len(polygons), bool)
+    for each in (one, two):
+        found[each[(away > 0) & (away < GAP)]] = True
+    return found
+
+
 def _fewer(
     polygons: NDArray[np.object_], straight: NDArray[np.bool_], row: Index, bounds: Bounds
 ) -> NDArray[np.object_]:
@@ -113,7 +128,7 @@ def _fewer(
         arcs = cut_arcs(some, np.full(int(rings.sum()), None, object))
         loose = ~arcs.shared & ~straight[known[arcs.part]]
         made = assemble(arcs, _simplify(arcs, arcs.points, np.where(loose, share * bounds.max_deviation, 0)))
-        made = np.where(bounds.check(made, known)[0], made, some)
+        made = np.where(bounds.check(made, known)[0] & ~_nearly_touch(made, row), made, some)
         for crossed in _crossed(made, row):
             made[crossed] = some[crossed]
         some = made

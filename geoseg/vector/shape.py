@@ -11,11 +11,11 @@ import shapely
 from numpy.typing import NDArray
 
 from geoseg.values import GeoBox
-from geoseg.vector.overlaps import find_rows, near_pairs, overlap, remove_overlaps
+from geoseg.vector.overlaps import OUTWARD, find_rows, near_pairs, overlap, remove_overlaps
 from geoseg.vector.pieces import PLAIN, Calibration, Piece, confident
 from geoseg.vector.place import area_limits, measure
 from geoseg.vector.regularize import Regularized, regularize
-from geoseg.vector.rows import shape_rows
+from geoseg.vector.rows import GAP, shape_rows
 from geoseg.vector.samples import Floats, Index
 from geoseg.vector.simplify import close_holes, simplify_apart, simplify_shared
 
@@ -29,17 +29,14 @@ REGULARIZED, SIMPLIFIED, TRACED = range(3)
 CLOSE = 0.5
 """Pixels between two outlines from which on they cannot overlap in another CRS, nor when rounded."""
 
-GAP, GAP_M = 0.1, 0.025
-"""Pixels and metres, whichever is more, that a regularized outline keeps from those that it gives way to."""
+GAP_M = 0.025
+"""Metres, or `GAP` pixels if that is more, that a regularized outline keeps from what it gives way to."""
 
 YIELD = 0.02
 """Largest share of its area that a regularized outline gives up for neighbours."""
 
 LONGEST = 512
 """Pixels that a row of touching objects may measure, across or down, to be regularized as one."""
-
-OUTWARD = np.array([-1.0, -1.0, 1.0, 1.0])
-"""What makes a box wider."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from geoseg.grid import BlockIndex, TileGrid
 from geoseg.values import GeoBox, LayerSchema
 from geoseg.vector.features import DEVIATION, features_of
+from geoseg.vector.overlaps import OUTWARD
 from geoseg.vector.pieces import Piece
 from geoseg.vector.samples import Floats, Index
-from geoseg.vector.shape import OUTWARD, Near, ShapeRules, Shapes, find_near, first_pixels, shape
+from geoseg.vector.shape import Near, ShapeRules, Shapes, find_near, first_pixels, shape
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame

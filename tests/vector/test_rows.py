@@ -65,6 +65,16 @@ def test_what_does_not_fit_leaves_its_row_straight() -> None:
     assert max(map(corners, done.polygons)) <= 5
 
 
+def test_walls_of_a_row_that_do_not_touch_stay_apart() -> None:
+    dented = shapely.Polygon([(0, 0), (26, 0), (26, 16), (24.9, 20), (26, 24), (26, 40), (0, 40)])
+    pointed = shapely.Polygon([(26.05, 20), (50, 5), (50, 35)])
+    traced = shapely.segmentize(np.array([dented, pointed]), 0.5)
+    known = np.array([shapely.affinity.translate(dented, 90, 0), pointed])
+    done = shape_rows(traced, np.zeros(2, np.int64), tolerance=0.5, max_deviation=1.5, known=known)
+    assert done.accepted.tolist() == [False, True]
+    assert shapely.distance(*done.polygons) >= 0.1
+
+
 def test_rows_that_no_outline_fits_have_none() -> None:
     _, traced = row_of_houses(20, 2, 1)
     done = shape_rows(traced, np.zeros(2, np.int64), tolerance=9.0, max_deviation=0.01)
