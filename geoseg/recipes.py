@@ -157,7 +157,6 @@ def load(path: Path, changes: Sequence[str] = ()) -> Loaded:
 
     Parameters
     ----------
-    path : Path
     changes : sequence of str
         ``KEY=VALUE``, such as ``predict.min_area=20``: said last. Paths in them are relative to the
         working folder.

@@ -165,7 +165,6 @@ def ship_int8_parts(
     ----------
     parts : mapping of str to Path
         The networks by their names in a model folder; what is written lies beside them.
-    how : Instances
     head, calibration, labelled, where
         As for `ship_int8`; IoU is that of the pixels of objects found.
     """

@@ -62,7 +62,6 @@ class Tally:
         Tiles that the model saw, and tiles without a valid pixel that it did not need to see.
     valid_pixels : int
         Pixels of the working grid with a probability.
-    failures : tuple of Failure
     shrunk_batch : int or None
         Tiles a forward pass that the device's memory allowed; None: all that were asked for.
     """

@@ -117,7 +117,6 @@ def decide(
 
     Parameters
     ----------
-    source : path or URL
     model : Model, optional
         That is open already; it must be the one that the options name.
     out : Path, optional

@@ -57,10 +57,8 @@ class Plan:
         Its tiles and blocks.
     aoi : shapely geometry or None
         Area of interest in pixel coordinates of the working grid.
-    classes : tuple of ClassInfo
     split : SplitRule or None
         When parts of objects are objects of their own; None: never.
-    outline : {"smooth", "pixel"}
     shape_rules : ShapeRules
         Simplification and smallest area.
     crs : str or None

@@ -60,7 +60,6 @@ def vectorize(
 
     Parameters
     ----------
-    raster : path or URL
     out : Path
         Vector file; its suffix names the format.
     on_step : callable

@@ -74,7 +74,6 @@ class Wiring:
 
     Parameters
     ----------
-    submit : callable
     stopped : callable or None
         Asked between batches; True ends the run.
     shared : (node, node), optional
