@@ -117,7 +117,7 @@ class Session(contextlib.AbstractContextManager["Session"]):
             # Inference begins while what writes is loaded and the output is opened.
             work = replace(decision.work, journal=journal)
             stream = stack.enter_context(self._scheduler.results(work, decision.resources))
-            _load_writers()
+            load_writers()
             vector = stack.enter_context(VectorSink(staged(out), plan.schema, overwrite=options.overwrite))
             raster = None
             if options.raster is not None:
@@ -308,7 +308,7 @@ def _raster_sink(plan: Plan, options: PredictOptions, path: Path) -> RasterSink:
     )
 
 
-def _load_writers() -> None:
+def load_writers() -> None:
     """Import what writes polygons, which takes half a second, in short turns: no tile is to wait.
 
     In a thread of its own because extension modules forget a Ctrl-C that arrives while they are

@@ -61,7 +61,7 @@ def test_runs_side_by_side_leave_python_as_it_was(monkeypatch: pytest.MonkeyPatc
         assert go.wait(60)
 
     monkeypatch.setattr(session, "import_module", imported)
-    threads = [threading.Thread(target=session._load_writers) for _ in range(2)]
+    threads = [threading.Thread(target=session.load_writers) for _ in range(2)]
     threads[0].start()
     assert inside.wait(60)
     threads[1].start()
