@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,12 +104,9 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
             assert scene is not None
             sources, code = _run_model(stack, (truth, scene), chosen, PredictOptions(**options), quiet)
         else:
+            level = _level(options["threshold"])
             sources = Sources(
-                truth=truth,
-                prediction=prediction,
-                probability=probability,
-                scene=scene,
-                threshold=_level(options["threshold"]),
+                truth=truth, prediction=prediction, probability=probability, scene=scene, threshold=level
             )
         with steps("comparing", quiet=quiet) as display:
             evaluation, inputs = compare(sources, chosen, lambda done, total: display(done / total))
@@ -118,18 +115,17 @@ def evaluate_files(  # noqa: PLR0913 (one parameter an option)
 
             tiles = [tile_layers(inputs, worst.window) for worst in evaluation.worst]
             write_report(evaluation, tiles, report, overwrite=overwrite)
+    wrote = [] if report is None else [report]
     if bundle is not None:
         from geoseg.evaluation.result import card_properties
         from geoseg.models.bundle import CARD, amend_card
 
         amend_card(bundle, card_properties(evaluation, bundle.document.properties))
-        wrote = bundle.path / CARD
+        wrote.append(bundle.path / CARD)
     if lines:
         lines.summarize(evaluation, report=None if report is None else str(report), exit_code=code)
     else:
-        summarize(evaluation, report)
-        if bundle is not None:
-            click.echo(f"wrote      {wrote}", err=True)
+        summarize(evaluation, wrote)
     if as_json:
         click.echo(json.dumps(evaluation.as_json()))
     return code
@@ -196,8 +192,8 @@ _WIDTH = 132
 """Columns where stderr is no terminal: tables in a log keep their lines whole."""
 
 
-def summarize(evaluation: Evaluation, report: Path | None) -> None:
-    """Print the figures."""
+def summarize(evaluation: Evaluation, wrote: Sequence[Path]) -> None:
+    """Print the figures, and the files that were written."""
     from rich.console import Console
 
     width = None if sys.stderr.isatty() else _WIDTH
@@ -208,8 +204,8 @@ def summarize(evaluation: Evaluation, report: Path | None) -> None:
         console.print(table)
     for note in evaluation.notes:
         console.print(f"note       {note}", markup=False, soft_wrap=True)
-    if report is not None:
-        console.print(f"wrote      {report}", markup=False, soft_wrap=True)
+    for path in wrote:
+        console.print(f"wrote      {path}", markup=False, soft_wrap=True)
 
 
 def headline(evaluation: Evaluation) -> list[str]:

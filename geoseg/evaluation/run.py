@@ -221,7 +221,8 @@ def _summarize(
     estimate = make_estimator(tally, comparisons, lengths.block, options.seed)
     pixel_m2 = float(np.prod(lengths.resolution)) if lengths.resolution else float("nan")
     pixels = pixel_figures(estimate, classes, tally.unknown_pixels, pixel_m2)
-    pairs = list(enumerate(zip(classes, comparisons, strict=True)))
+    each = list(zip(classes, range(len(classes)), comparisons, strict=True))
+    band = (lengths.band_m, lengths.band)
     rated = () if inputs.probability is None else inputs.probability.ids
     used = sources.threshold if inputs.probability is None else inputs.probability.threshold
     if len(classes) > 1 and used is not None and used <= 1 / CERTAIN:  # the likeliest class wins
@@ -237,14 +238,8 @@ def _summarize(
         resolution_m=lengths.resolution,
         classes=classes,
         pixels=pixels,
-        objects=tuple(
-            object_score(estimate, info, number, comparison, pixels.known_m2)
-            for number, (info, comparison) in pairs
-        ),
-        outlines=tuple(
-            outline_score(estimate, info, number, comparison, (lengths.band_m, lengths.band))
-            for number, (info, comparison) in pairs
-        ),
+        objects=tuple(object_score(estimate, *one, pixels.known_m2) for one in each),
+        outlines=tuple(outline_score(estimate, *one, band) for one in each),
         confidence=tuple(
             confidence_score(
                 estimate, info, number, tally.histogram[number], float("nan") if used is None else used
