@@ -52,6 +52,10 @@ APART = 1.0
 """How far a wall may pass by the circle that it leads to, in pixels."""
 
 
+TANGENT = 0.5
+"""A wall that cuts off less of the circle leads to where it is nearest to the centre, in pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arc:
     """A circle that part of an outline follows."""
@@ -206,7 +210,7 @@ def _meet(walls: Walls, one: int, arc: Arc | None, two: int, other: Arc | None) 
         return np.asarray(point + (gap[0] * across[1] - gap[1] * across[0]) / cross * along)
     foot = point + ((circle.centre - point) @ along) * along
     distance = float(np.hypot(*(foot - circle.centre)))
-    if distance >= circle.radius:
+    if distance >= circle.radius - TANGENT:
         return foot if distance - circle.radius <= APART else None
     half = np.sqrt(circle.radius**2 - distance**2)
     # A wall leads to the nearer of the two points, and away from the further one.

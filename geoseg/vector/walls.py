@@ -21,7 +21,8 @@ SHORTEST = 1.0
 """Shorter walls are left out, in pixels."""
 
 TRIM = 3
-"""Samples at either end of a wall that do not count for its place: corners are round there."""
+"""Samples at either end of a wall, an eighth of it at most, that do not count for its place: corners are
+round there."""
 
 
 def ring_walls(samples: Samples, chosen: NDArray[np.int8], angles: Floats) -> NDArray[np.object_]:
@@ -90,7 +91,7 @@ def fit_walls(samples: Samples, chosen: NDArray[np.int8], angles: Floats) -> Wal
     ring = samples.ring[heads]
     length = np.bincount(run, minlength=len(heads))
     place = (np.arange(len(run)) - heads[run]) % samples.size[samples.ring]
-    trim = np.minimum(TRIM, (length - 1) // 4)[run]
+    trim = np.minimum(TRIM, (length - 1) // 8)[run]
     inner = np.flatnonzero((place >= trim) & (place < length[run] - trim))
     state = chosen[heads].astype(np.int64)
     tilt = _tilts(samples.points[inner], run[inner], angles[ring, state], ring * 4 + state // 4)

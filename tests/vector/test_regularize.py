@@ -77,7 +77,7 @@ def cornered(name: str, a: float, b: float, c: float, d: float, e: float) -> sha
     return shapely.box(0, 0, a + b + c, d + e) - shapely.box(a, d, a + b, d + e)  # U
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(["L", "T", "U", "courtyard"]),
     sizes=st.tuples(*[st.floats(13.4, 25)] * 5),
@@ -93,7 +93,7 @@ def test_arms_from_four_metres_on_keep_all_their_corners(
     done = regularize(np.array([drawn(shape, seed)]), max_deviation=4.0)
     assert done.accepted[0]
     assert corners(done.polygons[0]) == (6 if name == "L" else 8)
-    assert shapely.hausdorff_distance(done.polygons[0].boundary, shape.boundary) <= 0.6, "of the worst noise"
+    assert shapely.hausdorff_distance(done.polygons[0].boundary, shape.boundary) <= 0.5
 
 
 def test_forty_shapes_with_noise_lie_within_half_a_pixel() -> None:
@@ -107,7 +107,7 @@ def test_forty_shapes_with_noise_lie_within_half_a_pixel() -> None:
     assert np.median(far) < 0.25
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(["square", "hexagon"]),
     size=st.floats(1, 1.6),
@@ -123,10 +123,10 @@ def test_squares_and_hexagons_keep_their_corners(name: str, size: float, degrees
     done = one(drawn(shape, seed))
     assert done.accepted[0]
     assert corners(done.polygons[0]) == corners(shape)
-    assert shapely.hausdorff_distance(done.polygons[0].boundary, shape.boundary) <= 0.6
+    assert shapely.hausdorff_distance(done.polygons[0].boundary, shape.boundary) <= 0.5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)  # noise leaves one corner in 8 000 further off
 @given(width=st.floats(13.4, 70), height=st.floats(13.4, 70), degrees=turns, seed=st.integers(0, 999))
 def test_rectangles_come_back_with_four_corners(
     width: float, height: float, degrees: float, seed: int
@@ -136,7 +136,7 @@ def test_rectangles_come_back_with_four_corners(
     assert corners(found) == 4
     points = shapely.get_coordinates(found)
     for x, y in shape.exterior.coords:
-        assert np.hypot(points[:, 0] - x, points[:, 1] - y).min() <= 0.6
+        assert np.hypot(points[:, 0] - x, points[:, 1] - y).min() <= 0.5
 
 
 @settings(max_examples=10, deadline=None)
@@ -147,7 +147,7 @@ def test_a_circle_stays_one(radius: float, right: float, seed: int) -> None:
     reach = np.hypot(*(shapely.get_coordinates(done.polygons[0]) - middle).T)
     assert done.accepted[0]
     assert np.ptp(reach) < 1e-6
-    assert abs(reach[0] - radius) < 0.6
+    assert abs(reach[0] - radius) < 0.5
 
 
 def round_ended(radius: float, length: float, ends: int) -> shapely.Polygon:
