@@ -141,15 +141,15 @@ def publish(
 
 
 def measure(network: torch.nn.Module, recipe: Recipe, split: Split) -> tuple[Reading, dict[str, Score]]:
-    """Choose on the places held out, of one class, how it is read; score them by the polygons of that.
+    """Choose on the places held out, of one class or of objects, how it is read; score by those polygons.
 
     What is chosen is the threshold, whether objects that touch are told apart, and the lowest confidence.
     """
+    finds = isinstance(network, MaskRCNN)  # tells objects apart itself
     rule, activation = rule_of(recipe)
     resolution, smallest = recipe.draws.resolution_m, SMALLEST_PART * _smallest(recipe)
     readings = [Reading(rule)]
-    if len(rule.channels) == 1:
-        finds = isinstance(network, MaskRCNN)  # tells objects apart itself
+    if finds or len(rule.channels) == 1:
         apart = [None, *(SplitRule(gate, smallest / resolution**2) for gate in _GATES if not finds)]
         readings = [
             Reading(ClassRule(rule.channels, value), split, confidence)

@@ -126,9 +126,13 @@ def test_without_objects_in_any_place_the_threshold_is_one_half(recipe):
     }
 
 
-def test_classes_keep_their_ids(recipe_path, recipe_dict):
+@pytest.mark.parametrize("arch", ["unet", "maskrcnn"])
+def test_classes_keep_their_ids(recipe_path, recipe_dict, arch):
     import yaml
 
+    anchors = {"anchors": [4.0, 8.0, 16.0, 32.0, 64.0]}
+    details = recipe_dict["model"]["details"] if arch == "unet" else anchors
+    recipe_dict["model"] |= {"arch": arch, "details": details}
     recipe_dict["data"]["chips"][0]["mask_values"] = {255: 7, 127: "ignore"}
     recipe_dict["data"]["classes"] = [
         {"id": 7, "name": "house", "color": [1, 2, 3]},
@@ -136,7 +140,12 @@ def test_classes_keep_their_ids(recipe_path, recipe_dict):
     ]
     recipe_path.write_text(yaml.safe_dump(recipe_dict))
     card = Parts(make_recipe(read_recipe(recipe_path), "r")).publish().card
-    assert card.channels == (0, 7, 3)
+    if arch == "unet":
+        assert card.channels == (0, 7, 3)
+        assert card.threshold < 0.01, "the likeliest class wins"
+    else:
+        assert card.channels == card.instances.labels == (7, 3)
+        assert card.threshold == 0.5, "objects that score less are none"
     assert [info.name for info in card.classes] == ["house", "road"]
 
 
