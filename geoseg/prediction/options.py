@@ -149,7 +149,7 @@ class PredictOptions(Options):
 
     max_deviation: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto, Metavar("M")] = AUTO
     """How far traced vertices may lie from the walls of --regularize, in metres (a new corner up
-    to twice as far from the traced outline); auto: what the model's card says, else a pixel."""
+    to a pixel further from the traced outline); auto: what the model's card says, else a pixel."""
 
     min_hole: Annotated[Size | Auto, Metavar("M2")] = AUTO
     """Close holes smaller than this, in m²; auto: a quarter of --min-area."""

@@ -169,6 +169,19 @@ POINTS = 1 << 14
 """Points whose distances are measured at a time."""
 
 
+CORNER = 1.0
+"""How much further corners may lie from what was traced, in pixels: a blur of one takes three quarters."""
+
+
+def corner_bound(max_deviation: float) -> float:
+    """Return how far a new corner may lie from what was traced, in pixels.
+
+    >>> corner_bound(4.0), corner_bound(0.25)
+    (5.0, 0.5)
+    """
+    return max_deviation + min(max_deviation, CORNER)
+
+
 def corners_within(lines: NDArray[np.object_], others: NDArray[np.object_], most: float) -> NDArray[np.bool_]:
     """Tell of which lines or polygons no corner lies further than `most` from its partner."""
     corners, owner = shapely.get_coordinates(lines, return_index=True)

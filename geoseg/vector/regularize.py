@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geoseg.vector.arcs import SAGITTA, SMALLEST_RADIUS, round_ended
 from geoseg.vector.choice import OCTAGONAL, choose_walls
-from geoseg.vector.overlaps import corners_within, deviations
+from geoseg.vector.overlaps import corner_bound, corners_within, deviations
 from geoseg.vector.rings import build_polygons
 from geoseg.vector.samples import Floats, Index
 from geoseg.vector.walls import Samples, main_directions, ring_walls, sample_polygons
@@ -83,7 +83,7 @@ def regularize(
         Outlines as they were traced, in pixels, not simplified.
     max_deviation : float
         How far a vertex of the outline may lie from the new outline, in pixels. A new corner may lie
-        twice as far from the old outline, as corners are what blur takes away.
+        `corner_bound` from the old outline.
     max_area_change : float
         As a share of the area.
 
@@ -192,8 +192,9 @@ class Bounds:
         far[good], between[good], reach[good] = deviations(before[good], built[good])
         good &= np.abs(shapely.area(built) - area) <= self.max_area_change * area
         good &= (far <= self.max_deviation) & (between <= share * area)
-        unsure = np.flatnonzero(good & (reach > 2 * self.max_deviation))
-        good[unsure] = corners_within(built[unsure], shapely.boundary(before[unsure]), 2 * self.max_deviation)
+        most = corner_bound(self.max_deviation)
+        unsure = np.flatnonzero(good & (reach > most))
+        good[unsure] = corners_within(built[unsure], shapely.boundary(before[unsure]), most)
         return good, far
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoseg.vector.overlaps import OUTWARD, corners_within, distances, near_pairs
+from geoseg.vector.overlaps import OUTWARD, corner_bound, corners_within, distances, near_pairs
 from geoseg.vector.regularize import Bounds, Outlines, Regularized, fit_straight
 from geoseg.vector.rings import Arcs, assemble, build_lines, cut_arcs, pairs
 from geoseg.vector.samples import Floats, Index
@@ -245,14 +245,14 @@ def _stretches(arcs: Arcs, places: Floats, walls: NDArray[np.object_], reach: fl
 
 
 def _close(traced: NDArray[np.object_], lines: NDArray[np.object_], reach: float) -> NDArray[np.bool_]:
-    """Tell which lines no traced vertex lies further from than the reach, and no corner than twice that."""
+    """Tell which lines no traced vertex lies further from than the reach, and no corner much further."""
     close = ~shapely.is_missing(lines)
     some = np.flatnonzero(close)
     points, number = shapely.get_coordinates(traced[some], return_index=True)
     apart, corners = distances(points, number, lines[some], np.arange(len(some)))
     close[some[number[apart > reach]]] = False
-    unsure = some[(corners > 2 * reach) & close[some]]
-    close[unsure] = corners_within(lines[unsure], traced[unsure], 2 * reach)
+    unsure = some[(corners > corner_bound(reach)) & close[some]]
+    close[unsure] = corners_within(lines[unsure], traced[unsure], corner_bound(reach))
     return close
 
 

@@ -46,8 +46,8 @@ class RegularizeOptions(Options):
     """Layer to read, where there are several."""
 
     max_deviation: Annotated[_Positive, Metavar("M")] = 1.2
-    """How far a vertex may lie from the new outline, in metres (a new corner up to twice as far
-    from the old outline); without a CRS in the layer's own units."""
+    """How far a vertex may lie from the new outline, in metres (a new corner up to a pixel
+    further from the old outline); without a CRS in the layer's own units."""
 
     resolution: Annotated[_Positive | None, Metavar("M")] = None
     """Side of the pixels that the outlines come from: what is smaller than two of them is no wall; unless

@@ -220,6 +220,7 @@ def test_twice_is_as_once(name: str, degrees: float, seed: int) -> None:
     points=st.lists(st.tuples(st.floats(5, 100), st.floats(5, 100)), min_size=4, max_size=9, unique=True),
     bound=st.floats(0.2, 3),
 )
+@example(points=[(5, 5), (5, 6), (5, 63), (33, 59)], bound=3.0)  # a sharp corner
 def test_nothing_moves_further_than_allowed(points: list[tuple[float, float]], bound: float) -> None:
     hull = shapely.MultiPoint(points).convex_hull.buffer(3)
     done = regularize(np.array([hull]), max_deviation=bound)
@@ -230,6 +231,8 @@ def test_nothing_moves_further_than_allowed(points: list[tuple[float, float]], b
     if done.accepted[0]:
         assert away <= bound + 1e-9
         assert done.deviation[0] == pytest.approx(away)
+        beyond = shapely.distance(shapely.points(shapely.get_coordinates(done.polygons[0])), hull.boundary)
+        assert beyond.max() <= bound + min(bound, 1) + 1e-9
     else:
         assert done.polygons[0] is hull
         assert done.deviation[0] == 0
