@@ -200,7 +200,7 @@ def shape_rules(
     Raises
     ------
     InvalidOption
-        If several classes are to be regularized.
+        If several classes are to be regularized, or nothing within a deviation that was given.
     """
     # Half a pixel takes the tracing's small steps out of a straight wall and moves nothing visibly;
     # exact pixel edges stay exact unless something else is asked for.
@@ -215,6 +215,10 @@ def shape_rules(
         raise InvalidOption(
             f"--regularize: the layer has {classes} classes, whose polygons share their borders; it is for "
             "objects of one class"
+        )
+    if not regularize and options.max_deviation != AUTO:
+        raise InvalidOption(
+            f"--max-deviation {options.max_deviation:g}: nothing is regularized; give --regularize"
         )
     return ShapeRules(
         simplify_m=0.5 * pixel_m * smooth if options.simplify == AUTO else options.simplify,

@@ -147,6 +147,7 @@ def test_names_colours_and_the_background_come_from_file_or_option(tmp_path: Pat
         ({"colors": "1=red"}, "--colors"),
         ({"classes": "house"}, "--classes"),
         ({"classes": "1=a,2=b", "regularize": True}, "--regularize"),
+        ({"max_deviation": 2.0}, "--max-deviation 2: nothing is regularized; give --regularize"),
         ({"max_memory": "50MB"}, "at least"),
         ({"content": "probability", "scale": 1}, "--scale"),
     ],
