@@ -16,7 +16,7 @@ from shapely import affinity
 
 from geoseg.errors import InvalidOption
 from geoseg.vectorfiles.aoi import areas_within, read_areas
-from geoseg.vectorfiles.crs import in_degrees, other_file
+from geoseg.vectorfiles.crs import in_degrees, other_file, way
 
 if TYPE_CHECKING:
     import pyproj
@@ -58,9 +58,7 @@ def bounds_in_degrees(bounds: NDArray[np.float64], crs: pyproj.CRS) -> list[Degr
 
 def outlines_in_degrees(outlines: NDArray[np.float64], crs: pyproj.CRS) -> list[Degrees | None]:
     """Return boxes in degrees around outlines in another CRS, given by points: shape (n, points, 2)."""
-    import pyproj
-
-    transformer = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    transformer = way(crs, "OGC:CRS84")
     lon, lat = transformer.transform(outlines[..., 0], outlines[..., 1])
     return [_box(*pair) for pair in zip(np.asarray(lon), np.asarray(lat), strict=True)]
 
@@ -172,13 +170,11 @@ def _crs(text: str) -> pyproj.CRS:
 
 def _in_degrees(areas: BaseGeometry, crs: pyproj.CRS) -> BaseGeometry | None:
     """Return areas in degrees, once more on either side: whoever counts to 360 means the same ground."""
-    import pyproj
-
     west, south, east, north = areas.bounds
     dense = areas
     if not crs.is_geographic:
         dense = shapely.segmentize(areas, max(east - west, north - south) / 256)
-    transformer = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    transformer = way(crs, "OGC:CRS84")
     placed = shapely.transform(dense, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])))
     bounds = shapely.bounds(shapely.get_parts(placed))
     torn = not crs.is_geographic and (bounds[:, 2] - bounds[:, 0] >= 180).any()

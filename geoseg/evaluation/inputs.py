@@ -29,7 +29,7 @@ from geoseg.raster.pixels import rgb_bands
 from geoseg.raster.scene import open_scene, read_validity
 from geoseg.values import ClassInfo, GeoBox, Window
 from geoseg.vectorfiles.aoi import aoi_mask, read_aoi
-from geoseg.vectorfiles.crs import without_crs
+from geoseg.vectorfiles.crs import check_degrees, way, without_crs
 
 if TYPE_CHECKING:
     import pyproj
@@ -214,6 +214,7 @@ def grid_over(file: Polygons, resolution_m: float) -> GeoBox:
         raise InvalidOption(f"{file.name}: holds no polygons, so it does not say where to compare")
     if file.crs is None:
         raise without_crs(Path(file.name))
+    check_degrees(file.parts, file.crs, None, file.name)
     bounds = shapely.total_bounds(file.parts)
     geodetic = pyproj.CRS.from_epsg(4326)
     west, south, east, north = _bounds(bounds, file.crs, geodetic, file.name)
@@ -228,9 +229,7 @@ def grid_over(file: Polygons, resolution_m: float) -> GeoBox:
 def _bounds(
     bounds: np.ndarray[tuple[int], np.dtype[np.float64]], crs: pyproj.CRS, target: pyproj.CRS, name: str
 ) -> tuple[float, float, float, float]:
-    import pyproj
-
-    change = pyproj.Transformer.from_crs(crs, target, always_xy=True)
+    change = way(crs, target)
     west, south, east, north = bounds.tolist()
     moved = change.transform_bounds(west, south, east, north)
     if not np.isfinite(moved).all():

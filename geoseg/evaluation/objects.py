@@ -204,7 +204,7 @@ def _distances(
     ours, theirs = match.predicted[open_ground], match.truth[open_ground]
     places = truth.centers[theirs]
     scales = resolution_at(grid, places)
-    scales = np.ones_like(places) if scales is None else scales
+    scales = np.ones_like(places) if scales is None else np.where(np.isfinite(scales), scales, 1.0)
     found: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
     for start in range(0, len(ours), _CHUNK):
         part = slice(start, start + _CHUNK)

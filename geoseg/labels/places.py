@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption
 from geoseg.values import GeoBox, Window
-from geoseg.vectorfiles.crs import extent_of
+from geoseg.vectorfiles.crs import extent_of, way
 
 if TYPE_CHECKING:
     import pyproj
@@ -46,7 +46,7 @@ def change(origin: str, target: str) -> pyproj.Transformer | None:
     one, two = pyproj.CRS.from_user_input(origin), pyproj.CRS.from_user_input(target)
     if one.equals(two, ignore_axis_order=True):
         return None
-    return pyproj.Transformer.from_crs(one, two, always_xy=True)
+    return way(one, two)
 
 
 def carry(pixels: Points, origin: GeoBox, target: GeoBox) -> Points:
@@ -130,11 +130,9 @@ def outline_in(geobox: GeoBox, crs: pyproj.CRS, box: Box | None = None) -> shape
     InvalidOption
         If the grid has no place there.
     """
-    import pyproj
-
     frame = shapely.box(*(box or (0, 0, geobox.width, geobox.height)))
     ring = shapely.segmentize(frame, max(geobox.width, geobox.height) / 64)
-    transformer = pyproj.Transformer.from_crs(pyproj.CRS.from_user_input(geobox.crs), crs, always_xy=True)
+    transformer = way(str(geobox.crs), crs)
 
     def place(points: Points) -> Points:
         xy = geobox.to_crs(points)
@@ -171,9 +169,7 @@ def extent_in_degrees(geometries: NDArray[np.object_], crs: pyproj.CRS, name: st
     InvalidOption
         If their coordinates are not possible in their CRS.
     """
-    import pyproj
-
-    forward = pyproj.Transformer.from_crs(crs, pyproj.CRS.from_user_input(DEGREES), always_xy=True)
+    forward = way(crs, DEGREES)
     west, south, east, north = forward.transform_bounds(*shapely.total_bounds(geometries))
     if not (np.isfinite([west, south, east, north]).all() and max(abs(south), abs(north)) <= 90):
         raise InvalidOption(

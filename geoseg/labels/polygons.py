@@ -106,8 +106,11 @@ class Polygons:
             If only one of file and grid has a CRS, or one is not defined where the other is needed.
         """
         if (self.crs is None) != (grid.crs is None):
+            if self.crs is None:
+                raise without_crs(Path(self.name))
             raise InvalidOption(
-                f"{self.name}: cannot be placed, since {'it' if self.crs is None else 'the grid'} has no CRS"
+                f"{self.name}: cannot be placed on a raster without a CRS; "
+                "give that one: gdal_translate -a_srs EPSG:CODE RASTER new.tif"
             )
         if self.crs is None:
             return shapely.transform(self.parts, grid.to_pixels), np.arange(len(self.parts))

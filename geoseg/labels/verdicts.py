@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InvalidOption, UnreadableScene, suggest
 from geoseg.labels.classes import text_of
+from geoseg.vectorfiles.crs import way
 
 if TYPE_CHECKING:
     import pyproj
@@ -56,9 +57,7 @@ class Verdicts:
         known = [i for i in judged if keys[i] in self.places]
         if crs is None or not known:
             return {keys[i] for i in judged}
-        import pyproj
-
-        to_layer = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+        to_layer = way("OGC:CRS84", crs)
         x, y = to_layer.transform(*np.array([self.places[keys[i]] for i in known]).T)
         west, south, east, north = shapely.bounds(polygons[known]).T
         if crs.is_geographic:

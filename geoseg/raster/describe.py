@@ -190,6 +190,9 @@ def _geobox(dataset: rasterio.DatasetReader, name: str, warped: bool) -> tuple[G
         warnings.append(f"placed by {len(dataset.src_dataset.gcps[0])} ground control points only")
     elif crs is None:
         warnings.append("has no CRS: coordinates are as in the file, areas in metres unknown")
+    elif "CS[Cartesian,3]" in crs:
+        crs = None
+        warnings.append("has a geocentric CRS, in which no plane lies: taken for none")
     elif dataset.transform.is_identity:
         # Nobody's pixels measure 1 unit southward from the origin: the transform was never written.
         # Coordinates in that CRS would be wrong, an error would keep people from the pixels.

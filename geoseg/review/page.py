@@ -24,7 +24,7 @@ from geoseg.review import ReviewOptions
 from geoseg.review.choice import Evidence, agreement, draw_sample
 from geoseg.values import GeoBox, Window
 from geoseg.vector.samples import Floats, Index
-from geoseg.vectorfiles.crs import extents, place_in_pixels
+from geoseg.vectorfiles.crs import extents, place_in_pixels, way
 from geoseg.vectorfiles.layers import VectorLayer, read_layer, repair
 
 if TYPE_CHECKING:
@@ -177,9 +177,7 @@ def _placed(found: VectorLayer, whole: NDArray[np.object_], grid: GeoBox, name: 
 
 
 def _in_degrees(polygons: NDArray[np.object_], crs: Any) -> NDArray[np.object_]:
-    import pyproj
-
-    change = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    change = way(crs, "OGC:CRS84")
     return np.asarray(
         shapely.transform(polygons, lambda points: np.column_stack(change.transform(*points.T))), object
     )

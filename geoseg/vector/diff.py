@@ -20,7 +20,7 @@ from geoseg.values import ClassInfo
 from geoseg.vector.samples import Floats, Index
 from geoseg.vector.sink.ogr import layer_style
 from geoseg.vector.sink.stream import check_stream_path, wkb_field, write_layer
-from geoseg.vectorfiles.crs import without_crs
+from geoseg.vectorfiles.crs import check_degrees, way, without_crs
 from geoseg.vectorfiles.layers import read_layer, repair
 
 if TYPE_CHECKING:
@@ -291,13 +291,12 @@ _Layer = tuple[NDArray[np.object_], NDArray[np.object_], "pyproj.CRS"]
 
 def _read(old: Path, old_layer: str | None, new: Path, new_layer: str | None) -> tuple[_Layer, _Layer]:
     """Read both layers, the old one in the CRS of the new."""
-    from pyproj import Transformer
-
     layers: list[_Layer] = []
     for path, layer, option in ((old, old_layer, "--old-layer"), (new, new_layer, "--new-layer")):
         found = read_layer(path, str(path), layer=layer, columns=("id",), option=option)
         if found.crs is None:
             raise without_crs(path)
+        check_degrees(found.geometries, found.crs, None, str(path))
         fixed = repair(found.geometries)
         kept = fixed.areal & (shapely.area(fixed.geometries) > 0)
         nothing = shapely.is_missing(fixed.geometries) | shapely.is_empty(fixed.geometries)
@@ -307,7 +306,7 @@ def _read(old: Path, old_layer: str | None, new: Path, new_layer: str | None) ->
         layers.append((fixed.geometries[kept], ids[kept], found.crs))
     (before, ids, source), (after, new_ids, crs) = layers
     if not source.equals(crs, ignore_axis_order=True):
-        change = Transformer.from_crs(source, crs, always_xy=True)
+        change = way(source, crs)
         moved = shapely.transform(before, lambda points: np.column_stack(change.transform(*points.T)))
         before = repair(np.asarray(moved, object)).geometries
     return (before, ids, crs), (after, new_ids, crs)

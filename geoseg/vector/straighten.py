@@ -20,6 +20,7 @@ from geoseg.vector.place import repaired
 from geoseg.vector.regularize import regularize
 from geoseg.vector.samples import Floats
 from geoseg.vector.sink.stream import check_stream_path, wkb_field, write_layer
+from geoseg.vectorfiles.crs import check_degrees
 from geoseg.vectorfiles.layers import LayerBatches, open_layer
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ def _batches(
     for batch in layer.batches:
         wkb = np.array(batch.column(layer.geometry).to_pylist(), object)
         found = layer.shapes(batch)
+        if layer.crs is not None:
+            check_degrees(found, layer.crs, None, str(path))
         high = shapely.has_z(shapely.from_wkb(wkb))
         report.flattened += int(high.sum())
         areal = np.isin(shapely.get_type_id(found), _AREAL)
@@ -252,4 +255,5 @@ def _local(parts: NDArray[np.object_], crs: pyproj.CRS | None) -> tuple[Floats, 
         away[:, axis] = step
         ends = [change.transform(*(middle + sign * away).T) for sign in (-1, 1)]
         units.append(ellipsoid.inv(*ends[0], *ends[1])[2] / (2 * step))
-    return middle, np.column_stack(units)
+    found = np.column_stack(units)
+    return middle, np.where(np.isfinite(found) & (found > 0), found, 1.0)  # outside the CRS's domain

@@ -119,7 +119,7 @@ def bbox_aoi(west: float, south: float, east: float, north: float, geobox: GeoBo
     >>> bbox_aoi(500_001, 4_999_997, 500_004, 4_999_999, grid).bounds
     (2.0, 2.0, 8.0, 6.0)
     """
-    name = f"--bbox {west:g} {south:g} {east:g} {north:g}"
+    name = f"--bbox {west:.12g} {south:.12g} {east:.12g} {north:.12g}"
     if not (west < east and south < north):
         raise InvalidOption(f"{name}: must be WEST SOUTH EAST NORTH with WEST < EAST and SOUTH < NORTH")
     box = shapely.box(west, south, east, north)

@@ -108,6 +108,24 @@ def without_crs(path: Path) -> InvalidOption:
     )
 
 
+def way(origin: pyproj.CRS | str, target: pyproj.CRS | str) -> pyproj.Transformer:
+    """Return what carries x, y (east, north) of one CRS to another.
+
+    Raises
+    ------
+    InvalidOption
+        If PROJ knows no way, as from a site's own axes, or another planet.
+    """
+    import pyproj
+    from pyproj.exceptions import ProjError
+
+    one, two = pyproj.CRS.from_user_input(origin), pyproj.CRS.from_user_input(target)
+    try:
+        return pyproj.Transformer.from_crs(one, two, always_xy=True)
+    except ProjError as error:
+        raise InvalidOption(f"PROJ knows no way from the CRS {one.name} to {two.name}") from error
+
+
 def _shown(text: str, start: int) -> str:
     return " ".join(text[start : start + 80].split())
 
@@ -140,8 +158,7 @@ def place_in_pixels(areas: Any, crs: pyproj.CRS, geobox: GeoBox, name: str) -> A
     target = pyproj.CRS.from_user_input(geobox.crs)
     if crs.equals(target, ignore_axis_order=True):
         return shapely.transform(areas, geobox.to_pixels)
-    forward = pyproj.Transformer.from_crs(crs, target, always_xy=True)
-    ground = _ground_in(geobox, pyproj.Transformer.from_crs(target, crs, always_xy=True))
+    forward, ground = way(crs, target), _ground_in(geobox, way(target, crs))
     if not np.isfinite(ground.bounds).all():
         raise InvalidOption(f"{name}: the scene has no place in its CRS ({crs.name})")
     # Only the neighbourhood of the scene is carried over: elsewhere the projection may be undefined.
@@ -178,7 +195,7 @@ def in_degrees(bounds: Sequence[float]) -> bool:
     return not (west < -361 or east > 361 or south < -90.1 or north > 90.1)
 
 
-def check_degrees(areas: Any, crs: pyproj.CRS, geobox: GeoBox, name: str) -> None:
+def check_degrees(areas: Any, crs: pyproj.CRS, geobox: GeoBox | None, name: str) -> None:
     """Check that coordinates in a CRS of longitudes and latitudes can be such.
 
     Raises
@@ -193,9 +210,10 @@ def check_degrees(areas: Any, crs: pyproj.CRS, geobox: GeoBox, name: str) -> Non
         )
 
 
-def extents(areas: Any, crs: pyproj.CRS | None, geobox: GeoBox, ground: str = "the scene") -> str:
+def extents(areas: Any, crs: pyproj.CRS | None, geobox: GeoBox | None, ground: str = "the scene") -> str:
     """Say where areas and a scene, or other ground, lie, each in its CRS."""
-    return f"it covers {_extent(shapely.total_bounds(areas).tolist(), crs)}, {ground} {extent_of(geobox)}"
+    covered = f"it covers {_extent(shapely.total_bounds(areas).tolist(), crs)}"
+    return covered if geobox is None else f"{covered}, {ground} {extent_of(geobox)}"
 
 
 def extent_of(geobox: GeoBox) -> str:

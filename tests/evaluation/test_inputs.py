@@ -308,7 +308,7 @@ def test_bad_files_get_one_line(tmp_path: Path) -> None:
     assert "no probabilities" in refused(tmp_path, prediction=wild)
     assert "class map" in refused(tmp_path, probability=tmp_path / "map.tif")
     plain = make_scene(tmp_path / "plain.tif", size=SIZE, crs=None, transform=None)
-    assert "has no CRS" in refused(tmp_path, scene=plain)
+    assert "cannot be placed on a raster without a CRS; give" in refused(tmp_path, scene=plain)
     text = tmp_path / "text.gpkg"
     text.write_text("no polygons")
     assert "but is no GeoPackage" in refused(tmp_path, truth=text)

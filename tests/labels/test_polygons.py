@@ -56,5 +56,5 @@ def test_only_polygons_near_a_grid_are_placed_on_it(tmp_path) -> None:
     placed, index = found.placed(UTM)
     assert index.tolist() == [1]
     assert shapely.equals_exact(shapely.normalize(placed), shapely.normalize(near), 1e-6).all()
-    with pytest.raises(InvalidOption, match="the grid has no CRS"):
+    with pytest.raises(InvalidOption, match="cannot be placed on a raster without a CRS"):
         found.placed(GeoBox(9, 9, NORTH_UP, None))

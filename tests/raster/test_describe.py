@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoseg.raster.describe import ground_resolution
+from geoseg.raster.scene import open_scene
+from geoseg.testing import make_scene
 from geoseg.values import GeoBox
 
 
@@ -58,3 +60,9 @@ def test_a_crs_with_heights():
 )  # fmt: skip
 def test_no_place_on_the_earth(crs, transform):
     assert ground_resolution(box(transform, crs)) is None
+
+
+def test_a_geocentric_crs_is_taken_for_none(tmp_path):
+    scene = open_scene(make_scene(tmp_path / "s.tif", crs="EPSG:4978"))
+    assert scene.geobox.crs is None
+    assert "no plane" in " ".join(scene.warnings)

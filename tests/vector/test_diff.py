@@ -175,3 +175,14 @@ def test_every_polygon_is_accounted_for(
     assert ((found.iou >= iou) | ~np.isin(names, ["unchanged", "split", "merged"])).all()
     apart = np.array([shapely.affinity.translate(box, 20 * i) for i, box in enumerate(new)], object)
     assert [STATUS[status].name for status in compare(apart, apart, iou).status] == ["unchanged"] * len(new)
+
+
+def test_coordinates_that_are_no_degrees_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    metres = tmp_path / "metres.geojson"
+    metres.write_text(shapely.to_geojson(shapely.box(500_000, 5_000_000, 500_009, 5_000_009)))
+    new = layer(tmp_path / "new.gpkg", NEW, 0)
+    for arguments in (["diff", metres, new], ["diff", new, metres], ["regularize", metres],
+                      ["evaluate", metres, "--prediction", new]):  # fmt: skip
+        out = [] if arguments[0] == "evaluate" else ["--out", tmp_path / "c.gpkg"]
+        assert run([*map(str, arguments), *map(str, out)]) == 2
+        assert "its coordinates cannot be degrees" in capfd.readouterr().err

@@ -121,6 +121,15 @@ def test_coordinates_that_are_no_degrees_are_told_with_both_places(tmp_path):
         assert box.crs in text
 
 
+@pytest.mark.parametrize(
+    "crs", ['LOCAL_CS["site",UNIT["m",1],AXIS["x",EAST],AXIS["y",NORTH]]', "IAU_2015:30135"]
+)
+def test_a_scene_without_a_way_to_the_earth_gets_one_line(tmp_path, crs):
+    path = write(tmp_path / "a.gpkg", shapely.box(0, 0, 1, 1), "EPSG:4326")
+    with pytest.raises(InvalidOption, match=r"PROJ knows no way from the CRS WGS 84 to (site|Moon)"):
+        read_aoi(path, GeoBox(200, 300, (1, 0, 0, 0, -1, 0), crs))
+
+
 def test_areas_elsewhere_are_told_with_both_places(tmp_path):
     path = write(tmp_path / "a.gpkg", shapely.box(-70, -20, -69, -19), "EPSG:4326")
     with pytest.raises(InvalidOption, match="lies outside the scene") as caught:
