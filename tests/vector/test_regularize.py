@@ -215,6 +215,21 @@ def test_twice_is_as_once(name: str, degrees: float, seed: int) -> None:
     assert again.polygons[0].normalize().equals_exact(first.normalize(), 1e-6)
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    name=st.sampled_from(sorted(SHAPES)), degrees=turns, right=st.floats(-999, 999), seed=st.integers(0, 99)
+)
+def test_turning_and_moving_an_outline_turns_and_moves_its_walls(
+    name: str, degrees: float, right: float, seed: int
+) -> None:
+    outline = drawn(placed(SHAPES[name], 17, 0, 0), seed)
+    moved = shapely.affinity.translate(shapely.affinity.rotate(outline, degrees, (0, 0)), right, -right)
+    found, here = one(moved).polygons[0], one(outline).polygons[0]
+    there = shapely.affinity.translate(shapely.affinity.rotate(here, degrees, (0, 0)), right, -right)
+    assert corners(found) == corners(there)
+    assert shapely.hausdorff_distance(found.boundary, there.boundary) <= 0.1
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     points=st.lists(st.tuples(st.floats(5, 100), st.floats(5, 100)), min_size=4, max_size=9, unique=True),

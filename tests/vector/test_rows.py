@@ -52,7 +52,7 @@ def test_a_row_of_houses_comes_back_with_four_corners_each(degrees: float, count
     assert [corners(house) for house in done.polygons] == [4] * count
     for house in done.polygons:
         away = [shapely.hausdorff_distance(house.boundary, one.boundary) for one in true]
-        assert min(away) < 0.8
+        assert min(away) <= 0.55  # a cut along pixels may lie half of one off its wall
 
 
 def test_what_does_not_fit_leaves_its_row_straight() -> None:
