@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -66,8 +66,9 @@ def predict(
     from geoseg.prediction.session import predict_scene
     from geoseg.vectorfiles.binary import Verbatim
 
-    if not isinstance(scene, str | os.PathLike):
-        raise InvalidOption(f"scene must be one path or URL, not {_kind(scene)}; for many: geoseg.batch")
+    _check_path(scene, "scene must be one path or URL", "; for many: geoseg.batch")
+    if out is not None:
+        _check_path(out, "out must be a path")
     with (
         tempfile.TemporaryDirectory() as folder,
         named_as_in_python({*PredictOptions.model_fields, *options}),
@@ -108,10 +109,15 @@ def _kept_area(area: Any, scene: str | os.PathLike[str], path: Path) -> Path:
     return path
 
 
+def _check_path(value: object, wanted: str, advice: str = "") -> None:
+    if not isinstance(value, str | os.PathLike):
+        raise InvalidOption(f"{wanted}, not {_kind(value)}{advice}")
+
+
 def _kind(value: object) -> str:
-    return (
-        f"{len(value)} in a {type(value).__name__}" if isinstance(value, list | tuple) else repr(value)[:60]
-    )
+    if isinstance(value, list | tuple):
+        return f"{len(value)} in a {type(value).__name__}"
+    return " ".join(repr(value).split())[:60]
 
 
 def batch(
@@ -158,7 +164,10 @@ def batch(
     from geoseg.options import named_as_in_python
     from geoseg.prediction.options import PredictOptions
 
-    named = [sources] if isinstance(sources, str | os.PathLike) else sources
+    named = [sources] if isinstance(sources, str) or not isinstance(sources, Iterable) else list(sources)
+    for one in named:
+        _check_path(one, "sources must be paths")
+    _check_path(out, "out must be a path")
     paths = [os.fspath(one) for one in named]
     kinds = (BatchOptions, SelectOptions, PredictOptions)
     with named_as_in_python({"out", *options, *(name for kind in kinds for name in kind.model_fields)}):

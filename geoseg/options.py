@@ -28,7 +28,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "string_type": "text",
     "path_type": "a path",
-    "tuple_type": "a list of numbers",
+    "tuple_type": "a list of values",
     "greater_than": "more than {gt:g}",
     "greater_than_equal": "{ge:g} or more",
     "less_than": "less than {lt:g}",

@@ -51,6 +51,8 @@ def resolve(source: str | os.PathLike[str]) -> Source:
         the user did not name (a VRT's raw bands, code, URLs, files elsewhere; an overview elsewhere).
     """
     name = os.fspath(source)
+    if not name:
+        raise UnreadableScene("the scene's name is empty; give a file or a URL")
     remote = remote_uri(name)
     if remote is not None:
         anew(remote)

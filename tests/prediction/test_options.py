@@ -79,7 +79,7 @@ def test_what_means_the_same_is_taken(given: dict[str, Any], taken: object) -> N
         ({"stretch": "5,5"}, "--stretch needs LOW below HIGH, not 5,5"),
         ({"stretch": "nan,1"}, "--stretch needs LOW below HIGH, not nan,1"),
         ({"stretch": "1,2,3"}, "--stretch takes auto, none or LOW,HIGH, not '1,2,3'"),
-        ({"stretch": "a"}, "--stretch must be a list of numbers, auto or none, not 'a'"),
+        ({"stretch": "a"}, "--stretch must be a list of values, auto or none, not 'a'"),
         ({"precision": "int4"}, "--precision must be auto, f32, bf16 or int8, not 'int4'"),
         ({"model": 5}, "--model must be text, not 5"),
         ({"treshold": 0.5}, "--treshold: no such option; did you mean --threshold?"),

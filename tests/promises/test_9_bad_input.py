@@ -9,7 +9,7 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyogrio
@@ -433,6 +433,21 @@ def test_a_zip_is_not_called_a_pickle(tmp_path: Path, capfd: pytest.CaptureFixtu
 def test_several_scenes_are_for_batch(tmp_path: Path) -> None:
     with pytest.raises(GeosegError, match=r"not 2 in a list; .*geoseg\.batch"):
         geoseg.predict([tmp_path / "a.tif", tmp_path / "b.tif"])  # type: ignore[arg-type]
+
+
+def test_paths_are_checked_in_python(tmp_path: Path) -> None:
+    scene, anything = good_scene(tmp_path), cast(Any, 5)
+    for call, message in (
+        (lambda: geoseg.predict(scene, out=anything), "out must be a path, not 5"),
+        (lambda: geoseg.predict(cast(Any, np.zeros((9, 9)))), "scene must be one path or URL, not array"),
+        (lambda: geoseg.predict(""), "the scene's name is empty"),
+        (lambda: geoseg.batch(anything, tmp_path), "sources must be paths, not 5"),
+        (lambda: geoseg.batch([scene, anything], tmp_path), "sources must be paths, not 5"),
+        (lambda: geoseg.batch(scene, anything), "out must be a path, not 5"),
+    ):
+        with pytest.raises(GeosegError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
 
 
 def test_none_is_the_default_of_every_option(tmp_path: Path) -> None:
