@@ -125,7 +125,7 @@ class TrainingDisplay(Display):
         """Print what was reached, one fact a line."""
         for figure in bundle.document.properties.accuracy:
             click.echo(f"{figure.metric:<28}{figure.value:<8g} {figure.where}", err=True)
-        if len(bundle.card.channels) == 1:
+        if bundle.card.instances or len(bundle.card.channels) == 1:
             click.echo(f"{'threshold':<28}{bundle.card.threshold:g}", err=True)
         click.echo(f"wrote      {bundle.path}", err=True)
         click.echo(f"run        {self._recipe.run_folder}", err=True)

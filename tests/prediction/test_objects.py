@@ -259,6 +259,17 @@ def test_a_batch_that_does_not_fit_is_halved_and_changes_nothing() -> None:
         np.testing.assert_array_equal(values, whole[name])
 
 
+def test_a_tile_that_cannot_be_read_takes_what_lies_in_it_alone() -> None:
+    masks = [np.zeros((60, 60), bool) for _ in range(3)]
+    masks[0][2:10, 2:10] = masks[1][40:50, 3:14] = masks[2][28:33, 28:33] = True
+    plan = object_plan((60, 60), tile=24, overlap=8, block=2)
+    whole = run(plan, masks, np.ones((60, 60), bool))
+    scene = replace(reader(masks, np.ones((60, 60), bool)), broken=masks[2])
+    left = merged(Work(plan, scene, Load(Seer()), 3), 2)  # type: ignore[arg-type]
+    assert {piece.polygon for piece in left} == {piece.polygon for piece in whole[:1] + whole[2:]}
+    assert len(whole) == 3
+
+
 def test_what_is_found_in_the_mirror_image_alone_is_no_object() -> None:
     """A scene smaller than a tile is mirrored beyond its edges."""
     tile, scene = Tile(0, 0, Window(0, 0, 32, 32)), Window(0, 0, 20, 24)
