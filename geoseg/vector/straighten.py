@@ -166,6 +166,10 @@ def _batches(
         found = layer.shapes(batch)
         if layer.crs is not None:
             check_degrees(found, layer.crs, None, str(path))
+        if Path(report.file).suffix.lower() == ".fgb" and shapely.is_missing(found).any():
+            raise InvalidOption(
+                f"{report.file}: FlatGeobuf takes no features without a geometry, as {path} has; write .gpkg"
+            )
         high = shapely.has_z(shapely.from_wkb(wkb))
         report.flattened += int(high.sum())
         areal = np.isin(shapely.get_type_id(found), _AREAL)

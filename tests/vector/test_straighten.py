@@ -92,6 +92,8 @@ def test_a_layer_without_polygons_is_told(tmp_path: Path, capfd: pytest.CaptureF
     geopandas.GeoDataFrame(geometry=[*lines.geometry, houses()[0], None], crs="EPSG:32633").to_parquet(mixed)
     assert run(["regularize", str(mixed), "--out", str(out)]) == 0
     assert "2 features are no polygons and stay as they are" in capfd.readouterr().err
+    assert run(["regularize", str(mixed), "--out", str(tmp_path / "out.fgb")]) == 2
+    assert "takes no features without a geometry" in capfd.readouterr().err
     empty = geopandas.GeoDataFrame({"a": [1]}, geometry=houses()[:1], crs="EPSG:32633")[:0]
     empty.to_file(source)
     assert run(["regularize", str(source), "--out", str(out), "--overwrite"]) == 0
