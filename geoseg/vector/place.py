@@ -150,7 +150,9 @@ def area_limits(polygons: NDArray[np.object_], grid: GeoBox) -> tuple[Floats, Fl
     least, most = shapely.area(polygons) / MARGIN, MARGIN * (east - west) * (south - north)
     if grid.crs is None or len(polygons) == 0:
         return np.asarray(least), np.asarray(most)
-    cols, rows = np.meshgrid(np.linspace(west.min(), east.max(), 9), np.linspace(north.min(), south.max(), 9))
+    # From a pixel before them to one behind: within a pixel at a pole, areas change more than `MARGIN`.
+    left, top = west.min() - 1, north.min() - 1
+    cols, rows = np.meshgrid(np.linspace(left, east.max(), 9), np.linspace(top, south.max(), 9))
     area, _ = measure(shapely.box(cols, rows, cols + 1, rows + 1).ravel(), grid)
     if not np.isfinite(area).all():
         return np.zeros(len(polygons)), np.full(len(polygons), np.inf)

@@ -245,6 +245,14 @@ def ties() -> Field:
     return Field(values.astype(np.uint16), np.ones((3, 16), bool), ClassRule((1, 2), 0.5))
 
 
+def at_the_pole() -> Field:
+    """Return a class whose polygon lies in half of a pixel of 5° x 2°, that next to the pole."""
+    values = np.array([[[0, 1, 1], [1, 0, 0]], [[1, 1, 0], [0, 1, 0]]]) * 65535
+    return Field(values.astype(np.uint16), np.ones((2, 3), bool), ClassRule((0, 1), 0.5))
+
+
+@example(at_the_pole(), ((5.0, 0.0, -170.0, 0.0, -2.0, 89.0), "EPSG:4326"), 0.0625, 0.5)
+@example(at_the_pole(), ((5.0, 0.0, -170.0, 0.0, -0.5, 89.0), "EPSG:4326"), 0.0625, 0.5)
 @example(ties(), (UTM, "EPSG:32633"), 0.0, 0.0)
 @given(
     fields(channels=(1, 3)),
