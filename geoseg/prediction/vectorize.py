@@ -33,6 +33,9 @@ from geoseg.vector.pieces import Pieces
 SIDES = (2048, 1024, 512, 256)
 """Sides of a block in pixels, of which the largest that fits the memory is taken."""
 
+TILE = 256
+"""Side of a tile, of which blocks are made: what is split depends on tiles alone, not on the memory."""
+
 BATCH = BLOCK_CACHE + 24_000_000
 """Bytes of GDAL's cache and of what is read beside the blocks."""
 
@@ -146,13 +149,14 @@ def _blocks(source: ClassRaster, islands: IslandRule | None, max_memory: int) ->
     margin = max(margin, islands.reach if islands else 0)
     pixel = 2 * stored + 8 * len(source.bands) * (source.scale is not None) + 4 * channels + 24 + OUTLINE
     fixed = LIBRARIES + WRITING + BATCH + PART * width
+    down, across = Axis(height, TILE, 0), Axis(width, TILE, 0)
     for side in SIDES:
+        largest = side + TILE  # a lone last tile joins the block before it
+        block = math.prod(min(largest, n) + 2 * margin + 6 for n in (height, width))
         for threads in range(min(usable_cores(), 8), 0, -1):
-            need = fixed + (threads + 1) * pixel * (min(side, height) + 2 * margin + 6) * (
-                min(side, width) + 2 * margin + 6
-            )
+            need = fixed + (threads + 1) * pixel * block
             if need <= max_memory:
-                return TileGrid(Axis(height, side, 0), Axis(width, side, 0), 1, margin=margin), threads
+                return TileGrid(down, across, side // TILE, margin=margin), threads
     raise InvalidOption(
         f"--max-memory {max_memory / 1e6:.0f}MB: {source.scene.name} needs {need / 1e6:.0f}MB at least"
     )

@@ -60,6 +60,7 @@ def test_a_class_map_gives_its_regions_in_any_blocks(
     options = VectorizeOptions(outline=outline, simplify=0, overwrite=True, min_hole=0)
     found = {}
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TILE", 16)
         for side in (16, 2048):
             patch.setattr(module, "SIDES", (side, 1024))
             vectorize(raster, tmp_path / "out.gpkg", options)
@@ -260,6 +261,21 @@ def test_touching_objects_are_told_apart_in_any_blocks(tmp_path: Path) -> None:
     assert vectorize(raster, tmp_path / "out.gpkg", apart).features == 1
 
 
+def test_what_is_split_does_not_depend_on_the_memory(tmp_path: Path) -> None:
+    """Hills wider than the margin of splitting: seams decide which cuts are found there."""
+    noise = np.random.default_rng(2).normal(size=(2, 150, 700))
+    hills = [gaussian_filter(one, sigma) for one, sigma in zip(noise, (5, 25), strict=True)]
+    values = np.clip(0.75 + 0.12 * sum(one / one.std() for one in hills), 0, 1)
+    raster = write(tmp_path / "p.tif", values.astype(np.float32))
+    found = set()
+    with pytest.MonkeyPatch.context() as patch:
+        for side in (256, 2048):
+            patch.setattr(module, "SIDES", (side,))
+            vectorize(raster, out := tmp_path / f"{side}.geojsonl", VectorizeOptions(split="touching"))
+            found.add(out.read_bytes())
+    assert len(found) == 1
+
+
 def test_ids_stay_on_a_crop_and_mostly_on_a_shifted_grid(
     tmp_path: Path, record_property: pytest.FixtureRequest
 ) -> None:
@@ -301,6 +317,7 @@ def test_small_islands_go_to_their_neighbours_in_any_blocks(tmp_path: Path, outl
     raster = write(tmp_path / "ids.tif", ids.astype(np.uint8))
     found = {}
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TILE", 128)
         for side in (128, 2048):
             patch.setattr(module, "SIDES", (side, 1024))
             options = VectorizeOptions(outline=outline, min_area=5, overwrite=True)
