@@ -13,6 +13,8 @@ import shlex
 from pathlib import PurePath
 from xml.etree import ElementTree
 
+from geoseg.vectorfiles.formats import FORMATS, format_of
+
 HEAD = 1024
 """How many bytes of a file `driver_of` wants to see; as many as GDAL itself looks at."""
 
@@ -132,7 +134,11 @@ def why_not(name: str, head: bytes) -> str:
     for start, what, advice in _OTHERS:
         if re.match(start, head, re.DOTALL):
             return f"is {what}, which geoseg does not read; {_filled(advice, name)}"
-    if PurePath(name).suffix.lower() in _SUFFIXES:
+    suffix = PurePath(name).suffix.lower()
+    vector = next((one.name for one in FORMATS if one is format_of(head) or suffix in one.suffixes), None)
+    if vector and suffix not in _SUFFIXES:
+        return f"is no raster but a vector file ({vector}); give the scene"
+    if suffix in _SUFFIXES:
         return "not a raster that GDAL can read"
     return f"not a raster of a format that geoseg reads; if GDAL does, {convert(name)}"
 

@@ -156,8 +156,8 @@ def _check_database(path: Path, name: str) -> None:
         raise UnreadableScene(f"{name}: cannot be read as a GeoPackage ({reason_of(error)})") from error
     views = [table for table, text in tables.items() if _VIEW.match(text)]
     if not rasters:
-        what = "MBTiles, which geoseg does not read" if "tiles" in tables else "a database without a raster"
-        raise UnreadableScene(f"{name}: is {what}; {convert(name)}")
+        tiled = f"is MBTiles, which geoseg does not read; {convert(name)}"
+        raise UnreadableScene(f"{name}: {tiled if 'tiles' in tables else 'holds no raster; give the scene'}")
     if views:
         raise UnreadableScene(
             f"{name}: has the view {views[0]}, which is not accepted; {convert(name)} if you trust it"

@@ -175,7 +175,7 @@ def test_databases_without_a_raster_are_named(tmp_path):
 
     frame = geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32633")
     frame.to_file(tmp_path / "areas.gpkg")
-    assert refused(tmp_path / "areas.gpkg").startswith("is a database without a raster")
+    assert refused(tmp_path / "areas.gpkg").startswith("holds no raster; give the scene")
     with sqlite3.connect(tmp_path / "scene.mbtiles") as database:
         database.execute("CREATE TABLE metadata (name, value)")
         database.execute("CREATE TABLE tiles (zoom_level, tile_column, tile_row, tile_data)")
@@ -212,6 +212,8 @@ def test_databases_without_a_raster_are_named(tmp_path):
         ("a.tif", b"text", "not a raster that GDAL can read"),
         ("a.vrt", b"text", "not a raster that GDAL can read"),
         ("a.tif", b"", "is empty (0 bytes)"),
+        ("a.parquet", b"PAR1", "is no raster but a vector file (GeoParquet); give the scene"),
+        ("a.geojson", b"{}", "is no raster but a vector file (GeoJSON)"),
     ],
 )  # fmt: skip
 def test_files_are_named_as_what_they_are(tmp_path, monkeypatch, name, content, says):
