@@ -143,12 +143,12 @@ class Pieces:
 
 
 def seam_place(key: int) -> tuple[float, float]:
-    """Return the middle (col, row) of the grid edge that a key names.
+    """Return the middle (col, row) of the grid edge where an arc with this key begins or ends.
 
-    >>> seam_place(int(seam_key(7, 1, np.array([3]))[0]))
+    >>> seam_place(2 * int(seam_key(7, 1, np.array([3]))[0]) + 1)
     (7.5, 4.0)
     """
-    line, along = key >> 32, (key & 0xFFFFFFFF) - 2
+    line, along = key >> 33, (key >> 1 & 0xFFFFFFFF) - 2
     place = (line >> 1) + 0.5, along + 1.0
     return place if line & 1 else place[::-1]
 

@@ -119,6 +119,10 @@ def test_a_missing_region_is_noticed() -> None:
     field = building(np.ones((8, 8)))
     joiner = Joiner((8, 8))
     assert joiner.add(trace(field.cut(field.window), Window(0, 0, 8, 4), (8, 8), field.rule, "smooth")) == []
+    boxes = joiner.open_boxes()
+    assert boxes.min() >= -1.5
+    assert boxes[:, 2].max() <= 5.5  # what goes on is known to lie left of the seam
+    assert boxes[:, 3].max() <= 9.5
     with pytest.raises(RuntimeError, match="region was not added"):
         joiner.finish()
 
