@@ -166,7 +166,7 @@ def shares(folder: str, model: str) -> dict[str, Any]:
     for kind, names in (
         (Manifest, ("put", "get", "write_status")),
         (Lease, ("check",)),
-        (Journal, ("begin", "store", "load", "remove", "remove_if_empty")),
+        (Journal, ("begin", "store", "load", "remove")),
     ):
         for name in names:
             setattr(kind, name, timed(getattr(kind, name), spent))
