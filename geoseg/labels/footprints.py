@@ -18,7 +18,8 @@ OBJECT = 256
 """A label may tell which object a pixel is of: its class id, and this times the object's number from 1 on."""
 
 _DUPLICATE = 0.5
-"""Polygons that share more of the smaller one's area than this are one object drawn twice."""
+"""Polygons of one class that share more than this of the smaller one's area (of the area of both where
+each is an object, see `first_drawings`) are one object drawn twice."""
 
 
 def burn(

@@ -13,7 +13,7 @@ from geoseg.errors import InvalidOption
 from geoseg.labels.classes import IGNORE
 
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(logits (batch, channels, rows, cols) float32, labels (batch, rows, cols) uint8) to a scalar."""
+"""(logits (batch, channels, rows, cols) float32, labels (batch, rows, cols) of whole numbers) to a scalar."""
 
 _GAP_REACH = 4
 _RING_REACH = 1

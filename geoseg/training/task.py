@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from geoseg.backends.hardware import usable_cores
 from geoseg.errors import InvalidOption
 from geoseg.labels.classes import IGNORE
+from geoseg.labels.footprints import OBJECT
 from geoseg.training.augment import augment
 from geoseg.training.losses import Loss
 from geoseg.training.recipe import Optimization
@@ -47,7 +48,7 @@ class Numbered:
     def __call__(self, rng: np.random.Generator) -> Sample:
         """Draw a sample; its labels are int32, and number objects where those drawn do."""
         pixels, labels = self._draw(rng)
-        ids = labels & IGNORE
+        ids = labels & (OBJECT - 1)  # what lies above is the number of the object
         return pixels, labels - ids + self._numbers[ids.long()]
 
     def __deepcopy__(self, _memo: dict[int, object]) -> Self:

@@ -51,7 +51,6 @@ UNLIKE = np.radians(60)
 APART = 1.0
 """How far a wall may pass by the circle that it leads to, in pixels."""
 
-
 TANGENT = 0.4
 """A wall that cuts off less of the circle leads to where it is nearest to the centre, in pixels."""
 

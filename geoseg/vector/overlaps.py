@@ -15,7 +15,6 @@ INTERIORS_MEET = "T********"
 ALONG_A_LINE = "F***1****"
 """How polygons that share a wall are related."""
 
-
 OUTWARD = np.array([-1.0, -1.0, 1.0, 1.0])
 """What makes a box (west, south, east, north) wider."""
 
